@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+# make test and make demo need no preparation: they set up .venv first.
+# PYTHON=python3.12 chooses the Python, SEED=3 another scene for the demo.
+
+SEED ?= 0
+OUT ?= out/demo
+PYTEST_ARGS ?=
+export PYTHON
+
+.PHONY: help setup demo test lint colcon jazzy package clean
+
+help:
+	@echo 'make demo [SEED=n]  simulated camera, mapper and queries as ROS 2 processes; see $(OUT)'
+	@echo 'make test           ruff, mypy and all tests'
+	@echo 'make setup          only prepare .venv'
+	@echo 'make colcon         build as a colcon workspace, test the interfaces and lint there'
+	@echo 'make jazzy          the interfaces and node tests on the ROS 2 Jazzy wheels'
+	@echo 'make package        pip install . into throw-away places, with and without interfaces'
+	@echo 'make clean          remove builds, keep .venv'
+
+setup:
+	@bash scripts/setup.sh
+
+demo:
+	@bash scripts/run lerf_ros demo --seed $(SEED) --out $(OUT)
+
+test:
+	@bash scripts/run bash scripts/check.sh $(PYTEST_ARGS)
+
+lint:
+	@bash scripts/run ruff check .
+
+colcon:
+	@bash scripts/run bash scripts/colcon.sh
+
+jazzy:
+	@bash scripts/jazzy.sh
+
+package:
+	@bash scripts/run bash scripts/package.sh
+
+clean:
+	rm -rf build install log lerf_ros.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Capture and train online, and answer queries: mapper_node and query_node, RViz if asked for.
+
+An argument that is left empty leaves the parameter to the params file, the preset and the default.
+"""
+
+from pathlib import Path
+
+from ament_index_python.packages import get_package_share_directory
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+# Launch arguments that are parameters of the same name, by the nodes that have them.
+BOTH = {
+    'preset': 'settings to start from: offline, online or a YAML file',
+    'map_directory': 'where the map is kept',
+}
+MAPPER = {
+    'image_topic': 'colour images',
+    'image_transport': 'raw or compressed',
+    'camera_info_topic': 'intrinsics of those images',
+    'depth_topic': 'depth registered to the colour images',
+    'mask_topic': 'masks, 0 where the robot itself is',
+    'pose_source': 'tf, pose or odometry',
+    'pose_topic': 'PoseStamped or Odometry',
+    'map_frame': 'fixed frame of the map',
+    'camera_frame': 'optical frame of the camera, if not that of the image headers',
+}
+OTHERS = {
+    'namespace': ('', 'of both nodes and all relative topics'),
+    'use_sim_time': ('false', 'follow /clock'),
+    'autostart': ('true', 'configure and activate the nodes without a lifecycle manager'),
+    'rviz': ('false', 'start RViz as well'),
+    'log_level': ('info', 'debug, info, warn, error or fatal'),
+    'tf_topic': ('/tf', 'where transforms are published; tf for those of the namespace'),
+    'tf_static_topic': ('/tf_static', 'where static transforms are published'),
+}
+# After Ctrl-C the mapper writes a last snapshot; launch would kill it after 5 and 10 seconds.
+PATIENCE_S = '40'
+# RViz' configuration names topics without a namespace.
+RVIZ_TOPICS = ('lerf/relevancy', 'lerf/target_pose', 'lerf/markers', 'camera/color/image_raw')
+
+
+def generate_launch_description():
+    """The arguments, and the nodes once their values are known."""
+    share = Path(get_package_share_directory('lerf_ros'))
+    arguments = [DeclareLaunchArgument(name, default_value='', description=text)
+                 for name, text in {**BOTH, **MAPPER}.items()]
+    arguments += [DeclareLaunchArgument(name, default_value=value, description=text)
+                  for name, (value, text) in OTHERS.items()]
+    arguments.append(DeclareLaunchArgument(
+        'params_file', default_value=str(share / 'config' / 'lerf.yaml'),
+        description='parameters of both nodes'))
+    return LaunchDescription([*arguments, OpaqueFunction(function=nodes, args=[share])])
+
+
+def nodes(context, share):
+    """The nodes with the arguments' values."""
+    def value(name):
+        return LaunchConfiguration(name).perform(context)
+
+    def given(names):
+        return {name: value(name) for name in names if value(name)}
+
+    shared = {**given(BOTH), 'use_sim_time': is_true(value('use_sim_time')),
+              'autostart': is_true(value('autostart'))}
+    started = [lerf_node(name, value, parameters) for name, parameters in (
+        ('mapper_node', {**shared, **given(MAPPER)}), ('query_node', shared))]
+    if is_true(value('rviz')):
+        started.append(rviz_node(share, value, given(('map_frame',)).get('map_frame', 'map'),
+                                 given(('image_topic',))))
+    return started
+
+
+def is_true(text):
+    """Whether a launch argument says yes; RuntimeError when it is neither true nor false."""
+    if text.lower() not in ('true', 'false'):
+        raise RuntimeError(f'launch argument {text!r}: expected true or false')
+    return text.lower() == 'true'
+
+
+def lerf_node(name, value, parameters):
+    """One of our nodes."""
+    return Node(
+        package='lerf_ros', executable=name, name=name, namespace=value('namespace'),
+        output='screen', parameters=[value('params_file'), parameters],
+        remappings=[('/tf', value('tf_topic')), ('/tf_static', value('tf_static_topic'))],
+        ros_arguments=['--log-level', value('log_level')],
+        sigterm_timeout=PATIENCE_S, sigkill_timeout=PATIENCE_S)
+
+
+def rviz_node(share, value, map_frame, image):
+    """RViz on the topics of the namespace."""
+    remappings = [(f'/{topic}', topic) for topic in RVIZ_TOPICS]
+    if image:
+        remappings[-1] = (f'/{RVIZ_TOPICS[-1]}', image['image_topic'])
+    return Node(
+        package='rviz2', executable='rviz2', namespace=value('namespace'), output='screen',
+        arguments=['-d', str(share / 'rviz' / 'lerf.rviz'), '-f', map_frame],
+        parameters=[{'use_sim_time': is_true(value('use_sim_time'))}], remappings=remappings)

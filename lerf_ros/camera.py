@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pinhole camera with lens distortion, and the axes convention of the whole package.
+
+Axes (stated here, once): a camera frame is OpenCV's and REP-103's optical frame, x right, y down,
+z forward. `T_world_camera` (4, 4) maps camera coordinates to world coordinates. The centre of the
+pixel in column i and row j is at (i + 0.5, j + 0.5). Conversions from other conventions happen at
+the doors: `opengl_to_opencv` for nerfstudio files, nothing for ROS optical frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lerf_ros.errors import FrameError
+
+# Newton's method doubles the correct digits at each step; nerfstudio takes ten steps too.
+UNDISTORT_STEPS = 10
+OPENGL_TO_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
+
+
+@dataclass(frozen=True)
+class PinholeCamera:
+    """Intrinsics in pixels, and the distortion (k1, k2, p1, p2, k3, k4, k5, k6).
+
+    The model is OpenCV's rational polynomial, which holds ROS' `plumb_bob` (k1 k2 p1 p2 k3) and
+    `rational_polynomial` (all eight, in the same order) and nerfstudio's OPENCV (k1 k2 p1 p2).
+    """
+
+    width: int
+    height: int
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    distortion: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.height < 1:
+            raise FrameError(f'camera of {self.width}x{self.height} pixels: both must be positive')
+        if not (self.fx > 0 and self.fy > 0):
+            raise FrameError(
+                f'focal lengths fx={self.fx}, fy={self.fy}: both must be positive; '
+                'an uncalibrated camera publishes zeros in camera_info')
+        if len(self.distortion) > 8:
+            raise FrameError(f'{len(self.distortion)} distortion coefficients: at most 8 are known')
+
+    def directions(self, pixels: np.ndarray) -> np.ndarray:
+        """Unit viewing directions in the camera frame, (N, 3), of pixel positions (N, 2) (x, y)."""
+        pixels = np.asarray(pixels, np.float64)
+        x = (pixels[..., 0] - self.cx) / self.fx
+        y = (pixels[..., 1] - self.cy) / self.fy
+        if any(self.distortion):
+            x, y = self._undistort(x, y)
+        d = np.stack([x, y, np.ones_like(x)], -1)
+        return d / np.linalg.norm(d, axis=-1, keepdims=True)
+
+    def project(self, points_camera: np.ndarray) -> np.ndarray:
+        """Pixel positions (N, 2) of points (N, 3) in the camera frame; NaN behind the camera."""
+        p = np.asarray(points_camera, np.float64)
+        z = np.where(p[..., 2] > 1e-9, p[..., 2], np.nan)
+        x, y = self._distort(p[..., 0] / z, p[..., 1] / z)
+        return np.stack([x * self.fx + self.cx, y * self.fy + self.cy], -1)
+
+    def resized(self, width: int, height: int) -> PinholeCamera:
+        """The same lens on a sensor of width x height pixels."""
+        sx, sy = width / self.width, height / self.height
+        return replace(self, width=width, height=height, fx=self.fx * sx, fy=self.fy * sy,
+                       cx=self.cx * sx, cy=self.cy * sy)
+
+    def pixel_grid(self) -> np.ndarray:
+        """The centres of all pixels, (H, W, 2), x before y."""
+        x, y = np.meshgrid(np.arange(self.width) + 0.5, np.arange(self.height) + 0.5)
+        return np.stack([x, y], -1)
+
+    def _coefficients(self) -> np.ndarray:
+        return np.pad(np.asarray(self.distortion, np.float64), (0, 8 - len(self.distortion)))
+
+    def _distort(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        k1, k2, p1, p2, k3, k4, k5, k6 = self._coefficients()
+        r2 = x * x + y * y
+        radial = (1 + r2 * (k1 + r2 * (k2 + r2 * k3))) / (1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
+        return (x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x),
+                y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y)
+
+    def _undistort(self, xd: np.ndarray, yd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Newton's method on the distortion, with its Jacobian by central differences."""
+        x, y, h = xd.copy(), yd.copy(), 1e-6
+        for _ in range(UNDISTORT_STEPS):
+            fx, fy = self._distort(x, y)
+            ax, ay = self._distort(x + h, y)
+            bx, by = self._distort(x - h, y)
+            cx, cy = self._distort(x, y + h)
+            dx, dy = self._distort(x, y - h)
+            j11, j21, j12, j22 = ax - bx, ay - by, cx - dx, cy - dy
+            determinant = (j11 * j22 - j12 * j21) / (2 * h)
+            # A fold of the lens model has no inverse: keep the estimate instead of dividing by 0.
+            determinant = np.where(np.abs(determinant) < 1e-12, np.inf, determinant)
+            ex, ey = fx - xd, fy - yd
+            x = x - (j22 * ex - j12 * ey) / determinant
+            y = y - (j11 * ey - j21 * ex) / determinant
+        return x, y
+
+
+def opengl_to_opencv(T_world_camera: np.ndarray) -> np.ndarray:
+    """Turns a camera pose with OpenGL axes (x right, y up, z back; nerfstudio) into OpenCV's."""
+    return np.asarray(T_world_camera, np.float64) @ OPENGL_TO_OPENCV
+
+
+def transform_points(T: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Applies a rigid transform (4, 4) to points (..., 3)."""
+    return points @ T[:3, :3].T + T[:3, 3]
+
+
+def invert_pose(T: np.ndarray) -> np.ndarray:
+    """The inverse of a rigid transform (4, 4)."""
+    inverse = np.eye(4)
+    inverse[:3, :3] = T[:3, :3].T
+    inverse[:3, 3] = -T[:3, :3].T @ T[:3, 3]
+    return inverse

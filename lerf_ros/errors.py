@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The errors that lerf_ros raises on purpose: each has a code and says what to do."""
+
+from __future__ import annotations
+
+
+class LerfError(Exception):
+    """Base of all named errors; `code` is the name of a constant in srv/Query."""
+
+    code = 'INTERNAL'
+
+
+class ConfigError(LerfError):
+    """A setting is unknown, of the wrong type or out of its range."""
+
+    code = 'INVALID_SETTING'
+
+
+class EmptyTextError(LerfError):
+    """The phrase to look for is empty."""
+
+    code = 'EMPTY_TEXT'
+
+
+class EmptyNegativeError(LerfError):
+    """A phrase to win against is empty."""
+
+    code = 'EMPTY_NEGATIVE'
+
+
+class NotActiveError(LerfError):
+    """The node that should answer is not active."""
+
+    code = 'NOT_ACTIVE'
+
+
+class InvalidThresholdError(LerfError):
+    """The threshold is not a number between 0 and 1."""
+
+    code = 'INVALID_THRESHOLD'
+
+
+class NoSnapshotError(LerfError):
+    """The map directory holds no complete snapshot yet."""
+
+    code = 'NO_SNAPSHOT'
+
+
+class MapUnreadableError(LerfError):
+    """The map directory is damaged, foreign or cannot be read."""
+
+    code = 'MAP_UNREADABLE'
+
+
+class EncoderUnavailableError(LerfError):
+    """The encoder is unknown, or its package or weights are missing."""
+
+    code = 'ENCODER_UNAVAILABLE'
+
+
+class EncoderMismatchError(LerfError):
+    """The map was made with another encoder than the one at hand."""
+
+    code = 'ENCODER_MISMATCH'
+
+
+class FrameError(LerfError):
+    """An image, its camera, its depth or its mask do not fit together."""
+
+    code = 'BAD_FRAME'
+
+
+class DatasetError(LerfError):
+    """A folder of posed images cannot be read."""
+
+    code = 'BAD_DATASET'

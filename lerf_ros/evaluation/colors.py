@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The colours in which relevancy is shown, by the rule of the LERF paper."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+# At a half the phrase fits no better than its strongest negative.
+NEUTRAL = 0.5
+
+
+def relevancy_colors(relevancy: np.ndarray, colors: np.ndarray) -> np.ndarray:
+    """Turbo from 0.5 to the maximum; what lies below 0.5 keeps its own colour.
+
+    relevancy: (N,) in 0..1. colors: (N, 3) uint8 RGB of the surface. Returns (N, 3) uint8 RGB.
+    Source: Kerr et al., LERF (2023), section 4: "we normalize the colormap from 50% (less
+    relevant than canonical phrases) to the maximum relevancy".
+    """
+    relevancy = np.asarray(relevancy, np.float64)
+    painted = np.array(colors, np.uint8)
+    top = relevancy.max(initial=NEUTRAL)
+    if top <= NEUTRAL:
+        return painted
+    relevant = relevancy >= NEUTRAL
+    painted[relevant] = turbo((relevancy[relevant] - NEUTRAL) / (top - NEUTRAL))
+    return painted
+
+
+def turbo(level: np.ndarray) -> np.ndarray:
+    """The turbo colour map, (N, 3) uint8 RGB, of levels (N,) in 0..1."""
+    bytes_ = np.round(np.clip(level, 0, 1) * 255).astype(np.uint8)
+    if not len(bytes_):
+        return np.zeros((0, 3), np.uint8)
+    return cv2.applyColorMap(bytes_[:, None], cv2.COLORMAP_TURBO)[:, 0, ::-1]

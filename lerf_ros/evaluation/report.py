@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures that let a person judge the answers: relevancy over photographs, contact sheet."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from lerf_ros.camera import PinholeCamera, invert_pose, transform_points
+from lerf_ros.evaluation.colors import NEUTRAL, relevancy_colors
+from lerf_ros.evaluation.splat import depth_of, disc_radius, splat, visible
+from lerf_ros.query.answer import Answer, Hit
+
+OVERLAY_OPACITY = 0.75
+BOX_COLOR = (255, 255, 255)
+CHOICE_WIDTH = 160          # views are compared at this width and by so many points,
+CHOICE_POINTS = 8000        # which is enough and quick
+CELL_WIDTH, CAPTION_HEIGHT, TITLE_HEIGHT, GAP = 400, 30, 44, 6
+
+
+@dataclass(frozen=True)
+class View:
+    """A photograph with its camera: image (H, W, 3) uint8 RGB, OpenCV camera axes."""
+
+    image: np.ndarray
+    camera: PinholeCamera
+    T_world_camera: np.ndarray
+
+
+def overlay(view: View, answer: Answer, radius: float | None = None) -> np.ndarray:
+    """The photograph with the answer's relevancy and the box of its best hit, (H, W, 3) uint8.
+
+    A pixel is painted where the nearest point it shows has a relevancy of 0.5 or more; elsewhere
+    the photograph stays. radius: of the points' discs, world units; None measures it.
+    """
+    radius = disc_radius(answer.points_world) if radius is None else radius
+    index, _ = splat(answer.points_world, view.camera, view.T_world_camera, radius)
+    picture = view.image.copy()
+    top = answer.relevancy.max(initial=0.0)
+    if top > NEUTRAL:
+        relevant = (index >= 0) & (answer.relevancy[index] >= NEUTRAL)
+        paint = relevancy_colors(answer.relevancy, answer.colors)[index[relevant]]
+        blend = OVERLAY_OPACITY * paint + (1 - OVERLAY_OPACITY) * picture[relevant]
+        picture[relevant] = np.round(blend).astype(np.uint8)
+    if answer.found:
+        draw_box(picture, view, answer.hits[0])
+    return picture
+
+
+def draw_box(picture: np.ndarray, view: View, hit: Hit) -> None:
+    """Draws the twelve edges of the hit's box into the picture, bent as the lens bends them."""
+    corners = box_corners(hit)
+    for a, b in itertools.combinations(range(8), 2):
+        if (a ^ b).bit_count() != 1:    # corners of one edge differ along one axis
+            continue
+        edge = corners[a] + np.linspace(0, 1, 9)[:, None] * (corners[b] - corners[a])
+        pixels = view.camera.project(transform_points(invert_pose(view.T_world_camera), edge))
+        if np.isfinite(pixels).all() and np.abs(pixels).max() < 1e4:
+            line = np.round(pixels - 0.5).astype(np.int32)[:, None]
+            cv2.polylines(picture, [line], False, (0, 0, 0), 3, cv2.LINE_AA)
+            cv2.polylines(picture, [line], False, BOX_COLOR, 1, cv2.LINE_AA)
+
+
+def box_corners(hit: Hit) -> np.ndarray:
+    """The corners (8, 3) of the hit's box in the world; bit 0 of the index is the end in z."""
+    signs = np.array(list(itertools.product((-0.5, 0.5), repeat=3)))
+    return hit.position + (signs * hit.size) @ np.asarray(hit.rotation).T
+
+
+def inside_image(view: View, points_world: np.ndarray) -> np.ndarray:
+    """Which points (N, 3) project into the image, (N,) bool."""
+    camera = view.camera
+    pixels = camera.project(transform_points(invert_pose(view.T_world_camera), points_world))
+    return np.all((pixels >= 0) & (pixels <= [camera.width, camera.height]), axis=-1)
+
+
+def interesting_points(answer: Answer) -> np.ndarray:
+    """Which points (N,) bool a picture of this answer should show.
+
+    Those in the box of the best hit; when nothing was found, the most relevant hundredth.
+    """
+    points = np.asarray(answer.points_world)
+    if not len(points):
+        return np.zeros(0, bool)
+    if answer.found:
+        hit = answer.hits[0]
+        local = (points - hit.position) @ np.asarray(hit.rotation)
+        inside = (np.abs(local) <= np.asarray(hit.size) / 2 + 1e-6).all(1)
+        if inside.any():
+            return inside
+    return answer.relevancy >= np.quantile(answer.relevancy, 0.99)
+
+
+class ViewChooser:
+    """Finds for each answer the view which sees its best hit largest, whole and unhidden."""
+
+    def __init__(self, views: Sequence[View], points_world: np.ndarray):
+        """points_world: (N, 3), the points of the answers to come."""
+        self._views, self._count = views, len(points_world)
+        order = np.random.default_rng(0).permutation(self._count)
+        self._chosen = np.sort(order[:CHOICE_POINTS])
+        points = np.asarray(points_world, np.float64)[self._chosen]
+        radius = disc_radius(points)
+        self._apparent_size = np.zeros((len(views), len(points)))
+        for size, view in zip(self._apparent_size, views):
+            camera = view.camera
+            small = camera.resized(
+                CHOICE_WIDTH, max(1, round(CHOICE_WIDTH * camera.height / camera.width)))
+            seen = visible(points, small, view.T_world_camera, radius)
+            depth = depth_of(points[seen], view.T_world_camera)
+            size[seen] = 1 / np.maximum(depth, 1e-6) ** 2   # the solid angle a surface fills
+
+    def best(self, answer: Answer) -> int:
+        """Index of the view which the interesting points fill most (0 when none sees them).
+
+        A close view of a part loses against one from farther away that shows all of it.
+        """
+        if len(answer.points_world) != self._count or not self._count:
+            return 0
+        interesting = interesting_points(answer)[self._chosen]
+        if not interesting.any():
+            return 0
+        sizes = self._apparent_size[:, interesting]
+        score = sizes.sum(1) * (sizes > 0).mean(1) ** 2
+        if answer.found:
+            corners = box_corners(answer.hits[0])
+            score = score * [inside_image(view, corners).mean() ** 2 + 1e-3
+                             for view in self._views]
+        return int(np.argmax(score))
+
+
+def caption(answer: Answer, note: str = '') -> str:
+    """One line below a picture: query, whether found, relevancy."""
+    top = answer.relevancy.max(initial=0.0)
+    if answer.found:
+        state = f'found, relevancy {answer.hits[0].relevancy:.2f}'
+    else:
+        # Through the service the threshold of the query node is not known (NaN).
+        needs = '' if np.isnan(answer.threshold) else f', needs {answer.threshold:.2f}'
+        state = f'not found (best {top:.2f}{needs})'
+    return ', '.join(filter(None, [f'{answer.text}: {state}', note]))
+
+
+def contact_sheet(views: Sequence[View], answers: Sequence[Answer], title: str,
+                  notes: Sequence[str] = (), tiles_per_row: int = 2) -> np.ndarray:
+    """Each answer as photograph beside photograph with relevancy; (H, W, 3) uint8 RGB.
+
+    notes: a word to add to each caption, one for each answer, or none.
+    """
+    tiles = []
+    choosers: dict[int, ViewChooser] = {}
+    for answer, note in zip(answers, notes or [''] * len(answers)):
+        # Answers of one snapshot share their points; those of another have other points.
+        key = hash(np.asarray(answer.points_world).tobytes())
+        if key not in choosers:
+            choosers[key] = ViewChooser(views, answer.points_world)
+        view = views[choosers[key].best(answer)]
+        tiles.append(_tile(view, answer, caption(answer, note)))
+    rows = [_beside(tiles[i:i + tiles_per_row], tiles_per_row)
+            for i in range(0, len(tiles), tiles_per_row)]
+    width = tiles_per_row * (2 * CELL_WIDTH + GAP) + (tiles_per_row + 1) * GAP
+    head = np.full((TITLE_HEIGHT, width, 3), 255, np.uint8)
+    _write(head, title, (2 * GAP, 30), 0.8)
+    return np.concatenate([head, *rows])
+
+
+def write_image(path: str | Path, image: np.ndarray) -> None:
+    """Writes (H, W, 3) uint8 RGB as PNG or JPEG, by the ending of the path."""
+    if not cv2.imwrite(str(path), np.ascontiguousarray(image[..., ::-1])):
+        raise OSError(f'{path}: cannot be written')
+
+
+def _tile(view: View, answer: Answer, text: str) -> np.ndarray:
+    height = round(CELL_WIDTH * view.camera.height / view.camera.width)
+    pair = [cv2.resize(picture, (CELL_WIDTH, height), interpolation=cv2.INTER_AREA)
+            for picture in (view.image, overlay(view, answer))]
+    gap = np.full((height, GAP, 3), 255, np.uint8)
+    line = np.full((CAPTION_HEIGHT, 2 * CELL_WIDTH + GAP, 3), 255, np.uint8)
+    _write(line, text, (2, 20), 0.55)
+    return np.concatenate([np.concatenate([pair[0], gap, pair[1]], 1), line])
+
+
+def _beside(tiles: list[np.ndarray], count: int) -> np.ndarray:
+    """Tiles in a row, filled up with white to `count` of them."""
+    height = max(tile.shape[0] for tile in tiles)
+    width = tiles[0].shape[1]
+    row = np.full((height, count * width + (count + 1) * GAP, 3), 255, np.uint8)
+    for i, tile in enumerate(tiles):
+        left = GAP + i * (width + GAP)
+        row[:tile.shape[0], left:left + width] = tile
+    return row
+
+
+def _write(image: np.ndarray, text: str, at: tuple[int, int], size: float) -> None:
+    cv2.putText(image, text.encode('ascii', 'replace').decode(), at, cv2.FONT_HERSHEY_SIMPLEX,
+                size, (0, 0, 0), 1, cv2.LINE_AA)

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an image-text encoder is, and how one is chosen by name."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from lerf_ros.config import FeatureConfig
+from lerf_ros.errors import EncoderUnavailableError
+from lerf_ros.features.embedding_map import EmbeddingMap
+from lerf_ros.settings import nearest
+
+KNOWN_ENCODERS = ('conse', 'openclip')
+OFFLINE_ENCODER = 'conse'
+
+
+class ImageTextEncoder(Protocol):
+    """Maps images and phrases into one space in which cosines compare them."""
+
+    name: str
+    dimension: int
+
+    def identity(self) -> dict[str, str]:
+        """What makes embeddings comparable: name, model, weights. Stored with a map."""
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit rows (N, dimension) float32."""
+
+    def encode_images(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Unit rows (N, dimension) float32 of RGB images (h, w, 3) uint8 of any sizes."""
+
+
+@runtime_checkable
+class DenseEncoder(Protocol):
+    """An encoder that gives an embedding for every place of an image in one run."""
+
+    name: str
+    dimension: int
+    receptive_px: float   # effective receptive field in pixels of the resized image
+
+    def identity(self) -> dict[str, str]:
+        """See ImageTextEncoder."""
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """See ImageTextEncoder."""
+
+    def encode_images(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """See ImageTextEncoder."""
+
+    def dense(self, image: np.ndarray, factor: float) -> EmbeddingMap:
+        """Embeddings of an RGB image (H, W, 3) uint8, resized by `factor` before the network."""
+
+
+@runtime_checkable
+class FeatureEncoder(Protocol):
+    """A dense encoder whose network also gives features that follow object borders."""
+
+    def dense_with_features(self, image: np.ndarray,
+                            factor: float) -> tuple[EmbeddingMap, np.ndarray]:
+        """As DenseEncoder.dense, and unit features (rows, cols, C) float16 of the same run."""
+
+
+def load_encoder(config: FeatureConfig, device: str = 'cpu',
+                 text_only: bool = False) -> ImageTextEncoder:
+    """The encoder that `config.encoder` names; with text_only just what phrases need.
+
+    Raises EncoderUnavailableError for an unknown name, a missing package or missing weights.
+    """
+    if config.encoder == 'conse':
+        from lerf_ros.features.conse_encoder import ConseEncoder
+        return ConseEncoder(device=device, text_only=text_only, batch=config.batch)
+    if config.encoder == 'openclip':
+        from lerf_ros.features.openclip_encoder import OpenClipEncoder
+        return OpenClipEncoder(config.openclip_model, config.openclip_pretrained, device=device,
+                               batch=config.batch)
+    raise EncoderUnavailableError(
+        f'unknown encoder {config.encoder!r}{nearest(config.encoder, list(KNOWN_ENCODERS))}; '
+        f'known are {", ".join(KNOWN_ENCODERS)}')
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Imports a module of an optional extra, or says how to install it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise EncoderUnavailableError(
+            f'the encoder needs the Python module {module!r}, which cannot be imported ({error}): '
+            f'pip install "lerf_ros[{extra}]"') from error

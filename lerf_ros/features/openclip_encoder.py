@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Any model of open_clip as the image-text encoder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from lerf_ros.errors import EncoderUnavailableError
+from lerf_ros.features.encoders import OFFLINE_ENCODER, require
+from lerf_ros.features.hub import cache_folder, first_line, hub_or_cache
+
+# Values of each tensor that enter the fingerprint: enough to tell any two trainings apart.
+FINGERPRINT_VALUES = 64
+
+
+class OpenClipEncoder:
+    """Crops and phrases through open_clip; half precision on a GPU, single on a CPU."""
+
+    name = 'openclip'
+
+    def __init__(self, model: str, pretrained: str, device: str = 'cpu', batch: int = 32) -> None:
+        """model: open_clip name, `hf-hub:` or `local-dir:`; pretrained: its weights tag or file.
+
+        Raises EncoderUnavailableError for a model that does not exist, a missing package and
+        weights that are neither in the cache nor to be had from the hub.
+        """
+        open_clip = require('open_clip', 'openclip')
+        self.device = device
+        self._model_name = model
+        self._pretrained = '' if ':' in model else pretrained
+        self._batch = batch
+        self._dtype = torch.float16 if device.startswith('cuda') else torch.float32
+        check_model_name(open_clip, model, self._pretrained)
+        try:
+            with hub_or_cache():
+                # pretrained_hf: a complete checkpoint needs no weights of its text tower.
+                self._model, _, self._preprocess = open_clip.create_model_and_transforms(
+                    model, pretrained=self._pretrained or None, device=device,
+                    precision='fp16' if self._dtype == torch.float16 else 'fp32',
+                    pretrained_hf=False)
+                self._tokenizer = open_clip.get_tokenizer(model)
+        except Exception as error:   # whatever the hub's client or the checkpoint raises
+            raise EncoderUnavailableError(unavailable(model, self._pretrained, error)) from error
+        self._model.eval()
+        self.dimension = len(self.encode_texts(['object'])[0])
+
+    def identity(self) -> dict[str, str]:
+        """Name, model and a fingerprint of the weights."""
+        return {'name': self.name, 'model': ' '.join([self._model_name, self._pretrained]).strip(),
+                'weights': fingerprint(self._model)}
+
+    @torch.inference_mode()
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit rows (N, dimension) float32 of the phrases as they are (LERF uses no template)."""
+        rows = [self._unit(self._model.encode_text(
+            self._tokenizer(list(texts[start:start + self._batch])).to(self.device)))
+            for start in range(0, len(texts), self._batch)]
+        return np.concatenate(rows)
+
+    @torch.inference_mode()
+    def encode_images(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Unit rows (N, dimension) float32 of RGB images (h, w, 3) uint8."""
+        rows = []
+        for start in range(0, len(images), self._batch):
+            pixels = torch.stack([self._preprocess(Image.fromarray(np.ascontiguousarray(image)))
+                                  for image in images[start:start + self._batch]])
+            rows.append(self._unit(self._model.encode_image(
+                pixels.to(device=self.device, dtype=self._dtype))))
+        return np.concatenate(rows)
+
+    @staticmethod
+    def _unit(rows: torch.Tensor) -> np.ndarray:
+        return torch.nn.functional.normalize(rows.float(), dim=-1).cpu().numpy()
+
+
+def check_model_name(open_clip: Any, model: str, pretrained: str) -> None:
+    """Raises EncoderUnavailableError for a model or weights tag that open_clip does not have."""
+    if ':' in model:
+        return
+    if model not in open_clip.list_models():
+        raise EncoderUnavailableError(
+            f'open_clip has no model {model!r}; `python -c "import open_clip; '
+            'print(open_clip.list_models())"` lists them, others are hf-hub:... or local-dir:...')
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    if '/' not in pretrained and '.' not in pretrained and pretrained not in tags:
+        raise EncoderUnavailableError(
+            f'open_clip has no weights {pretrained!r} for {model}: choose one of '
+            f'{", ".join(tags)} or give a file')
+
+
+def unavailable(model: str, pretrained: str, error: BaseException) -> str:
+    """What to say when a model could not be loaded."""
+    if model.startswith('local-dir:'):
+        return (f'the open_clip model in {model.removeprefix("local-dir:")} cannot be loaded '
+                f'({first_line(error)}): the folder needs open_clip_config.json and weights')
+    return (f'the weights of {" ".join([model, pretrained]).strip()} are not in the cache folder '
+            f'{cache_folder()} and could not be loaded from the Hugging Face hub '
+            f'({first_line(error)}): connect once so that they are downloaded, copy the cache '
+            f'folder from another machine, or set features.encoder to {OFFLINE_ENCODER!r}, which '
+            'works offline')
+
+
+def fingerprint(model: torch.nn.Module) -> str:
+    """A hash of the first values of every tensor, the same on CPU and GPU."""
+    digest = hashlib.sha256()
+    for key, value in sorted(model.state_dict().items()):
+        head = value.flatten()[:FINGERPRINT_VALUES].cpu()
+        digest.update(key.encode())
+        digest.update((head.half() if head.is_floating_point() else head).numpy().tobytes())
+    return digest.hexdigest()[:16]

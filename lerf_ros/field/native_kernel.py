@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds and loads the CPU kernel of the hash grid with the machine's own C++ compiler.
+
+The library is built once (about two seconds), kept in the user's cache folder under the hash of
+its source, compiler flags and processor, and loaded with ctypes. Without a compiler the torch
+version serves, with a warning that says so.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+SOURCE = Path(__file__).with_name('native') / 'hash_grid.cpp'
+FLAGS = ('-O3', '-march=native', '-ffast-math', '-fopenmp', '-fPIC', '-std=c++17')
+
+log = logging.getLogger(__name__)
+
+
+def cache_folder() -> Path:
+    """Where built kernels and computed vocabularies lie: XDG_CACHE_HOME or ~/.cache."""
+    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'lerf_ros'
+
+
+@lru_cache(maxsize=1)
+def load_kernel() -> ctypes.CDLL | None:
+    """The built kernel, or None (with a warning) where it cannot be built."""
+    compiler = os.environ.get('CXX') or shutil.which('g++') or shutil.which('clang++')
+    if compiler is None:
+        log.warning('no C++ compiler found: the hash grid runs in plain torch, several times '
+                    'slower; install g++ to mend this')
+        return None
+    try:
+        return ctypes.CDLL(str(_build(compiler)))
+    except (OSError, subprocess.SubprocessError) as error:
+        detail = getattr(error, 'stderr', '') or error
+        log.warning('the hash grid kernel could not be built with %s (%s): it runs in plain '
+                    'torch, several times slower', compiler, detail)
+        return None
+
+
+def _build(compiler: str) -> Path:
+    openmp = sorted(Path(torch.__file__).parent.glob('lib/libgomp*.so*'))
+    # One OpenMP runtime in a process: link torch's own, or two thread pools fight for the cores.
+    link = [str(openmp[0])] if openmp else ['-fopenmp']
+    key = '|'.join((SOURCE.read_text(), compiler, *FLAGS, *link, _processor()))
+    target = cache_folder() / f'hash_grid_{hashlib.sha256(key.encode()).hexdigest()[:16]}.so'
+    if target.exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        unit, library = Path(folder) / 'hash_grid.o', Path(folder) / 'hash_grid.so'
+        for command in ([compiler, *FLAGS, '-c', str(SOURCE), '-o', str(unit)],
+                        [compiler, '-shared', str(unit), *link, '-o', str(library)]):
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+        os.replace(library, target)   # atomic: two processes may build at once
+    return target
+
+
+def _processor() -> str:
+    """The processor's features: a library built for one must not be loaded on another."""
+    try:
+        lines = Path('/proc/cpuinfo').read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith(('flags', 'Features'))), '')

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where along its ray a field is asked: piecewise first, then where the last answer was dense."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+HISTOGRAM_PADDING = 0.01   # nerfacto: keeps a little probability everywhere
+
+
+@dataclass(frozen=True)
+class Rays:
+    """origins (R, 3) and unit directions (R, 3) in the scene frame; distances in scene radii.
+
+    depth: (R,) measured distance along the ray, NaN where unknown; None when no ray has one.
+    """
+
+    origins: Tensor
+    directions: Tensor
+    depth: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.origins)
+
+    def __getitem__(self, item: slice | Tensor) -> Rays:
+        return Rays(self.origins[item], self.directions[item],
+                    None if self.depth is None else self.depth[item])
+
+    def at(self, edges: Tensor) -> Tensor:
+        """Midpoints (R, S, 3) of the intervals between edges (R, S + 1)."""
+        middle = (edges[:, 1:] + edges[:, :-1]) / 2
+        return self.origins[:, None] + middle[..., None] * self.directions[:, None]
+
+
+def spacing(distance: Tensor) -> Tensor:
+    """nerfacto's piecewise spacing: linear to distance 1, then linear in disparity, in [0, 1)."""
+    return torch.where(distance < 1, distance / 2, 1 - 1 / (2 * distance.clamp_min(1)))
+
+
+def unspacing(s: Tensor) -> Tensor:
+    """The inverse of `spacing`."""
+    return torch.where(s < 0.5, 2 * s, 1 / (2 - 2 * s).clamp_min(1e-6))
+
+
+def first_edges(rays: Rays, near: float, far: float, samples: int, jitter: bool) -> Tensor:
+    """Edges (R, samples + 1), evenly spaced in `spacing`; one random shift a ray when jittered."""
+    device = rays.origins.device
+    low, high = spacing(torch.tensor([near, far], device=device))
+    u = torch.linspace(0, 1, samples + 1, device=device).expand(len(rays), -1)
+    if jitter:
+        shift = (torch.rand(len(rays), 1, device=device) - 0.5) / samples
+        u = torch.cat([u[:, :1], u[:, 1:-1] + shift, u[:, -1:]], 1)
+    return unspacing(low + (high - low) * u)
+
+
+def resample(edges: Tensor, weights: Tensor, samples: int, jitter: bool) -> Tensor:
+    """Edges (R, samples + 1) drawn from the histogram (edges (R, S + 1), weights (R, S)).
+
+    Inverse transform sampling in `spacing` coordinates; gradients stop here, as in mip-NeRF 360.
+    """
+    weights = weights.detach() + HISTOGRAM_PADDING
+    cdf = torch.cat([torch.zeros_like(weights[:, :1]), weights.cumsum(-1)], -1)
+    cdf = cdf / cdf[:, -1:]
+    u = (torch.arange(samples + 1, device=edges.device) + 0.5) / (samples + 1)
+    u = u.expand(len(edges), -1)
+    if jitter:
+        u = u + (torch.rand(len(edges), 1, device=edges.device) - 0.5) / (samples + 1)
+    s = spacing(edges)
+    right = torch.searchsorted(cdf, u.contiguous(), right=True).clamp(1, weights.shape[1])
+    low, high = cdf.gather(1, right - 1), cdf.gather(1, right)
+    part = ((u - low) / (high - low).clamp_min(1e-9)).clamp(0, 1)
+    a, b = s.gather(1, right - 1), s.gather(1, right)
+    return unspacing(a + part * (b - a)).detach()
+
+
+def guide(weights: Tensor, edges: Tensor, depth: Tensor | None, share: float,
+          width: float) -> Tensor:
+    """Mixes into a histogram a bell at the measured depth, for rays that have one.
+
+    weights (R, S) between edges (R, S + 1), depth (R,) with NaN for unknown, width of the bell in
+    the same unit. A depth camera knows where the surface is: `share` of the samples go there.
+    """
+    if depth is None or share <= 0:
+        return weights
+    z = (edges - depth[:, None]) / width
+    cdf = 0.5 * (1 + torch.erf(z / 2 ** 0.5))
+    bell = cdf[:, 1:] - cdf[:, :-1]
+    known = torch.isfinite(depth)[:, None]
+    total = weights.sum(-1, keepdim=True)
+    mixed = (1 - share) * weights + share * total.clamp_min(0.1) * bell
+    return torch.where(known, mixed, weights)

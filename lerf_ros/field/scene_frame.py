@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The frozen frame of the field, and the contraction of all space into it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SceneFrame:
+    """A ball of the world that is mapped to the unit ball: p_scene = (p_world - center) / radius.
+
+    center: (3,) and radius in world units. It is measured once, stored with the map, never moved.
+    """
+
+    center: tuple[float, float, float]
+    radius: float
+
+    def to_scene(self, points_world: np.ndarray) -> np.ndarray:
+        return (points_world - np.asarray(self.center)) / self.radius
+
+    def to_world(self, points_scene: np.ndarray) -> np.ndarray:
+        return points_scene * self.radius + np.asarray(self.center)
+
+
+def measure_from_points(points_world: np.ndarray, cameras_world: np.ndarray) -> SceneFrame:
+    """The frame of surface points (N, 3) seen from cameras (M, 3).
+
+    The radius holds the near half of the points and reaches the nearest cameras, so that what the
+    robot looks at from close by, rather than the far wall, gets the resolution.
+    """
+    center = np.median(points_world, axis=0)
+    distance = np.linalg.norm(points_world - center, axis=1)
+    reach = np.median(np.linalg.norm(cameras_world - center, axis=1))
+    return _frame(center, max(float(np.median(distance)), float(reach)))
+
+
+def measure_from_focus(T_world_cameras: Sequence[np.ndarray]) -> SceneFrame:
+    """The frame of cameras alone: the point nearest to all optical axes (least squares).
+
+    Nearly parallel axes have no focus: then the frame lies one camera spread ahead of them.
+    """
+    poses = np.stack(T_world_cameras)
+    origins, axes = poses[:, :3, 3], poses[:, :3, 2]
+    across = np.eye(3) - axes[:, :, None] * axes[:, None, :]        # (M, 3, 3)
+    system, right = across.sum(0), (across @ origins[:, :, None]).sum(0)[:, 0]
+    spread = max(float(np.linalg.norm(origins - origins.mean(0), axis=1).max()), 1e-3)
+    if np.linalg.cond(system) < 1e4:
+        center = np.linalg.solve(system, right)
+    else:
+        center = origins.mean(0) + spread * axes.mean(0)
+    ahead = ((center - origins) * axes).sum(1)
+    if np.median(ahead) <= 0:   # the axes meet behind the cameras: looking outwards
+        center = origins.mean(0)
+        return _frame(center, 2 * spread)
+    return _frame(center, float(np.median(np.linalg.norm(center - origins, axis=1))))
+
+
+def _frame(center: np.ndarray, radius: float) -> SceneFrame:
+    x, y, z = (float(v) for v in center)
+    return SceneFrame((x, y, z), float(radius))
+
+
+def contract(positions: Tensor) -> Tensor:
+    """Maps scene positions (..., 3) of all space to [0, 1] (mip-NeRF 360, with the max norm).
+
+    Inside the unit cube nothing changes but the scale; infinity goes to the faces of [0, 1]^3.
+    """
+    norm = positions.abs().amax(-1, keepdim=True).clamp_min(1e-6)
+    outside = (2 - 1 / norm) * positions / norm
+    return (torch.where(norm <= 1, positions, outside) + 2) / 4

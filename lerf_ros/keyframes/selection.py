@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Chooses keyframes: the camera moved, the image is sharp, there is room."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from lerf_ros.config import KeyframeConfig
+from lerf_ros.keyframes.frame import Frame
+
+# Sharpness is compared at this width, so that it does not depend on the camera's resolution.
+SHARPNESS_WIDTH = 320
+# Frames whose median sharpness is the measure: half a second to a second of video.
+SHARPNESS_WINDOW = 15
+
+NOT_MOVED, BLURRED, BUDGET = 'not moved', 'blurred', 'budget'
+
+
+@dataclass(frozen=True)
+class Decision:
+    """accepted, or the reason why not: 'not moved', 'blurred' or 'budget'."""
+
+    accepted: bool
+    reason: str = ''
+
+
+class KeyframeSelector:
+    """Decides frame by frame; the first frame is always kept."""
+
+    def __init__(self, config: KeyframeConfig) -> None:
+        self._config = config
+        self._sharpness: deque[float] = deque(maxlen=SHARPNESS_WINDOW)
+        self._last_pose: np.ndarray | None = None
+        self._count = 0
+
+    def consider(self, frame: Frame) -> Decision:
+        """Whether to keep a frame; a frame that is kept is the next one's reference."""
+        recent = sharpness(frame.image)
+        self._sharpness.append(recent)
+        reason = self._refusal(frame.T_world_camera, recent)
+        if reason:
+            return Decision(False, reason)
+        self._last_pose = np.array(frame.T_world_camera)
+        self._count += 1
+        return Decision(True)
+
+    def _refusal(self, T_world_camera: np.ndarray, recent: float) -> str:
+        if self._last_pose is None:
+            return ''
+        if self._count >= self._config.max_count:
+            return BUDGET
+        distance, angle = motion(self._last_pose, T_world_camera)
+        if distance < self._config.min_translation and angle < self._config.min_rotation:
+            return NOT_MOVED
+        if recent < self._config.sharpness_ratio * float(np.median(self._sharpness)):
+            return BLURRED
+        return ''
+
+
+def motion(T_world_a: np.ndarray, T_world_b: np.ndarray) -> tuple[float, float]:
+    """Distance (world units) and angle (degrees) between two camera poses (4, 4)."""
+    R = T_world_a[:3, :3].T @ T_world_b[:3, :3]
+    angle = np.degrees(np.arccos(np.clip((np.trace(R) - 1) / 2, -1, 1)))
+    return float(np.linalg.norm(T_world_b[:3, 3] - T_world_a[:3, 3])), float(angle)
+
+
+def sharpness(image: np.ndarray) -> float:
+    """Variance of the Laplacian of an RGB image (H, W, 3) uint8 (Pech-Pacheco et al., 2000)."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    height = max(round(grey.shape[0] * SHARPNESS_WIDTH / grey.shape[1]), 1)
+    small = cv2.resize(grey, (SHARPNESS_WIDTH, height), interpolation=cv2.INTER_AREA)
+    return float(cv2.Laplacian(small, cv2.CV_32F).var())

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Serves the newest snapshot of a map directory: refresh, then answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lerf_ros.config import FeatureConfig, LerfConfig, QueryConfig
+from lerf_ros.errors import EncoderMismatchError, MapUnreadableError, NoSnapshotError
+from lerf_ros.features.encoders import ImageTextEncoder, load_encoder
+from lerf_ros.map_directory import MapDirectory
+from lerf_ros.query.answer import Answer
+from lerf_ros.query.grasp import target_pose
+from lerf_ros.query.language_index import LanguageIndex
+from lerf_ros.query.text_query import TextQuery, check_request
+
+
+class MapQuery:
+    """Answers phrases from the newest complete snapshot; for one caller at a time."""
+
+    def __init__(self, map_directory: str | Path, config: QueryConfig | None = None,
+                 features: FeatureConfig | None = None, device: str = 'cpu') -> None:
+        """config and features default to the settings stored in the map."""
+        self.directory = MapDirectory(map_directory)
+        self._config, self._features, self._device = config, features, device
+        self._encoder: ImageTextEncoder | None = None
+        self._query: TextQuery | None = None
+        self.snapshot_id = 0
+        self.snapshot_stamp_ns = 0
+        self.frame_id, self.metric = '', False
+        self.info: dict[str, Any] = {}
+
+    @property
+    def ready(self) -> bool:
+        """Whether a snapshot is loaded."""
+        return self._query is not None
+
+    def refresh(self) -> bool:
+        """Loads the newest snapshot when there is a newer one than the loaded one.
+
+        Raises MapUnreadableError for a damaged or foreign directory, EncoderUnavailableError and
+        EncoderMismatchError when the map's phrases cannot be encoded here. The loaded snapshot
+        goes on answering then.
+        """
+        snapshot = self.directory.newest(after=self.snapshot_id)
+        if snapshot is None:
+            return False
+        meta = self.directory.meta()
+        try:
+            index = LanguageIndex.from_arrays(snapshot.arrays('index'))
+            stored = LerfConfig().override(meta['config'])
+            radius, frame_id, metric = meta['scene']['radius'], meta['frame_id'], meta['metric']
+        except KeyError as error:
+            raise MapUnreadableError(f'{snapshot.path}: {error} is missing; '
+                                     'the map was written by another version') from error
+        encoder = self._load_encoder(meta['encoder'], self._features or stored.features)
+        self._query = TextQuery(index, encoder, self._config or stored.query, radius)
+        self.frame_id, self.metric, self.info = frame_id, metric, dict(snapshot.info)
+        self.snapshot_id, self.snapshot_stamp_ns = snapshot.number, snapshot.info['stamp_ns']
+        return True
+
+    def replace_index(self, index: LanguageIndex) -> None:
+        """Answers from another index of the same map (control experiments)."""
+        if self._query is None:
+            raise NoSnapshotError(f'{self.directory.path} holds no snapshot')
+        old = self._query
+        self._query = TextQuery(index, old.encoder, old.config, old.radius)
+
+    def _load_encoder(self, identity: dict[str, str], features: FeatureConfig) -> ImageTextEncoder:
+        encoder = self._encoder or load_encoder(features, self._device, text_only=True)
+        if encoder.identity() != identity:
+            raise EncoderMismatchError(
+                f'the map was made with encoder {identity}, this machine has '
+                f'{encoder.identity()}: their embeddings cannot be compared; install the '
+                "map's encoder or make the map again")
+        self._encoder = encoder
+        return encoder
+
+    def answer(self, text: str, negatives: Sequence[str] = (), threshold: float = 0.0,
+               max_hits: int = 0) -> Answer:
+        """Where `text` is; 0 and empty mean the configured threshold, hits and negatives.
+
+        Raises EmptyTextError, InvalidThresholdError, and NoSnapshotError before the first one.
+        """
+        check_request(text, threshold)
+        query = self._query
+        if query is None:
+            raise NoSnapshotError(f'{self.directory.path} holds no snapshot yet: wait until '
+                                  'the mapper has written one, or check map_directory')
+        threshold = threshold or query.config.threshold
+        values, scales = query.relevancy(text, negatives)
+        hits = query.hits(values, scales, threshold, max_hits or query.config.max_hits)
+        return Answer(
+            text=text, found=bool(hits), threshold=threshold, hits=tuple(hits),
+            points_world=query.index.points_world, relevancy=values, colors=query.index.colors,
+            T_world_target=target_pose(hits[0]) if hits else None, frame_id=self.frame_id,
+            metric=self.metric, snapshot_id=self.snapshot_id,
+            snapshot_stamp_ns=self.snapshot_stamp_ns)

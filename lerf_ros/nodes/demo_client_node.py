@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Waits for the map of the simulated scene, asks for what is there and what is not, reports."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sensor_msgs.msg import CameraInfo
+
+from lerf_ros.errors import LerfError
+from lerf_ros.evaluation.demo_results import Box, DemoResults, Judgement, judge, map_colors
+from lerf_ros.evaluation.pictures import map_views
+from lerf_ros.evaluation.ply import write_ply
+from lerf_ros.evaluation.report import View, contact_sheet, write_image
+from lerf_ros.evaluation.untrained import control_answers
+from lerf_ros.map_directory import MapDirectory
+from lerf_ros.msg import FieldStatus
+from lerf_ros.nodes import topics
+from lerf_ros.nodes.conversions import stamp_to_ns
+from lerf_ros.nodes.demo_config import CAMERA_INFO_TOPIC, DemoClientConfig
+from lerf_ros.nodes.map_progress import MapProgress
+from lerf_ros.nodes.parameters import declare
+from lerf_ros.nodes.query_client import QueryClient
+from lerf_ros.nodes.running import EXIT_OK, run_node
+from lerf_ros.nodes.task_node import EXIT_FAILED, TaskNode
+from lerf_ros.query.answer import Answer
+from lerf_ros.simulation.absent import draw_absent
+from lerf_ros.simulation.scene import TabletopScene
+
+REPORT_EVERY_S = 10.0
+LOOK_EVERY_S = 0.2
+
+
+class DemoClientNode(TaskNode):
+    """Listens while the map is made, then asks from a thread of its own, reports and ends."""
+
+    def __init__(self, **kwargs):
+        super().__init__('demo_client_node', **kwargs)
+        self._config = declare(self, DemoClientConfig())
+        self._scene = TabletopScene.generate(self._config.seed)
+        self._out = Path(self._config.out).expanduser()
+        self._out.mkdir(parents=True, exist_ok=True)
+        self._progress = MapProgress(self._config.quiet)
+        # The camera_info stands for the image: same stamp, but a thousandth of its size.
+        self.create_subscription(
+            CameraInfo, CAMERA_INFO_TOPIC,
+            lambda msg: self._progress.image(stamp_to_ns(msg.header.stamp), time.monotonic()), 10)
+        self.create_subscription(
+            FieldStatus, topics.STATUS, self._progress.report, topics.STATUS_QOS)
+        self._query = QueryClient(self, self._config.call_timeout)
+        self.start_task(self._run)
+
+    def _run(self) -> None:
+        if not self._wait_for_map():
+            return
+        present, absent, answers = self._ask_all()
+        last_ns = self.get_clock().now().nanoseconds
+        seconds = (last_ns - (self._progress.first_image_ns or last_ns)) * 1e-9
+        boxes = self._boxes()
+        results = DemoResults(present, absent, seconds, self._config.seed,
+                              {**self._extras(), **self._control(present, boxes)})
+        results.write(self._out / 'results.json')
+        print(f'\n{results.table()}\n\n{results.summary()}\n{results.quality()}', flush=True)
+        self._draw(results, answers)
+        self.finish(EXIT_FAILED if self._config.check and not results.passed else EXIT_OK)
+
+    def _wait_for_map(self) -> bool:
+        """Returns when the map is ready or the time is used up; False when the node is stopped.
+
+        Raises LerfError when no image comes or the mapper has failed.
+        """
+        config, progress = self._config, self._progress
+        started, next_line = time.monotonic(), 0.0
+        while not self.stopping.wait(LOOK_EVERY_S):
+            now = time.monotonic()
+            waited = now - started
+            if progress.status is not None and progress.status.state == FieldStatus.FAILED:
+                raise LerfError(f'the mapper has failed: {progress.status.message}')
+            if progress.first_image_ns is None:
+                if waited > config.start_timeout:
+                    raise LerfError(f'no {CAMERA_INFO_TOPIC} within {waited:.0f} s: is the camera '
+                                    'running, and the mapper, for which it waits?')
+            elif progress.ready(now):
+                self.get_logger().info(f'map ready: {progress.line()}')
+                return True
+            elif self._image_age_s() > config.time_budget:
+                self.get_logger().warning(
+                    f'not settled after {config.time_budget:.0f} s, asking all the same: '
+                    f'{progress.line()}')
+                return True
+            if waited >= next_line:
+                self.get_logger().info(f'{waited:.0f} s: {progress.line()}')
+                next_line = waited + REPORT_EVERY_S
+        return False
+
+    def _image_age_s(self) -> float:
+        """Seconds since the first image."""
+        first_ns = self._progress.first_image_ns or 0
+        return (self.get_clock().now().nanoseconds - first_ns) * 1e-9
+
+    def _ask_all(self) -> tuple[tuple[Judgement, ...], tuple[Judgement, ...], list[Answer]]:
+        """Asks for present objects, then for absent ones; the answers in the same order."""
+        config, objects = self._config, self._scene.objects
+        newest_ns = stamp_to_ns(self._progress.status.newest_snapshot) \
+            if self._progress.status else 0
+        asked = list(dict.fromkeys(thing.query for thing in objects))
+        boxes = self._boxes()
+        asked = asked[:config.present or None]
+        absent = list(draw_absent(config.seed, config.absent, self._scene))
+        answers: list[Answer] = []
+        judgements: list[Judgement] = []
+        for text in [*asked, *absent]:
+            # Once the first answer is of the newest snapshot, all are.
+            answer, latency_s = self._query.ask(text, 0 if answers else newest_ns)
+            answers.append(answer)
+            judgements.append(judge(answer, latency_s, boxes.get(text, ())))
+        return tuple(judgements[:len(asked)]), tuple(judgements[len(asked):]), answers
+
+    def _boxes(self) -> dict[str, list[Box]]:
+        """Ground-truth boxes of each phrase for something that is there."""
+        boxes: dict[str, list[Box]] = {}
+        for thing in self._scene.objects:
+            boxes.setdefault(thing.query, []).append(Box(thing.box_min, thing.box_max))
+        return boxes
+
+    def _control(self, present: Sequence[Judgement],
+                 boxes: dict[str, list[Box]]) -> dict[str, Any]:
+        """Held-out depth error, and the same queries with an untrained language field."""
+        folder = Path(self._config.map_directory)
+        try:
+            snapshot = MapDirectory(folder).newest() if self._config.map_directory else None
+            if snapshot is None:
+                return {}
+            answers = control_answers(folder, [judgement.query for judgement in present])
+        except LerfError as error:
+            self.get_logger().warning(f'no control experiment: {error}')
+            return {}
+        right = sum(judge(answer, 0.0, boxes[answer.text]).inside_box for answer in answers)
+        return {'depth_error_m': snapshot.info['depth_error'],
+                'untrained_language_right': right}
+
+    def _extras(self) -> dict[str, Any]:
+        """Quality of the map and the machine it was made on."""
+        extras: dict[str, Any] = {'machine': {
+            'cores': len(os.sched_getaffinity(0)), 'processor': processor_name(),
+            'python': platform.python_version(), 'load_average': os.getloadavg()}}
+        status = self._progress.status
+        if status is not None:
+            extras.update(
+                keyframes=status.keyframes_used, keyframes_received=status.keyframes_received,
+                keyframes_refused=status.keyframes_refused, steps=int(status.steps),
+                rays_per_second=status.rays_per_second, loss=status.loss, psnr=status.psnr)
+        return extras
+
+    def _draw(self, results: DemoResults, answers: list[Answer]) -> None:
+        """Writes the contact sheet and the map as PLY, and says where everything is."""
+        written = [self._out / 'results.json']
+        points, colors = map_colors(answers)
+        if len(points):
+            written.append(self._out / 'map.ply')
+            write_ply(written[-1], points, colors)
+        views = self._photographs()
+        if views:
+            notes = ['inside its box' if judgement.inside_box else
+                     '' if judgement.distance_m is None else
+                     f'{judgement.distance_m * 100:.0f} cm from its box'
+                     for judgement in results.present] + ['not there'] * len(results.absent)
+            written.append(self._out / 'contact_sheet.jpg')
+            write_image(written[-1], contact_sheet(views, answers, results.summary(), notes))
+        print('written: ' + ', '.join(str(path) for path in written), flush=True)
+
+    def _photographs(self) -> list[View]:
+        """The keyframes of the map; none, with a warning, when they cannot be read."""
+        if not self._config.map_directory:
+            return []
+        try:
+            return map_views(Path(self._config.map_directory))
+        except LerfError as error:
+            self.get_logger().warning(f'no pictures: {error}')
+            return []
+
+
+def processor_name() -> str:
+    """The model of the processor, as far as the system tells it."""
+    try:
+        lines = Path('/proc/cpuinfo').read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs the node; 0 when it asked everything, 1 when it could not (or the check failed)."""
+    return run_node(DemoClientNode, 'demo_client_node', args)
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

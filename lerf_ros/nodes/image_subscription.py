@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A subscription to images whose reliability follows the publisher.
+
+A reliable subscription never matches a best-effort camera, and a best-effort one loses most large
+images at Fast DDS' default transports; so neither suits all cameras.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.qos import ReliabilityPolicy
+
+from lerf_ros.nodes.topics import IMAGE_DEPTH, profile
+
+
+class ImageSubscription:
+    """Subscribes with the reliability asked for; with `auto`, `follow` adapts it."""
+
+    def __init__(self, node: Node, kind: type, topic: str, callback: Callable[[Any], None],
+                 reliability: str) -> None:
+        self._node, self._kind, self._topic, self._callback = node, kind, topic, callback
+        self._auto = reliability == 'auto'
+        self.reliable = reliability != 'best_effort'
+        self._subscription: Any = None
+        self._subscribe()
+
+    def follow(self) -> None:
+        """Subscribes anew when the publishers' reliability asks for it; call it now and then."""
+        if not self._auto:
+            return
+        offers = {info.qos_profile.reliability
+                  for info in self._node.get_publishers_info_by_topic(self._topic)}
+        reliable = ReliabilityPolicy.BEST_EFFORT not in offers
+        if offers and reliable != self.reliable:
+            self.reliable = reliable
+            self.close()
+            self._subscribe()
+
+    def close(self) -> None:
+        """Ends the subscription."""
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+            self._subscription = None
+
+    def _subscribe(self) -> None:
+        self._subscription = self._node.create_subscription(
+            self._kind, self._topic, self._callback, profile(IMAGE_DEPTH, self.reliable))

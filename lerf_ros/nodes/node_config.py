@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of the two main nodes themselves; what they compute with is in lerf_ros/config.py."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from lerf_ros.settings import Checked, setting
+
+MAP_DIRECTORY_DOC = ('where the map is kept; empty is a folder of this namespace below ROS_HOME '
+                     '(~/.ros)')
+
+
+@dataclass(frozen=True)
+class MapperNodeConfig(Checked):
+    """Inputs of the mapper node."""
+
+    autostart: bool = setting(True, 'configure and activate without a lifecycle manager')
+    map_directory: str = setting('', MAP_DIRECTORY_DOC)
+    map_frame: str = setting('map', 'fixed frame of the map')
+    camera_frame: str = setting('', 'optical frame of the camera; empty takes the image header')
+    metric: bool = setting(True, 'whether pose and depth lengths are metres')
+    image_topic: str = setting('camera/color/image_raw', 'colour images')
+    image_transport: str = setting(
+        'raw', 'compressed subscribes to image_topic/compressed', choices=('raw', 'compressed'))
+    image_reliability: str = setting(
+        'auto', 'QoS of the image, depth and mask subscriptions; auto follows the publisher',
+        choices=('auto', 'reliable', 'best_effort'))
+    image_rectified: bool = setting(
+        False, 'images are free of distortion: use P of camera_info instead of K and D')
+    camera_info_topic: str = setting('camera/color/camera_info', 'intrinsics of those images')
+    depth_topic: str = setting('', 'depth registered to the colour images; empty for none')
+    mask_topic: str = setting('', 'mono8 images, 0 where the robot itself is; empty for none')
+    mask_file: str = setting('', 'one such image for all frames; empty for none')
+    pose_source: str = setting(
+        'tf', 'where the camera pose comes from', choices=('tf', 'pose', 'odometry'))
+    pose_topic: str = setting(
+        'camera/pose', 'PoseStamped of the optical frame (pose) or Odometry (odometry)')
+    tf_timeout: float = setting(
+        5.0, 'how long an image waits for its pose, depth and mask; DDS repeats lost messages '
+        'within 3', unit='seconds', low=0.0, high=60.0)
+    sync_tolerance: float = setting(
+        0.01, 'largest difference between the stamps of image and depth or mask', unit='seconds',
+        low=0.0, high=1.0)
+    queue_size: int = setting(30, 'images that wait at most; then the oldest is refused', low=1,
+                              high=1000)
+    load_timeout: float = setting(
+        180.0, 'how long the models may take to load; the first time on a machine is the longest',
+        unit='seconds', low=1.0, high=3600.0)
+    status_period: float = setting(
+        0.5, 'time between reports on lerf/status', unit='seconds', low=0.05, high=60.0)
+
+
+@dataclass(frozen=True)
+class QueryNodeConfig(Checked):
+    """Inputs of the query node."""
+
+    autostart: bool = setting(True, 'configure and activate without a lifecycle manager')
+    map_directory: str = setting('', MAP_DIRECTORY_DOC)
+    device: str = setting('cpu', 'where phrases are encoded: cpu, cuda or cuda:n')
+    refresh_period: float = setting(
+        1.0, 'time between looks for a newer snapshot', unit='seconds', low=0.05, high=3600.0)
+
+
+def map_directory(configured: str, namespace: str) -> Path:
+    """The map directory as an absolute path; mapper and query of one namespace agree on it."""
+    if configured:
+        return Path(configured).expanduser().absolute()
+    home = Path(os.environ.get('ROS_HOME') or '~/.ros').expanduser()
+    return home / 'lerf' / namespace.strip('/') / 'map'

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the camera was when an image was taken: from TF, a pose topic or odometry."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import PoseStamped, TransformStamped
+from nav_msgs.msg import Odometry
+from rclpy.node import Node
+from rclpy.time import Time
+from tf2_msgs.msg import TFMessage
+
+from lerf_ros.errors import FrameError
+from lerf_ros.nodes.conversions import transform_to_matrix
+from lerf_ros.nodes.node_config import MapperNodeConfig
+from lerf_ros.nodes.topics import POSE_QOS, TF_FAST_QOS, TF_QOS, TF_STATIC_QOS
+from lerf_ros.nodes.transforms import Buffer, TransformException, known_frames
+
+# Poses of a topic go into the buffer as this frame, which no TF publisher uses.
+TOPIC_CAMERA = 'lerf_camera_of_pose_topic'
+
+
+class PoseSource:
+    """Keeps the last seconds of motion and answers for a stamp.
+
+    `tf` follows /tf and /tf_static. `pose` takes the messages of one topic as the optical frame.
+    `odometry` takes the base from one topic and the mount of the camera from /tf_static.
+    """
+
+    def __init__(self, node: Node, config: MapperNodeConfig) -> None:
+        self._node, self._config = node, config
+        self._buffer = Buffer()
+        self._recent: deque[tuple[str, int, int]] = deque(maxlen=500)
+        self._subscriptions: list[Any] = []
+        if config.pose_source != 'pose':
+            self._subscribe(TFMessage, '/tf_static', self.add_static, TF_STATIC_QOS)
+        if config.pose_source == 'tf':
+            self._subscribe(TFMessage, '/tf', self.add_moving, TF_QOS)
+            self._subscribe(TFMessage, '/tf', self.add_moving, TF_FAST_QOS)
+        elif config.pose_source == 'pose':
+            self._subscribe(PoseStamped, config.pose_topic, self.add_pose, POSE_QOS)
+        else:
+            self._subscribe(Odometry, config.pose_topic, self.add_odometry, POSE_QOS)
+
+    def lookup(self, camera_frame: str, stamp_ns: int) -> np.ndarray:
+        """T_map_camera (4, 4) at the stamp.
+
+        Raises FrameError, which says what is known and what to do, when there is no pose (yet).
+        """
+        source = TOPIC_CAMERA if self._config.pose_source == 'pose' else camera_frame
+        try:
+            msg = self._buffer.lookup_transform(
+                self._config.map_frame, source, Time(nanoseconds=stamp_ns))
+        except TransformException as error:
+            raise FrameError(self._explain(camera_frame, error)) from error
+        return transform_to_matrix(msg.transform)
+
+    def close(self) -> None:
+        """Ends the subscriptions."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions.clear()
+
+    def add_moving(self, msg: TFMessage) -> None:
+        """Takes in a message of /tf."""
+        for transform in msg.transforms:
+            stamp = transform.header.stamp
+            key = transform.child_frame_id, stamp.sec, stamp.nanosec
+            if key not in self._recent:     # tf2 warns of every transform that comes twice
+                self._recent.append(key)
+                self._add(transform)
+
+    def add_static(self, msg: TFMessage) -> None:
+        """Takes in a message of /tf_static."""
+        for transform in msg.transforms:
+            self._add(transform, static=True)
+
+    def add_pose(self, msg: PoseStamped) -> None:
+        """Takes in the pose of the optical frame in the map frame."""
+        self._add(as_transform(msg.header, TOPIC_CAMERA, msg.pose))
+
+    def add_odometry(self, msg: Odometry) -> None:
+        """Takes in the pose of the robot's base in the map frame."""
+        self._add(as_transform(msg.header, msg.child_frame_id, msg.pose.pose))
+
+    def _add(self, msg: TransformStamped, static: bool = False) -> None:
+        add = self._buffer.set_transform_static if static else self._buffer.set_transform
+        try:
+            add(msg, 'lerf_ros')
+        except FrameError as error:     # tf2 itself drops such transforms with a log line
+            self._node.get_logger().warning(
+                f'transform of {msg.child_frame_id!r} dropped: {error}', throttle_duration_sec=5.0)
+
+    def _subscribe(self, kind: type, topic: str, callback, qos) -> None:
+        self._subscriptions.append(self._node.create_subscription(kind, topic, callback, qos))
+
+    def _explain(self, camera_frame: str, error: TransformException) -> str:
+        config = self._config
+        frames = [f for f in known_frames(self._buffer) if f != TOPIC_CAMERA]
+        topics = '/tf' if config.pose_source == 'tf' else repr(config.pose_topic)
+        if not frames:
+            return (f'no pose of the camera: nothing arrived on {topics}; start the publisher of '
+                    'the camera pose, or set pose_source and pose_topic')
+        source = '' if config.pose_source == 'pose' else f' of {camera_frame!r}'
+        return (f'no pose{source} in {config.map_frame!r} when the image was taken ({error}). '
+                f'Frames on {topics}: {", ".join(frames)}. Set map_frame and camera_frame to '
+                'frames of this list, or raise tf_timeout if poses come later than '
+                f'{config.tf_timeout:g} s')
+
+
+def as_transform(header, child_frame: str, pose) -> TransformStamped:
+    """The transform message of a pose in a header's frame."""
+    msg = TransformStamped(header=header, child_frame_id=child_frame)
+    p, translation = pose.position, msg.transform.translation
+    translation.x, translation.y, translation.z = p.x, p.y, p.z
+    msg.transform.rotation = pose.orientation
+    return msg

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images that could not be used: counted by reason, and warned of now and then."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+
+WARN_PERIOD_S = 5.0
+
+
+class Refusals:
+    """Counts refusals; each reason is warned of at once and then every few seconds at most."""
+
+    def __init__(self, warn: Callable[[str], None],
+                 clock_s: Callable[[], float] = time.monotonic) -> None:
+        self._warn, self._clock_s = warn, clock_s
+        self._warned_s: dict[str, float] = {}
+        self.counts: Counter[str] = Counter()
+        self.latest = ''
+
+    def refuse(self, reason: str, message: str) -> None:
+        """Counts one image under a short reason; the message says what to do about it."""
+        self.counts[reason] += 1
+        self.latest = message
+        now = self._clock_s()
+        if now - self._warned_s.get(reason, float('-inf')) >= WARN_PERIOD_S:
+            self._warned_s[reason] = now
+            count = self.counts[reason]
+            self._warn(message + (f' ({count} images so far)' if count > 1 else ''))
+
+    @property
+    def total(self) -> int:
+        """All refusals together."""
+        return sum(self.counts.values())

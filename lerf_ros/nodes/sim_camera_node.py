@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A simulated RGB-D camera on a robot: images, camera_info, depth and TF of a tabletop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+
+from lerf_ros.camera import PinholeCamera
+from lerf_ros.nodes.conversions import ns_to_stamp, to_camera_info, to_image
+from lerf_ros.nodes.demo_config import (
+    CAMERA_INFO_TOPIC,
+    DEPTH_TOPIC,
+    IMAGE_TOPIC,
+    OPTICAL_FRAME,
+    SimCameraConfig,
+)
+from lerf_ros.nodes.parameters import declare
+from lerf_ros.nodes.robot_tf import RobotTf
+from lerf_ros.nodes.running import run_node
+from lerf_ros.nodes.task_node import TaskNode
+from lerf_ros.nodes.topics import profile
+from lerf_ros.simulation.renderer import SceneRenderer
+from lerf_ros.simulation.robot import SimulatedRobot, eased, noisy_depth, noisy_image
+from lerf_ros.simulation.scene import TabletopScene
+from lerf_ros.simulation.trajectory import hand_held_path
+
+# Reliable: a best-effort publisher loses images of this size, and no reliable subscriber hears it.
+IMAGE_QOS = profile(10)
+# After the first subscriber has been seen, the rest of its process may still be connecting.
+SETTLE_S = 1.0
+# Whoever listens to the image may not want the depth.
+DEPTH_PATIENCE_S = 3.0
+
+
+class SimCameraNode(TaskNode):
+    """Renders the path live; afterwards TF goes on until the node is stopped."""
+
+    def __init__(self, **kwargs):
+        super().__init__('sim_camera_node', **kwargs)
+        config = self._config = declare(self, SimCameraConfig())
+        self._start_ns: int | None = None
+        self._rng = np.random.default_rng([config.seed, 11])
+        self._camera = PinholeCamera(config.width, config.height, config.fx, config.fx,
+                                     config.width / 2, config.height / 2)
+        scene = TabletopScene.generate(config.seed)
+        self._renderer = SceneRenderer(scene)
+        self._path = hand_held_path(config.seed, scene, config.duration)
+        robot = SimulatedRobot(self._path, config.seed, config.error_translation,
+                               config.error_rotation)
+        self._images = self.create_publisher(Image, IMAGE_TOPIC, IMAGE_QOS)
+        self._infos = self.create_publisher(CameraInfo, CAMERA_INFO_TOPIC, IMAGE_QOS)
+        self._depths = self.create_publisher(Image, DEPTH_TOPIC, IMAGE_QOS) if config.depth \
+            else None
+        self._tf = RobotTf(self, robot, config, self.path_time)
+        names = ', '.join(thing.name for thing in scene.objects)
+        self.get_logger().info(f'scene {config.seed}: {names}')
+        self.start_task(self._capture)
+
+    def path_time(self, time_ns: int) -> float:
+        """Seconds on the path at a time of the node's clock; the camera rests at both ends."""
+        if self._start_ns is None:
+            return 0.0
+        return eased((time_ns - self._start_ns) * 1e-9, self._config.duration)
+
+    def _capture(self) -> None:
+        """The task: waits for a subscriber, then renders and publishes at the rate."""
+        if not self._wait_for_subscriber():
+            return
+        clock, config = self.get_clock(), self._config
+        self._start_ns = clock.now().nanoseconds
+        started, due_s, count = time.monotonic(), 0.0, 0
+        while due_s <= config.duration:
+            if self.stopping.wait(max(0.0, due_s - (time.monotonic() - started))):
+                return
+            self._publish_view(clock.now().nanoseconds)
+            count += 1
+            # A machine that is too slow renders fewer images instead of ever older ones.
+            due_s = max(due_s + 1 / config.rate, time.monotonic() - started)
+        self.get_logger().info(
+            f'capture complete: {count} images in {time.monotonic() - started:.0f} s; '
+            'transforms are published on')
+
+    def _wait_for_subscriber(self) -> bool:
+        """False when the node is stopped before."""
+        if not self._config.wait_for_subscriber:
+            return not self.stopping.is_set()
+        self.get_logger().info(f'waiting for a subscriber of {self._images.topic_name}')
+        while self._images.get_subscription_count() == 0:
+            if self.stopping.wait(0.1):
+                return False
+        deadline = time.monotonic() + DEPTH_PATIENCE_S
+        while self._depths is not None and self._depths.get_subscription_count() == 0 \
+                and time.monotonic() < deadline:
+            if self.stopping.wait(0.1):
+                return False
+        return not self.stopping.wait(SETTLE_S)
+
+    def _publish_view(self, stamp_ns: int) -> None:
+        """Renders the view at the stamp and publishes it, all messages with that stamp."""
+        config = self._config
+        view = self._renderer.render(self._camera, self._path(self.path_time(stamp_ns)))
+        header = Header(stamp=ns_to_stamp(stamp_ns), frame_id=config.frame_prefix + OPTICAL_FRAME)
+        image = to_image(noisy_image(view.image, config.image_noise, self._rng), 'rgb8', header)
+        depth_m = noisy_depth(view.depth_m, config.depth_noise, self._rng)
+        age_s = (self.get_clock().now().nanoseconds - stamp_ns) * 1e-9
+        self.stopping.wait(max(0.0, config.latency - age_s))
+        self._infos.publish(to_camera_info(self._camera, header))
+        if self._depths is not None:
+            self._depths.publish(to_image(
+                encode_depth(depth_m, config.depth_encoding), config.depth_encoding, header))
+        self._images.publish(image)
+
+
+def encode_depth(depth_m: np.ndarray, encoding: str) -> np.ndarray:
+    """Depth (H, W) float32 metres as that encoding's numbers; 0 stays unknown."""
+    depth_m = np.where(np.isfinite(depth_m), depth_m, 0).astype(np.float32)
+    if encoding == '32FC1':
+        return depth_m
+    return np.clip(np.rint(depth_m * 1000), 0, 65535).astype(np.uint16)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs the node; returns its exit code."""
+    return run_node(SimCameraNode, 'sim_camera_node', args)
+
+
+if __name__ == '__main__':
+    raise SystemExit(main())

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Child processes that are started together, speak with a prefix, and are stopped cleanly."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+# How long each signal may take before the next one: the mapper writes a last snapshot first.
+PATIENCE_S = ((signal.SIGINT, 35.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
+# Children of a child that has ended may still be on their way out.
+ORPHANS_S = 1.0
+POLL_S = 0.1
+LAST_LINES = 15
+
+
+class Child:
+    """One process in a group of its own; its output is passed on with its name before it."""
+
+    def __init__(self, name: str, command: Sequence[str], width: int = 0):
+        """width: to which the name is filled up, so that lines of all children align."""
+        self.name = name
+        self._prefix = f'[{name}]'.ljust(width + 2)
+        self._last: collections.deque[str] = collections.deque(maxlen=LAST_LINES)
+        # A group of its own: Ctrl-C in the terminal reaches us alone, and we stop it in order.
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            start_new_session=True, env={**os.environ, 'PYTHONUNBUFFERED': '1'})
+        self._reader = threading.Thread(target=self._pass_on, daemon=True)
+        self._reader.start()
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; minus the signal's number when a signal ended it."""
+        return self._process.poll()
+
+    def death(self) -> str:
+        """For people: how it ended and what it said last."""
+        self._reader.join(timeout=1.0)
+        code = self.exit_code
+        how = f'exit code {code}' if code is None or code >= 0 else (
+            f'signal {signal.Signals(-code).name}')
+        return '\n    '.join([f'{self.name} ended ({how}). Its last lines:', *self._last])
+
+    def send(self, number: signal.Signals) -> None:
+        """Sends a signal to the whole group, whose leader may be gone already."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):   # nobody is left in it
+            os.killpg(self._process.pid, number)
+
+    def group_alive(self) -> bool:
+        """Whether the process or any child that it started still runs."""
+        self._process.poll()    # a finished leader would otherwise stay in its group
+        try:
+            os.killpg(self._process.pid, 0)
+        except (ProcessLookupError, PermissionError):
+            return False
+        return True
+
+    def _pass_on(self) -> None:
+        assert self._process.stdout is not None
+        for raw in self._process.stdout:
+            line = raw.decode(errors='replace').rstrip()
+            self._last.append(line)
+            print(self._prefix, line, flush=True)
+
+
+class ProcessGroup:
+    """Children by name, with one end for all."""
+
+    def __init__(self) -> None:
+        self.children: list[Child] = []
+
+    def start(self, commands: Mapping[str, Sequence[str]]) -> None:
+        """Starts all commands; one at a time, so that `stop` ends those that were reached."""
+        width = max(map(len, commands))
+        for name, command in commands.items():
+            self.children.append(Child(name, command, width))
+
+    def wait(self, main: str = '') -> int:
+        """Waits and returns an exit code.
+
+        With `main`, that of this child, or 1 as soon as another one ends. Without, children live
+        apart: each end is reported, and the first code that is not 0 is returned after the last.
+        """
+        code, running = 0, list(self.children)
+        while running:
+            time.sleep(POLL_S)
+            for child in [c for c in running if c.exit_code is not None]:
+                if child.name == main:
+                    return exit_status(child.exit_code or 0)
+                running.remove(child)
+                print(f'lerf_ros: {child.death()}', file=sys.stderr, flush=True)
+                if main:
+                    return 1
+                code = code or exit_status(child.exit_code or 0)
+        return code
+
+    def stop(self) -> None:
+        """SIGINT, SIGTERM, SIGKILL, each only to those that still run; then what they left."""
+        for number, patience_s in PATIENCE_S:
+            running = [child for child in self.children if child.exit_code is None]
+            for child in running:
+                child.send(number)
+            wait_until(lambda: all(c.exit_code is not None for c in self.children), patience_s)
+        wait_until(lambda: not any(child.group_alive() for child in self.children), ORPHANS_S)
+        for child in self.children:
+            if child.group_alive():
+                child.send(signal.SIGKILL)
+
+
+def wait_until(condition: Callable[[], bool], limit_s: float) -> None:
+    """Returns when the condition holds or the time is over."""
+    end = time.monotonic() + limit_s
+    while not condition() and time.monotonic() < end:
+        time.sleep(POLL_S)
+
+
+def exit_status(code: int) -> int:
+    """The exit status of a child as a shell tells it: 128 + number for a signal."""
+    return code if code >= 0 else 128 - code
+
+
+def run(commands: Mapping[str, Sequence[str]], main: str = '') -> int:
+    """Starts the commands, waits, and stops what is left, also on SIGINT, SIGTERM and SIGHUP."""
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt)
+              for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    group = ProcessGroup()
+    try:
+        group.start(commands)
+        return group.wait(main)
+    except KeyboardInterrupt:
+        print('lerf_ros: stopping all nodes', file=sys.stderr, flush=True)
+        return 130 if main else 0
+    finally:
+        for number in before:    # a second Ctrl-C must not leave processes behind
+            signal.signal(number, signal.SIG_IGN)
+        group.stop()
+        for number, handler in before.items():
+            signal.signal(number, handler)

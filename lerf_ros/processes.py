@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`lerf_ros up` and `lerf_ros demo`: the nodes of the launch files as processes, without launch."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from lerf_ros.errors import ConfigError
+from lerf_ros.process_group import run
+
+MAIN_NODES = ('mapper_node', 'query_node')
+DEMO_NODES = ('sim_camera_node', *MAIN_NODES, 'demo_client_node')
+# What the mapper writes into a map directory; anything else in there is not ours to delete.
+MAP_CONTENT = {'meta.json', 'transforms.json', 'images', 'snapshots', 'features', 'masks', 'depth'}
+
+
+def add_parsers(subparsers: argparse._SubParsersAction) -> None:
+    """Registers `up` and `demo` with the command line."""
+    up = subparsers.add_parser('up', help='start the mapper and the query node')
+    up.add_argument('--params-file', help='ROS parameters of both nodes (default: lerf.yaml)')
+    up.add_argument('--map-directory', help='where the map is kept')
+    up.add_argument('--namespace', help='of both nodes, as in /robot_a')
+    up.add_argument('--log-level', help='debug, info, warn, error or fatal')
+    up.add_argument('parameters', nargs='*', metavar='name:=value',
+                    help='further parameters of both nodes; they win over the file')
+    up.set_defaults(func=lerf_up)
+    demo = subparsers.add_parser('demo', help='simulated camera, mapper, queries and a report')
+    demo.add_argument('--seed', type=int, default=0, help='another scene, path and light')
+    demo.add_argument('--out', default='out/demo', help='folder of map, pictures and results.json')
+    demo.add_argument('--params-file', help='ROS parameters of all nodes (default: demo.yaml)')
+    demo.add_argument('--check', action='store_true',
+                      help='exit with 1 when fewer than 7 of 8 are right or an absent one is found')
+    demo.set_defaults(func=lerf_demo)
+
+
+def lerf_up(arguments: argparse.Namespace) -> int:
+    """Runs mapper and query until Ctrl-C or until both have ended."""
+    wrong = [text for text in arguments.parameters if ':=' not in text]
+    if wrong:
+        raise ConfigError(f'{wrong[0]!r}: expected name:=value')
+    options = parameter_options(
+        arguments.params_file or config_file('lerf.yaml'),
+        {'map_directory': arguments.map_directory and Path(arguments.map_directory).absolute()})
+    options += [word for text in arguments.parameters for word in ('-p', text)]
+    if arguments.namespace:
+        options += ['-r', '__ns:=/' + arguments.namespace.strip('/')]
+    if arguments.log_level:
+        options += ['--log-level', arguments.log_level]
+    return run({node: node_command(node, options) for node in MAIN_NODES})
+
+
+def lerf_demo(arguments: argparse.Namespace) -> int:
+    """Runs the demo with a fresh map in OUT/map; returns the exit code of the client."""
+    isolate_ros()
+    # Images that fit into the shared memory of Fast DDS arrive at once.
+    os.environ.setdefault('FASTDDS_DEFAULT_PROFILES_FILE', str(config_file('fastdds.xml')))
+    out = Path(arguments.out).expanduser().absolute()
+    out.mkdir(parents=True, exist_ok=True)
+    remove_map(out / 'map')
+    (out / 'map').mkdir()
+    return run(demo_commands(arguments.params_file or config_file('demo.yaml'), out,
+                             arguments.seed, arguments.check), main='demo_client_node')
+
+
+def demo_commands(params_file: str | Path, out: Path, seed: int,
+                  check: bool) -> dict[str, list[str]]:
+    """The command of each node of the demo."""
+    shared = {'map_directory': out / 'map'}
+    own: dict[str, dict[str, object]] = {
+        'sim_camera_node': {'seed': seed},
+        'demo_client_node': {'seed': seed, 'out': out, 'check': str(check).lower()}}
+    return {node: node_command(node, parameter_options(
+        params_file, {**shared, **own.get(node, {})})) for node in DEMO_NODES}
+
+
+def node_command(node: str, options: Sequence[str]) -> list[str]:
+    """The command that starts a node of this package with this Python."""
+    return [sys.executable, '-m', f'lerf_ros.nodes.{node}', '--ros-args', *options]
+
+
+def parameter_options(params_file: str | Path, values: Mapping[str, object]) -> list[str]:
+    """--params-file and -p for every value that is not None; the values win over the file."""
+    path = Path(params_file).expanduser()
+    if not path.is_file():
+        raise ConfigError(f'params file {path} does not exist')
+    options = ['--params-file', str(path)]
+    for name, value in values.items():
+        if value is not None:
+            # Quoted, because a YAML parser reads these values: a folder may be called 2024.
+            text = "'" + str(value).replace("'", "''") + "'" if isinstance(value, Path) else value
+            options += ['-p', f'{name}:={text}']
+    return options
+
+
+def config_file(name: str) -> Path:
+    """A parameter file of the package, in the source tree or where it was installed."""
+    prefixes = [*os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep), sys.prefix]
+    folders = [Path(__file__).resolve().parents[1] / 'config',
+               *(Path(prefix) / 'share' / 'lerf_ros' / 'config' for prefix in prefixes if prefix)]
+    for folder in folders:
+        if (folder / name).is_file():
+            return folder / name
+    raise ConfigError(f'{name} was not found in {", ".join(map(str, folders))}: source the '
+                      'workspace (install/setup.bash) or reinstall with pip install .')
+
+
+def remove_map(folder: Path) -> None:
+    """Deletes the map of an earlier demo; ConfigError for a folder with anything else in it."""
+    if not folder.exists():
+        return
+    foreign = {path.name for path in folder.iterdir()} - MAP_CONTENT
+    foreign = {name for name in foreign if not name.startswith('.') and '.tmp' not in name}
+    if foreign:
+        raise ConfigError(f'{folder} holds {", ".join(sorted(foreign))}, which no map has: it is '
+                          'not deleted; choose another --out')
+    shutil.rmtree(folder)
+
+
+def isolate_ros() -> None:
+    """Keeps the demo on this machine and on a ROS domain of its own.
+
+    A domain that is set while discovery is limited to this machine was chosen for that purpose
+    (make and the tests do so) and stays; any other may be that of a lab's robots.
+    """
+    if os.environ.get('ROS_AUTOMATIC_DISCOVERY_RANGE') != 'LOCALHOST' \
+            or 'ROS_DOMAIN_ID' not in os.environ:
+        os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+        os.environ['ROS_DOMAIN_ID'] = str(60 + os.getpid() % 40)
+    print(f'lerf_ros: ROS 2 on this machine only, ROS_DOMAIN_ID='
+          f'{os.environ["ROS_DOMAIN_ID"]}', flush=True)

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Surface points of the field: where rendered rays end, confirmed from other views.
+
+Never sensor points: what the field has not learned is not in the index.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lerf_ros.camera import PinholeCamera, invert_pose, transform_points
+from lerf_ros.config import IndexConfig
+from lerf_ros.field.radiance_field import RadianceField
+from lerf_ros.field.ray_sampling import Rays
+from lerf_ros.field.scene_frame import contract
+from lerf_ros.field.volume_rendering import strongest
+
+CHUNK = 4096   # rays rendered at once
+
+
+@dataclass(frozen=True)
+class View:
+    """A regular grid of pixels of one keyframe, every `step`-th in both directions.
+
+    rays (R,) in the scene frame, pixels (R, 2) their centres in the image; T_scene_camera (4, 4)
+    with its translation in scene radii.
+    """
+
+    rays: Rays
+    pixels: np.ndarray
+    step: int
+    camera: PinholeCamera
+    T_scene_camera: np.ndarray
+
+
+def view_grid(camera: PinholeCamera, T_scene_camera: np.ndarray, step: int,
+              valid: np.ndarray | None, device: torch.device) -> View:
+    """The view that asks every step-th pixel; pixels where valid (H, W) is False are left out."""
+    grid = np.meshgrid(np.arange(step // 2, camera.width, step),
+                       np.arange(step // 2, camera.height, step))
+    column_row = np.stack(grid, -1).reshape(-1, 2)
+    if valid is not None:
+        column_row = column_row[valid[column_row[:, 1], column_row[:, 0]]]
+    pixels = column_row + 0.5
+    directions = camera.directions(pixels) @ T_scene_camera[:3, :3].T
+    origins = np.broadcast_to(T_scene_camera[:3, 3], directions.shape)
+    rays = Rays(torch.tensor(origins, dtype=torch.float32, device=device),
+                torch.tensor(directions, dtype=torch.float32, device=device))
+    return View(rays, pixels, step, camera, T_scene_camera)
+
+
+@dataclass(frozen=True)
+class Surface:
+    """N points with the samples of the rays that found them, scene frame.
+
+    points (N, 3), directions (N, 3) of the rays, origins (N, 3), distances (N, k) and weights
+    (N, k) of their heaviest samples, colors (N, 3) in 0..1, keyframes (N,) that see each point.
+    """
+
+    points: Tensor
+    origins: Tensor
+    directions: Tensor
+    distances: Tensor
+    weights: Tensor
+    colors: Tensor
+    keyframes: Tensor
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def __getitem__(self, keep: Tensor) -> Surface:
+        return Surface(*(getattr(self, name)[keep] for name in self.__dataclass_fields__))
+
+
+@torch.no_grad()
+def find_surface(radiance: RadianceField, views: Sequence[View], config: IndexConfig,
+                 samples: int, seed: int = 0) -> Surface:
+    """Renders all views and keeps opaque, confirmed points, one to a voxel.
+
+    Raises ValueError when there is no view.
+    """
+    rendered = [_render(radiance, view, config, samples) for view in views]
+    depths = [depth for _, depth in rendered]
+    points = _join([surface for surface, _ in rendered])
+    points = points[_one_per_voxel(points.points, config.voxel, seed)]
+    seen = count_views(points.points.cpu().numpy(), views, depths, config.depth_tolerance)
+    points = replace(points, keyframes=torch.from_numpy(seen).to(points.points.device))
+    # The view that found a point sees it as well: one more than the confirmations.
+    needed = min(config.confirmations, len(views) - 1) + 1
+    points = points[points.keyframes >= needed]
+    if len(points) > config.max_points:
+        generator = torch.Generator().manual_seed(seed)
+        points = points[torch.randperm(len(points), generator=generator)[:config.max_points]]
+    return points
+
+
+def _render(radiance: RadianceField, view: View, config: IndexConfig,
+            samples: int) -> tuple[Surface, np.ndarray]:
+    """The opaque points of a view, and its depth grid (rows, columns), NaN where transparent."""
+    parts, distances = [], []
+    for start in range(0, len(view.rays), CHUNK):
+        rays = view.rays[start:start + CHUNK]
+        out = radiance(rays)
+        opaque = out.accumulation >= config.min_accumulation
+        weights, middle = strongest(out.weights, out.edges, samples)
+        distances.append(torch.where(opaque, out.distance, torch.full_like(out.distance,
+                                                                           float('nan'))))
+        part = Surface(rays.origins + out.distance[:, None] * rays.directions, rays.origins,
+                       rays.directions, middle, weights, out.color, out.distance)
+        parts.append(part[opaque])
+    distance = torch.cat(distances).cpu().numpy()
+    shape = (len(range(view.step // 2, view.camera.height, view.step)),
+             len(range(view.step // 2, view.camera.width, view.step)))
+    grid = np.full(shape, np.nan)
+    column_row = _cells(view, view.pixels)
+    grid[column_row[:, 1], column_row[:, 0]] = distance
+    return _join(parts), grid
+
+
+def _join(parts: Sequence[Surface]) -> Surface:
+    if not parts:
+        raise ValueError('no view to take surface points from')
+    return Surface(*(torch.cat([getattr(p, name) for p in parts])
+                     for name in Surface.__dataclass_fields__))
+
+
+def _cells(view: View, pixels: np.ndarray) -> np.ndarray:
+    """Grid cells (N, 2) (column, row) nearest to pixel positions (N, 2)."""
+    # Far outside of the image a lens polynomial goes to where integers end.
+    return np.rint((np.clip(pixels, -1e6, 1e6) - 0.5 - view.step // 2) / view.step).astype(
+        np.int64)
+
+
+def _one_per_voxel(points: Tensor, voxel: float, seed: int) -> Tensor:
+    """Indices of one random point in each voxel; voxels grow with distance, as contraction does."""
+    order = torch.randperm(len(points), generator=torch.Generator().manual_seed(seed))
+    if voxel <= 0:
+        return order.to(points.device)
+    # contract() divides the unit cube by 4.
+    cells = (contract(points[order.to(points.device)]) * (4 / voxel)).long().cpu().numpy()
+    _, first = np.unique(cells, axis=0, return_index=True)
+    return order[torch.from_numpy(np.sort(first))].to(points.device)
+
+
+def count_views(points: np.ndarray, views: Sequence[View], depths: Sequence[np.ndarray],
+                tolerance: float) -> np.ndarray:
+    """How many views (N,) have a surface where each point (N, 3) is, within a part of its depth."""
+    seen = np.zeros(len(points), np.int32)
+    for view, depth in zip(views, depths, strict=True):
+        in_camera = transform_points(invert_pose(view.T_scene_camera), points)
+        pixels = view.camera.project(in_camera)
+        ahead = np.isfinite(pixels).all(1)
+        cells = _cells(view, np.where(ahead[:, None], pixels, -1e6))
+        inside = ahead & (cells >= 0).all(1) & (cells < depth.shape[::-1]).all(1)
+        at = np.where(inside[:, None], cells, 0)
+        distance = np.linalg.norm(in_camera, axis=1)
+        error = np.abs(depth[at[:, 1], at[:, 0]] - distance)
+        seen += inside & (error <= tolerance * distance)   # NaN compares as False
+    return seen

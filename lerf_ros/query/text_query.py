@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a phrase to ranked places: relevancy of every point, clusters, boxes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from sklearn.cluster import DBSCAN
+
+from lerf_ros.config import QueryConfig
+from lerf_ros.errors import EmptyTextError, InvalidThresholdError
+from lerf_ros.query.answer import Hit
+from lerf_ros.query.language_index import LanguageIndex
+from lerf_ros.query.relevancy import relevancy
+
+SCORE_POINTS = 10   # a hit's relevancy is the mean of its best points: one noisy point is no hit
+
+
+class TextEncoder(Protocol):
+    """The part of an image-text encoder that a query needs."""
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray: ...
+
+
+def check_request(text: str, threshold: float) -> None:
+    """Raises EmptyTextError or InvalidThresholdError."""
+    if not text.strip():
+        raise EmptyTextError('the phrase is empty: say what to look for, such as "red mug"')
+    if not (math.isfinite(threshold) and 0 <= threshold <= 1):
+        raise InvalidThresholdError(f'threshold {threshold} is not between 0 and 1 '
+                                    '(0 takes the configured one)')
+
+
+class TextQuery:
+    """Answers phrases from one index; holds no state of any query."""
+
+    def __init__(self, index: LanguageIndex, encoder: TextEncoder, config: QueryConfig,
+                 radius: float) -> None:
+        """radius: of the scene frame, world units; lengths of the configuration are parts of it."""
+        self.index, self.encoder, self.config, self.radius = index, encoder, config, radius
+
+    def relevancy(self, text: str, negatives: Sequence[str] = ()) -> tuple[np.ndarray, np.ndarray]:
+        """Relevancy (N,) of every point and its best scale (N,), an index into the scales."""
+        phrases = [text, *(negatives or self.config.negatives)]
+        codes = self.encoder.encode_texts(phrases) @ self.index.basis
+        return relevancy(self.index.codes, codes[0], codes[1:], self.config.temperature)
+
+    def hits(self, values: np.ndarray, scales: np.ndarray, threshold: float,
+             max_hits: int) -> list[Hit]:
+        """Clusters of relevant points, best first, none below the threshold."""
+        if not len(values) or values.max() < threshold:
+            return []
+        # The paper's colour rule: relevancy counts from 0.5, where the phrase and its strongest
+        # negative fit equally well, up to the maximum.
+        top = float(values.max())
+        level = top - (1 - self.config.relevant_fraction) * max(top - 0.5, 0.0)
+        chosen = np.flatnonzero(values >= max(level, threshold))
+        points = self.index.points_world[chosen]
+        labels = DBSCAN(eps=self.config.cluster_radius * self.radius, min_samples=5
+                        ).fit_predict(points)
+        hits = [self._hit(chosen[labels == label], values, scales)
+                for label in range(labels.max() + 1)
+                if (labels == label).sum() >= self.config.min_points]
+        hits = [hit for hit in hits if hit.relevancy >= threshold]
+        return sorted(hits, key=lambda hit: -hit.relevancy)[:max_hits]
+
+    def _hit(self, members: np.ndarray, values: np.ndarray, scales: np.ndarray) -> Hit:
+        points, score = self.index.points_world[members].astype(np.float64), values[members]
+        low, high = np.percentile(points, (2, 98), axis=0)
+        best = np.sort(score)[-SCORE_POINTS:]
+        scale = np.bincount(scales[members], weights=score).argmax()
+        return Hit(position=(low + high) / 2, rotation=np.eye(3), size=high - low,
+                   relevancy=float(best.mean()), scale=float(self.index.scales[scale]),
+                   points=len(members), keyframes=int(np.median(self.index.keyframes[members])))

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a setting is declared: its default, unit, range and meaning in one place."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+from lerf_ros.errors import ConfigError
+
+T = TypeVar('T')
+
+
+def setting(default: Any, doc: str, *, unit: str = '', low: float | None = None,
+            high: float | None = None, choices: tuple[str, ...] = ()) -> Any:
+    """A dataclass field with its meaning; low and high are inclusive."""
+    metadata = {'doc': doc, 'unit': unit, 'low': low, 'high': high, 'choices': choices}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+class Checked:
+    """Checks every field against its type, range and choices when the dataclass is made."""
+
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self))
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            if field.metadata:
+                value = coerce(field.name, getattr(self, field.name), hints[field.name])
+                object.__setattr__(self, field.name, value)
+                check(field, value)
+
+
+def coerce(name: str, value: Any, hint: Any) -> Any:
+    """Turns integers into floats and lists into tuples where the setting asks for them."""
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if typing.get_origin(hint) is tuple:
+        if isinstance(value, str) or not hasattr(value, '__iter__'):
+            raise ConfigError(f'{name} = {value!r}: expected a list')
+        item = typing.get_args(hint)[0]
+        return tuple(coerce(name, v, item) for v in value)
+    if not isinstance(value, hint) or (hint in (int, float) and isinstance(value, bool)):
+        raise ConfigError(f'{name} = {value!r}: expected {hint.__name__}, '
+                          f'got {type(value).__name__}')
+    return value
+
+
+def check(field: dataclasses.Field, value: Any) -> None:
+    """Raises ConfigError where a value is outside its range or not one of its choices."""
+    low, high, choices = (field.metadata[k] for k in ('low', 'high', 'choices'))
+    for v in value if isinstance(value, tuple) else (value,):
+        if choices and v not in choices:
+            raise ConfigError(f'{field.name} = {v!r}: choose one of {", ".join(choices)}')
+        if isinstance(v, (int, float)) and not isinstance(v, bool):
+            outside = (low is not None and v < low) or (high is not None and v > high)
+            if outside or math.isnan(v):
+                unit = f' {field.metadata["unit"]}' if field.metadata['unit'] else ''
+                raise ConfigError(f'{field.name} = {v}{unit}: must lie between '
+                                  f'{low if low is not None else "-inf"} and '
+                                  f'{high if high is not None else "inf"}{unit}')
+
+
+def flat_fields(config: Any, prefix: str = '') -> Iterator[tuple[str, dataclasses.Field, Any]]:
+    """All settings of nested dataclasses as (dotted name, field, value)."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from flat_fields(value, f'{prefix}{field.name}.')
+        else:
+            yield f'{prefix}{field.name}', field, value
+
+
+def flatten(overrides: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+    """Nested mappings as one mapping with dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in overrides.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f'{prefix}{name}.'))
+        else:
+            flat[f'{prefix}{name}'] = value
+    return flat
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """A hint at the known name closest to a misspelt one, empty when none is close."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if not close:   # the last part alone: "rays" finds "training.rays"
+        tails = {k.rsplit('.', 1)[-1]: k for k in known}
+        tail = difflib.get_close_matches(name.rsplit('.', 1)[-1], list(tails), n=1, cutoff=0.5)
+        close = [tails[tail[0]]] if tail else []
+    return f'; did you mean {close[0]!r}?' if close else ''
+
+
+def override(config: T, overrides: Mapping[str, Any]) -> T:
+    """A copy of `config` with nested or dotted overrides.
+
+    Raises ConfigError for an unknown name (naming the nearest) and for a value out of range.
+    """
+    flat = flatten(overrides)
+    known = [name for name, _, _ in flat_fields(config)]
+    for name in flat:
+        if name not in known:
+            raise ConfigError(f'unknown setting {name!r}{nearest(name, known)}')
+    return _replace(config, flat, '')
+
+
+def _replace(config: Any, flat: Mapping[str, Any], prefix: str) -> Any:
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        name, value = f'{prefix}{field.name}', getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            changes[field.name] = _replace(value, flat, f'{name}.')
+        elif name in flat:
+            changes[field.name] = flat[name]
+    return dataclasses.replace(config, **changes)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Nested dictionary of plain values, ready for JSON or YAML."""
+    return dataclasses.asdict(config)

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an object is made of, and the kinds of objects that there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lerf_ros.camera import transform_points
+from lerf_ros.simulation.meshes import Mesh
+from lerf_ros.simulation.textures import Color
+
+
+@dataclass(frozen=True)
+class Part:
+    """One mesh of one material.
+
+    color: sRGB of points (N, 3) in the part's own coordinates.
+    gloss: 0 matt to 1 lacquered.
+    T_world_part: (4, 4); until an object is placed, from the part to the object's coordinates.
+    """
+
+    mesh: Mesh
+    color: Color
+    gloss: float = 0.0
+    T_world_part: np.ndarray | None = None
+
+    def placed(self, T: np.ndarray) -> Part:
+        """The part moved by a further rigid transform (4, 4)."""
+        return replace(self, T_world_part=T @ self.transform())
+
+    def transform(self) -> np.ndarray:
+        """`T_world_part`, the identity where none is given."""
+        return np.eye(4) if self.T_world_part is None else self.T_world_part
+
+    def world_vertices(self) -> np.ndarray:
+        """Vertices (V, 3) after the transform."""
+        return transform_points(self.transform(), self.mesh.vertices)
+
+
+@dataclass(frozen=True)
+class Model:
+    """An object that stands on z = 0 about the origin; `name` tells its colour or material."""
+
+    name: str
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A type of object.
+
+    query: what one would type to find it. group: kinds of one group are easily taken for each
+    other by the offline encoder, so a scene holds one of them at most.
+    """
+
+    query: str
+    group: str
+    build: Callable[[np.random.Generator], Model]
+
+
+def pose(x: float = 0.0, y: float = 0.0, z: float = 0.0,
+         rotation: np.ndarray | None = None) -> np.ndarray:
+    """A rigid transform (4, 4) from an offset in metres and a rotation matrix (3, 3)."""
+    T = np.eye(4)
+    T[:3, 3] = x, y, z
+    if rotation is not None:
+        T[:3, :3] = rotation
+    return T
+
+
+def standing(name: str, *parts: Part) -> Model:
+    """A model moved so that its lowest point is at z = 0 and its box is centred in x and y."""
+    vertices = np.concatenate([p.world_vertices() for p in parts])
+    low, high = vertices.min(0), vertices.max(0)
+    middle = (low + high) / 2
+    T = pose(-middle[0], -middle[1], -low[2])
+    return Model(name, tuple(p.placed(T) for p in parts))

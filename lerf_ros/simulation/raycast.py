@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Open3D's ray caster over the parts of a scene."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lerf_ros.errors import LerfError
+from lerf_ros.simulation.models import Part
+
+# The part index of a ray that hits nothing.
+NOTHING = -1
+
+
+def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Dot products (N,) of rows (N, 3); numpy's sum over so short an axis is slow."""
+    return a[..., 0] * b[..., 0] + a[..., 1] * b[..., 1] + a[..., 2] * b[..., 2]
+
+
+@dataclass(frozen=True)
+class Hits:
+    """Where rays end: t (N,) in ray lengths, part (N,) int32, triangle (N,) over all parts,
+    weights (N, 3) of its corners, points (N, 3) and unit normals (N, 3) towards the viewer."""
+
+    t: np.ndarray
+    part: np.ndarray
+    triangle: np.ndarray
+    weights: np.ndarray
+    points: np.ndarray
+    normals: np.ndarray
+
+
+class RayScene:
+    """Parts in the world, ready for rays.
+
+    corners, normals: (T, 3, 3) float32 of all triangles, world; part k owns the triangles from
+    offsets[k] to offsets[k + 1].
+    """
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        try:
+            import open3d
+        except (ImportError, OSError) as error:
+            raise LerfError(
+                f'the simulated camera needs open3d ({error}): pip install lerf_ros[sim], and the '
+                'system library libusb-1.0-0') from error
+        # Typed as anything: open3d's stubs know no numpy arrays with a dtype.
+        self._core: Any = open3d.core
+        self._scene = open3d.t.geometry.RaycastingScene()
+        corners, normals = [], []
+        for part in parts:
+            world = part.world_vertices().astype(np.float32)
+            self._scene.add_triangles(self._core.Tensor(world), self._core.Tensor(
+                part.mesh.triangles.astype(np.uint32)))
+            corners.append(world[part.mesh.triangles])
+            turned = part.mesh.corner_normals() @ part.transform()[:3, :3].T
+            normals.append(turned.astype(np.float32))
+        self.offsets = np.cumsum([0] + [len(c) for c in corners])
+        self.corners, self.normals = np.concatenate(corners), np.concatenate(normals)
+
+    def cast(self, rays: np.ndarray) -> Hits:
+        """First hits of rays (N, 6) float32: origin, direction (of any length)."""
+        answer = self._scene.cast_rays(self._core.Tensor(rays))
+        geometry = answer['geometry_ids'].numpy()
+        missed = geometry == self._scene.INVALID_ID
+        part = np.where(missed, 0, geometry).astype(np.int32)
+        triangle = np.where(missed, 0, answer['primitive_ids'].numpy()) + self.offsets[part]
+        uv = answer['primitive_uvs'].numpy()
+        weights = np.column_stack([1 - uv[:, 0] - uv[:, 1], uv])
+        t = answer['t_hit'].numpy()
+        points = rays[:, :3] + rays[:, 3:] * np.where(missed, 0, t)[:, None]
+        corner = self.normals[triangle]
+        normals = (corner[:, 0] * weights[:, :1] + corner[:, 1] * weights[:, 1:2]
+                   + corner[:, 2] * weights[:, 2:])
+        normals /= np.maximum(np.sqrt(dot(normals, normals)), 1e-9)[:, None]
+        away = dot(normals, rays[:, 3:]) > 0
+        normals[away] *= -1
+        part[missed] = NOTHING
+        return Hits(t, part, triangle, weights, points, normals)
+
+    def occluded(self, rays: np.ndarray, reach: np.ndarray) -> np.ndarray:
+        """Which rays (N, 6) are blocked before `reach` (N,) ray lengths, (N,) bool."""
+        if not len(rays):
+            return np.zeros(0, bool)
+        near, far = 1e-3, float(reach[0])
+        return self._scene.test_occlusions(
+            self._core.Tensor(np.ascontiguousarray(rays, np.float32)), near, far).numpy()

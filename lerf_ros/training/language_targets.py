@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the encoder saw at a pixel, at a random scale: the targets of the language field."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lerf_ros.features.embedding_map import EmbeddingMap
+from lerf_ros.features.extractor import KeyframeFeatures
+from lerf_ros.training.growing import GrowingTensor
+
+
+class LanguageTargets:
+    """The embedding maps and dense features of all keyframes, as flat tables to gather from.
+
+    A cell is `codes` entries of a vocabulary with weights, already divided by the norm of their
+    sum, so that a cell's embedding is a weighted sum of rows and has length 1.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.embedding_dimension = self.dense_dimension = 0
+        self._tables: dict[str, GrowingTensor] = {}
+        self._shared: dict[int, tuple[np.ndarray, int]] = {}   # vocabulary -> its first row
+
+    def add(self, features: KeyframeFeatures) -> None:
+        """Appends the features of the next keyframe."""
+        if not self._tables:
+            self._allocate(features)
+        added = [self._add_level(level) for level in features.levels]
+        self._tables['keyframe'].append(torch.tensor([[added[0], len(added)]]))
+        rows, columns, channels = features.dense.shape
+        at = self._tables['dense'].append(
+            torch.from_numpy(features.dense.reshape(rows * columns, channels).astype(np.float16)))
+        self._tables['dense_layout'].append(torch.tensor([[at, columns, rows]]))
+
+    def _allocate(self, features: KeyframeFeatures) -> None:
+        level = features.levels[0]
+        self.embedding_dimension = level.vocabulary.shape[1]
+        self.dense_dimension = features.dense.shape[2]
+        codes = level.ids.shape[2]
+        for name, shape, dtype in (
+                ('vocabulary', (self.embedding_dimension,), torch.float32),
+                ('ids', (codes,), torch.int32), ('weights', (codes,), torch.float16),
+                ('level', (3,), torch.int64),            # first cell, columns, rows
+                ('geometry', (5,), torch.float32),       # origin x y, stride x y, width: pixels
+                ('keyframe', (2,), torch.int64),         # first level, levels
+                ('dense', (self.dense_dimension,), torch.float16),
+                ('dense_layout', (3,), torch.int64)):    # first cell, columns, rows
+            self._tables[name] = GrowingTensor(shape, dtype, self.device)
+
+    def _add_level(self, level: EmbeddingMap) -> int:
+        key = id(level.vocabulary)
+        if key not in self._shared:
+            first_word = self._tables['vocabulary'].append(torch.from_numpy(level.vocabulary))
+            self._shared[key] = (level.vocabulary, first_word)   # held, so its id stays its own
+        first_word = self._shared[key][1]
+        rows, columns, codes = level.ids.shape
+        ids = torch.from_numpy(level.ids.reshape(-1, codes).astype(np.int64)).to(self.device)
+        weights = torch.from_numpy(level.weights.reshape(-1, codes).astype(np.float32))
+        weights = weights.to(self.device)
+        words = self._tables['vocabulary'].rows[ids + first_word]          # (M, K, D)
+        norm = (weights[..., None] * words).sum(1).norm(dim=-1, keepdim=True).clamp_min(1e-6)
+        at = self._tables['ids'].append((ids + first_word).int())
+        self._tables['weights'].append((weights / norm).half())
+        self._tables['geometry'].append(torch.tensor(
+            [[*level.origin_px, *level.stride_px, level.width_px]], dtype=torch.float32))
+        return self._tables['level'].append(torch.tensor([[at, columns, rows]]))
+
+    def embeddings(self, keyframe: Tensor, pixels: Tensor,
+                   generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Targets (R, D), not longer than 1, and widths (R,) in source pixels at random scales.
+
+        Between two neighbouring levels both are blended, linear in the logarithm of the width.
+        """
+        first, count = self._tables['keyframe'].rows[keyframe].unbind(-1)
+        u = torch.rand(len(keyframe), generator=generator).to(self.device) * (count - 1)
+        low = torch.minimum(u.floor().long(), (count - 2).clamp_min(0))
+        part = u - low
+        high = torch.minimum(low + 1, count - 1)
+        near, near_width = self._at(first + low, pixels)
+        far, far_width = self._at(first + high, pixels)
+        width = torch.exp((1 - part) * near_width.log() + part * far_width.log())
+        return (1 - part)[:, None] * near + part[:, None] * far, width
+
+    def _at(self, level: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        first, columns, rows = self._tables['level'].rows[level].unbind(-1)
+        geometry = self._tables['geometry'].rows[level]
+        cell = (pixels - geometry[:, :2]) / geometry[:, 2:4]
+        last = torch.stack([columns, rows], -1) - 1
+        cell = torch.minimum(cell.clamp_min(0), last.float())
+        low = torch.minimum(cell.floor().long(), (last - 1).clamp_min(0))
+        part = cell - low
+        total = torch.zeros(len(level), self.embedding_dimension, device=self.device)
+        for x in (0, 1):
+            for y in (0, 1):
+                at = torch.minimum(low + torch.tensor([x, y], device=self.device), last)
+                weight = (part[:, 0] if x else 1 - part[:, 0]) * (
+                    part[:, 1] if y else 1 - part[:, 1])
+                total += weight[:, None] * self._cell(first + at[:, 1] * columns + at[:, 0])
+        return total, geometry[:, 4]
+
+    def _cell(self, at: Tensor) -> Tensor:
+        ids, weights = self._tables['ids'].rows[at], self._tables['weights'].rows[at].float()
+        words = self._tables['vocabulary'].rows[ids.long()]
+        return torch.einsum('rk,rkd->rd', weights, words)
+
+    def dense(self, keyframe: Tensor, pixels: Tensor, size: Tensor) -> Tensor:
+        """Dense features (R, C) of the cell that holds each pixel; size (R, 2) of the images."""
+        first, columns, rows = self._tables['dense_layout'].rows[keyframe].unbind(-1)
+        cells = torch.stack([columns, rows], -1)
+        at = torch.minimum((pixels / size * cells).long(), cells - 1)
+        return self._tables['dense'].rows[first + at[:, 1] * columns + at[:, 0]].float()

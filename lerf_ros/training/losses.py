@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What training makes small, each loss a function of rendered rays and measurements."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lerf_ros.field.ray_sampling import spacing
+
+
+def color_loss(rendered: Tensor, measured: Tensor) -> Tensor:
+    """Mean squared error of colours (R, 3) in 0..1; PSNR is -10 log10 of it."""
+    return functional.mse_loss(rendered, measured)
+
+
+def depth_loss(weights: Tensor, edges: Tensor, depth: Tensor, width: float) -> Tensor:
+    """Light must stop at the measured distance and nowhere before (after URF, section 3.3).
+
+    weights (R, S) between edges (R, S + 1); depth (R,), NaN where unknown; width of the zone
+    around the surface. Empty space: squared weights of samples before the zone. Surface: the
+    part of the light that the zone fails to stop, squared. Zero where no depth is known.
+    """
+    known = torch.isfinite(depth)
+    target = torch.where(known, depth, torch.zeros_like(depth))[:, None]
+    middle = (edges[:, 1:] + edges[:, :-1]) / 2
+    length = edges[:, 1:] - edges[:, :-1]
+    # A zone narrower than the samples would be missed by all of them.
+    zone = (middle - target).abs() <= torch.maximum(torch.full_like(length, width), length)
+    before = (middle < target) & ~zone
+    empty = (weights.square() * before).sum(-1)
+    surface = (1 - (weights * zone).sum(-1)).square()
+    return ((empty + surface) * known).sum() / known.sum().clamp_min(1)
+
+
+def outer_bound(weights: Tensor, edges: Tensor, intervals: Tensor) -> Tensor:
+    """Weight (R, I) of all histogram bins that touch each interval (mip-NeRF 360, eq. 12).
+
+    weights (R, P) between edges (R, P + 1); intervals (R, I + 1) are edges too.
+    """
+    cumulative = torch.cat([torch.zeros_like(weights[:, :1]), weights.cumsum(-1)], -1)
+    last = edges.shape[1] - 1
+    low = torch.searchsorted(edges, intervals[:, :-1].contiguous(), right=True) - 1
+    high = torch.searchsorted(edges, intervals[:, 1:].contiguous(), right=False)
+    return cumulative.gather(1, high.clamp(0, last)) - cumulative.gather(1, low.clamp(0, last))
+
+
+def interlevel_loss(weights: Tensor, edges: Tensor,
+                    proposals: tuple[tuple[Tensor, Tensor], ...]) -> Tensor:
+    """Proposals must bound the final histogram from above (mip-NeRF 360, eq. 13)."""
+    weights, edges = weights.detach(), edges.detach()
+    total = weights.new_zeros(())
+    for proposal, proposal_edges in proposals:
+        lack = (weights - outer_bound(proposal, proposal_edges.contiguous(), edges)).clamp_min(0)
+        total = total + (lack.square() / (weights + 1e-7)).sum(-1).mean()
+    return total
+
+
+def distortion_loss(weights: Tensor, edges: Tensor) -> Tensor:
+    """Weights along a ray belong together (mip-NeRF 360, eq. 15), in `spacing` coordinates."""
+    s = spacing(edges)
+    middle, length = (s[:, 1:] + s[:, :-1]) / 2, s[:, 1:] - s[:, :-1]
+    # sum_ij w_i w_j |m_i - m_j| for sorted m, from running sums instead of all pairs.
+    before = weights.cumsum(-1) - weights
+    moment = (weights * middle).cumsum(-1) - weights * middle
+    pairs = 2 * (weights * (middle * before - moment)).sum(-1)
+    return (pairs + (weights.square() * length).sum(-1) / 3).mean()
+
+
+def embedding_loss(rendered: Tensor, target: Tensor) -> Tensor:
+    """Mean of 1 - cosine between unit embeddings (R, D) and targets of any length (R, D)."""
+    return (1 - functional.cosine_similarity(rendered, target, dim=-1, eps=1e-6)).mean()
+
+
+def dense_loss(rendered: Tensor, target: Tensor) -> Tensor:
+    """Mean over rays of the squared distance of dense features (R, C) (LERF's DINO loss)."""
+    return (rendered - target).square().sum(-1).mean()

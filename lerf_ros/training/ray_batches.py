@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keyframes as one flat table of pixels, and random batches of rays from it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lerf_ros.camera import PinholeCamera
+from lerf_ros.field.ray_sampling import Rays
+from lerf_ros.field.scene_frame import SceneFrame
+from lerf_ros.keyframes.frame import Keyframe
+from lerf_ros.training.growing import GrowingTensor
+
+
+@dataclass(frozen=True)
+class PixelBatch:
+    """R pixels: their rays and what the camera measured there.
+
+    keyframe (R,) row in the store, pixels (R, 2) centre (x, y), colors (R, 3) in 0..1,
+    focal_px (R,) focal length in pixels.
+    """
+
+    rays: Rays
+    keyframe: Tensor
+    pixels: Tensor
+    colors: Tensor
+    focal_px: Tensor
+
+    def __len__(self) -> int:
+        return len(self.keyframe)
+
+    def head(self, count: int) -> PixelBatch:
+        """The first `count` pixels."""
+        return PixelBatch(self.rays[:count], self.keyframe[:count], self.pixels[:count],
+                          self.colors[:count], self.focal_px[:count])
+
+
+class KeyframeStore:
+    """All keyframes of one kind (trained on, or held out), ready to draw rays from."""
+
+    def __init__(self, scene: SceneFrame, device: torch.device) -> None:
+        self.scene, self.device = scene, device
+        self._count = 0
+        self._colors = GrowingTensor((3,), torch.uint8, device)
+        self._distance = GrowingTensor((), torch.float32, device)   # scene radii, NaN: unknown
+        self._usable = GrowingTensor((), torch.bool, device)
+        self._directions = GrowingTensor((3,), torch.float32, device)
+        self._camera_start: dict[PinholeCamera, int] = {}
+        self._poses = GrowingTensor((3, 4), torch.float32, device)
+        # first pixel, first direction, width, height
+        self._layout = GrowingTensor((4,), torch.int64, device)
+        self._focal = GrowingTensor((), torch.float32, device)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, keyframe: Keyframe) -> None:
+        """Appends a keyframe; its row is the number of keyframes before it."""
+        frame, camera = keyframe.frame, keyframe.frame.camera
+        directions = self._camera_directions(camera)
+        first = self._colors.append(torch.from_numpy(frame.image.reshape(-1, 3).copy()))
+        self._distance.append(self._ray_distance(frame.depth_m, directions))
+        usable = np.ones(camera.width * camera.height, bool) if frame.valid is None \
+            else frame.valid.reshape(-1)
+        self._usable.append(torch.from_numpy(np.ascontiguousarray(usable)))
+        pose = np.asarray(frame.T_world_camera)[:3].copy()
+        pose[:, 3] = self.scene.to_scene(pose[:, 3])
+        self._poses.append(torch.from_numpy(pose)[None])
+        self._layout.append(torch.tensor(
+            [[first, self._camera_start[camera], camera.width, camera.height]]))
+        self._focal.append(torch.tensor([camera.fx]))
+        self._count += 1
+
+    def _camera_directions(self, camera: PinholeCamera) -> Tensor:
+        if camera not in self._camera_start:
+            directions = camera.directions(camera.pixel_grid().reshape(-1, 2))
+            self._camera_start[camera] = self._directions.append(torch.from_numpy(directions))
+        start = self._camera_start[camera]
+        return self._directions.rows[start:start + camera.width * camera.height]
+
+    def _ray_distance(self, depth_m: np.ndarray | None, directions: Tensor) -> Tensor:
+        if depth_m is None:
+            return torch.full((len(directions),), float('nan'))
+        depth = torch.from_numpy(depth_m.reshape(-1).astype(np.float32)).to(self.device)
+        known = torch.isfinite(depth) & (depth > 0)
+        distance = depth / directions[:, 2] / self.scene.radius
+        return torch.where(known, distance, torch.full_like(distance, float('nan')))
+
+    def draw(self, count: int, newest_fraction: float, newest_count: int,
+             generator: torch.Generator) -> PixelBatch:
+        """Random usable pixels: a part from the newest keyframes, the rest from all of them.
+
+        Fewer than `count` come back where masks exclude some of the drawn ones.
+        """
+        total = self._count
+        newest = min(newest_count, total)
+        recent = int(count * newest_fraction) if newest < total else 0
+        keyframe = torch.cat([
+            torch.randint(total - newest, total, (recent,), generator=generator),
+            torch.randint(0, total, (count - recent,), generator=generator)])
+        # Shuffled, so that a prefix of the batch is as mixed as the whole.
+        keyframe = keyframe[torch.randperm(count, generator=generator)].to(self.device)
+        size = self._layout.rows[keyframe][:, 2:]
+        u = torch.rand(count, 2, generator=generator).to(self.device)
+        column_row = torch.minimum((u * size).long(), size - 1)
+        return self.gather(keyframe, column_row, only_usable=True)
+
+    def gather(self, keyframe: Tensor, column_row: Tensor, only_usable: bool = False) -> PixelBatch:
+        """The pixels (R, 2) (column, row) of keyframe rows (R,)."""
+        layout = self._layout.rows[keyframe]
+        at = column_row[:, 1] * layout[:, 2] + column_row[:, 0]
+        if only_usable:
+            keep = self._usable.rows[layout[:, 0] + at]
+            keyframe, column_row, layout, at = (v[keep] for v in (keyframe, column_row, layout, at))
+        pixel, pose = layout[:, 0] + at, self._poses.rows[keyframe]
+        directions = self._directions.rows[layout[:, 1] + at]
+        rays = Rays(pose[:, :, 3], (pose[:, :, :3] @ directions[..., None])[..., 0],
+                    self._distance.rows[pixel])
+        return PixelBatch(rays, keyframe, column_row + 0.5,
+                          self._colors.rows[pixel].float() / 255, self._focal.rows[keyframe])
+
+    def image_sizes(self, keyframe: Tensor) -> Tensor:
+        """Width and height (R, 2) of the images of keyframe rows (R,)."""
+        return self._layout.rows[keyframe][:, 2:].float()
+
+    def grid_of(self, row: int, count: int) -> PixelBatch:
+        """About `count` usable pixels of the keyframe in `row`, on a regular grid."""
+        _, _, width, height = self._layout.rows[row].tolist()
+        step = max(1, math.ceil(math.sqrt(width * height / count)))
+        y, x = torch.meshgrid(torch.arange(step // 2, height, step),
+                              torch.arange(step // 2, width, step), indexing='ij')
+        column_row = torch.stack([x.reshape(-1), y.reshape(-1)], -1).to(self.device)
+        keyframe = torch.full((len(column_row),), row, device=self.device)
+        return self.gather(keyframe, column_row, only_usable=True)

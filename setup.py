@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds lerf_ros for pip, where ROS 2 usually comes from wheels.
+
+colcon does not run this file: package.xml says ament_cmake. Both ways use the
+same CMakeLists.txt; here its install tree is what goes into the wheel. With
+LERF_ROS_NO_INTERFACES=1 CMake is not run and the wheel is pure Python.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from setuptools import Distribution, find_packages, setup
+from setuptools.command.build_py import build_py
+
+NAME = 'lerf_ros'
+VERSION = '0.1.0'  # also in package.xml and CHANGELOG.rst
+HERE = Path(__file__).resolve().parent
+INTERFACES = os.environ.get('LERF_ROS_NO_INTERFACES', '0') in ('', '0')
+EXTRAS = ('ros', 'openclip', 'offline', 'sim', 'dev')
+
+
+def requirements(name: str) -> list[str]:
+    """The dependencies that requirements/NAME.txt lists."""
+    lines = (HERE / 'requirements' / f'{name}.txt').read_text().splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.startswith('#')]
+
+
+def ros_prefixes() -> list[str]:
+    """Where ROS 2 is: a sourced installation, or the prefix the wheels are in."""
+    sourced = [p for p in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if p]
+    if not all((Path(prefix) / 'pyvenv.cfg').exists() for prefix in sourced):
+        return sourced
+    spec = find_spec('rosidl_generator_py')
+    for parent in Path(spec.origin).parents if spec and spec.origin else ():
+        if (parent / 'share' / 'ament_index').is_dir():
+            return [str(parent)]
+    sys.exit('lerf_ros: no ROS 2 to build the interfaces with. Source its setup file, or '
+             'install requirements/build.txt, or set LERF_ROS_NO_INTERFACES=1.')
+
+
+def site_packages(prefix: Path) -> list[Path]:
+    """The Python folders of a prefix, where Debian and others keep them."""
+    return [folder for lib in ('lib', 'local/lib')
+            for folder in sorted((prefix / lib).glob('python3*/*-packages'))]
+
+
+def has_tf2_msgs(prefix: Path) -> bool:
+    """Whether a prefix has tf2_msgs from elsewhere, not from an earlier install of ours."""
+    package = prefix / 'share' / 'tf2_msgs' / 'package.xml'
+    ours = HERE / 'wheels' / 'tf2_msgs' / 'package.xml'
+    return package.exists() and package.read_bytes() != ours.read_bytes()
+
+
+def run_cmake(source: Path, name: str, prefixes: list[str]) -> Path:
+    """Build and install one CMake package; returns its install tree."""
+    build = HERE / 'build' / 'pip' / name
+    stage = build / 'stage'
+    # pip hides a sourced ROS 2 from the Python of its builds.
+    python = [os.environ.get('PYTHONPATH', '')] + [
+        str(folder) for prefix in prefixes if not (Path(prefix) / 'pyvenv.cfg').exists()
+        for folder in site_packages(Path(prefix))]
+    env = dict(os.environ, AMENT_PREFIX_PATH=os.pathsep.join(prefixes),
+               PYTHONPATH=os.pathsep.join(filter(None, python)))
+    for arguments in (
+            ['-S', str(source), '-B', str(build), '-DCMAKE_BUILD_TYPE=Release',
+             '-DBUILD_TESTING=OFF', f'-DCMAKE_INSTALL_PREFIX={stage}',
+             f'-DCMAKE_PREFIX_PATH={";".join(prefixes)}',
+             f'-DPython3_EXECUTABLE={sys.executable}',
+             f'-DCMAKE_PROJECT_{name}_INCLUDE={HERE / "cmake" / "pypi_wheels.cmake"}'],
+            ['--build', str(build), '--parallel', str(os.cpu_count() or 1)],
+            ['--install', str(build)]):
+        try:
+            subprocess.run(['cmake', *arguments], check=True, env=env)
+        except (OSError, subprocess.CalledProcessError) as error:
+            # Not raised: setuptools installs editable packages in spite of errors.
+            sys.exit('lerf_ros: the interfaces were not built. CMake, a C++ compiler and '
+                     f"Python's headers are needed (g++ cmake python3-dev). {error}")
+    return stage
+
+
+def installed_files(stage: Path, skip: Path | None) -> dict[str, list[str]]:
+    """Files of an install tree by their folder below the prefix, without `skip`."""
+    files: dict[str, list[str]] = {}
+    for top in ('lib', 'share'):
+        for path in sorted((stage / top).rglob('*')):
+            if path.is_dir() or skip in path.parents or '__pycache__' in path.parts \
+                    or path.suffix == '.c' or '.egg-info' in str(path):
+                continue
+            files.setdefault(str(path.parent.relative_to(stage)), []).append(str(path))
+    return files
+
+
+class BuildPy(build_py):
+    """Adds the generated interfaces and everything else that CMake installs."""
+
+    def run(self):
+        super().run()
+        if not INTERFACES:
+            return
+        shutil.rmtree(HERE / 'build' / 'pip', ignore_errors=True)
+        prefixes = ros_prefixes()
+        stage = run_cmake(HERE, NAME, prefixes)
+        site = site_packages(stage)[0]
+        self.take_generated(site / NAME)
+        files = installed_files(stage, skip=site)
+        if not any(has_tf2_msgs(Path(prefix)) for prefix in prefixes):
+            # No wheel has the type of /tf: ours is the same, so a real one talks to it.
+            tf2 = run_cmake(HERE / 'wheels' / 'tf2_msgs', 'tf2_msgs', prefixes)
+            for folder, paths in installed_files(tf2, skip=None).items():
+                files.setdefault(folder, []).extend(paths)
+        self.distribution.data_files[:] = files.items()
+
+    def take_generated(self, package: Path):
+        """Copy msg, srv and their extensions beside the hand-written modules."""
+        target = HERE / NAME if self.editable_mode else Path(self.build_lib) / NAME
+        for folder in ('msg', 'srv'):
+            shutil.rmtree(target / folder, ignore_errors=True)
+            shutil.copytree(package / folder, target / folder,
+                            ignore=shutil.ignore_patterns('*.c', '__pycache__'))
+        for extension in package.glob('*.so'):
+            shutil.copy2(extension, target)
+
+
+class InterfaceDistribution(Distribution):
+    """A wheel for one platform when it holds the interfaces, else for all."""
+
+    def has_ext_modules(self):
+        return INTERFACES
+
+    def has_data(self):  # asked by editable installs only; setuptools has has_data_files
+        return self.has_data_files()
+
+
+def configuration() -> list[tuple[str, list[str]]]:
+    """The parameter files by folder, which CMake installs when it runs."""
+    files: dict[str, list[str]] = {}
+    for path in sorted((HERE / 'config').rglob('*.yaml')):
+        relative = path.relative_to(HERE)
+        files.setdefault(f'share/{NAME}/{relative.parent}', []).append(str(relative))
+    return list(files.items())
+
+
+setup(
+    name=NAME,
+    version=VERSION,
+    description='Online language embedded radiance fields for ROS 2',
+    license='Apache-2.0',
+    packages=find_packages(include=[NAME, f'{NAME}.*'],
+                           exclude=[f'{NAME}.msg*', f'{NAME}.srv*']),
+    package_data={'': ['*.cpp', '*/*.cpp']},
+    data_files=configuration(),
+    python_requires='>=3.10',
+    install_requires=requirements('core'),
+    extras_require={extra: requirements(extra) for extra in EXTRAS},
+    entry_points={'console_scripts': [f'{NAME} = {NAME}.cli:main']},
+    cmdclass={'build_py': BuildPy},
+    distclass=InterfaceDistribution,
+)

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The camera model: projection, distortion and its inverse, axes."""
+
+import cv2
+import numpy as np
+import pytest
+
+from lerf_ros.camera import PinholeCamera, invert_pose, opengl_to_opencv, transform_points
+from lerf_ros.errors import FrameError
+
+PLAIN = PinholeCamera(640, 480, 500.0, 510.0, 320.0, 240.0)
+# A phone's lens (apple_banana) and a strong rational one.
+LENSES = [(), (-0.0024, -0.0213, 0.0110, 0.0096),
+          (0.3, -0.1, 0.002, -0.003, 0.02, 0.35, -0.05, .01)]
+
+
+def with_lens(distortion):
+    return PinholeCamera(640, 480, 500.0, 510.0, 320.0, 240.0, distortion)
+
+
+def some_pixels():
+    return np.random.default_rng(0).uniform((0, 0), (640, 480), (200, 2))
+
+
+def test_projection_by_hand():
+    # x = 500 * 0.2 / 2 + 320, y = 510 * -0.4 / 2 + 240
+    np.testing.assert_allclose(PLAIN.project(np.array([[0.2, -0.4, 2.0]])), [[370, 138]])
+    np.testing.assert_allclose(PLAIN.directions(np.array([[320, 240]])), [[0, 0, 1]])
+    assert np.isnan(PLAIN.project(np.array([[0, 0, -1.0]]))).all()
+
+
+@pytest.mark.parametrize('distortion', LENSES)
+def test_pixel_to_ray_and_back(distortion):
+    camera = with_lens(distortion)
+    rays = camera.directions(some_pixels())
+    np.testing.assert_allclose(np.linalg.norm(rays, axis=1), 1)
+    np.testing.assert_allclose(camera.project(rays * 3.0), some_pixels(), atol=1e-6)
+
+
+@pytest.mark.parametrize('distortion', LENSES)
+def test_the_same_as_opencv(distortion):
+    points = np.random.default_rng(1).uniform((-.5, -.4, 1), (.5, .4, 2), (50, 3))
+    K = np.array([[500.0, 0, 320], [0, 510, 240], [0, 0, 1]])
+    expected, _ = cv2.projectPoints(points, np.zeros(3), np.zeros(3), K,
+                                    np.array(distortion) if distortion else None)
+    np.testing.assert_allclose(with_lens(distortion).project(points), expected[:, 0], atol=1e-6)
+
+
+def test_resizing_keeps_the_viewing_directions():
+    camera = with_lens(LENSES[1])
+    pixels = some_pixels()
+    np.testing.assert_allclose(camera.resized(320, 120).directions(pixels * (.5, .25)),
+                               camera.directions(pixels), atol=1e-12)
+
+
+def test_pixel_centres():
+    grid = PLAIN.pixel_grid()
+    assert grid.shape == (480, 640, 2)
+    assert grid[0, 0].tolist() == [.5, .5] and grid[479, 639].tolist() == [639.5, 479.5]
+
+
+def test_opengl_looks_along_minus_z():
+    T = opengl_to_opencv(np.eye(4))
+    forward, down = transform_points(T, np.array([[0, 0, 1.0], [0, 1.0, 0]]))
+    np.testing.assert_allclose(forward, [0, 0, -1])
+    np.testing.assert_allclose(down, [0, -1, 0])
+    np.testing.assert_allclose(opengl_to_opencv(T), np.eye(4))
+
+
+def test_inverse_pose():
+    T = np.eye(4)
+    T[:3, :3] = cv2.Rodrigues(np.array([.3, -.2, .9]))[0]
+    T[:3, 3] = 1, 2, 3
+    np.testing.assert_allclose(invert_pose(T) @ T, np.eye(4), atol=1e-12)
+
+
+@pytest.mark.parametrize('change, part', [
+    ({'fx': 0.0}, 'uncalibrated'), ({'width': 0}, '0x480'), ({'fy': float('nan')}, 'positive'),
+    ({'distortion': (0.0,) * 12}, '12 distortion coefficients')])
+def test_impossible_cameras(change, part):
+    values = {'width': 640, 'height': 480, 'fx': 1.0, 'fy': 1.0, 'cx': 0.0, 'cy': 0.0, **change}
+    with pytest.raises(FrameError, match=part):
+        PinholeCamera(**values)

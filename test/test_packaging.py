@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The package as a whole: versions, comments of the interfaces, who imports whom, sizes."""
+
+import ast
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+if not (ROOT / 'package.xml').exists():
+    pytest.skip('not run from the source tree', allow_module_level=True)
+
+INTERFACE_FILES = sorted([*ROOT.glob('msg/*.msg'), *ROOT.glob('srv/*.srv')])
+MODULES = [path for path in sorted((ROOT / 'lerf_ros').rglob('*.py'))
+           if path.relative_to(ROOT / 'lerf_ros').parts[0] not in ('msg', 'srv')]
+
+# Who may import whom. `errors` may be imported by all. A part imports itself freely.
+BASICS = {'config', 'settings', 'camera'}
+CORE = BASICS | {'keyframes', 'features', 'field', 'training', 'query', 'map_directory'}
+MAY_IMPORT: dict[str, set[str]] = {
+    '__init__': set(),
+    'errors': set(),
+    'settings': set(),
+    'config': {'settings'},
+    'camera': set(),
+    'keyframes': BASICS,
+    'features': BASICS | {'keyframes'},
+    'field': BASICS,
+    'training': BASICS | {'keyframes', 'features', 'field'},
+    'query': BASICS | {'field'},  # the text encoder is handed in
+    'simulation': BASICS | {'keyframes'},
+    'map_directory': BASICS | {'keyframes'},
+    # It judges what the method made, so it reads all of it; the method never reads it.
+    'evaluation': CORE | {'map_query'},
+    'viewer': BASICS | {'query', 'map_directory'},
+    'map_query': CORE,
+    'mapper': CORE,
+    'mapper_process': CORE | {'mapper'},
+    # They only start processes: no part of the method is loaded for that.
+    'process_group': set(),
+    'processes': BASICS | {'process_group'},
+    'cli': CORE | {'mapper', 'mapper_process', 'map_query', 'processes', 'process_group',
+                   'simulation', 'evaluation', 'viewer'},
+    'nodes': CORE | {'mapper', 'mapper_process', 'map_query', 'processes', 'process_group',
+                     'simulation', 'evaluation', 'viewer', 'msg', 'srv'},
+}
+ROS_PACKAGES = re.compile(r'(rclpy|tf2_\w+|tf2|launch|launch_ros|ament_index_python|rosbags|'
+                          r'builtin_interfaces|rcl_interfaces|std_srvs|\w+_msgs)$')
+
+
+def part_of(module: Path) -> str:
+    """The first level below lerf_ros that a file belongs to."""
+    return module.relative_to(ROOT / 'lerf_ros').parts[0].removesuffix('.py')
+
+
+def imported_names(module: Path) -> Iterator[str]:
+    """Dotted names of everything a file imports, relative imports resolved."""
+    package = module.relative_to(ROOT).with_suffix('').parts[:-1]
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = '.'.join((*package[:len(package) - node.level + 1],
+                             *filter(None, [node.module]))) if node.level else node.module
+            yield from (f'{base}.{alias.name}' for alias in node.names)
+
+
+@pytest.mark.parametrize('module', MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_follow_the_arrows(module):
+    part = part_of(module)
+    assert part in MAY_IMPORT, f'{part} is a new part: say above what it may import'
+    for name in imported_names(module):
+        names = name.split('.')
+        if names[0] == 'lerf_ros' and len(names) > 1:
+            allowed = MAY_IMPORT[part] | {part, 'errors'}
+            assert names[1] in allowed, f'{part} may not import {name}'
+        elif part != 'nodes':
+            assert not ROS_PACKAGES.match(names[0]), f'only nodes import ROS, not {part}: {name}'
+
+
+@pytest.mark.parametrize('module', MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_functions_stay_readable(module):
+    text = module.read_text()
+    assert text.startswith('# SPDX-License-Identifier: Apache-2.0\n')
+    assert len(text.splitlines()) <= 300
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            length = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert length <= 60, f'{node.name} has {length} lines'
+
+
+def test_versions_agree():
+    package = ElementTree.parse(ROOT / 'package.xml').getroot().findtext('version')
+    setup = re.search(r"^VERSION = '([^']+)'", (ROOT / 'setup.py').read_text(), re.MULTILINE)
+    log = re.search(r'^(\d+\.\d+\.\d+)( \(.*\))?\n-+$', (ROOT / 'CHANGELOG.rst').read_text(),
+                    re.MULTILINE)
+    assert setup and log
+    assert package == setup.group(1) == log.group(1)
+
+
+def test_the_licence_is_the_same_everywhere():
+    assert ElementTree.parse(ROOT / 'package.xml').getroot().findtext('license') == 'Apache-2.0'
+    assert "license='Apache-2.0'" in (ROOT / 'setup.py').read_text()
+    assert 'Version 2.0, January 2004' in (ROOT / 'LICENSE').read_text()
+
+
+@pytest.mark.parametrize('path', INTERFACE_FILES, ids=lambda path: path.name)
+def test_every_field_has_a_comment_above_it(path):
+    previous = ''
+    for line in path.read_text().splitlines():
+        if line and not line.startswith('#') and line != '---':
+            assert previous.startswith('# '), f'no comment above: {line}'
+        previous = line
+
+
+def test_every_interface_is_built():
+    cmake = (ROOT / 'CMakeLists.txt').read_text()
+    for path in INTERFACE_FILES:
+        assert f'"{path.relative_to(ROOT)}"' in cmake
+
+
+def test_pins_cover_every_dependency():
+    pins = (ROOT / 'requirements' / 'constraints-py311.txt').read_text()
+    pinned = {line.split('==')[0] for line in pins.splitlines() if '==' in line}
+    for name in ('build', 'colcon', 'core', 'ros', 'openclip', 'offline', 'dev'):
+        for line in (ROOT / 'requirements' / f'{name}.txt').read_text().splitlines():
+            wanted = re.match(r'[A-Za-z0-9_.-]+', line)
+            if wanted:
+                assert re.sub(r'[-_.]+', '-', wanted.group()).lower() in pinned, line

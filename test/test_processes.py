@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`lerf_ros up` and `lerf_ros demo` as process groups, with children that need no ROS."""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+import yaml
+
+from lerf_ros import processes
+from lerf_ros.errors import ConfigError
+from lerf_ros.process_group import run
+
+FOREVER = 'import time; print("ready", flush=True); time.sleep(600)'
+
+
+def python(code):
+    return [sys.executable, '-S', '-c', textwrap.dedent(code)]
+
+
+def alive(pid):
+    try:
+        with open(f'/proc/{pid}/stat') as stat:
+            return stat.read().rsplit(')', 1)[1].split()[0] != 'Z'
+    except FileNotFoundError:
+        return False
+
+
+def writes_pid(path, rest):
+    return python(f'import os; open({str(path)!r}, "w").write(str(os.getpid()))\n'
+                  + textwrap.dedent(rest))
+
+
+def test_output_has_the_name_before_it_and_the_clients_code_is_returned(capfd):
+    code = run({'client': python('print("hello"); raise SystemExit(3)'),
+                'long_name': python(FOREVER)}, main='client')
+    assert code == 3
+    assert '[client]    hello\n' in capfd.readouterr().out
+
+
+def test_a_main_node_that_dies_is_reported_with_code_and_last_lines(capfd):
+    started = time.monotonic()
+    code = run({'client': python(FOREVER),
+                'mapper': python('print("out of memory"); raise SystemExit(7)')}, main='client')
+    assert code == 1 and time.monotonic() - started < 20
+    words = capfd.readouterr().err
+    assert 'mapper ended (exit code 7)' in words and 'out of memory' in words
+
+
+def test_a_node_killed_by_a_signal_is_named_so(capfd):
+    assert run({'client': python(FOREVER),
+                'query': python('import os; os.kill(os.getpid(), 9)')}, main='client') == 1
+    assert 'query ended (signal SIGKILL)' in capfd.readouterr().err
+
+
+def test_without_a_main_child_the_others_live_on_and_the_first_failure_counts(capfd):
+    code = run({'a': python('raise SystemExit(4)'),
+                'b': python('import time; time.sleep(1); print("still here")')})
+    assert code == 4 and '[b] still here' in capfd.readouterr().out
+
+
+def test_stopping_ends_whole_groups_even_those_that_ignore_sigint(tmp_path, monkeypatch):
+    monkeypatch.setattr('lerf_ros.process_group.PATIENCE_S', (
+        (signal.SIGINT, 1.0), (signal.SIGTERM, 1.0), (signal.SIGKILL, 5.0)))
+    stubborn = """
+        import signal, subprocess, sys, time
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        child = subprocess.Popen([sys.executable, '-S', '-c', 'import time; time.sleep(600)'])
+        open(sys.argv[1], 'w').write(str(child.pid))
+        time.sleep(600)"""
+    pid, grandchild = tmp_path / 'pid', tmp_path / 'grandchild'
+    wait = f"""
+        import os, time
+        while not os.path.exists({str(grandchild)!r}): time.sleep(0.05)
+        time.sleep(0.2)"""
+    code = run({'client': python(wait),
+                'mapper': [*writes_pid(pid, stubborn), str(grandchild)]}, main='client')
+    assert code == 0
+    assert not alive(int(pid.read_text())) and not alive(int(grandchild.read_text()))
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_parent_stops_all_nodes(tmp_path, number):
+    paths = [tmp_path / 'a', tmp_path / 'b']
+    body = 'import time\ntry: time.sleep(600)\nexcept KeyboardInterrupt: print("bye", flush=True)'
+    commands = {path.name: writes_pid(path, body) for path in paths}
+    parent = subprocess.Popen(
+        [sys.executable, '-c', f'from lerf_ros.process_group import run\nraise SystemExit('
+                               f'run({commands!r}, main="a"))'],
+        stdout=subprocess.PIPE, text=True)
+    end = time.monotonic() + 20
+    while time.monotonic() < end and not all(p.exists() and p.read_text() for p in paths):
+        time.sleep(0.05)
+    pids = [int(path.read_text()) for path in paths]
+    time.sleep(0.3)
+    parent.send_signal(number)
+    output, _ = parent.communicate(timeout=30)
+    assert parent.returncode == 130
+    assert output.count('bye') == 2 and not any(alive(pid) for pid in pids)
+
+
+# Commands ------------------------------------------------------------------------------------
+
+def parse(words):
+    parser = argparse.ArgumentParser()
+    processes.add_parsers(parser.add_subparsers())
+    return parser.parse_args(words)
+
+
+def parameters_of(command):
+    """The -p values of a node's command as ROS reads them."""
+    pairs = [command[i + 1].split(':=', 1) for i, word in enumerate(command) if word == '-p']
+    return {name: yaml.safe_load(value) for name, value in pairs}
+
+
+def test_up_starts_the_main_nodes_with_the_same_options(tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(processes, 'run', lambda commands: seen.update(commands) or 0)
+    params = tmp_path / 'p.yaml'
+    params.write_text('')
+    arguments = parse(['up', '--params-file', str(params), '--map-directory',
+                       str(tmp_path / "it's"), '--namespace', 'robot_a', '--log-level', 'debug',
+                       'query.threshold:=0.6'])
+    assert arguments.func(arguments) == 0
+    assert list(seen) == ['mapper_node', 'query_node']
+    for node, command in seen.items():
+        assert command[1:4] == ['-m', f'lerf_ros.nodes.{node}', '--ros-args']
+        assert parameters_of(command) == {'map_directory': str(tmp_path / "it's"),
+                                          'query.threshold': 0.6}
+        assert command[-4:] == ['-r', '__ns:=/robot_a', '--log-level', 'debug']
+
+
+def test_demo_hands_seed_and_folders_to_the_nodes_that_need_them(tmp_path):
+    commands = processes.demo_commands(processes.config_file('demo.yaml'), tmp_path, 5, True)
+    assert list(commands) == ['sim_camera_node', 'mapper_node', 'query_node', 'demo_client_node']
+    map_directory = {'map_directory': str(tmp_path / 'map')}
+    assert parameters_of(commands['mapper_node']) == map_directory
+    assert parameters_of(commands['sim_camera_node']) == {**map_directory, 'seed': 5}
+    assert parameters_of(commands['demo_client_node']) == {
+        **map_directory, 'seed': 5, 'out': str(tmp_path), 'check': True}
+
+
+def test_demo_deletes_an_old_map_but_nothing_else(tmp_path):
+    old = tmp_path / 'map'
+    (old / 'snapshots').mkdir(parents=True)
+    (old / 'meta.json').write_text('{}')
+    processes.remove_map(old)
+    assert not old.exists()
+    processes.remove_map(old)   # there is none: nothing to do
+    old.mkdir()
+    (old / 'thesis.tex').write_text('precious')
+    with pytest.raises(ConfigError, match='thesis.tex'):
+        processes.remove_map(old)
+    assert (old / 'thesis.tex').read_text() == 'precious'
+
+
+@pytest.mark.parametrize('words, message', [
+    (['up', '--params-file', '/no/such.yaml'], 'does not exist'),
+    (['up', 'threshold=0.6'], 'expected name:=value')])
+def test_wrong_arguments_are_named(words, message):
+    arguments = parse(words)
+    with pytest.raises(ConfigError, match=message):
+        arguments.func(arguments)
+
+
+def test_a_domain_chosen_for_this_machine_stays_and_a_labs_domain_is_left(monkeypatch):
+    monkeypatch.setenv('ROS_DOMAIN_ID', '23')
+    monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    processes.isolate_ros()
+    assert os.environ['ROS_DOMAIN_ID'] == '23'
+    monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'SUBNET')
+    processes.isolate_ros()
+    assert os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] == 'LOCALHOST'
+    assert 60 <= int(os.environ['ROS_DOMAIN_ID']) < 100

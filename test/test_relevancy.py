@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Relevancy, clusters and boxes of queries on indices made by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from lerf_ros.config import QueryConfig
+from lerf_ros.errors import EmptyTextError, InvalidThresholdError
+from lerf_ros.query.grasp import target_pose
+from lerf_ros.query.language_index import LanguageIndex
+from lerf_ros.query.relevancy import relevancy
+from lerf_ros.query.text_query import TextQuery, check_request
+
+
+class Words:
+    """A text encoder for three words on three axes."""
+
+    axes = {'mug': 0, 'object': 1, 'things': 2}
+
+    def encode_texts(self, texts):
+        return np.eye(3, dtype=np.float32)[[self.axes[text] for text in texts]]
+
+
+def sigmoid(x):
+    return 1 / (1 + math.exp(-x))
+
+
+def test_relevancy_is_the_least_pairwise_softmax():
+    code = np.array([[[0.8, 0.5, 0.1]]])
+    value, scale = relevancy(code, np.eye(3)[0], np.eye(3)[1:], 10.0)
+    pairwise = [math.exp(8) / (math.exp(8) + math.exp(10 * n)) for n in (0.5, 0.1)]
+    assert value[0] == pytest.approx(min(pairwise), abs=1e-6)
+    assert scale[0] == 0
+
+
+def test_best_scale_is_where_the_margin_is_largest():
+    codes = np.array([[[0.6, 0.5, 0.0], [0.5, 0.1, 0.0]]])   # margins 0.1 and 0.4
+    value, scale = relevancy(codes, np.eye(3)[0], np.eye(3)[1:], 10.0)
+    assert scale[0] == 1
+    assert value[0] == pytest.approx(sigmoid(4.0), abs=1e-6)
+
+
+def index_of_two_mugs():
+    """A 10 cm and a 6 cm cube of mug points, 1 m apart, on a floor of object points."""
+    axis = np.linspace(-0.5, 0.5, 6)
+    cube = np.stack(np.meshgrid(axis, axis, axis), -1).reshape(-1, 3)
+    floor = np.stack(np.meshgrid(np.linspace(-1, 2, 40), np.linspace(-1, 1, 40), [0.0]),
+                     -1).reshape(-1, 3)
+    points = np.concatenate([cube * 0.1 + [0, 0, 0.05], cube * 0.06 + [1, 0, 0.03], floor])
+    codes = np.zeros((len(points), 1, 3), np.float16)
+    codes[:len(cube), 0, 0] = 1.0                       # margin 1
+    codes[len(cube):2 * len(cube), 0, :2] = 0.9, 0.1    # margin 0.8
+    codes[2 * len(cube):, 0, 1] = 1.0                   # margin -1
+    count = len(points)
+    return LanguageIndex(points.astype(np.float32), np.zeros((count, 3), np.uint8),
+                         np.full(count, 7), codes, np.eye(3, dtype=np.float32),
+                         np.array([0.2], np.float32))
+
+
+CONFIG = QueryConfig(negatives=('object', 'things'), temperature=3.0, threshold=0.6,
+                     relevant_fraction=0.5)
+
+
+def test_two_things_are_two_hits_best_first():
+    query = TextQuery(index_of_two_mugs(), Words(), CONFIG, radius=1.0)
+    values, scales = query.relevancy('mug')
+    hits = query.hits(values, scales, 0.6, 5)
+    assert [round(h.relevancy, 4) for h in hits] == [round(sigmoid(3), 4), round(sigmoid(2.4), 4)]
+    assert hits[0].position == pytest.approx([0, 0, 0.05], abs=1e-3)
+    assert hits[1].position == pytest.approx([1, 0, 0.03], abs=1e-3)
+    assert hits[0].size == pytest.approx([0.1] * 3, abs=0.01)
+    assert (hits[0].points, hits[0].keyframes) == (216, 7)
+    assert hits[0].scale == pytest.approx(0.2)
+
+
+def test_absent_is_no_hit():
+    query = TextQuery(index_of_two_mugs(), Words(), CONFIG, radius=1.0)
+    values, scales = query.relevancy('things', negatives=['mug', 'object'])
+    assert query.hits(values, scales, 0.6, 5) == []
+
+
+def test_max_hits_limits():
+    query = TextQuery(index_of_two_mugs(), Words(), CONFIG, radius=1.0)
+    assert len(query.hits(*query.relevancy('mug'), 0.6, 1)) == 1
+
+
+def test_requests_are_checked_at_the_door():
+    for text in ('', '   ', '\n'):
+        with pytest.raises(EmptyTextError, match='say what to look for'):
+            check_request(text, 0.0)
+    for threshold in (-0.1, 1.5, math.nan):
+        with pytest.raises(InvalidThresholdError):
+            check_request('mug', threshold)
+
+
+def test_target_is_a_pose_from_above_closing_across_the_short_side():
+    query = TextQuery(index_of_two_mugs(), Words(), CONFIG, radius=1.0)
+    hit = query.hits(*query.relevancy('mug'), 0.6, 1)[0]
+    T = target_pose(hit)
+    assert np.linalg.det(T[:3, :3]) == pytest.approx(1)
+    assert T[:3, 2].tolist() == [0, 0, -1]
+    assert T[:3, 3] == pytest.approx(hit.position)
