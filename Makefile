@@ -7,11 +7,13 @@ OUT ?= out/demo
 PYTEST_ARGS ?=
 export PYTHON
 
-.PHONY: help setup demo test lint colcon jazzy package clean
+.PHONY: help setup demo test eval eval-quick lint colcon jazzy package clean
 
 help:
 	@echo 'make demo [SEED=n]  simulated camera, mapper and queries as ROS 2 processes; see $(OUT)'
 	@echo 'make test           ruff, mypy and all tests'
+	@echo 'make eval           tables of localization, existence, extents; out/eval, 45 minutes'
+	@echo 'make eval-quick     the same on one small layout, a minute'
 	@echo 'make setup          only prepare .venv'
 	@echo 'make colcon         build as a colcon workspace, test the interfaces and lint there'
 	@echo 'make jazzy          the interfaces and node tests on the ROS 2 Jazzy wheels'
@@ -26,6 +28,13 @@ demo:
 
 test:
 	@bash scripts/run bash scripts/check.sh $(PYTEST_ARGS)
+
+eval:
+	@bash scripts/run python bench/evaluate.py --encoders conse oracle --jobs 2 --out out/eval
+
+# A test runs the same.
+eval-quick:
+	@bash scripts/run python bench/evaluate.py --effort quick --encoders oracle --out out/eval-quick
 
 lint:
 	@bash scripts/run ruff check .

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`lerf_ros train | query | up | demo`: the same core as the nodes, without ROS."""
+"""`lerf_ros train | query | eval | up | demo`: the same core as the nodes, without ROS."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lerf_ros import processes
-from lerf_ros.config import LerfConfig, load_preset
+from lerf_ros.config import LerfConfig, load_preset, preset_path
 from lerf_ros.errors import ConfigError, LerfError
+from lerf_ros.evaluation import command
 from lerf_ros.settings import flat_fields, nearest
 
 if TYPE_CHECKING:
-    from lerf_ros.mapper import Quality
+    from lerf_ros.training.quality import Quality
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -50,6 +51,8 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument('--mask', help='image that is black where the robot shows in every image')
     train.add_argument('--max-side', type=int, default=0,
                        help='shrink images to this longer side in pixels; 0 keeps them')
+    train.add_argument('--resume', action='store_true',
+                       help='go on with the training that the map directory holds')
     train.set_defaults(func=run_train)
     query = commands.add_parser('query', help='ask a map for a phrase')
     query.add_argument('map', help='map directory')
@@ -58,17 +61,19 @@ def parser() -> argparse.ArgumentParser:
     query.add_argument('--threshold', type=float, default=0.0, help='relevancy that counts')
     query.add_argument('--pictures', help='folder for an overlay picture of each phrase')
     query.set_defaults(func=run_query)
-    for command in (train, query):
-        command.add_argument('--preset', help='YAML file of settings')
-        command.add_argument('--set', nargs='*', default=(), metavar='NAME=VALUE',
-                             help='settings, such as training.rays=1024')
+    evaluation = command.add_parser(commands)
+    evaluation.set_defaults(func=run_eval)
+    for each in (train, query, evaluation):
+        each.add_argument('--preset', help='offline, online, reference, ... or a YAML file')
+        each.add_argument('--set', nargs='*', default=(), metavar='NAME=VALUE',
+                          help='settings, such as training.rays=1024')
     processes.add_parsers(commands)
     return top
 
 
 def read_config(arguments: argparse.Namespace) -> LerfConfig:
     """Defaults, then the preset, then --set."""
-    config = load_preset(arguments.preset) if arguments.preset else LerfConfig()
+    config = load_preset(preset_path(arguments.preset)) if arguments.preset else LerfConfig()
     return config.override(overrides(arguments.set))
 
 
@@ -85,30 +90,44 @@ def overrides(pairs: list[str]) -> dict[str, object]:
     return out
 
 
+def run_eval(arguments: argparse.Namespace) -> int:
+    """Measures on scenes; a named function, because --jobs hands the arguments to processes."""
+    return command.run(arguments, read_config(arguments))
+
+
 def run_train(arguments: argparse.Namespace) -> int:
     """Trains a map from a folder, with live progress, and reports its held-out quality."""
     from tqdm import tqdm
 
+    from lerf_ros.features.cache import FeatureCache
     from lerf_ros.features.encoders import load_encoder
+    from lerf_ros.field.native_kernel import cache_folder
     from lerf_ros.keyframes.nerfstudio import load_folder
     from lerf_ros.map_directory import MapDirectory
-    from lerf_ros.mapper import Mapper, choose_device
+    from lerf_ros.mapper import Mapper
+    from lerf_ros.training.device import choose_device
 
     config = read_config(arguments)
     folder = load_folder(arguments.folder, scale=arguments.scale, mask_path=arguments.mask,
                          max_side=arguments.max_side)
     target = Path(arguments.map or Path('out/maps') / Path(arguments.folder).resolve().name)
     # All images are at hand: the scene is measured from all of them, none counts as newest.
-    config = config.override({'scene.keyframes': min(len(folder.frames), 100),
+    count = len(folder.frames)
+    config = config.override({'scene.keyframes': min(count, 100),
+                              'keyframes.max_count': max(count, config.keyframes.max_count),
                               'training.newest_fraction': 0.0, 'training.settle_steps': 0})
     encoder = load_encoder(config.features, str(choose_device(config.training.device)))
-    mapper = Mapper(config, MapDirectory(target, folder.metric), encoder, 'map', folder.metric)
+    cache = FeatureCache(cache_folder() / 'features', config.features.cache_megabytes)
+    mapper = Mapper(config, MapDirectory(target, folder.metric), encoder, 'map', folder.metric,
+                    cache)
     for frame in tqdm(folder.frames, desc='keyframes', unit='image'):
         mapper.add_frame(frame)
-    start = time.monotonic()
-    with tqdm(total=arguments.steps, desc='training', unit='step') as bar:
+    if arguments.resume:
+        mapper.resume()
+    start, begun = time.monotonic(), mapper.steps
+    with tqdm(total=arguments.steps, initial=begun, desc='training', unit='step') as bar:
         while mapper.steps < arguments.steps:
-            mapper.train_for(1.0)
+            mapper.train_for(1.0, arguments.steps)
             bar.update(min(mapper.steps, arguments.steps) - bar.n)
             bar.set_postfix(loss=f'{mapper.loss:.3f}', rays_per_s=f'{mapper.rays_per_second:.0f}')
     number = mapper.snapshot()

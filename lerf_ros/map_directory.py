@@ -30,7 +30,7 @@ from lerf_ros.camera import OPENGL_TO_OPENCV
 from lerf_ros.errors import MapUnreadableError
 from lerf_ros.keyframes.frame import Keyframe
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 # What a map that waits for its first snapshot may hold before there is a meta.json.
 KEYFRAME_CONTENT = {'images', 'depth', 'masks', 'transforms.json', '.transforms.json.partial',
                     '.meta.json.partial'}
@@ -132,7 +132,8 @@ class MapDirectory:
             save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, file)
             _flush(file)
             files[file.name] = _sha256(file)
-        _write_json(partial / 'manifest.json', {**info, 'files': files})
+        content = {**info, 'files': files}
+        _write_json(partial / 'manifest.json', {**content, 'checksum': _checksum(content)})
         os.replace(partial, folder / f'{number:06d}')
         _flush(folder)
         for old in sorted(self._numbers())[:-keep]:
@@ -159,9 +160,12 @@ class MapDirectory:
             path = self.path / 'snapshots' / f'{number:06d}'
             try:
                 info = json.loads((path / 'manifest.json').read_text())
+                content = {key: value for key, value in info.items() if key != 'checksum'}
+                if info['checksum'] != _checksum(content):
+                    raise ValueError('the checksum of its manifest does not hold')
                 if all((path / file).is_file() for file in info['files']):
                     return Snapshot(number, path, info)
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
                 log.warning('snapshot %s is not complete (%s): an older one is used', path, error)
         return None
 
@@ -185,6 +189,10 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

@@ -52,10 +52,11 @@ class MapQuery:
             index = LanguageIndex.from_arrays(snapshot.arrays('index'))
             stored = LerfConfig().override(meta['config'])
             radius, frame_id, metric = meta['scene']['radius'], meta['frame_id'], meta['metric']
+            identity = snapshot.info['encoder']
         except KeyError as error:
             raise MapUnreadableError(f'{snapshot.path}: {error} is missing; '
                                      'the map was written by another version') from error
-        encoder = self._load_encoder(meta['encoder'], self._features or stored.features)
+        encoder = self._load_encoder(identity, self._features or stored.features)
         self._query = TextQuery(index, encoder, self._config or stored.query, radius)
         self.frame_id, self.metric, self.info = frame_id, metric, dict(snapshot.info)
         self.snapshot_id, self.snapshot_stamp_ns = snapshot.number, snapshot.info['stamp_ns']

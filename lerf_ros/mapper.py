@@ -3,56 +3,61 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
 
-from lerf_ros.camera import PinholeCamera, transform_points
+from lerf_ros.camera import PinholeCamera
 from lerf_ros.config import LerfConfig
+from lerf_ros.errors import ConfigError, NoSnapshotError
+from lerf_ros.features.cache import FeatureCache
 from lerf_ros.features.encoders import ImageTextEncoder
 from lerf_ros.features.extractor import FeatureExtractor
-from lerf_ros.field.scene_frame import SceneFrame, measure_from_focus, measure_from_points
 from lerf_ros.keyframes.frame import Frame, Keyframe
 from lerf_ros.map_directory import MapDirectory
 from lerf_ros.query.language_index import LanguageIndex, build_index
+from lerf_ros.query.scales import index_scales
 from lerf_ros.query.surface import find_surface, view_grid
 from lerf_ros.settings import to_dict
-from lerf_ros.training.checkpoint import field_arrays
+from lerf_ros.training.checkpoint import field_arrays, load_training, training_arrays
+from lerf_ros.training.device import choose_device
+from lerf_ros.training.quality import Quality, measure_quality
 from lerf_ros.training.ray_batches import KeyframeStore
+from lerf_ros.training.scene_measurement import measure_scene, viewing_depth
 from lerf_ros.training.trainer import Trainer
 
-QUALITY_RAYS = 4096   # rays of held-out keyframes that measure PSNR and depth error
-
-
-@dataclass(frozen=True)
-class Quality:
-    """Held-out quality: PSNR in dB and median depth error in world units; NaN where unknown."""
-
-    psnr: float = math.nan
-    depth_error: float = math.nan
+# Settings that may change between two runs of one training.
+FREE = {('training', 'device'), ('training', 'threads'), ('features', 'cache_megabytes'),
+        ('features', 'batch')}
 
 
 @dataclass(frozen=True)
 class MappedView:
-    """Where a keyframe was taken from, and which of its pixels count."""
+    """Where a keyframe was taken from, which of its pixels count, and its row in training.
+
+    row: -1 where the keyframe is held out.
+    """
 
     camera: PinholeCamera
     T_world_camera: np.ndarray
     valid: np.ndarray | None
+    row: int
 
 
 class Mapper:
     """Turns posed images into a map directory. One owner; not thread-safe."""
 
     def __init__(self, config: LerfConfig, directory: MapDirectory, encoder: ImageTextEncoder,
-                 frame_id: str, metric: bool) -> None:
+                 frame_id: str, metric: bool, cache: FeatureCache | None = None) -> None:
+        """cache: of features, where the same images may come again; a robot's never do."""
         self.config, self.directory, self.encoder = config, directory, encoder
         self.frame_id, self.metric = frame_id, metric
         self.device = choose_device(config.training.device)
-        self.extractor = FeatureExtractor(encoder, config.features)
+        self.extractor = FeatureExtractor(encoder, config.features, cache)
         self.trainer: Trainer | None = None
         self.held_out: KeyframeStore | None = None
         self.views: list[MappedView] = []
@@ -66,7 +71,8 @@ class Mapper:
     def add_frame(self, frame: Frame) -> None:
         """Takes a frame as the next keyframe; the first few decide where the scene is."""
         keyframe = Keyframe(len(self.views), frame)
-        self.views.append(MappedView(frame.camera, frame.T_world_camera, frame.valid))
+        row = -1 if self._is_held_out(keyframe) else sum(v.row >= 0 for v in self.views)
+        self.views.append(MappedView(frame.camera, frame.T_world_camera, frame.valid, row))
         self.directory.add_keyframe(keyframe)
         self._waiting.append(keyframe)
         if self.trainer is None and len(self._waiting) < self.config.scene.keyframes:
@@ -88,8 +94,7 @@ class Mapper:
         return self.trainer
 
     def _learn(self, trainer: Trainer, keyframe: Keyframe) -> None:
-        every = self.config.keyframes.holdout_every
-        if every and keyframe.index % every == every - 1:
+        if self._is_held_out(keyframe):
             assert self.held_out is not None
             self.held_out.add(keyframe)
             return
@@ -97,6 +102,10 @@ class Mapper:
         widths = [width * scene.radius for width in self.config.features.widths]
         features = self.extractor.extract(frame, widths, viewing_depth(frame, scene))
         trainer.add(keyframe, features)
+
+    def _is_held_out(self, keyframe: Keyframe) -> bool:
+        every = self.config.keyframes.holdout_every
+        return bool(every) and keyframe.index % every == every - 1
 
     @property
     def ready(self) -> bool:
@@ -113,11 +122,12 @@ class Mapper:
         limit = self.config.training.settle_steps
         return bool(limit) and self.steps - self.steps_at_newest >= limit
 
-    def train_for(self, seconds: float) -> None:
-        """Takes optimisation steps until the time is over or training has settled."""
+    def train_for(self, seconds: float, last_step: float = math.inf) -> None:
+        """Takes optimisation steps until the time is over, training has settled or last_step."""
         assert self.trainer is not None
         start, rays = time.monotonic(), 0
-        while time.monotonic() - start < seconds and not self.settled:
+        while (time.monotonic() - start < seconds and not self.settled
+               and self.steps < last_step):
             report = self.trainer.step()
             rays += report.rays
             # Running means over about the last 50 steps.
@@ -137,10 +147,33 @@ class Mapper:
         index = self.build_index()
         info = {'stamp_ns': self.snapshot_stamp_ns, 'steps': trainer.steps,
                 'keyframes': len(self.views), 'points': len(index.points_world),
+                'trained_scales': list(trainer.trained_scales()),
+                'encoder': self.encoder.identity(), 'config': to_dict(self.config),
                 'psnr': _json(self.quality.psnr), 'depth_error': _json(self.quality.depth_error)}
-        return self.directory.write_snapshot(
-            {'field': field_arrays(trainer.radiance, trainer.language), 'index': index.arrays()},
-            info, self.config.map.keep_snapshots)
+        parts = {'field': field_arrays(trainer.radiance, trainer.language),
+                 'index': index.arrays()}
+        if self.config.map.training_state:
+            parts['training'] = training_arrays(trainer)
+        return self.directory.write_snapshot(parts, info, self.config.map.keep_snapshots)
+
+    def resume(self) -> None:
+        """Goes on where the newest snapshot stopped, after the same keyframes were added again.
+
+        Raises NoSnapshotError, ConfigError when training had other settings, and
+        MapUnreadableError when the stored training does not fit.
+        """
+        snapshot = self.directory.newest()
+        if snapshot is None or 'training.safetensors' not in snapshot.info['files']:
+            raise NoSnapshotError(f'{self.directory.path} holds no training to go on with')
+        check_same_training(snapshot.info['config'], self.config)
+        assert self.trainer is not None
+        load_training(self.trainer, snapshot.arrays('field'), snapshot.arrays('training'))
+
+    def measure_quality(self) -> Quality:
+        """PSNR and depth error of the held-out keyframes."""
+        if self.trainer is None or self.held_out is None:
+            return Quality()
+        return measure_quality(self.trainer.radiance, self.held_out, self.trainer.scene.radius)
 
     def build_index(self) -> LanguageIndex:
         """Surface points of the field from all keyframes' views, with the language there."""
@@ -150,72 +183,25 @@ class Mapper:
         step = max(1, math.ceil(math.sqrt(pixels / c.index.rays)))
         views = []
         for view in self.views:
-            T = view.T_world_camera.copy()
-            T[:3, 3] = trainer.scene.to_scene(T[:3, 3])
+            T = trainer.radiance_learner.refined(
+                view.row, trainer.scene.pose_to_scene(view.T_world_camera))
             views.append(view_grid(view.camera, T, step, view.valid, self.device))
-        surface = find_surface(trainer.radiance, views, c.index, c.field.language_samples)
-        return build_index(surface, trainer.language, trainer.scene, c.index.scales, c.index.rank)
-
-    @torch.no_grad()
-    def measure_quality(self) -> Quality:
-        """PSNR and depth error over a grid of pixels of the held-out keyframes."""
-        if self.trainer is None or not self.held_out or not len(self.held_out):
-            return Quality()
-        store, color, depth = self.held_out, [], []
-        each = max(QUALITY_RAYS // len(store), 64)
-        for row in range(len(store)):
-            batch = store.grid_of(row, each)
-            out = self.trainer.radiance(batch.rays)
-            color.append((out.color - batch.colors).square().mean(-1))
-            assert batch.rays.depth is not None
-            depth.append((out.distance - batch.rays.depth).abs())
-        error = torch.cat(depth)
-        error = error[torch.isfinite(error)]
-        return Quality(
-            -10 * math.log10(max(float(torch.cat(color).mean()), 1e-10)),
-            float(error.median()) * self.trainer.scene.radius if len(error) else math.nan)
+        surface = find_surface(trainer.radiance, views, c.index, c.language.samples)
+        scales = index_scales(c.index, trainer.scene.radius, trainer.trained_scales())
+        return build_index(surface, trainer.language, trainer.scene, scales, c.index)
 
 
-def measure_scene(frames: list[Frame], config: LerfConfig) -> SceneFrame:
-    """The frame as configured, or from the depth of the frames, or from their optical axes."""
-    points = [p for p in (depth_points(frame) for frame in frames) if len(p)]
-    if points:
-        cameras = np.stack([f.T_world_camera[:3, 3] for f in frames])
-        scene = measure_from_points(np.concatenate(points), cameras)
-    else:
-        scene = measure_from_focus([f.T_world_camera for f in frames])
-    x, y, z = config.scene.center or scene.center
-    return SceneFrame((x, y, z), config.scene.radius or scene.radius)
-
-
-def depth_points(frame: Frame, step: int = 16) -> np.ndarray:
-    """World points (N, 3) of every step-th pixel with known depth."""
-    if frame.depth_m is None:
-        return np.zeros((0, 3))
-    pixels = frame.camera.pixel_grid()[::step, ::step].reshape(-1, 2)
-    z = frame.depth_m[::step, ::step].reshape(-1)
-    known = np.isfinite(z) & (z > 0)
-    if frame.valid is not None:
-        known &= frame.valid[::step, ::step].reshape(-1)
-    directions = frame.camera.directions(pixels[known])
-    points_camera = directions * (z[known] / directions[:, 2])[:, None]
-    return transform_points(frame.T_world_camera, points_camera)
-
-
-def viewing_depth(frame: Frame, scene: SceneFrame) -> float:
-    """Typical z-depth of what the frame shows, world units: measured, or to the scene's centre."""
-    if frame.depth_m is not None:
-        known = frame.depth_m[np.isfinite(frame.depth_m) & (frame.depth_m > 0)]
-        if len(known):
-            return float(np.median(known))
-    return float(np.linalg.norm(frame.T_world_camera[:3, 3] - np.asarray(scene.center)))
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto` is a GPU where torch has one."""
-    if name == 'auto':
-        name = 'cuda' if torch.cuda.is_available() else 'cpu'
-    return torch.device(name)
+def check_same_training(stored: dict[str, Any], config: LerfConfig) -> None:
+    """ConfigError, naming the settings, when a map was trained with others."""
+    sections = ('keyframes', 'scene', 'features', 'field', 'language', 'poses', 'training')
+    # As they are stored: lists for tuples.
+    now = json.loads(json.dumps(to_dict(config)))
+    changed = sorted(f'{part}.{name}' for part in sections for name in now[part]
+                     if stored[part].get(name) != now[part][name]
+                     and (part, name) not in FREE)
+    if changed:
+        raise ConfigError(f'the map was trained with other settings ({", ".join(changed)}): '
+                          'resume with the same ones, or train into another map directory')
 
 
 def _running(mean: float, value: float) -> float:

@@ -141,7 +141,8 @@ class Loop:
 
         from lerf_ros.features.encoders import load_encoder
         from lerf_ros.map_directory import MapDirectory
-        from lerf_ros.mapper import Mapper, choose_device
+        from lerf_ros.mapper import Mapper
+        from lerf_ros.training.device import choose_device
 
         self.config, self.outbox, self.parent = config, outbox, os.getppid()
         if config.training.threads:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 PATIENCE_S = ((signal.SIGINT, 35.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
 # Children of a child that has ended may still be on their way out.
 ORPHANS_S = 1.0
+FLUSH_S = 1.0
 POLL_S = 0.1
 LAST_LINES = 15
 
@@ -43,7 +44,7 @@ class Child:
 
     def death(self) -> str:
         """For people: how it ended and what it said last."""
-        self._reader.join(timeout=1.0)
+        self.flush()
         code = self.exit_code
         how = f'exit code {code}' if code is None or code >= 0 else (
             f'signal {signal.Signals(-code).name}')
@@ -63,12 +64,17 @@ class Child:
             return False
         return True
 
+    def flush(self) -> None:
+        """Waits until what an ended process still said was passed on."""
+        self._reader.join(timeout=FLUSH_S)
+
     def _pass_on(self) -> None:
         assert self._process.stdout is not None
         for raw in self._process.stdout:
             line = raw.decode(errors='replace').rstrip()
             self._last.append(line)
-            print(self._prefix, line, flush=True)
+            # One write: the lines of several children must not mix.
+            print(f'{self._prefix} {line}\n', end='', flush=True)
 
 
 class ProcessGroup:
@@ -113,6 +119,8 @@ class ProcessGroup:
         for child in self.children:
             if child.group_alive():
                 child.send(signal.SIGKILL)
+        for child in self.children:
+            child.flush()
 
 
 def wait_until(condition: Callable[[], bool], limit_s: float) -> None:

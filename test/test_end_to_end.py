@@ -19,12 +19,14 @@ from lerf_ros.query.text_query import TextQuery
 
 SMALL = LerfConfig().override({
     'field': {'levels': 8, 'max_resolution': 128, 'log2_table': 14, 'hidden': 32,
-              'proposal_samples': [32], 'samples': 16, 'language_levels': 4,
-              'language_max_resolution': 64, 'language_log2_table': 13, 'language_hidden': 32},
-    'training': {'rays': 256, 'language_rays': 128, 'decay_steps': 300, 'settle_steps': 0,
+              'color_hidden': 32, 'proposal_samples': [32], 'samples': 16,
+              'proposal_log2_table': 14},
+    'language': {'levels': [4], 'max_resolutions': [64], 'log2_table': 13, 'hidden': 32},
+    'training': {'rays': 256, 'language_rays': 128, 'decay_steps': 300, 'language_decay_steps': 300,
+                 'settle_steps': 0,
                  'device': 'cpu', 'newest_count': 4},
     'features': {'widths': [0.1]},
-    'index': {'rays': 8000, 'scales': [0.1], 'rank': 9, 'voxel': 0.02},
+    'index': {'rays': 8000, 'scales': 1, 'rank': 9, 'voxel': 0.02},
     'query': {'cluster_radius': 0.08, 'min_points': 5}})
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from lerf_ros.camera import PinholeCamera
 from lerf_ros.config import FeatureConfig
+from lerf_ros.errors import ConfigError
 from lerf_ros.features.embedding_map import EmbeddingMap
 from lerf_ros.features.extractor import (
     FeatureExtractor,
@@ -93,6 +94,41 @@ def test_crops_for_an_encoder_that_is_not_dense():
     found = FeatureExtractor(CropFake(), FeatureConfig()).extract(frame(), (0.2, 0.1), 1.0)
     assert [level.width_px for level in found.levels] == [60, 120]
     assert found.dense.shape[2] == 0
+
+
+FRACTIONS = FeatureConfig(pyramid='fractions', fractions=(0.5, 0.05, 0.1))
+
+
+def test_crops_at_parts_of_the_image_height():
+    """Widest last, and none merged: the level is the scale. 480 * .05 = 24."""
+    found = FeatureExtractor(CropFake(), FRACTIONS).extract(frame())
+    assert [level.width_px for level in found.levels] == [24, 48, 240]
+    # Crops of 5 % do not overlap: 640 / 24 + 1 columns, 480 / 24 + 1 rows.
+    assert found.levels[0].shape == (21, 27)
+    close = FeatureConfig(pyramid='fractions', fractions=(0.1, 0.11, 0.12))
+    assert len(FeatureExtractor(CropFake(), close).extract(frame()).levels) == 3
+
+
+def test_overlap_is_a_setting():
+    config = FeatureConfig(pyramid='fractions', fractions=(0.05, 0.5), overlap=0.75,
+                           overlap_small=0.5)
+    small, large = FeatureExtractor(CropFake(), config).extract(frame()).levels
+    assert small.stride_px == (12, 12) and large.stride_px == (60, 60)
+
+
+def test_a_dense_encoder_is_resized_to_parts_of_the_image_height():
+    """A cell speaks of 180 pixels of the resized image: 240 and 120 of 480 are the factors .75
+    and 1.5."""
+    encoder = DenseFake()
+    config = FeatureConfig(pyramid='fractions', fractions=(0.25, 0.5))
+    found = FeatureExtractor(encoder, config).extract(frame())
+    assert [factor for _, factor in encoder.seen] == pytest.approx([.75, 1.5])
+    assert [level.width_px for level in found.levels] == pytest.approx([120, 240])
+
+
+def test_a_pyramid_without_levels_is_refused():
+    with pytest.raises(ConfigError, match='fractions'):
+        FeatureExtractor(CropFake(), FeatureConfig(pyramid='fractions', fractions=()))
 
 
 def test_border_features_come_from_the_run_nearest_to_full_size():

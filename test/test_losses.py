@@ -4,6 +4,7 @@
 import pytest
 import torch
 
+from lerf_ros.field.volume_rendering import render_unit
 from lerf_ros.training.losses import (
     color_loss,
     dense_loss,
@@ -62,11 +63,40 @@ def test_distortion_loss_against_all_pairs():
     assert distortion_loss(weights, edges).item() == pytest.approx(expected)
 
 
+SEEN = torch.full((2, 3), 0.3)
+
+
 def test_embedding_loss_is_one_minus_cosine():
     rendered = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     target = torch.tensor([[2.0, 0.0], [1.0, 0.0]])     # cosines 1 and 0
-    assert embedding_loss(rendered, target).item() == pytest.approx(0.5)
+    assert embedding_loss(rendered, target, SEEN).item() == pytest.approx(0.5)
+
+
+def test_huber_embedding_loss_is_summed_over_dimensions():
+    rendered = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
+    target = torch.tensor([[0.0, 1.0], [3.0, 0.0]])
+    # Below 1.25 half the square: 0.5 + 0.5. Above: 1.25 * (3 - 0.625) = 2.96875.
+    assert embedding_loss(rendered, target, SEEN, 'huber', 1.25).item() == pytest.approx(
+        (1 + 2.96875) / 2)
 
 
 def test_dense_loss_sums_channels():
-    assert dense_loss(torch.tensor([[1.0, 2.0]]), torch.zeros(1, 2)).item() == 5
+    assert dense_loss(torch.tensor([[1.0, 2.0]]), torch.zeros(1, 2), SEEN[:1]).item() == 5
+
+
+@pytest.mark.parametrize('kind', ['cosine', 'huber'])
+def test_an_empty_ray_has_no_say_and_poisons_nothing(kind):
+    weights = torch.tensor([[0.5, 0.5], [0.0, 0.0]])
+    embeddings = torch.randn(2, 2, 4, requires_grad=True)
+    target = torch.tensor([[1.0, 0, 0, 0], [0.0, 0, 0, 1]])
+    loss = embedding_loss(render_unit(weights, embeddings), target, weights, kind)
+    loss.backward()
+    alone = embedding_loss(render_unit(weights[:1], embeddings[:1]), target[:1], weights[:1], kind)
+    assert loss.item() == pytest.approx(alone.item())
+    assert torch.isfinite(embeddings.grad).all() and embeddings.grad[1].abs().sum() == 0
+
+
+def test_a_target_that_is_no_number_is_left_out():
+    rendered = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    target = torch.tensor([[1.0, 0.0], [float('nan'), 0.0]])
+    assert embedding_loss(rendered, target, SEEN).item() == pytest.approx(0.0)

@@ -34,7 +34,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     'simulation': BASICS | {'keyframes'},
     'map_directory': BASICS | {'keyframes'},
     # It judges what the method made, so it reads all of it; the method never reads it.
-    'evaluation': CORE | {'map_query'},
+    'evaluation': CORE | {'map_query', 'simulation'},
     'viewer': BASICS | {'query', 'map_directory'},
     'map_query': CORE,
     'mapper': CORE,

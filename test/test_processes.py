@@ -88,8 +88,15 @@ def test_stopping_ends_whole_groups_even_those_that_ignore_sigint(tmp_path, monk
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_the_parent_stops_all_nodes(tmp_path, number):
     paths = [tmp_path / 'a', tmp_path / 'b']
-    body = 'import time\ntry: time.sleep(600)\nexcept KeyboardInterrupt: print("bye", flush=True)'
-    commands = {path.name: writes_pid(path, body) for path in paths}
+    # The pid is written where the signal is awaited: no sooner can it be sent.
+    commands = {path.name: python(f"""
+        import os, time
+        try:
+            with open({str(path)!r}, "w") as file:
+                file.write(str(os.getpid()))
+            time.sleep(600)
+        except KeyboardInterrupt:
+            print("bye", flush=True)""") for path in paths}
     parent = subprocess.Popen(
         [sys.executable, '-c', f'from lerf_ros.process_group import run\nraise SystemExit('
                                f'run({commands!r}, main="a"))'],
@@ -98,7 +105,6 @@ def test_a_signal_to_the_parent_stops_all_nodes(tmp_path, number):
     while time.monotonic() < end and not all(p.exists() and p.read_text() for p in paths):
         time.sleep(0.05)
     pids = [int(path.read_text()) for path in paths]
-    time.sleep(0.3)
     parent.send_signal(number)
     output, _ = parent.communicate(timeout=30)
     assert parent.returncode == 130

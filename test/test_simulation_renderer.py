@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from lerf_ros.camera import PinholeCamera, invert_pose, transform_points
+from lerf_ros.simulation.labels import NO_LABEL, SurfaceLabels, label_names
 from lerf_ros.simulation.meshes import sphere
 from lerf_ros.simulation.models import Kind, Model, Part
 from lerf_ros.simulation.renderer import SceneRenderer
-from lerf_ros.simulation.room import TABLE_HEIGHT, TABLE_SIZE
+from lerf_ros.simulation.room import ROOM_HALF, TABLE_HEIGHT, TABLE_SIZE
 from lerf_ros.simulation.scene import TabletopScene
 from lerf_ros.simulation.textures import solid
 from lerf_ros.simulation.trajectory import hand_held_path, look_at
@@ -87,6 +88,46 @@ def test_instance_at_a_projected_centre_is_the_object(renderer):
         y, x = np.nonzero(view.instance == index)
         assert np.all([x.min(), y.min()] >= box.min(0) - 1.5), item.name
         assert np.all([x.max(), y.max()] <= box.max(0) + 0.5), item.name
+
+
+def test_every_pixel_has_a_label(renderer):
+    scene = renderer.scene
+    names = label_names(scene)
+    assert names[:len(scene.objects)] == tuple(thing.query for thing in scene.objects)
+    assert set(names[len(scene.objects):]) == {'table', 'floor', 'wall', 'ceiling', 'rug'}
+    eye = np.array([1.5, 1.2, 1.7])
+    view = renderer.render(CAMERA, look_at(eye, np.array([0.0, 0.0, TABLE_HEIGHT])))
+    assert view.labels.dtype == np.int32 and view.labels.shape == view.image.shape[:2]
+    assert view.labels.min() >= 0 and view.labels.max() < len(names)
+    thing = view.instance >= 0
+    np.testing.assert_array_equal(view.labels[thing], view.instance[thing])
+    assert view.labels[~thing].min() >= len(scene.objects)
+    # What lies at the height of the table top is the table, what lies at zero the floor.
+    rays = CAMERA.directions(CAMERA.pixel_grid())
+    T = look_at(eye, np.array([0.0, 0.0, TABLE_HEIGHT]))
+    points = transform_points(T, rays / rays[..., 2:] * view.depth_m[..., None])
+    x, y, z = np.moveaxis(points, -1, 0)
+    assert set(view.labels[~thing & (np.abs(z - TABLE_HEIGHT) < 1e-4)]) == {names.index('table')}
+    ground = (np.abs(z) < 1e-4) & (np.maximum(np.abs(x), np.abs(y)) < ROOM_HALF - 0.01)
+    assert set(view.labels[ground]) == {names.index('floor')}
+    up = renderer.render(CAMERA, look_at(np.array([0, 0, 1.5]), np.array([0.0, 0.5, 2.6])))
+    assert set(np.unique(up.labels)) <= {names.index('wall'), names.index('ceiling')}
+
+
+def test_points_have_the_label_of_the_nearest_surface(ball_renderer):
+    scene = ball_renderer.scene
+    names, center = label_names(scene), scene.objects[0].center
+    side = np.array([0.6, 0.0, 0.8])
+    foot = np.append(center[:2], TABLE_HEIGHT)
+    points = np.array([center + (RADIUS + 0.01) * side, center + (RADIUS - 0.01) * side,
+                       center + (RADIUS + 0.02) * side, center,
+                       # 5 cm from the foot the ball is 17 mm above the table.
+                       foot + (0.05, 0, 0.002), foot + (0.05, 0, 0.015),
+                       (0.1, 2.0, 0.002), (0.1, 2.499, 1.0)])
+    expected = [0, 0, NO_LABEL, NO_LABEL, names.index('table'), 0, names.index('floor'),
+                names.index('wall')]
+    np.testing.assert_array_equal(SurfaceLabels(scene).at(points), expected)
+    assert SurfaceLabels(scene).at(np.zeros((0, 3))).shape == (0,)
 
 
 def test_path_shows_every_object_from_many_sides(renderer):

@@ -6,7 +6,15 @@ import math
 import pytest
 import torch
 
-from lerf_ros.field.ray_sampling import Rays, first_edges, guide, resample, spacing, unspacing
+from lerf_ros.field.ray_sampling import (
+    Rays,
+    first_edges,
+    guide,
+    jitter,
+    resample,
+    spacing,
+    unspacing,
+)
 from lerf_ros.field.scene_frame import contract
 from lerf_ros.field.volume_rendering import (
     median_distance,
@@ -70,12 +78,22 @@ def test_contraction_keeps_the_unit_cube_and_ends_at_one():
     assert torch.allclose(contract(points), torch.tensor(expected))
 
 
+def test_euclidean_contraction_ends_on_a_sphere():
+    points = torch.tensor([[0.5, 0.5, 0.0], [1e9, 1e9, 0.0], [0.0, 3.0, 4.0]])
+    # Norm sqrt(1/2) is inside. Infinity along the diagonal: 2 / sqrt(2) in x and y, so
+    # (1.41421 + 2) / 4. Norm 5: (2 - 1/5) / 5 = 0.36 times the point: (0.36 * 3 + 2) / 4.
+    expected = [[0.625, 0.625, 0.5], [0.853553, 0.853553, 0.5], [0.5, 0.77, 0.86]]
+    assert torch.allclose(contract(points, 'euclidean'), torch.tensor(expected))
+
+
 def rays(count, depth=None):
     return Rays(torch.zeros(count, 3), torch.tensor([[0.0, 0, 1]]).expand(count, -1), depth)
 
 
-def test_first_edges_ascend_from_near_to_far():
-    edges = first_edges(rays(3), 0.1, 10.0, 8, jitter=True)
+@pytest.mark.parametrize('single', [True, False])
+def test_first_edges_ascend_from_near_to_far(single):
+    shift = jitter(3, 7, single, torch.device('cpu'))
+    edges = first_edges(rays(3), 0.1, 10.0, 8, shift)
     assert edges.shape == (3, 9)
     assert (edges[:, 1:] > edges[:, :-1]).all()
     assert edges[0, 0].item() == pytest.approx(0.1)
@@ -86,7 +104,7 @@ def test_resampling_goes_where_the_weight_is():
     edges = torch.linspace(0, 0.8, 9)[None]     # spacing is linear here
     weights = torch.zeros(1, 8)
     weights[0, 5] = 1000.0                      # the padding of 0.01 a bin is nothing beside it
-    fine = resample(edges, weights, 16, jitter=False)
+    fine = resample(edges, weights, 16, 0.01, None)
     assert ((fine > 0.5 - 1e-3) & (fine < 0.6 + 1e-3)).all()
 
 

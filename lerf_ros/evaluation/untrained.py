@@ -11,7 +11,6 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from lerf_ros.config import LerfConfig
@@ -23,6 +22,7 @@ from lerf_ros.map_directory import MapDirectory
 from lerf_ros.map_query import MapQuery
 from lerf_ros.query.answer import Answer
 from lerf_ros.query.language_index import LanguageIndex, build_index
+from lerf_ros.query.scales import index_scales
 from lerf_ros.query.surface import find_surface, view_grid
 from lerf_ros.training.checkpoint import load_fields
 
@@ -46,19 +46,20 @@ def untrained_index(map_directory: Path, rays: int = 20000, seed: int = 0) -> La
         raise NoSnapshotError(f'{map_directory} holds no snapshot')
     meta = directory.meta()
     config = LerfConfig().override(meta['config'])
-    radiance, trained = load_fields(config.field, snapshot.arrays('field'))
+    radiance, trained = load_fields(config, snapshot.arrays('field'))
     torch.manual_seed(seed)
-    language = LanguageField(config.field, trained.embedding_dimension, 0)
+    language = LanguageField(config.language, trained.embedding_dimension, 0)
     # Entries as large as trained ones: with the initial 1e-4 it would hardly depend on position.
-    torch.nn.init.uniform_(language.encoding.table, -1, 1)
+    for table in language.encodings.parameters():
+        torch.nn.init.uniform_(table, -1, 1)
     scene = SceneFrame(tuple(meta['scene']['center']), meta['scene']['radius'])
     views = []
     frames = load_folder(map_directory).frames
     step = max(1, math.ceil(math.sqrt(frames[0].camera.width * frames[0].camera.height
                                       * len(frames) / rays)))
     for frame in frames:
-        T = np.array(frame.T_world_camera)
-        T[:3, 3] = scene.to_scene(T[:3, 3])
-        views.append(view_grid(frame.camera, T, step, frame.valid, torch.device('cpu')))
-    surface = find_surface(radiance, views, config.index, config.field.language_samples)
-    return build_index(surface, language, scene, config.index.scales, config.index.rank)
+        views.append(view_grid(frame.camera, scene.pose_to_scene(frame.T_world_camera), step,
+                               frame.valid, torch.device('cpu')))
+    surface = find_surface(radiance, views, config.index, config.language.samples)
+    scales = index_scales(config.index, scene.radius, tuple(snapshot.info['trained_scales']))
+    return build_index(surface, language, scene, scales, config.index)

@@ -46,7 +46,7 @@ class ConseEncoder:
 
     def __init__(self, device: str = 'cpu', text_only: bool = False, batch: int = 32) -> None:
         """Raises EncoderUnavailableError when a package is missing."""
-        self._device = device
+        self.device = device
         self._batch = batch
         self._sentences = SentenceEncoder(device)
         self._classifier: ConseClassifier | None = None
@@ -109,7 +109,7 @@ class ConseEncoder:
         resized = resize_image(image, width, height)
         pixels = torch.from_numpy((resized.astype(np.float32) - 127.0) / 128.0)
         # The channels stay last in memory: the layout in which the network is fastest.
-        return pixels.permute(2, 0, 1)[None].to(self._device)
+        return pixels.permute(2, 0, 1)[None].to(self.device)
 
 
 def combine(logits: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -6,15 +6,15 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from lerf_ros.features.encoders import require
+from lerf_ros.features.feature_file import write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -81,17 +81,8 @@ def _read(path: Path) -> np.ndarray | None:
 
 
 def _write(path: Path, embeddings: np.ndarray) -> None:
-    """Writes beside the file and renames: two processes may do this at the same time."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix='.part')
-        os.close(handle)
-        try:
-            save_file({'embeddings': embeddings}, temporary)
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_atomically(path, save({'embeddings': embeddings}))
     except OSError as error:
         log.warning('%s cannot be written (%s): class embeddings are computed at every start',
                     path, error)

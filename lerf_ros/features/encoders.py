@@ -36,6 +36,14 @@ class ImageTextEncoder(Protocol):
 
 
 @runtime_checkable
+class SquareEncoder(Protocol):
+    """An encoder that takes many crops of one size at once and resizes them on its device."""
+
+    def encode_squares(self, squares: np.ndarray) -> np.ndarray:
+        """Unit rows (N, dimension) float32 of RGB crops (N, side, side, 3) uint8."""
+
+
+@runtime_checkable
 class DenseEncoder(Protocol):
     """An encoder that gives an embedding for every place of an image in one run."""
 
@@ -77,7 +85,7 @@ def load_encoder(config: FeatureConfig, device: str = 'cpu',
     if config.encoder == 'openclip':
         from lerf_ros.features.openclip_encoder import OpenClipEncoder
         return OpenClipEncoder(config.openclip_model, config.openclip_pretrained, device=device,
-                               batch=config.batch)
+                               batch=config.batch, text_only=text_only)
     raise EncoderUnavailableError(
         f'unknown encoder {config.encoder!r}{nearest(config.encoder, list(KNOWN_ENCODERS))}; '
         f'known are {", ".join(KNOWN_ENCODERS)}')

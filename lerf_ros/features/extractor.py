@@ -3,16 +3,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from lerf_ros.config import FeatureConfig
-from lerf_ros.features.clip_pyramid import encode_level
+from lerf_ros.errors import ConfigError
+from lerf_ros.features.cache import FeatureCache
+from lerf_ros.features.clip_pyramid import CropGrid, crop_grid, encode_level, tile_grid
 from lerf_ros.features.dense_features import DenseFeatures, load_dense_features
-from lerf_ros.features.embedding_map import EmbeddingMap
 from lerf_ros.features.encoders import DenseEncoder, FeatureEncoder, ImageTextEncoder
+from lerf_ros.features.feature_file import feature_key
+from lerf_ros.features.keyframe_features import KeyframeFeatures, no_features, sort_levels
 from lerf_ros.keyframes.frame import Frame
 
 # Below this the network sees too little of an image to know anything in it.
@@ -23,50 +28,87 @@ MIN_CROP_FRACTION = 0.05
 MERGE_RATIO = 1.15
 
 
-@dataclass(frozen=True)
-class KeyframeFeatures:
-    """What one keyframe says in language.
-
-    levels: embedding maps, narrowest width first. dense: (rows, cols, C) float16, unit features
-    on an even grid over the image that follow object borders (DINO's role); C may be 0.
-    """
-
-    levels: tuple[EmbeddingMap, ...]
-    dense: np.ndarray
-
-
 class FeatureExtractor:
-    """Runs an encoder on keyframes at widths chosen in the world, not in the image."""
+    """Runs an encoder on keyframes: at widths chosen in the world, or at parts of the image."""
 
-    def __init__(self, encoder: ImageTextEncoder, config: FeatureConfig) -> None:
+    def __init__(self, encoder: ImageTextEncoder, config: FeatureConfig,
+                 cache: FeatureCache | None = None) -> None:
+        """cache: where features of images seen before are kept, None for nowhere.
+
+        Raises ConfigError for settings of dense features that their model cannot follow, and for
+        a pyramid without levels.
+        """
+        if config.pyramid == 'fractions' and not config.fractions:
+            raise ConfigError('features.fractions is empty: the pyramid needs at least one level')
         self._encoder = encoder
         self._config = config
+        self._cache = cache
         self._dense: DenseFeatures | None = None
         if config.encoder == 'openclip' and not isinstance(encoder, FeatureEncoder):
-            self._dense = load_dense_features(config.dense_model,
-                                              getattr(encoder, 'device', 'cpu'))
+            self._dense = load_dense_features(config, getattr(encoder, 'device', 'cpu'))
 
-    def extract(self, frame: Frame, widths_world: Sequence[float],
-                depth_world: float) -> KeyframeFeatures:
+    def extract(self, frame: Frame, widths_world: Sequence[float] = (),
+                depth_world: float = math.nan) -> KeyframeFeatures:
         """Features of one keyframe.
 
         widths_world: widths that embeddings shall speak of, world units. depth_world: typical
         z-depth of what the image shows, world units; together they give the widths in pixels.
-        Raises ValueError when one of them is not positive.
+        Raises ValueError when one of them is not positive. A pyramid by fractions needs neither.
         """
-        if not widths_world or min(widths_world) <= 0 or not depth_world > 0:
-            raise ValueError(f'widths {tuple(widths_world)} and depth {depth_world}: all must be '
-                             'positive')
-        widths_px = [w * frame.camera.fx / depth_world for w in widths_world]
         image = fill_masked(frame.image, frame.valid)
-        if isinstance(self._encoder, DenseEncoder):
-            return self._extract_dense(self._encoder, image, widths_px)
-        return self._extract_crops(image, widths_px)
+        levels = self._levels(frame, widths_world, depth_world)
+        if self._cache is None:
+            return self._run(image, levels)
+        # The masked image stands for image and mask: nothing else of them is looked at.
+        key = feature_key(image, {'levels': [repr(level) for level in levels], **self._recipe})
+        found = self._cache.load(key)
+        return self._cache.store(key, self._run(image, levels)) if found is None else found
 
-    def _extract_dense(self, encoder: DenseEncoder, image: np.ndarray,
-                       widths_px: Sequence[float]) -> KeyframeFeatures:
-        factors = resize_factors(widths_px, encoder.receptive_px, max(image.shape[:2]),
-                                 self._config.max_side)
+    @cached_property
+    def _recipe(self) -> dict[str, Any]:
+        """What features depend on beside the image and the levels.
+
+        The kind of device is part of it: half precision on a GPU gives slightly other values.
+        """
+        return {'encoder': self._encoder.identity(), 'receptive_px': self._receptive_px,
+                'dense': self._dense.identity() if self._dense else {},
+                'device': str(getattr(self._encoder, 'device', 'cpu')).split(':')[0]}
+
+    @property
+    def _receptive_px(self) -> float:
+        return getattr(self._encoder, 'receptive_px', 0.0)
+
+    def _levels(self, frame: Frame, widths_world: Sequence[float],
+                depth_world: float) -> Sequence[CropGrid | float]:
+        """What is run on an image: crops, or resize factors for a dense encoder."""
+        height, width = frame.image.shape[:2]
+        c = self._config
+        overlaps = c.overlap, c.overlap_small
+        dense = isinstance(self._encoder, DenseEncoder)
+        if c.pyramid == 'fractions' and not dense:
+            return [tile_grid(width, height, part, *overlaps) for part in sorted(c.fractions)]
+        if c.pyramid == 'fractions':
+            widths_px = [part * height for part in c.fractions]
+        else:
+            check_widths(widths_world, depth_world)
+            widths_px = [w * frame.camera.fx / depth_world for w in widths_world]
+        if dense:
+            return resize_factors(widths_px, self._receptive_px, max(height, width), c.max_side)
+        return [crop_grid(width, height, side, *overlaps)
+                for side in crop_sides(widths_px, height, width)]
+
+    def _run(self, image: np.ndarray, levels: Sequence[CropGrid | float]) -> KeyframeFeatures:
+        if isinstance(self._encoder, DenseEncoder):
+            factors = [level for level in levels if isinstance(level, float)]
+            return self._run_dense(self._encoder, image, factors)
+        grids = [level for level in levels if isinstance(level, CropGrid)]
+        maps = [encode_level(self._encoder, image, grid, self._config.batch) for grid in grids]
+        return KeyframeFeatures(sort_levels(maps), self._dense.features(image) if self._dense
+                                else no_features())
+
+    @staticmethod
+    def _run_dense(encoder: DenseEncoder, image: np.ndarray,
+                   factors: Sequence[float]) -> KeyframeFeatures:
         features = no_features()
         levels = []
         nearest_one = min(factors, key=lambda factor: abs(np.log(factor)))
@@ -78,11 +120,12 @@ class FeatureExtractor:
             levels.append(level)
         return KeyframeFeatures(sort_levels(levels), features)
 
-    def _extract_crops(self, image: np.ndarray, widths_px: Sequence[float]) -> KeyframeFeatures:
-        sides = crop_sides(widths_px, image.shape[0], image.shape[1])
-        levels = [encode_level(self._encoder, image, side, self._config.batch) for side in sides]
-        dense = self._dense.features(image) if self._dense else no_features()
-        return KeyframeFeatures(sort_levels(levels), dense)
+
+def check_widths(widths_world: Sequence[float], depth_world: float) -> None:
+    """Raises ValueError for widths and a depth that give no widths in pixels."""
+    if not widths_world or min(widths_world) <= 0 or not depth_world > 0:
+        raise ValueError(f'widths {tuple(widths_world)} and depth {depth_world}: all must be '
+                         'positive')
 
 
 def resize_factors(widths_px: Sequence[float], receptive_px: float, image_side: int,
@@ -123,13 +166,3 @@ def fill_masked(image: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
     filled = image.copy()
     filled[~valid] = np.round(image[valid].mean(0)).astype(np.uint8)
     return filled
-
-
-def sort_levels(levels: Sequence[EmbeddingMap]) -> tuple[EmbeddingMap, ...]:
-    """Narrowest first."""
-    return tuple(sorted(levels, key=lambda level: level.width_px))
-
-
-def no_features() -> np.ndarray:
-    """Dense features of zero channels."""
-    return np.zeros((1, 1, 0), np.float16)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,10 +12,9 @@ from PIL import Image
 
 from lerf_ros.errors import EncoderUnavailableError
 from lerf_ros.features.encoders import OFFLINE_ENCODER, require
+from lerf_ros.features.fingerprint import fingerprint
 from lerf_ros.features.hub import cache_folder, first_line, hub_or_cache
-
-# Values of each tensor that enter the fingerprint: enough to tell any two trainings apart.
-FINGERPRINT_VALUES = 64
+from lerf_ros.features.square_pixels import SquarePixels
 
 
 class OpenClipEncoder:
@@ -24,9 +22,11 @@ class OpenClipEncoder:
 
     name = 'openclip'
 
-    def __init__(self, model: str, pretrained: str, device: str = 'cpu', batch: int = 32) -> None:
+    def __init__(self, model: str, pretrained: str, device: str = 'cpu', batch: int = 32,
+                 text_only: bool = False) -> None:
         """model: open_clip name, `hf-hub:` or `local-dir:`; pretrained: its weights tag or file.
 
+        text_only: the image tower is let go after loading.
         Raises EncoderUnavailableError for a model that does not exist, a missing package and
         weights that are neither in the cache nor to be had from the hub.
         """
@@ -48,12 +48,23 @@ class OpenClipEncoder:
         except Exception as error:   # whatever the hub's client or the checkpoint raises
             raise EncoderUnavailableError(unavailable(model, self._pretrained, error)) from error
         self._model.eval()
+        self._squares = SquarePixels(open_clip.get_model_preprocess_cfg(self._model), device,
+                                     self._dtype)
+        self._full_weights = ''   # fingerprint of both towers, kept when one of them goes
+        if text_only:
+            self._drop_image_tower()
         self.dimension = len(self.encode_texts(['object'])[0])
+
+    def _drop_image_tower(self) -> None:
+        self._full_weights = fingerprint(self._model)
+        del self._model.visual
+        if self.device.startswith('cuda'):
+            torch.cuda.empty_cache()
 
     def identity(self) -> dict[str, str]:
         """Name, model and a fingerprint of the weights."""
         return {'name': self.name, 'model': ' '.join([self._model_name, self._pretrained]).strip(),
-                'weights': fingerprint(self._model)}
+                'weights': self._full_weights or fingerprint(self._model)}
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
@@ -63,16 +74,31 @@ class OpenClipEncoder:
             for start in range(0, len(texts), self._batch)]
         return np.concatenate(rows)
 
-    @torch.inference_mode()
     def encode_images(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """Unit rows (N, dimension) float32 of RGB images (h, w, 3) uint8."""
+        """Unit rows (N, dimension) float32 of RGB images (h, w, 3) uint8 of any sizes."""
         rows = []
         for start in range(0, len(images), self._batch):
             pixels = torch.stack([self._preprocess(Image.fromarray(np.ascontiguousarray(image)))
                                   for image in images[start:start + self._batch]])
-            rows.append(self._unit(self._model.encode_image(
-                pixels.to(device=self.device, dtype=self._dtype))))
+            rows.append(self._encode(pixels.to(device=self.device, dtype=self._dtype)))
         return np.concatenate(rows)
+
+    def encode_squares(self, squares: np.ndarray) -> np.ndarray:
+        """Unit rows (N, dimension) float32 of RGB crops (N, side, side, 3) uint8.
+
+        The same as encode_images to a cosine of 0.999, without the detour of every crop by PIL.
+        """
+        if not self._squares.square:
+            return self.encode_images(list(squares))
+        return np.concatenate([self._encode(self._squares(squares[start:start + self._batch]))
+                               for start in range(0, len(squares), self._batch)])
+
+    @torch.inference_mode()
+    def _encode(self, pixels: torch.Tensor) -> np.ndarray:
+        """Unit rows of the model's input (N, 3, H, W)."""
+        if self._full_weights:
+            raise RuntimeError('this encoder was loaded with text_only and cannot encode images')
+        return self._unit(self._model.encode_image(pixels))
 
     @staticmethod
     def _unit(rows: torch.Tensor) -> np.ndarray:
@@ -104,13 +130,3 @@ def unavailable(model: str, pretrained: str, error: BaseException) -> str:
             f'({first_line(error)}): connect once so that they are downloaded, copy the cache '
             f'folder from another machine, or set features.encoder to {OFFLINE_ENCODER!r}, which '
             'works offline')
-
-
-def fingerprint(model: torch.nn.Module) -> str:
-    """A hash of the first values of every tensor, the same on CPU and GPU."""
-    digest = hashlib.sha256()
-    for key, value in sorted(model.state_dict().items()):
-        head = value.flatten()[:FINGERPRINT_VALUES].cpu()
-        digest.update(key.encode())
-        digest.update((head.half() if head.is_floating_point() else head).numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -10,59 +11,33 @@ from torch import Tensor, nn
 
 from lerf_ros.config import FieldConfig
 from lerf_ros.field.hash_encoding import HashEncoding
-from lerf_ros.field.ray_sampling import Rays, first_edges, guide, resample
+from lerf_ros.field.networks import Appearance, network, spherical_harmonics, truncated_exp
+from lerf_ros.field.ray_sampling import Rays, SamplingPlan, first_edges, guide, jitter, resample
 from lerf_ros.field.scene_frame import contract
 from lerf_ros.field.volume_rendering import median_distance, render_color, render_weights
-
-PROPOSAL_LEVELS, PROPOSAL_FEATURES, PROPOSAL_HIDDEN = 5, 2, 16   # nerfacto's proposal networks
-GUIDED_SHARE = 0.5       # of the samples of a ray whose depth is known
-GUIDED_WIDTH = 0.03      # scene radii
-DENSITY_BIAS = -1.0      # the empty start is a little transparent, so that gradients reach far
-
-
-class _TruncatedExp(torch.autograd.Function):
-    """exp with its gradient clamped at exp(15) (instant-ngp)."""
-
-    @staticmethod
-    def forward(ctx, x):  # type: ignore[no-untyped-def, override]
-        ctx.save_for_backward(x)
-        return torch.exp(x.clamp(max=15))
-
-    @staticmethod
-    def backward(ctx, grad):  # type: ignore[no-untyped-def, override]
-        (x,) = ctx.saved_tensors
-        return grad * torch.exp(x.clamp(-15, 15))
-
-
-def spherical_harmonics(directions: Tensor) -> Tensor:
-    """Real spherical harmonics to degree 3 (R, 16) of unit directions (R, 3)."""
-    x, y, z = directions.unbind(-1)
-    xx, yy, zz = x * x, y * y, z * z
-    return torch.stack([
-        torch.full_like(x, 0.28209479), -0.48860251 * y, 0.48860251 * z, -0.48860251 * x,
-        1.09254843 * x * y, -1.09254843 * y * z, 0.31539157 * (3 * zz - 1), -1.09254843 * x * z,
-        0.54627422 * (xx - yy), -0.59004359 * y * (3 * xx - yy), 2.89061144 * x * y * z,
-        -0.45704580 * y * (5 * zz - 1), 0.37317633 * z * (5 * zz - 3),
-        -0.45704580 * x * (5 * zz - 1), 1.44530572 * z * (xx - yy),
-        -0.59004359 * x * (xx - 3 * yy)], -1)
 
 
 class ProposalField(nn.Module):
     """A small density field that tells the next one where to look."""
 
-    def __init__(self, max_resolution: int, log2_table: int) -> None:
+    def __init__(self, config: FieldConfig, max_resolution: int) -> None:
         super().__init__()
-        self.encoding = HashEncoding(PROPOSAL_LEVELS, 16, max_resolution, log2_table,
-                                     PROPOSAL_FEATURES)
-        self.network = nn.Sequential(
-            nn.Linear(self.encoding.output_dimension, PROPOSAL_HIDDEN), nn.ReLU(),
-            nn.Linear(PROPOSAL_HIDDEN, 1))
+        self.config = config
+        self.encoding = HashEncoding(
+            config.proposal_levels, 16, max_resolution, config.proposal_log2_table,
+            config.proposal_features)
+        self.network = network(self.encoding.output_dimension, config.proposal_hidden, 1, 1)
 
     def forward(self, positions: Tensor) -> Tensor:
         """Density (R, S) at scene positions (R, S, 3)."""
-        features = self.encoding(contract(positions).reshape(-1, 3))
-        density = _TruncatedExp.apply(self.network(features)[:, 0] + DENSITY_BIAS)
-        return density.reshape(positions.shape[:-1])
+        inside = contract(positions, self.config.contraction).reshape(-1, 3)
+        raw = self.network(self.encoding(inside))[:, 0]
+        return density(raw, self.config).reshape(positions.shape[:-1])
+
+
+def density(raw: Tensor, config: FieldConfig) -> Tensor:
+    """Density of a network's output: config.initial_density where that is zero."""
+    return truncated_exp(raw + math.log(config.initial_density))
 
 
 @dataclass(frozen=True)
@@ -83,47 +58,75 @@ class RenderedRays:
 class RadianceField(nn.Module):
     """Density and view-dependent colour, sampled through proposals (nerfacto)."""
 
-    def __init__(self, config: FieldConfig) -> None:
+    def __init__(self, config: FieldConfig, keyframes: int) -> None:
+        """keyframes: how many there may be; each has its own appearance, where that is on."""
         super().__init__()
-        self.config = config
+        self.config = c = config
         self.proposals = nn.ModuleList(
-            ProposalField(resolution, config.log2_table)
-            for resolution in config.proposal_resolutions)
-        self.encoding = HashEncoding(config.levels, config.base_resolution, config.max_resolution,
-                                     config.log2_table, config.features)
-        self.density_network = nn.Sequential(
-            nn.Linear(self.encoding.output_dimension, config.hidden), nn.ReLU(),
-            nn.Linear(config.hidden, 1 + config.geometry_features))
-        self.color_network = nn.Sequential(
-            nn.Linear(16 + config.geometry_features, config.hidden), nn.ReLU(),
-            nn.Linear(config.hidden, config.hidden), nn.ReLU(), nn.Linear(config.hidden, 3))
+            ProposalField(c, resolution) for resolution in c.proposal_resolutions)
+        self.encoding = HashEncoding(c.levels, c.base_resolution, c.max_resolution, c.log2_table,
+                                     c.features)
+        self.density_network = network(self.encoding.output_dimension, c.hidden, c.layers,
+                                       1 + c.geometry_features)
+        self.appearance = Appearance(keyframes, c.appearance) if c.appearance else None
+        self.color_network = network(c.harmonics ** 2 + c.geometry_features + c.appearance,
+                                     c.color_hidden, c.color_layers, 3)
 
-    def sample(self, rays: Rays, train: bool) -> tuple[Tensor, tuple[tuple[Tensor, Tensor], ...]]:
+    def sample(self, rays: Rays,
+               plan: SamplingPlan) -> tuple[Tensor, tuple[tuple[Tensor, Tensor], ...]]:
         """Final edges (R, S + 1), and weights and edges of each proposal."""
         c, proposals = self.config, []
-        edges = first_edges(rays, c.near, c.far, c.proposal_samples[0], train)
+        edges = first_edges(rays, c.near, c.far, c.proposal_samples[0],
+                            self._shift(rays, c.proposal_samples[0] - 1, plan))
         for level, proposal in enumerate(self.proposals):
-            weights = render_weights(proposal(rays.at(edges)), edges)
+            with torch.set_grad_enabled(plan.learn_proposals and torch.is_grad_enabled()):
+                weights = render_weights(proposal(rays.at(edges)), edges)
             proposals.append((weights, edges))
-            share = GUIDED_SHARE if train else 0.0
-            histogram = guide(weights.detach(), edges, rays.depth, share, GUIDED_WIDTH)
+            share = c.guided_share if plan.train else 0.0
+            soft = weights.detach() ** _column(plan.sharpness)
+            histogram = guide(soft, edges, rays.depth, share, c.guided_width)
             count = (*c.proposal_samples, c.samples)[level + 1]
-            edges = resample(edges, histogram, count, train)
+            edges = resample(edges, histogram, count, c.histogram_padding,
+                             self._shift(rays, count + 1, plan))
         return edges, tuple(proposals)
 
-    def forward(self, rays: Rays, train: bool = False) -> RenderedRays:
-        """Renders rays; `train` jitters the samples and lets measured depth guide them."""
-        edges, proposals = self.sample(rays, train)
+    def _shift(self, rays: Rays, samples: int, plan: SamplingPlan) -> Tensor | None:
+        if not plan.train:
+            return None
+        return jitter(len(rays), samples, self.config.single_jitter, rays.origins.device)
+
+    def forward(self, rays: Rays, plan: SamplingPlan | None = None,
+                keyframe: Tensor | None = None) -> RenderedRays:
+        """Renders rays as `plan` says, with the appearance of keyframe rows (R,) or the mean."""
+        plan = plan or SamplingPlan()
+        edges, proposals = self.sample(rays, plan)
         positions = rays.at(edges)
-        raw = self.density_network(self.encoding(contract(positions).reshape(-1, 3)))
-        density = _TruncatedExp.apply(raw[:, 0] + DENSITY_BIAS).reshape(positions.shape[:-1])
-        weights = render_weights(density, edges)
-        view = spherical_harmonics(rays.directions)[:, None].expand(-1, positions.shape[1], -1)
-        inputs = torch.cat([view.reshape(-1, 16), raw[:, 1:]], -1)
-        colors = torch.sigmoid(self.color_network(inputs)).reshape(*positions.shape[:-1], 3)
-        # Light that passes everything meets noise in training, so that only surfaces explain
-        # colour; nerfacto's "last sample" background lets the field stay transparent.
-        background = torch.rand_like(rays.origins) if train else torch.zeros_like(rays.origins)
-        return RenderedRays(render_color(weights, colors, background),
+        shape = positions.shape[:-1]
+        raw = self.density_network(
+            self.encoding(contract(positions, self.config.contraction).reshape(-1, 3)))
+        weights = render_weights(density(raw[:, 0], self.config).reshape(shape), edges)
+        view = self.view_features(rays, keyframe)[:, None].expand(*shape, -1)
+        inputs = torch.cat([view.reshape(len(raw), -1), raw[:, 1:].to(view.dtype)], -1)
+        colors = torch.sigmoid(self.color_network(inputs).float()).reshape(*shape, 3)
+        return RenderedRays(render_color(weights, colors, self.background(colors, plan)),
                             median_distance(weights, edges), weights.sum(-1), weights, edges,
                             proposals)
+
+    def view_features(self, rays: Rays, keyframe: Tensor | None) -> Tensor:
+        """What is the same along a ray (R, C): its direction and the look of its keyframe."""
+        harmonics = spherical_harmonics(rays.directions, self.config.harmonics)
+        if self.appearance is None:
+            return harmonics
+        return torch.cat([harmonics, self.appearance(keyframe, len(rays))], -1)
+
+    def background(self, colors: Tensor, plan: SamplingPlan) -> Tensor:
+        """What light meets (R, 3) that none of the samples (R, S, 3) stopped."""
+        if self.config.background == 'last_sample':
+            return colors[:, -1]
+        # Noise in training, so that only surfaces explain colour.
+        noise = plan.train and self.config.background == 'random'
+        return torch.rand_like(colors[:, 0]) if noise else torch.zeros_like(colors[:, 0])
+
+
+def _column(value: Tensor | float) -> Tensor | float:
+    return value[:, None] if isinstance(value, Tensor) else value

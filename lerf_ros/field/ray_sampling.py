@@ -8,7 +8,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-HISTOGRAM_PADDING = 0.01   # nerfacto: keeps a little probability everywhere
+
+@dataclass(frozen=True)
+class SamplingPlan:
+    """How rays are sampled: as for a picture, unless `train` jitters them.
+
+    sharpness: 1, or (R,) in 0..1 of each ray, the power of the proposals' weights: nerfacto's
+    annealing, which looks everywhere at first. learn_proposals: whether they get gradients.
+    """
+
+    train: bool = False
+    sharpness: Tensor | float = 1.0
+    learn_proposals: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,29 +56,39 @@ def unspacing(s: Tensor) -> Tensor:
     return torch.where(s < 0.5, 2 * s, 1 / (2 - 2 * s).clamp_min(1e-6))
 
 
-def first_edges(rays: Rays, near: float, far: float, samples: int, jitter: bool) -> Tensor:
-    """Edges (R, samples + 1), evenly spaced in `spacing`; one random shift a ray when jittered."""
+def jitter(rays: int, samples: int, single: bool, device: torch.device) -> Tensor:
+    """Random shifts in -0.5..0.5: (rays, 1), one for all samples of a ray, or (rays, samples)."""
+    return torch.rand(rays, 1 if single else samples, device=device) - 0.5
+
+
+def first_edges(rays: Rays, near: float, far: float, samples: int,
+                shift: Tensor | None) -> Tensor:
+    """Edges (R, samples + 1), evenly spaced in `spacing`; inner ones move by `shift` intervals.
+
+    shift: (R, 1) or (R, samples - 1) in -0.5..0.5, or None.
+    """
     device = rays.origins.device
     low, high = spacing(torch.tensor([near, far], device=device))
     u = torch.linspace(0, 1, samples + 1, device=device).expand(len(rays), -1)
-    if jitter:
-        shift = (torch.rand(len(rays), 1, device=device) - 0.5) / samples
-        u = torch.cat([u[:, :1], u[:, 1:-1] + shift, u[:, -1:]], 1)
+    if shift is not None:
+        u = torch.cat([u[:, :1], u[:, 1:-1] + shift / samples, u[:, -1:]], 1)
     return unspacing(low + (high - low) * u)
 
 
-def resample(edges: Tensor, weights: Tensor, samples: int, jitter: bool) -> Tensor:
+def resample(edges: Tensor, weights: Tensor, samples: int, padding: float,
+             shift: Tensor | None) -> Tensor:
     """Edges (R, samples + 1) drawn from the histogram (edges (R, S + 1), weights (R, S)).
 
     Inverse transform sampling in `spacing` coordinates; gradients stop here, as in mip-NeRF 360.
+    padding is added to each weight; shift: (R, 1) or (R, samples + 1) in -0.5..0.5, or None.
     """
-    weights = weights.detach() + HISTOGRAM_PADDING
+    weights = weights.detach() + padding
     cdf = torch.cat([torch.zeros_like(weights[:, :1]), weights.cumsum(-1)], -1)
     cdf = cdf / cdf[:, -1:]
     u = (torch.arange(samples + 1, device=edges.device) + 0.5) / (samples + 1)
     u = u.expand(len(edges), -1)
-    if jitter:
-        u = u + (torch.rand(len(edges), 1, device=edges.device) - 0.5) / (samples + 1)
+    if shift is not None:
+        u = u + shift / (samples + 1)
     s = spacing(edges)
     right = torch.searchsorted(cdf, u.contiguous(), right=True).clamp(1, weights.shape[1])
     low, high = cdf.gather(1, right - 1), cdf.gather(1, right)

@@ -24,6 +24,12 @@ class SceneFrame:
     def to_scene(self, points_world: np.ndarray) -> np.ndarray:
         return (points_world - np.asarray(self.center)) / self.radius
 
+    def pose_to_scene(self, T_world_camera: np.ndarray) -> np.ndarray:
+        """The pose (4, 4) with its translation in the scene frame."""
+        T_scene_camera = np.array(T_world_camera)
+        T_scene_camera[:3, 3] = self.to_scene(T_scene_camera[:3, 3])
+        return T_scene_camera
+
     def to_world(self, points_scene: np.ndarray) -> np.ndarray:
         return points_scene * self.radius + np.asarray(self.center)
 
@@ -61,16 +67,26 @@ def measure_from_focus(T_world_cameras: Sequence[np.ndarray]) -> SceneFrame:
     return _frame(center, float(np.median(np.linalg.norm(center - origins, axis=1))))
 
 
+def measure_from_cameras(cameras_world: np.ndarray) -> SceneFrame:
+    """nerfstudio's frame: centred on the mean camera (M, 3), all of them in the cube of edge 2."""
+    center = cameras_world.mean(0)
+    return _frame(center, max(float(np.abs(cameras_world - center).max()), 1e-6))
+
+
 def _frame(center: np.ndarray, radius: float) -> SceneFrame:
     x, y, z = (float(v) for v in center)
     return SceneFrame((x, y, z), float(radius))
 
 
-def contract(positions: Tensor) -> Tensor:
-    """Maps scene positions (..., 3) of all space to [0, 1] (mip-NeRF 360, with the max norm).
+def contract(positions: Tensor, norm: str = 'max') -> Tensor:
+    """Maps scene positions (..., 3) of all space to [0, 1] (mip-NeRF 360, equation 10).
 
-    Inside the unit cube nothing changes but the scale; infinity goes to the faces of [0, 1]^3.
+    norm: max (nerfacto's fields: infinity goes to the faces of the cube) or euclidean (LERF's
+    language field: to a sphere in it). Where that norm is below 1 nothing changes but the scale.
     """
-    norm = positions.abs().amax(-1, keepdim=True).clamp_min(1e-6)
-    outside = (2 - 1 / norm) * positions / norm
-    return (torch.where(norm <= 1, positions, outside) + 2) / 4
+    if norm == 'max':
+        length = positions.abs().amax(-1, keepdim=True).clamp_min(1e-6)
+    else:
+        length = positions.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+    outside = (2 - 1 / length) * positions / length
+    return (torch.where(length <= 1, positions, outside) + 2) / 4

@@ -29,6 +29,8 @@ class SimCameraConfig(Checked):
     depth: bool = setting(True, 'publish depth as well')
     depth_encoding: str = setting('32FC1', '32FC1 (metres) or 16UC1 (millimetres)',
                                   choices=('32FC1', '16UC1'))
+    auto_exposure: bool = setting(
+        False, 'brightness follows what is in view, as with most cameras')
     image_noise: float = setting(2.0, 'standard deviation of the noise of a colour',
                                  unit='grey levels of 256', low=0.0, high=100.0)
     depth_noise: float = setting(0.003, 'standard deviation of the noise of the depth',

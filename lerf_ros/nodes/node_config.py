@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of the two main nodes themselves; what they compute with is in lerf_ros/config.py."""
+"""Settings of the two main nodes themselves; what they compute with is in lerf_ros/config/."""
 
 from __future__ import annotations
 

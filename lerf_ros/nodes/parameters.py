@@ -13,16 +13,16 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-import yaml
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from lerf_ros.config import LerfConfig, load_preset
+from lerf_ros.config import presets as config_presets
 from lerf_ros.errors import ConfigError
 from lerf_ros.nodes.node_config import MapperNodeConfig, QueryNodeConfig
 from lerf_ros.nodes.share import preset_path
-from lerf_ros.settings import flat_fields, flatten, nearest, override
+from lerf_ros.settings import flat_fields, nearest, override
 
 T = TypeVar('T')
 
@@ -97,13 +97,13 @@ def read_preset(node: Node, preset: Any, own: list[str]) -> dict[str, Any]:
     if not {name for name, _, _ in flat_fields(LerfConfig())} & set(own):
         return {}
     node.declare_parameter('preset', preset, ParameterDescriptor(
-        description='settings to start from: a name (offline, online) or a YAML file',
+        description='settings to start from: a name (offline, online, ...) or a YAML file',
         read_only=True), ignore_override=True)
     if not preset:
         return {}
     path = preset_path(preset)
     load_preset(path)   # names what is wrong in the file
-    return {k: v for k, v in flatten(yaml.safe_load(path.read_text()) or {}).items() if k in own}
+    return {k: v for k, v in config_presets.read_preset(path).items() if k in own}
 
 
 def typed(base: Any, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from lerf_ros import config
 from lerf_ros.errors import ConfigError
-from lerf_ros.settings import nearest
 
 
 def share_directory() -> Path:
@@ -37,18 +37,6 @@ def share_directory() -> Path:
 
 
 def preset_path(preset: str) -> Path:
-    """The file of a preset given by its name or by a path.
-
-    Raises ConfigError, naming the presets there are, when there is no such file.
-    """
-    if preset.endswith(('.yaml', '.yml')) or '/' in preset:
-        path = Path(preset).expanduser()
-        if not path.is_file():
-            raise ConfigError(f'preset {preset!r}: there is no such file')
-        return path
-    folder = share_directory() / 'config' / 'presets'
-    known = sorted(p.stem for p in folder.glob('*.yaml'))
-    if preset not in known:
-        raise ConfigError(f'unknown preset {preset!r}{nearest(preset, known)}; presets are '
-                          f'{", ".join(known)}, or give the path of a YAML file')
-    return folder / f'{preset}.yaml'
+    """The file of a preset given by its name or by a path; ConfigError when there is none."""
+    by_path = preset.endswith(('.yaml', '.yml')) or '/' in preset
+    return config.preset_path(preset, None if by_path else share_directory())

@@ -24,6 +24,7 @@ from lerf_ros.nodes.robot_tf import RobotTf
 from lerf_ros.nodes.running import run_node
 from lerf_ros.nodes.task_node import TaskNode
 from lerf_ros.nodes.topics import profile
+from lerf_ros.simulation.exposure import AutoExposure, expose
 from lerf_ros.simulation.renderer import SceneRenderer
 from lerf_ros.simulation.robot import SimulatedRobot, eased, noisy_depth, noisy_image
 from lerf_ros.simulation.scene import TabletopScene
@@ -45,6 +46,8 @@ class SimCameraNode(TaskNode):
         config = self._config = declare(self, SimCameraConfig())
         self._start_ns: int | None = None
         self._rng = np.random.default_rng([config.seed, 11])
+        self._exposure = AutoExposure() if config.auto_exposure else None
+        self._gain: float | None = None
         self._camera = PinholeCamera(config.width, config.height, config.fx, config.fx,
                                      config.width / 2, config.height / 2)
         scene = TabletopScene.generate(config.seed)
@@ -105,7 +108,8 @@ class SimCameraNode(TaskNode):
         config = self._config
         view = self._renderer.render(self._camera, self._path(self.path_time(stamp_ns)))
         header = Header(stamp=ns_to_stamp(stamp_ns), frame_id=config.frame_prefix + OPTICAL_FRAME)
-        image = to_image(noisy_image(view.image, config.image_noise, self._rng), 'rgb8', header)
+        exposed, self._gain = expose(view.image, self._gain, self._exposure, 1 / config.rate)
+        image = to_image(noisy_image(exposed, config.image_noise, self._rng), 'rgb8', header)
         depth_m = noisy_depth(view.depth_m, config.depth_noise, self._rng)
         age_s = (self.get_clock().now().nanoseconds - stamp_ns) * 1e-9
         self.stopping.wait(max(0.0, config.latency - age_s))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,12 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lerf_ros.config import IndexConfig
 from lerf_ros.field.language_field import LanguageField
-from lerf_ros.field.scene_frame import SceneFrame
+from lerf_ros.field.scene_frame import SceneFrame, contract
 from lerf_ros.query.surface import Surface
 
-CHUNK = 4096           # points rendered at once
-BASIS_SAMPLE = 8192    # embeddings that the basis is computed from
+CHUNK = 1024           # points rendered at once: more do not fit a processor's cache
+BASIS_SAMPLE = 49152   # embeddings that the basis is computed from
+PARTS = 32             # parts of contracted space along each axis: an eighth of a scene radius
+ROUNDS = 8             # times that parts are weighted anew when columns are too few
 
 
 @dataclass(frozen=True)
@@ -23,8 +27,8 @@ class LanguageIndex:
     """N points and their embeddings at S scales, compressed to r of D dimensions.
 
     points_world (N, 3) float32; colors (N, 3) uint8; keyframes (N,) that saw each; codes
-    (N, S, r) float16, unit length; basis (D, r): embedding = basis @ code; scales (S,), the
-    physical widths in world units.
+    (N, S, r) float16, unit length; basis (D, r): embedding = basis @ code; scales (S,) in world
+    units: physical widths of what the embeddings speak of.
     """
 
     points_world: np.ndarray
@@ -46,44 +50,87 @@ class LanguageIndex:
 
 @torch.no_grad()
 def build_index(surface: Surface, language: LanguageField, scene: SceneFrame,
-                widths: Sequence[float], rank: int) -> LanguageIndex:
-    """Renders the language of the surface's rays at `widths` (scene radii) and compresses it."""
-    basis = _basis(surface, language, widths, rank)
+                scales: Sequence[float], config: IndexConfig) -> LanguageIndex:
+    """Renders the language of the surface's rays at `scales` (scene radii) and compresses it."""
+    basis = compression_basis(surface, language, scales, config)
     codes = []
     for start in range(0, len(surface), CHUNK):
         part = surface[torch.arange(start, min(start + CHUNK, len(surface)))]
-        code = render_embeddings(part, language, widths) @ basis
+        code = render_embeddings(part, language, scales) @ basis
         codes.append((code / code.norm(dim=-1, keepdim=True).clamp_min(1e-6)).half().cpu())
-    empty = torch.zeros(0, len(widths), basis.shape[1], dtype=torch.float16)
+    empty = torch.zeros(0, len(scales), basis.shape[1], dtype=torch.float16)
     return LanguageIndex(
         scene.to_world(surface.points.cpu().numpy()).astype(np.float32),
         (surface.colors.clamp(0, 1) * 255).round().byte().cpu().numpy(),
         surface.keyframes.int().cpu().numpy(), torch.cat([empty, *codes]).numpy(),
-        basis.cpu().numpy(), np.asarray(widths, np.float32) * scene.radius)
+        basis.cpu().numpy(), np.asarray(scales, np.float32) * scene.radius)
 
 
 def render_embeddings(surface: Surface, language: LanguageField,
-                      widths: Sequence[float]) -> Tensor:
-    """Unit embeddings (N, S, D) of the rays that found the points, at S widths."""
-    positions = (surface.origins[:, None]
-                 + surface.distances[..., None] * surface.directions[:, None])
-    features = language.features(positions)
+                      scales: Sequence[float]) -> Tensor:
+    """Unit embeddings (N, S, D) of the rays that found the points, at S scales."""
+    features = language.features(surface.positions())
     return torch.stack([
-        language.render(features, surface.weights, torch.full_like(surface.distances, width))
-        for width in widths], 1)
+        language.render(features, surface.weights, torch.full_like(surface.distances, scale))
+        for scale in scales], 1)
 
 
-def _basis(surface: Surface, language: LanguageField, widths: Sequence[float],
-           rank: int) -> Tensor:
-    """Orthonormal columns (D, r) that hold most of the embeddings' energy.
+def compression_basis(surface: Surface, language: LanguageField, scales: Sequence[float],
+                      config: IndexConfig) -> Tensor:
+    """Orthonormal columns (D, r) that hold the embeddings' energy in every part of the map.
 
-    Uncentred, because a query's cosine needs the embeddings themselves, not their deviations.
+    Uncentred, because a query's cosine needs the embeddings themselves, not their deviations. The
+    fewest columns with which no part of the map loses more than config.rank_loss of its energy: by
+    the mean alone a small object would be dropped. Where config.rank columns are too few for that,
+    the parts that lose most count more.
     """
     if len(surface) == 0:
-        return torch.eye(language.embedding_dimension)[:, :rank]
-    count = min(len(surface), BASIS_SAMPLE // len(widths))
-    chosen = torch.randperm(len(surface), generator=torch.Generator().manual_seed(0))[:count]
-    sample = render_embeddings(surface[chosen.to(surface.points.device)], language, widths)
-    rows = sample.reshape(-1, sample.shape[-1])
-    _, vectors = torch.linalg.eigh(rows.T @ rows)
-    return vectors[:, -rank:].flip(-1).contiguous()
+        return torch.eye(language.embedding_dimension)[:, :config.rank]
+    part = parts_of(surface.points)
+    chosen = even_sample(part, max(BASIS_SAMPLE // len(scales), 1))
+    rows = render_embeddings(surface[chosen], language, scales)         # (n, S, D) unit
+    part = torch.unique(part[chosen], return_inverse=True)[1]
+    weight, best, least = torch.ones_like(rows[:, 0, 0]), rows.new_empty(0), math.inf
+    for _ in range(ROUNDS):
+        vectors = principal_directions(rows, weight)[:, :config.rank]
+        loss = part_losses(rows, vectors, part)                         # (P, r)
+        worst = loss.amax(0)
+        enough = (worst <= config.rank_loss).nonzero()
+        if len(enough):
+            return vectors[:, :int(enough[0]) + 1].contiguous()
+        if float(worst[-1]) < least:
+            best, least = vectors, float(worst[-1])
+        weight = weight * (loss[part, -1] / worst[-1]).clamp_min(0.1)
+    return best.contiguous()
+
+
+def parts_of(points: Tensor) -> Tensor:
+    """Which part of contracted space, 0 to P - 1, each point (N, 3) lies in; (N,)."""
+    return torch.unique((contract(points) * PARTS).long(), dim=0, return_inverse=True)[1]
+
+
+def even_sample(part: Tensor, count: int) -> Tensor:
+    """Indices of `count` points at random that take turns among the parts (N,): few stay whole."""
+    order = torch.randperm(len(part), generator=torch.Generator().manual_seed(0)).to(part.device)
+    by_part = order[part[order].argsort(stable=True)]
+    counts = torch.bincount(part)
+    first = (counts.cumsum(0) - counts)[part[by_part]]
+    turn = torch.arange(len(part), device=part.device) - first
+    return by_part[turn.argsort(stable=True)[:count]]
+
+
+def principal_directions(rows: Tensor, weight: Tensor) -> Tensor:
+    """Eigenvectors (D, D) of the energy of rows (n, S, D) that count weight (n,), largest first."""
+    flat = (rows * weight.sqrt()[:, None, None]).reshape(-1, rows.shape[-1])
+    return torch.linalg.eigh(flat.T @ flat)[1].flip(-1)
+
+
+def part_losses(rows: Tensor, vectors: Tensor, part: Tensor) -> Tensor:
+    """Energy (P, r) that parts lose to the first 1 to r of vectors (D, r), of rows (n, S, D).
+
+    part (n,) counts from 0, and no part is empty.
+    """
+    kept = (rows @ vectors).square().cumsum(-1).mean(1)                 # (n, r)
+    counts = torch.bincount(part)
+    sums = kept.new_zeros(len(counts), kept.shape[1]).index_add_(0, part, kept)
+    return 1 - sums / counts[:, None]

@@ -4,6 +4,10 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
+from torch import Tensor
+
+CHUNK = 4096   # points at once, so that what is widened to float32 stays in the processor's cache
 
 
 def relevancy(codes: np.ndarray, positive: np.ndarray, negatives: np.ndarray,
@@ -14,9 +18,13 @@ def relevancy(codes: np.ndarray, positive: np.ndarray, negatives: np.ndarray,
     the negatives of the pairwise softmax exp(t p) / (exp(t p) + exp(t n)); that is the sigmoid of
     t times p minus the strongest negative, so the best scale can be chosen before the sigmoid.
     """
-    texts = np.concatenate([positive[None], negatives]).astype(np.float32)
-    cosine = codes.astype(np.float32) @ texts.T          # (N, S, 1 + M)
-    margin = cosine[..., 0] - cosine[..., 1:].max(-1)    # (N, S)
-    best = margin.argmax(1) if margin.size else np.zeros(len(margin), np.int64)
-    top = np.take_along_axis(margin, best[:, None], 1)[:, 0]
-    return 1 / (1 + np.exp(-temperature * top)), best
+    texts = torch.from_numpy(np.concatenate([positive[None], negatives]).astype(np.float32)).T
+    best = [_best_margin(part.float() @ texts) for part in torch.from_numpy(codes).split(CHUNK)]
+    margin, scale = (torch.cat(parts) for parts in zip(*best, strict=True))
+    return torch.sigmoid(temperature * margin).numpy(), scale.numpy()
+
+
+def _best_margin(cosine: Tensor) -> tuple[Tensor, Tensor]:
+    """Of cosines (n, S, 1 + M): the largest margin (n,) over the scales, and its scale (n,)."""
+    margin, scale = (cosine[..., 0] - cosine[..., 1:].amax(-1)).max(1)
+    return margin, scale

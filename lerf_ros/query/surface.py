@@ -73,6 +73,10 @@ class Surface:
     def __len__(self) -> int:
         return len(self.points)
 
+    def positions(self) -> Tensor:
+        """Where the samples are (N, k, 3)."""
+        return self.origins[:, None] + self.distances[..., None] * self.directions[:, None]
+
     def __getitem__(self, keep: Tensor) -> Surface:
         return Surface(*(getattr(self, name)[keep] for name in self.__dataclass_fields__))
 
@@ -84,42 +88,56 @@ def find_surface(radiance: RadianceField, views: Sequence[View], config: IndexCo
 
     Raises ValueError when there is no view.
     """
-    rendered = [_render(radiance, view, config, samples) for view in views]
+    rendered = [_opaque(radiance, view, config, samples) for view in views]
     depths = [depth for _, depth in rendered]
     points = _join([surface for surface, _ in rendered])
     points = points[_one_per_voxel(points.points, config.voxel, seed)]
     seen = count_views(points.points.cpu().numpy(), views, depths, config.depth_tolerance)
     points = replace(points, keyframes=torch.from_numpy(seen).to(points.points.device))
-    # The view that found a point sees it as well: one more than the confirmations.
-    needed = min(config.confirmations, len(views) - 1) + 1
-    points = points[points.keyframes >= needed]
+    points = points[points.keyframes >= needed_views(config.min_keyframes, len(views))]
     if len(points) > config.max_points:
         generator = torch.Generator().manual_seed(seed)
         points = points[torch.randperm(len(points), generator=generator)[:config.max_points]]
     return points
 
 
-def _render(radiance: RadianceField, view: View, config: IndexConfig,
-            samples: int) -> tuple[Surface, np.ndarray]:
-    """The opaque points of a view, and its depth grid (rows, columns), NaN where transparent."""
-    parts, distances = [], []
+def needed_views(wanted: int, views: int) -> int:
+    """How many of the views must see a point: as wanted, but at most a fifth of all, at least 2.
+
+    LERF leaves out samples seen by fewer than 5 training views; a short capture has no five. The
+    view that found a point counts.
+    """
+    return min(max(2, min(wanted, views // 5)), views) if wanted > 1 else 1
+
+
+@torch.no_grad()
+def all_rays(radiance: RadianceField, view: View, samples: int) -> tuple[Surface, Tensor]:
+    """Where each ray of a view ends, opaque or not, and its accumulation (R,)."""
+    parts, accumulations = [], []
     for start in range(0, len(view.rays), CHUNK):
         rays = view.rays[start:start + CHUNK]
         out = radiance(rays)
-        opaque = out.accumulation >= config.min_accumulation
         weights, middle = strongest(out.weights, out.edges, samples)
-        distances.append(torch.where(opaque, out.distance, torch.full_like(out.distance,
-                                                                           float('nan'))))
-        part = Surface(rays.origins + out.distance[:, None] * rays.directions, rays.origins,
-                       rays.directions, middle, weights, out.color, out.distance)
-        parts.append(part[opaque])
-    distance = torch.cat(distances).cpu().numpy()
+        parts.append(Surface(rays.origins + out.distance[:, None] * rays.directions, rays.origins,
+                             rays.directions, middle, weights, out.color,
+                             torch.ones_like(out.distance)))
+        accumulations.append(out.accumulation)
+    return _join(parts), torch.cat(accumulations)
+
+
+def _opaque(radiance: RadianceField, view: View, config: IndexConfig,
+            samples: int) -> tuple[Surface, np.ndarray]:
+    """The opaque points of a view, and its depth grid (rows, columns), NaN where transparent."""
+    ends, accumulation = all_rays(radiance, view, samples)
+    opaque = accumulation >= config.min_accumulation
+    distance = (ends.points - ends.origins).norm(dim=-1)
+    distance = torch.where(opaque, distance, torch.full_like(distance, float('nan')))
     shape = (len(range(view.step // 2, view.camera.height, view.step)),
              len(range(view.step // 2, view.camera.width, view.step)))
     grid = np.full(shape, np.nan)
     column_row = _cells(view, view.pixels)
-    grid[column_row[:, 1], column_row[:, 0]] = distance
-    return _join(parts), grid
+    grid[column_row[:, 1], column_row[:, 0]] = distance.cpu().numpy()
+    return ends[opaque], grid
 
 
 def _join(parts: Sequence[Surface]) -> Surface:

@@ -16,6 +16,7 @@ from lerf_ros.query.answer import Hit
 from lerf_ros.query.language_index import LanguageIndex
 from lerf_ros.query.relevancy import relevancy
 
+TIE_DECIMALS = 3    # relevancies that agree to this count as equal
 SCORE_POINTS = 10   # a hit's relevancy is the mean of its best points: one noisy point is no hit
 
 
@@ -32,6 +33,11 @@ def check_request(text: str, threshold: float) -> None:
     if not (math.isfinite(threshold) and 0 <= threshold <= 1):
         raise InvalidThresholdError(f'threshold {threshold} is not between 0 and 1 '
                                     '(0 takes the configured one)')
+
+
+def rank(hit: Hit) -> tuple[float, int]:
+    """Best first; of places that fit equally well, such as patches of a floor, the largest."""
+    return -round(hit.relevancy, TIE_DECIMALS), -hit.points
 
 
 class TextQuery:
@@ -53,19 +59,43 @@ class TextQuery:
         """Clusters of relevant points, best first, none below the threshold."""
         if not len(values) or values.max() < threshold:
             return []
-        # The paper's colour rule: relevancy counts from 0.5, where the phrase and its strongest
-        # negative fit equally well, up to the maximum.
-        top = float(values.max())
-        level = top - (1 - self.config.relevant_fraction) * max(top - 0.5, 0.0)
-        chosen = np.flatnonzero(values >= max(level, threshold))
-        points = self.index.points_world[chosen]
-        labels = DBSCAN(eps=self.config.cluster_radius * self.radius, min_samples=5
-                        ).fit_predict(points)
-        hits = [self._hit(chosen[labels == label], values, scales)
-                for label in range(labels.max() + 1)
-                if (labels == label).sum() >= self.config.min_points]
+        chosen = np.flatnonzero(values >= max(self._level(values), threshold))
+        hits = [self._hit(members, values, scales) for members in self._clusters(chosen)
+                if len(members) >= self.config.min_points]
         hits = [hit for hit in hits if hit.relevancy >= threshold]
-        return sorted(hits, key=lambda hit: -hit.relevancy)[:max_hits]
+        return sorted(hits, key=rank)[:max_hits]
+
+    def best_place(self, values: np.ndarray, scales: np.ndarray) -> tuple[Hit, np.ndarray] | None:
+        """Where a phrase is if it is anywhere: the best cluster, however low, and its points.
+
+        Localization asks this of things that are known to be there; whether they are is the
+        threshold's question. None without points.
+        """
+        enough = 2 * self.config.min_points
+        if len(values) < enough:
+            return None
+        level = min(self._level(values), float(np.partition(values, -enough)[-enough]))
+        clusters = self._clusters(np.flatnonzero(values >= level))
+        if not clusters:
+            return None
+        hits = [self._hit(members, values, scales) for members in clusters]
+        best = min(range(len(hits)), key=lambda i: rank(hits[i]))
+        return hits[best], clusters[best]
+
+    def _level(self, values: np.ndarray) -> float:
+        """The relevancy from which a point belongs to a hit.
+
+        The paper's colour rule: relevancy counts from 0.5, where the phrase and its strongest
+        negative fit equally well, up to the maximum.
+        """
+        top = float(values.max())
+        return top - (1 - self.config.relevant_fraction) * max(top - 0.5, 0.0)
+
+    def _clusters(self, chosen: np.ndarray) -> list[np.ndarray]:
+        """Those of the chosen points that lie together, cluster by cluster, noise left out."""
+        labels = DBSCAN(eps=self.config.cluster_radius * self.radius, min_samples=5
+                        ).fit_predict(self.index.points_world[chosen])
+        return [chosen[labels == label] for label in range(labels.max() + 1)]
 
     def _hit(self, members: np.ndarray, values: np.ndarray, scales: np.ndarray) -> Hit:
         points, score = self.index.points_world[members].astype(np.float64), values[members]

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -78,3 +78,21 @@ def standing(name: str, *parts: Part) -> Model:
     middle = (low + high) / 2
     T = pose(-middle[0], -middle[1], -low[2])
     return Model(name, tuple(p.placed(T) for p in parts))
+
+
+def resized(model: Model, factor: float) -> Model:
+    """The model made larger or smaller about its origin, its pattern with it."""
+    def stretched(color: Color) -> Color:
+        return lambda points: color(points / np.float32(factor))
+    parts = []
+    for part in model.parts:
+        T = part.transform().copy()
+        T[:3, 3] *= factor
+        parts.append(Part(part.mesh.scaled(factor), stretched(part.color), part.gloss, T))
+    return Model(model.name, tuple(parts))
+
+
+def recoloured(model: Model, name: str, parts: Collection[int], color: Color) -> Model:
+    """The model under another name, the parts of these indices in another colour."""
+    return Model(name, tuple(replace(part, color=color) if k in parts else part
+                             for k, part in enumerate(model.parts)))

@@ -16,6 +16,20 @@ from lerf_ros.simulation.models import Part
 NOTHING = -1
 
 
+def load_open3d() -> Any:
+    """The module open3d, or a LerfError that says how to install it.
+
+    Typed as anything: open3d's stubs know no numpy arrays with a dtype.
+    """
+    try:
+        import open3d
+    except (ImportError, OSError) as error:
+        raise LerfError(
+            f'the simulated camera needs open3d ({error}): pip install lerf_ros[sim], and the '
+            'system library libusb-1.0-0') from error
+    return open3d
+
+
 def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Dot products (N,) of rows (N, 3); numpy's sum over so short an axis is slow."""
     return a[..., 0] * b[..., 0] + a[..., 1] * b[..., 1] + a[..., 2] * b[..., 2]
@@ -42,14 +56,8 @@ class RayScene:
     """
 
     def __init__(self, parts: Sequence[Part]) -> None:
-        try:
-            import open3d
-        except (ImportError, OSError) as error:
-            raise LerfError(
-                f'the simulated camera needs open3d ({error}): pip install lerf_ros[sim], and the '
-                'system library libusb-1.0-0') from error
-        # Typed as anything: open3d's stubs know no numpy arrays with a dtype.
-        self._core: Any = open3d.core
+        open3d = load_open3d()
+        self._core = open3d.core
         self._scene = open3d.t.geometry.RaycastingScene()
         corners, normals = [], []
         for part in parts:

@@ -13,6 +13,7 @@ import numpy as np
 
 from lerf_ros.camera import PinholeCamera, invert_pose, transform_points
 from lerf_ros.simulation.baked_light import LIFT, PlaneLight, openness
+from lerf_ros.simulation.labels import label_names, part_labels
 from lerf_ros.simulation.raycast import NOTHING, Hits, RayScene, dot
 from lerf_ros.simulation.room import ROOM_HALF, TABLE_HEIGHT, TABLE_SIZE
 from lerf_ros.simulation.scene import TabletopScene
@@ -25,11 +26,13 @@ OPENNESS_RAYS = 24
 @dataclass(frozen=True)
 class RenderedView:
     """image (H, W, 3) uint8 RGB; depth_m (H, W) float32 z-depth in metres, 0 where there is
-    nothing; instance (H, W) int32, the index into scene.objects, -1 for the room."""
+    nothing; instance (H, W) int32, the index into scene.objects, -1 for the room; labels (H, W)
+    int32, the index into labels.label_names(scene) at every pixel."""
 
     image: np.ndarray
     depth_m: np.ndarray
     instance: np.ndarray
+    labels: np.ndarray
 
 
 class SceneRenderer:
@@ -37,11 +40,11 @@ class SceneRenderer:
 
     def __init__(self, scene: TabletopScene) -> None:
         self.scene = scene
-        self.parts = [p for o in scene.objects for p in o.parts] + list(scene.room)
-        counts = [len(o.parts) for o in scene.objects]
-        self.instances = np.concatenate([np.repeat(np.arange(len(counts)), counts),
-                                         np.full(len(scene.room), -1)]).astype(np.int32)
-        self.object_parts = sum(counts)
+        self.parts = list(scene.parts)
+        # Rays that slip through a seam of the room end in the wall, as their neighbours do.
+        names = label_names(scene)
+        self.labels = np.append(part_labels(scene), np.int32(names.index('wall')))
+        self.object_parts = len(self.parts) - len(scene.room)
         self.rays = RayScene(self.parts)
         self.object_openness = self._bake_openness()
         light, blocked = scene.light, self.rays.occluded
@@ -63,9 +66,9 @@ class SceneRenderer:
         if len(edges):
             color[edges] = self._supersample(camera, T_world_camera, edges)
         depth = np.where(hits.part == NOTHING, 0, hits.t).astype(np.float32)
-        instance = np.append(self.instances, np.int32(-1))[hits.part]
-        return RenderedView(to_srgb(color).reshape(*size, 3), depth.reshape(size),
-                            instance.reshape(size))
+        labels = self.labels[hits.part].reshape(size)
+        instance = np.where(labels < len(self.scene.objects), labels, np.int32(-1))
+        return RenderedView(to_srgb(color).reshape(*size, 3), depth.reshape(size), instance, labels)
 
     def _cast(self, directions: np.ndarray, T: np.ndarray) -> Hits:
         """Rays whose length unit is one metre of z-depth, so that t is the z-depth."""

@@ -17,6 +17,8 @@ TABLE_THICKNESS = 0.035
 ROOM_HALF = 2.5
 ROOM_HEIGHT = 2.6
 TEXEL = 0.003
+# What one calls each of `room_parts`, in the same order.
+ROOM_NAMES = ('table', 'floor', 'table', 'wall', 'ceiling', 'rug')
 
 WOODS = (((0.72, 0.53, 0.34), (0.55, 0.37, 0.21)), ((0.62, 0.43, 0.28), (0.42, 0.27, 0.16)),
          ((0.80, 0.66, 0.47), (0.66, 0.50, 0.32)))

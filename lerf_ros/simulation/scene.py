@@ -71,6 +71,11 @@ class TabletopScene:
     room: tuple[Part, ...]
     light: Light
 
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """All that can be seen: the objects' parts in their order, then the room's."""
+        return (*(part for thing in self.objects for part in thing.parts), *self.room)
+
     @staticmethod
     def generate(seed: int, kinds: tuple[Kind, ...] = CATALOGUE) -> TabletopScene:
         """The scene of this seed: the same on every machine, another for every seed."""
@@ -78,14 +83,22 @@ class TabletopScene:
         room = room_parts(rng)
         light = draw_light(rng)
         models = [(kind, kind.build(rng)) for kind in draw_kinds(rng, kinds)]
-        least = min(len(models), OBJECT_COUNT[0])
-        # A table that proves too full gets fewer objects.
-        for count in range(len(models), least - 1, -1):
-            for gap in np.repeat(GAPS, TRIES):
-                objects = arrange(rng, models[:count], float(gap))
-                if objects is not None:
-                    return TabletopScene(seed, objects, room, light)
-        raise LerfError(f'seed {seed}: {len(models)} objects do not fit on the table')
+        return TabletopScene(seed, fitted(rng, models), room, light)
+
+
+def fitted(rng: np.random.Generator,
+           models: list[tuple[Kind, Model]]) -> tuple[SceneObject, ...]:
+    """The models put on the table; where it proves too full the last ones are left out.
+
+    Raises LerfError when not even 10 of them fit, or all where there are fewer.
+    """
+    least = min(len(models), OBJECT_COUNT[0])
+    for count in range(len(models), least - 1, -1):
+        for gap in np.repeat(GAPS, TRIES):
+            objects = arrange(rng, models[:count], float(gap))
+            if objects is not None:
+                return objects
+    raise LerfError(f'{len(models)} objects do not fit on the table')
 
 
 def draw_kinds(rng: np.random.Generator, kinds: tuple[Kind, ...]) -> list[Kind]:

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fields as named arrays, and back. Encoders' weights are never inside."""
+"""The fields, and the state of their training, as named arrays and back.
+
+Encoders' weights are never inside.
+"""
 
 from __future__ import annotations
 
@@ -9,27 +12,29 @@ import numpy as np
 import torch
 from torch import nn
 
-from lerf_ros.config import FieldConfig
+from lerf_ros.config import LerfConfig
 from lerf_ros.errors import MapUnreadableError
 from lerf_ros.field.language_field import LanguageField
 from lerf_ros.field.radiance_field import RadianceField
+from lerf_ros.training.optimizers import Descent
+from lerf_ros.training.trainer import Trainer
 
 
 def field_arrays(radiance: RadianceField, language: LanguageField) -> dict[str, np.ndarray]:
     """All parameters of both fields, float32, by name."""
-    return {f'{part}.{name}': value.detach().float().cpu().numpy()
+    return {f'{part}.{name}': value.detach().cpu().numpy()
             for part, module in (('radiance', radiance), ('language', language))
             for name, value in module.state_dict().items()}
 
 
-def load_fields(config: FieldConfig,
+def load_fields(config: LerfConfig,
                 arrays: Mapping[str, np.ndarray]) -> tuple[RadianceField, LanguageField]:
     """Both fields with the stored parameters; MapUnreadableError when they do not fit."""
     try:
-        embedding = arrays[f'language.embedding_network.{2 * config.language_layers}.bias']
+        embedding = arrays[f'language.embedding_network.{2 * config.language.layers}.bias']
         dense = arrays.get('language.dense_network.2.bias', np.zeros(0))
-        radiance = RadianceField(config)
-        language = LanguageField(config, len(embedding), len(dense))
+        radiance = RadianceField(config.field, config.keyframes.max_count)
+        language = LanguageField(config.language, len(embedding), len(dense))
         _load(radiance, 'radiance.', arrays)
         _load(language, 'language.', arrays)
     except (KeyError, RuntimeError) as error:
@@ -41,3 +46,65 @@ def load_fields(config: FieldConfig,
 def _load(module: nn.Module, prefix: str, arrays: Mapping[str, np.ndarray]) -> None:
     module.load_state_dict({name[len(prefix):]: torch.from_numpy(value)
                             for name, value in arrays.items() if name.startswith(prefix)})
+
+
+def training_arrays(trainer: Trainer) -> dict[str, np.ndarray]:
+    """What is needed, beside the fields and the keyframes, to go on as if never stopped."""
+    radiance, language = trainer.radiance_learner, trainer.language_learner
+    tensors = {
+        'counters': torch.tensor([radiance.steps, radiance.newest_step, radiance.schedule.since]),
+        'annealing': radiance.annealing.starts.rows, 'coverage': radiance.coverage.seen,
+        'scales': language.scales.counts,
+        'generator.radiance': radiance.generator.get_state(),
+        'generator.language': language.generator.get_state(),
+        'random': torch.get_rng_state()}
+    if trainer.device.type == 'cuda':
+        tensors['random_cuda'] = torch.cuda.get_rng_state(trainer.device)
+    if radiance.poses is not None:
+        tensors['poses'] = radiance.poses.table
+    for name, descent in _descents(trainer):
+        tensors.update({f'{name}.{key}': value for key, value in descent.state().items()})
+    return {name: value.detach().cpu().numpy() for name, value in tensors.items()}
+
+
+def load_training(trainer: Trainer, fields: Mapping[str, np.ndarray],
+                  arrays: Mapping[str, np.ndarray]) -> None:
+    """Brings a trainer with the same settings and keyframes to where another one stopped.
+
+    Raises MapUnreadableError when what is stored does not fit.
+    """
+    radiance, language = trainer.radiance_learner, trainer.language_learner
+    assert trainer.language is not None, 'keyframes come first'
+    try:
+        _load(trainer.radiance, 'radiance.', fields)
+        _load(trainer.language, 'language.', fields)
+        stored = {name: torch.from_numpy(value) for name, value in arrays.items()}
+        if len(stored['annealing']) != len(radiance.annealing.starts):
+            raise MapUnreadableError(
+                f'training stopped with {len(stored["annealing"])} keyframes, now there are '
+                f'{len(radiance.annealing.starts)}: resume with the same images')
+        radiance.steps, radiance.newest_step, radiance.schedule.since = \
+            stored['counters'].tolist()
+        radiance.annealing.starts.rows.copy_(stored['annealing'])
+        radiance.coverage.seen.copy_(stored['coverage'])
+        language.scales.counts.copy_(stored['scales'])
+        if radiance.poses is not None:
+            radiance.poses.table.data.copy_(stored['poses'])
+        for name, descent in _descents(trainer):
+            descent.load_state({key.removeprefix(f'{name}.'): value
+                                for key, value in stored.items() if key.startswith(f'{name}.')})
+        radiance.generator.set_state(stored['generator.radiance'])
+        language.generator.set_state(stored['generator.language'])
+        torch.set_rng_state(stored['random'])
+        if trainer.device.type == 'cuda' and 'random_cuda' in stored:
+            torch.cuda.set_rng_state(stored['random_cuda'], trainer.device)
+    except (KeyError, RuntimeError) as error:
+        raise MapUnreadableError(
+            f'the stored training does not fit its settings: {error}') from error
+
+
+def _descents(trainer: Trainer) -> list[tuple[str, Descent]]:
+    found = [('radiance', trainer.radiance_learner.descent)]
+    if trainer.language_learner.descent is not None:
+        found.append(('language', trainer.language_learner.descent))
+    return found

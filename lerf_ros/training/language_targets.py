@@ -19,8 +19,9 @@ class LanguageTargets:
     sum, so that a cell's embedding is a weighted sum of rows and has length 1.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, device: torch.device, blend: str = 'log') -> None:
+        """blend: how widths between two levels go with the blend of both, `log` or `linear`."""
+        self.device, self.blend = device, blend
         self.embedding_dimension = self.dense_dimension = 0
         self._tables: dict[str, GrowingTensor] = {}
         self._shared: dict[int, tuple[np.ndarray, int]] = {}   # vocabulary -> its first row
@@ -73,7 +74,7 @@ class LanguageTargets:
                    generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Targets (R, D), not longer than 1, and widths (R,) in source pixels at random scales.
 
-        Between two neighbouring levels both are blended, linear in the logarithm of the width.
+        Between two neighbouring levels both are blended, and not made unit again (LERF).
         """
         first, count = self._tables['keyframe'].rows[keyframe].unbind(-1)
         u = torch.rand(len(keyframe), generator=generator).to(self.device) * (count - 1)
@@ -82,8 +83,9 @@ class LanguageTargets:
         high = torch.minimum(low + 1, count - 1)
         near, near_width = self._at(first + low, pixels)
         far, far_width = self._at(first + high, pixels)
-        width = torch.exp((1 - part) * near_width.log() + part * far_width.log())
-        return (1 - part)[:, None] * near + part[:, None] * far, width
+        width = torch.exp(torch.lerp(near_width.log(), far_width.log(), part)) \
+            if self.blend == 'log' else torch.lerp(near_width, far_width, part)
+        return torch.lerp(near, far, part[:, None]), width
 
     def _at(self, level: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
         first, columns, rows = self._tables['level'].rows[level].unbind(-1)

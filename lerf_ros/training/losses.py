@@ -9,6 +9,8 @@ from torch.nn import functional
 
 from lerf_ros.field.ray_sampling import spacing
 
+MIN_WEIGHT = 1e-3   # light a ray must have met for its language to count
+
 
 def color_loss(rendered: Tensor, measured: Tensor) -> Tensor:
     """Mean squared error of colours (R, 3) in 0..1; PSNR is -10 log10 of it."""
@@ -68,11 +70,36 @@ def distortion_loss(weights: Tensor, edges: Tensor) -> Tensor:
     return (pairs + (weights.square() * length).sum(-1) / 3).mean()
 
 
-def embedding_loss(rendered: Tensor, target: Tensor) -> Tensor:
-    """Mean of 1 - cosine between unit embeddings (R, D) and targets of any length (R, D)."""
-    return (1 - functional.cosine_similarity(rendered, target, dim=-1, eps=1e-6)).mean()
+def embedding_loss(rendered: Tensor, target: Tensor, weights: Tensor, kind: str = 'cosine',
+                   delta: float = 1.25) -> Tensor:
+    """Mean over rays of the distance of unit embeddings (R, D) to targets of any length (R, D).
+
+    kind: cosine (the paper: 1 - cosine) or huber (the released code: summed over the dimensions).
+    weights (R, k): rays that met nothing have no say, nor have targets that are no numbers.
+    """
+    seen, target = _seen(target, weights)
+    if kind == 'cosine':
+        loss = 1 - functional.cosine_similarity(rendered, target, dim=-1, eps=1e-6)
+    else:
+        loss = functional.huber_loss(rendered, target, reduction='none', delta=delta).sum(-1)
+    return _mean(loss, seen)
 
 
-def dense_loss(rendered: Tensor, target: Tensor) -> Tensor:
+def dense_loss(rendered: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     """Mean over rays of the squared distance of dense features (R, C) (LERF's DINO loss)."""
-    return (rendered - target).square().sum(-1).mean()
+    seen, target = _seen(target, weights)
+    return _mean((rendered - target).square().sum(-1), seen)
+
+
+def _seen(target: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Which rays (R,) met something and have a target in numbers, and targets with zeros elsewhere.
+
+    LERF divides by the norm of what a ray rendered: an empty ray then made the whole step NaN. A
+    target that is no number has to go before the loss: after it, a gradient of 0 times NaN is NaN.
+    """
+    seen = (weights.sum(-1) > MIN_WEIGHT) & torch.isfinite(target).all(-1)
+    return seen, torch.where(seen[:, None], target, torch.zeros_like(target))
+
+
+def _mean(loss: Tensor, seen: Tensor) -> Tensor:
+    return torch.where(seen, loss, torch.zeros_like(loss)).sum() / seen.sum().clamp_min(1)

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ class PixelBatch:
     """R pixels: their rays and what the camera measured there.
 
     keyframe (R,) row in the store, pixels (R, 2) centre (x, y), colors (R, 3) in 0..1,
-    focal_px (R,) focal length in pixels.
+    focal_px (R, 2) focal lengths fx, fy and size_px (R, 2) width, height of the image.
     """
 
     rays: Rays
@@ -30,14 +31,34 @@ class PixelBatch:
     pixels: Tensor
     colors: Tensor
     focal_px: Tensor
+    size_px: Tensor
 
     def __len__(self) -> int:
         return len(self.keyframe)
 
     def head(self, count: int) -> PixelBatch:
         """The first `count` pixels."""
-        return PixelBatch(self.rays[:count], self.keyframe[:count], self.pixels[:count],
-                          self.colors[:count], self.focal_px[:count])
+        return self[torch.arange(min(count, len(self)), device=self.keyframe.device)]
+
+    def __getitem__(self, chosen: Tensor) -> PixelBatch:
+        """The chosen pixels, by index."""
+        return PixelBatch(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
+
+    @classmethod
+    def join(cls, parts: Sequence[PixelBatch]) -> PixelBatch:
+        """The pixels of several batches of one store."""
+        depths = [p.rays.depth for p in parts]
+        rays = Rays(torch.cat([p.rays.origins for p in parts]),
+                    torch.cat([p.rays.directions for p in parts]),
+                    torch.cat([d for d in depths if d is not None])
+                    if all(d is not None for d in depths) else None)
+        return cls(rays, *(torch.cat([getattr(p, name) for p in parts])
+                           for name in list(cls.__dataclass_fields__)[1:]))
+
+    def detach(self) -> PixelBatch:
+        """The same without gradients to the poses."""
+        return replace(self, rays=replace(self.rays, origins=self.rays.origins.detach(),
+                                          directions=self.rays.directions.detach()))
 
 
 class KeyframeStore:
@@ -54,7 +75,7 @@ class KeyframeStore:
         self._poses = GrowingTensor((3, 4), torch.float32, device)
         # first pixel, first direction, width, height
         self._layout = GrowingTensor((4,), torch.int64, device)
-        self._focal = GrowingTensor((), torch.float32, device)
+        self._focal = GrowingTensor((2,), torch.float32, device)
 
     def __len__(self) -> int:
         return self._count
@@ -68,12 +89,11 @@ class KeyframeStore:
         usable = np.ones(camera.width * camera.height, bool) if frame.valid is None \
             else frame.valid.reshape(-1)
         self._usable.append(torch.from_numpy(np.ascontiguousarray(usable)))
-        pose = np.asarray(frame.T_world_camera)[:3].copy()
-        pose[:, 3] = self.scene.to_scene(pose[:, 3])
+        pose = self.scene.pose_to_scene(frame.T_world_camera)[:3]
         self._poses.append(torch.from_numpy(pose)[None])
         self._layout.append(torch.tensor(
             [[first, self._camera_start[camera], camera.width, camera.height]]))
-        self._focal.append(torch.tensor([camera.fx]))
+        self._focal.append(torch.tensor([[camera.fx, camera.fy]]))
         self._count += 1
 
     def _camera_directions(self, camera: PinholeCamera) -> Tensor:
@@ -122,11 +142,8 @@ class KeyframeStore:
         rays = Rays(pose[:, :, 3], (pose[:, :, :3] @ directions[..., None])[..., 0],
                     self._distance.rows[pixel])
         return PixelBatch(rays, keyframe, column_row + 0.5,
-                          self._colors.rows[pixel].float() / 255, self._focal.rows[keyframe])
-
-    def image_sizes(self, keyframe: Tensor) -> Tensor:
-        """Width and height (R, 2) of the images of keyframe rows (R,)."""
-        return self._layout.rows[keyframe][:, 2:].float()
+                          self._colors.rows[pixel].float() / 255, self._focal.rows[keyframe],
+                          layout[:, 2:].float())
 
     def grid_of(self, row: int, count: int) -> PixelBatch:
         """About `count` usable pixels of the keyframe in `row`, on a regular grid."""

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`lerf_ros eval` with the oracle as a further encoder.
+
+    python bench/evaluate.py --encoders conse oracle
+
+The oracle (oracle_encoder.py) reads the label masks of simulated layouts: what it does not find is
+the field's, the index's or the query's own fault, not an encoder's.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from oracle_encoder import OracleEncoder, OracleExtractor
+
+from lerf_ros import cli
+from lerf_ros.config import LerfConfig
+from lerf_ros.evaluation import scene_encoders
+from lerf_ros.evaluation.scenes import EvalScene
+from lerf_ros.features.keyframe_features import KeyframeFeatures
+from lerf_ros.features.sentence_encoder import SentenceEncoder
+from lerf_ros.field.scene_frame import SceneFrame
+
+# An oracle sees the smallest crop as sharply as the largest: narrower ones than an encoder's, so
+# that an object fills them.
+SETTINGS = {'features.widths': (0.04, 0.07, 0.12, 0.2, 0.35)}
+
+
+class SceneOracle:
+    """The oracle as the evaluation runs it."""
+
+    def __init__(self) -> None:
+        self.texts = OracleEncoder(SentenceEncoder())
+
+    def settings(self, config: LerfConfig) -> LerfConfig:
+        """Narrower crops."""
+        return config.override(SETTINGS)
+
+    def features(self, scene: EvalScene, frame: SceneFrame,
+                 config: LerfConfig) -> list[KeyframeFeatures]:
+        """From the masks of all frames."""
+        if scene.labels is None:
+            raise ValueError(f'{scene.name}: the oracle needs label masks')
+        labels = {f.stamp_ns: mask for f, mask in zip(scene.frames, scene.labels, strict=True)}
+        extractor = OracleExtractor(self.texts, labels, scene.label_names)
+        return scene_encoders.extract_all(extractor, scene, frame, config)
+
+
+# Not below: the processes of --jobs import this module and run nothing of it.
+scene_encoders.ENCODERS['oracle'] = lambda config: SceneOracle()
+
+if __name__ == '__main__':
+    sys.exit(cli.main(['eval', *sys.argv[1:]]))

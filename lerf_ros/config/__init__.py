@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every setting of lerf_ros: its default, unit, range and meaning, written here and only here.
+
+Lengths in world units are metres when the map is metric. Lengths inside the field are in units of
+the scene radius (field/scene_frame.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lerf_ros.config.answer import IndexConfig, MapConfig, QueryConfig
+from lerf_ros.config.capture import FeatureConfig, KeyframeConfig, SceneConfig
+from lerf_ros.config.method import FieldConfig, LanguageConfig, PoseConfig, TrainingConfig
+from lerf_ros.config.presets import preset_path, read_preset
+from lerf_ros.errors import ConfigError
+from lerf_ros.settings import override
+
+__all__ = ['FeatureConfig', 'FieldConfig', 'IndexConfig', 'KeyframeConfig', 'LanguageConfig',
+           'LerfConfig', 'MapConfig', 'PoseConfig', 'QueryConfig', 'SceneConfig',
+           'TrainingConfig', 'load_preset', 'preset_path']
+
+
+@dataclass(frozen=True)
+class LerfConfig:
+    """All settings; immutable, handed to every stage."""
+
+    keyframes: KeyframeConfig = KeyframeConfig()
+    scene: SceneConfig = SceneConfig()
+    features: FeatureConfig = FeatureConfig()
+    field: FieldConfig = FieldConfig()
+    language: LanguageConfig = LanguageConfig()
+    poses: PoseConfig = PoseConfig()
+    training: TrainingConfig = TrainingConfig()
+    index: IndexConfig = IndexConfig()
+    query: QueryConfig = QueryConfig()
+    map: MapConfig = MapConfig()
+
+    def __post_init__(self) -> None:
+        f, g = self.field, self.language
+        if len(f.proposal_samples) != len(f.proposal_resolutions):
+            raise ConfigError(
+                f'field.proposal_samples has {len(f.proposal_samples)} entries and '
+                f'field.proposal_resolutions {len(f.proposal_resolutions)}: one for each proposal')
+        if not len(g.levels) == len(g.base_resolutions) == len(g.max_resolutions) > 0:
+            raise ConfigError(
+                f'language.levels has {len(g.levels)} entries, base_resolutions '
+                f'{len(g.base_resolutions)}, max_resolutions {len(g.max_resolutions)}: one for '
+                'each grid, at least one')
+        if len(self.scene.center) not in (0, 3):
+            raise ConfigError(f'scene.center has {len(self.scene.center)} numbers: give x, y, z')
+        if g.scale_rule == 'reference' and self.features.pyramid != 'fractions':
+            raise ConfigError('language.scale_rule reference needs features.pyramid fractions: '
+                              'its scale is measured in crops of the image')
+        if self.index.search_low >= self.index.search_high:
+            raise ConfigError('index.search_low must be below index.search_high')
+
+    def override(self, overrides: dict[str, Any]) -> LerfConfig:
+        """A copy with nested or dotted overrides (ConfigError names what is wrong)."""
+        return override(self, overrides)
+
+
+def load_preset(path: str | Path, base: LerfConfig | None = None) -> LerfConfig:
+    """Overrides `base` with a YAML file of nested settings.
+
+    Raises ConfigError for a file that cannot be read and for a setting that does not exist.
+    """
+    return (base or LerfConfig()).override(read_preset(path))

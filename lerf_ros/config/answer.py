@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of the language index, of queries, and of the map directory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lerf_ros.settings import Checked, setting
+
+
+@dataclass(frozen=True)
+class IndexConfig(Checked):
+    """The language index that answers queries."""
+
+    rays: int = setting(100000, 'rays rendered to look for surface points', low=100, high=10**8)
+    max_points: int = setting(50000, 'points kept', low=100, high=10**7)
+    voxel: float = setting(
+        0.006, 'one point at most in a cube of this edge', unit='scene radii', low=0.0, high=1.0)
+    min_accumulation: float = setting(0.9, 'opacity a ray must reach', low=0.0, high=1.0)
+    min_keyframes: int = setting(
+        5, 'keyframes that must see a surface at the same place; never more than a fifth of all, '
+        'never fewer than 2', low=1, high=1000)
+    depth_tolerance: float = setting(
+        0.03, 'part of its depth by which such views may differ', low=1e-4, high=1.0)
+    search_low: float = setting(0.0, 'smallest scale searched', low=0.0, high=1000.0)
+    search_high: float = setting(2.0, 'largest scale searched', low=1e-3, high=1000.0)
+    search_unit: str = setting(
+        'world', 'unit of the two: world units (LERF: metres), or scene radii',
+        choices=('world', 'scene'))
+    search_steps: int = setting(30, 'scales in between, in a full search', low=1, high=1000)
+    scales: int = setting(
+        16, 'scales kept in the index, those of the search that were trained, evenly in the '
+        'logarithm', low=1, high=64)
+    rank: int = setting(96, 'dimensions kept of the embeddings, at most', low=4, high=2048)
+    rank_loss: float = setting(
+        0.0001, 'energy that the worst part of the map may lose to fewer dimensions', low=0.0,
+        high=1.0)
+
+
+@dataclass(frozen=True)
+class QueryConfig(Checked):
+    """How a phrase is answered."""
+
+    negatives: tuple[str, ...] = setting(
+        ('object', 'things', 'stuff', 'texture'), 'phrases that a place must beat')
+    temperature: float = setting(10.0, 'factor of the cosines before the softmax', low=0.1,
+                                 high=1000.0)
+    threshold: float = setting(0.68, 'relevancy from which a phrase counts as found', low=0.0,
+                               high=1.0)
+    max_hits: int = setting(5, 'hits returned', low=1, high=1000)
+    cluster_radius: float = setting(
+        0.03, 'relevant points closer than this belong to one hit', unit='scene radii', low=1e-4,
+        high=1.0)
+    min_points: int = setting(20, 'points that a hit needs', low=1, high=100000)
+    relevant_fraction: float = setting(
+        0.8, 'points of a hit reach this part of the way from 0.5 to the best relevancy',
+        low=0.0, high=1.0)
+
+
+@dataclass(frozen=True)
+class MapConfig(Checked):
+    """The map directory."""
+
+    snapshot_interval: float = setting(
+        20.0, 'time between snapshots while training', unit='seconds', low=1.0, high=86400.0)
+    keep_snapshots: int = setting(2, 'complete snapshots kept', low=1, high=1000)
+    training_state: bool = setting(
+        True, 'keep what is needed to go on training: optimisers, random numbers')

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of what is taken from the camera, and of what the encoders make of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lerf_ros.settings import Checked, setting
+
+
+@dataclass(frozen=True)
+class KeyframeConfig(Checked):
+    """Which camera images are kept."""
+
+    min_translation: float = setting(
+        0.08, 'a new keyframe when the camera moved this far', unit='world units', low=0.0,
+        high=1000.0)
+    min_rotation: float = setting(
+        8.0, 'or when it turned by this angle', unit='degrees', low=0.0, high=180.0)
+    sharpness_ratio: float = setting(
+        0.5, 'refuse an image whose sharpness is below this part of the recent median',
+        low=0.0, high=1.0)
+    max_count: int = setting(
+        400, 'keyframes kept; after that new images are refused', low=4, high=100000)
+    holdout_every: int = setting(
+        8, 'every n-th keyframe measures quality and is never trained on; 0 keeps none apart',
+        low=0, high=1000)
+
+
+@dataclass(frozen=True)
+class SceneConfig(Checked):
+    """The frozen frame in which the field lives."""
+
+    radius: float = setting(
+        0.0, 'radius of the region mapped at full resolution; 0 measures it', unit='world units',
+        low=0.0, high=10000.0)
+    center: tuple[float, ...] = setting(
+        (), 'its centre (x, y, z) in the map frame; empty measures it', unit='world units')
+    keyframes: int = setting(
+        4, 'keyframes to wait for before the frame is measured and frozen', low=1, high=100000)
+    measure: str = setting(
+        'view', 'view: what the first keyframes look at, from depth or where their optical axes '
+        'meet; cameras: mean and largest coordinate of the camera positions, as nerfstudio',
+        choices=('view', 'cameras'))
+
+
+@dataclass(frozen=True)
+class FeatureConfig(Checked):
+    """Image and text encoder, and how it looks at a keyframe."""
+
+    encoder: str = setting('conse', 'conse (offline) or openclip')
+    openclip_model: str = setting(
+        'ViT-B-16', 'open_clip model name, hf-hub:... or local-dir:...')
+    openclip_pretrained: str = setting(
+        'laion2b_s34b_b88k', 'open_clip weights tag or file; empty for hf-hub: and local-dir:')
+    pyramid: str = setting(
+        'widths', 'widths: levels at physical widths, the same in every keyframe; fractions: '
+        'levels at parts of the image height, as LERF', choices=('widths', 'fractions'))
+    widths: tuple[float, ...] = setting(
+        (0.15, 0.22, 0.33, 0.5), 'physical widths that the embeddings speak of', unit='scene radii',
+        low=1e-3, high=10.0)
+    fractions: tuple[float, ...] = setting(
+        (0.05, 0.125, 0.2, 0.275, 0.35, 0.425, 0.5), 'sides of crops as parts of the image height',
+        low=0.01, high=1.0)
+    overlap: float = setting(
+        0.5, 'part by which crops of 15 % of the image height and more overlap', low=0.0, high=0.9)
+    overlap_small: float = setting(
+        0.0, 'the same for crops of 5 %, in between it changes evenly; the LERF paper: 0.5',
+        low=0.0, high=0.9)
+    max_side: int = setting(
+        1280, 'largest side of a resized image in dense mode', unit='pixels', low=64, high=8192)
+    batch: int = setting(32, 'crops encoded at once', low=1, high=4096)
+    cache_megabytes: int = setting(
+        2000, 'disk space for features of keyframes seen before, the oldest go first; 0 keeps '
+        'none', unit='MB', low=0, high=10**7)
+    dense_model: str = setting(
+        'vit_small_patch8_224.dino', 'timm model of the dense features beside openclip (DINO, '
+        'DINOv2, DINOv3); empty for none')
+    dense_layer: int = setting(
+        -1, 'block of that model whose features are taken; -1 is the last', low=-100, high=100)
+    dense_facet: str = setting(
+        'key', 'what is taken of its attention', choices=('query', 'key', 'value', 'token'))
+    dense_stride: int = setting(
+        0, 'pixels from one patch to the next; 0 is the patch size', unit='pixels', low=0, high=64)
+    dense_short_side: int = setting(
+        500, 'shorter side to which the image is resized for it', unit='pixels', low=32, high=4096)
+    dense_unit: bool = setting(
+        True, 'divide dense features by their length (the released LERF code does not)')

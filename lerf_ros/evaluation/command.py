@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`lerf_ros eval`: scenes in, tables, plots and results.json out."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import multiprocessing
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from itertools import repeat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lerf_ros.config import LerfConfig
+from lerf_ros.evaluation.effort import EFFORTS, METHODS
+
+if TYPE_CHECKING:
+    from lerf_ros.evaluation.eval_rows import EvalResults
+    from lerf_ros.evaluation.scenes import EvalScene
+
+RIVALS = ('owl-vit',)   # whose weights must be downloaded, so that it is run when asked for
+
+
+def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    """Declares the command."""
+    parser = commands.add_parser('eval', help='measure localization, existence and extents')
+    parser.add_argument('folders', nargs='*', type=Path, metavar='FOLDER',
+                        help='nerfstudio folders with labels; without one: simulated layouts')
+    parser.add_argument('--labels', type=Path,
+                        help='label files of the folders (default: labels/ in each, or the '
+                        'objects of its transforms.json); LERF-OVS, or LERF with keyframes.json')
+    parser.add_argument('--mask', help='image that is black where the robot shows in every image')
+    parser.add_argument('--max-side', type=int, default=0,
+                        help='shrink images to this longer side in pixels; 0 keeps them')
+    parser.add_argument('--seeds', type=int, nargs='*',
+                        help='simulated layouts (without a folder: as the effort says)')
+    parser.add_argument('--frames', type=int, help='frames of a simulated layout')
+    parser.add_argument('--size', type=int, nargs=2, metavar=('W', 'H'),
+                        help='pixels of a simulated image')
+    parser.add_argument('--encoders', nargs='+', default=['conse'], help='what is compared')
+    parser.add_argument('--methods', nargs='+',
+                        choices=(*METHODS, *RIVALS), metavar='METHOD',
+                        help=f'{", ".join(METHODS)}; on request {", ".join(RIVALS)}')
+    parser.add_argument('--effort', choices=tuple(EFFORTS), default='cpu',
+                        help='how long is trained')
+    parser.add_argument('--jobs', type=int, default=1, help='scenes judged side by side')
+    parser.add_argument('--out', type=Path, default=Path('out/eval'), help='folder for the results')
+    return parser
+
+
+def run(arguments: argparse.Namespace, config: LerfConfig) -> int:
+    """Runs all scenes, keeps the records after each, and writes the report in the end."""
+    from lerf_ros.evaluation import plots
+    from lerf_ros.evaluation.eval_report import save, write
+
+    config = settings(arguments, config)
+    plots.new_figure('', 1)   # a missing matplotlib is better named now than after an hour
+    parts, start = [], time.monotonic()
+    for part in each_scene(arguments, config):
+        parts.append(part)
+        results = joined(parts, {
+            'effort': arguments.effort, 'processor': platform.machine(), 'jobs': arguments.jobs,
+            'seconds': round(time.monotonic() - start)})
+        save(results, arguments.out)
+    write(results, arguments.out)
+    print((arguments.out / 'table.md').read_text(encoding='utf-8'))
+    for line in results.info['left out']:
+        print(f'left out: {line}')
+    return 0
+
+
+def settings(arguments: argparse.Namespace, config: LerfConfig) -> LerfConfig:
+    """The configuration of an evaluation; what the user set by --set comes last."""
+    from lerf_ros.settings import flat_fields
+    defaults = dict((name, value) for name, _, value in flat_fields(LerfConfig()))
+    given = {name for name, _, value in flat_fields(config) if value != defaults[name]}
+    effort = {name: value for name, value in EFFORTS[arguments.effort].settings.items()
+              if name not in given}
+    # All frames are at hand: none counts as newest, and training never rests.
+    return config.override({'training.settle_steps': 0, 'training.newest_fraction': 0.0, **effort})
+
+
+def each_scene(arguments: argparse.Namespace, config: LerfConfig) -> Iterator[EvalResults]:
+    """The results of one scene after the other, in order; several processes with --jobs."""
+    makers = scenes(arguments)
+    if arguments.jobs == 1:
+        yield from (run_one(make, arguments, config) for make in makers)
+        return
+    context = multiprocessing.get_context('spawn')
+    with ProcessPoolExecutor(arguments.jobs, context, share_cores, (arguments.jobs,)) as pool:
+        yield from pool.map(run_one, makers, repeat(arguments), repeat(config))
+
+
+def share_cores(jobs: int) -> None:
+    """One process of several: small networks gain little from many threads."""
+    import torch
+    logging.basicConfig(level=logging.INFO, format='%(message)s')
+    torch.set_num_threads(max((os.cpu_count() or 1) // jobs, 1))
+
+
+def run_one(make: Callable[[], EvalScene], arguments: argparse.Namespace,
+            config: LerfConfig) -> EvalResults:
+    """Makes a scene and judges everything on it."""
+    from lerf_ros.evaluation.experiment import run_scene
+    from lerf_ros.evaluation.scene_encoders import make_encoders
+    encoders = make_encoders(arguments.encoders, config)
+    return run_scene(make(), encoders, make_plan(arguments, config), config, arguments.out)
+
+
+def joined(parts: Sequence[EvalResults], info: dict[str, Any]) -> EvalResults:
+    """The records of several scenes."""
+    from lerf_ros.evaluation.eval_rows import EvalResults
+    return EvalResults([r for part in parts for r in part.objects],
+                       [r for part in parts for r in part.phrases],
+                       [r for part in parts for r in part.convergence],
+                       {**info, 'left out': sorted({line for part in parts
+                                                    for line in part.info['left out']})})
+
+
+def make_plan(arguments: argparse.Namespace, config: LerfConfig):   # type: ignore[no-untyped-def]
+    """What to run, from the command line."""
+    from lerf_ros.evaluation.experiment import Plan
+    from lerf_ros.evaluation.owl_vit import OwlVitDetector
+    from lerf_ros.evaluation.vocabulary import EVERYDAY_NAMES
+    from lerf_ros.training.device import choose_device
+    effort = EFFORTS[arguments.effort]
+    device = choose_device(config.training.device)
+    return Plan(arguments.methods or effort.methods, effort.radiance_steps,
+                effort.language_steps, effort.convergence, effort.views, EVERYDAY_NAMES, device,
+                partial(OwlVitDetector, device=str(device)))
+
+
+def scenes(arguments: argparse.Namespace) -> list[Callable[[], EvalScene]]:
+    """How to make each scene: one is in memory at a time, in the process that judges it."""
+    from lerf_ros.evaluation.folder_scenes import folder_scene
+    from lerf_ros.evaluation.scenes import simulated_scene
+    effort = EFFORTS[arguments.effort]
+    seeds = arguments.seeds if arguments.seeds is not None else \
+        () if arguments.folders else effort.seeds
+    return [*(partial(folder_scene, folder, arguments.labels, arguments.mask, arguments.max_side)
+              for folder in arguments.folders),
+            *(partial(simulated_scene, seed, arguments.frames or effort.frames,
+                      tuple(arguments.size or effort.size)) for seed in seeds)]

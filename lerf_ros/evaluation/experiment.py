@@ -1,0 +1,224 @@
+# SPDX-License-Identifier: Apache-2.0
+"""READ FIRST of the evaluation: one scene, one radiance field, every encoder and every method."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lerf_ros.config import LerfConfig
+from lerf_ros.errors import DatasetError, EncoderUnavailableError
+from lerf_ros.evaluation.detector_rival import OWL_VIT, Detector, run_detector
+from lerf_ros.evaluation.eval_rows import Convergence, EvalResults, ObjectResult, PhraseScore
+from lerf_ros.evaluation.eval_views import LabelledView
+from lerf_ros.evaluation.existence import absent_words
+from lerf_ros.evaluation.frozen_radiance import FrozenRadiance, JudgedView, train_radiance
+from lerf_ros.evaluation.fusion import fuse
+from lerf_ros.evaluation.judging import Contender, judge_objects, judge_phrases
+from lerf_ros.evaluation.labelled_views import views_to_judge
+from lerf_ros.evaluation.overlays import Overlay, overlay_sheet
+from lerf_ros.evaluation.owl_vit import OwlVitDetector
+from lerf_ros.evaluation.scene_encoders import SceneEncoder
+from lerf_ros.evaluation.scenes import EvalScene, label_points
+from lerf_ros.evaluation.variants import VARIANTS, TrainedLanguage, train_variant
+from lerf_ros.query.language_index import LanguageIndex, render_embeddings
+from lerf_ros.query.relevancy import relevancy
+
+FUSION = 'fusion'
+RADIANCE = 'radiance field'   # what all methods of a scene share
+Stage = tuple[Contender, list[ObjectResult], Convergence]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run: methods, steps of the two fields, where to look at convergence.
+
+    views: how many views are rendered and judged, where no views were labelled. absent:
+    candidates for absent phrases. detector: makes the rival `owl-vit`.
+    """
+
+    methods: Sequence[str]
+    radiance_steps: int
+    language_steps: int
+    convergence: Sequence[int]
+    views: int
+    absent: Sequence[str]
+    device: torch.device
+    detector: Callable[[], Detector] = OwlVitDetector
+
+
+def run_scene(scene: EvalScene, encoders: Mapping[str, SceneEncoder], plan: Plan,
+              config: LerfConfig, pictures: Path | None = None) -> EvalResults:
+    """Everything about one scene: the field is trained once, then each method on it.
+
+    pictures: a folder for a sheet of overlays for each encoder and method that renders views.
+    """
+    config = config.override({
+        'keyframes.max_count': max(len(scene.frames), config.keyframes.max_count)})
+    views = views_to_judge(scene, plan.views, config.keyframes.holdout_every)
+    frozen = train_radiance(scene.frames, config, plan.radiance_steps, views, plan.device)
+    log.info('%s: %d frames, radiance %.0f s, held-out PSNR %.2f dB, depth error %.4f',
+             scene.name, len(scene.frames), frozen.seconds, frozen.quality.psnr,
+             frozen.quality.depth_error)
+    records = Records([], [], [], [])
+    encoded = [method for method in plan.methods if method != OWL_VIT]
+    for name, encoder in encoders.items() if encoded else ():
+        records.convergence.extend(
+            Convergence(scene.name, name, RADIANCE, step, quality.psnr, math.nan, math.nan,
+                        math.nan) for step, quality in frozen.curve)
+        judge = Judge(scene, name, encoder, frozen, encoder.settings(config), plan)
+        for method in encoded:
+            with records.attempt(f'{scene.name}, {name}, {method}'):
+                run_method(judge, method, records, pictures)
+    if OWL_VIT in plan.methods:
+        with records.attempt(f'{scene.name}, {OWL_VIT}'):
+            records.objects.extend(run_detector(scene, frozen, plan.detector()))
+    return EvalResults(tuple(records.objects), tuple(records.phrases), tuple(records.convergence),
+                       {'left out': records.left_out})
+
+
+@dataclass(frozen=True)
+class Records:
+    """What was measured so far, and what could not be."""
+
+    objects: list[ObjectResult]
+    phrases: list[PhraseScore]
+    convergence: list[Convergence]
+    left_out: list[str]
+
+    @contextmanager
+    def attempt(self, what: str) -> Iterator[None]:
+        """Inside, what this scene or this machine does not allow is left out with a warning."""
+        try:
+            yield
+        except (DatasetError, EncoderUnavailableError) as error:
+            log.warning('%s is left out: %s', what, error)
+            self.left_out.append(f'{what}: {error}')
+
+
+def run_method(judge: Judge, method: str, records: Records, pictures: Path | None) -> None:
+    """One method of one encoder."""
+    start = time.monotonic()
+    stages = list(judge.stages(method))
+    contender, rows, _ = stages[-1]
+    records.convergence.extend(stage[2] for stage in stages)
+    records.objects.extend(rows)
+    records.phrases.extend(judge.phrases(contender))
+    if pictures is not None and judge.overlays:
+        name = f'overlays_{contender.scene}_{contender.encoder}_{method}.png'.replace(' ', '_')
+        overlay_sheet(judge.overlays, pictures / name)
+    log.info('%s, %s, %s: %d of %d hit, IoU %.2f, %d localized, %.0f s', contender.scene,
+             contender.encoder, method, sum(bool(r.hit) for r in rows), len(rows),
+             mean(r.iou_3d for r in rows), sum(bool(r.localized) for r in rows),
+             time.monotonic() - start)
+
+
+def mean(values: Iterable[float | None]) -> float:
+    """Of what was measured; NaN where nothing was."""
+    measured = [value for value in values if value is not None]
+    return float(np.mean(measured)) if measured else math.nan
+
+
+class Judge:
+    """One encoder on one scene."""
+
+    def __init__(self, scene: EvalScene, name: str, encoder: SceneEncoder, frozen: FrozenRadiance,
+                 config: LerfConfig, plan: Plan) -> None:
+        self.scene, self.name, self.encoder, self.frozen = scene, name, encoder, frozen
+        self.config, self.plan = config, plan
+        self.truths = [view.view.truth((view.camera.width, view.camera.height))
+                       for view in frozen.views]
+        self.features = encoder.features(scene, frozen.scene, config)
+        self.overlays: list[Overlay] = []
+        # What the room is made of is there as well.
+        there = [*scene.label_names, *(o.query for o in scene.objects)]
+        self.absent = absent_words(there, plan.absent, encoder.texts.encode_texts)
+
+    def stages(self, method: str) -> Iterator[Stage]:
+        """What was judged after each number of steps; the last one is the result."""
+        yield from self._fusion() if method == FUSION else self._field(method)
+
+    def _field(self, method: str) -> Iterator[Stage]:
+        heights = [frame.camera.height for frame in self.scene.frames]
+        stops = (*self.plan.convergence, self.plan.language_steps) if method == 'lerf' \
+            else (self.plan.language_steps,)
+        start = time.monotonic()
+        for trained in train_variant(VARIANTS[method], self.frozen, self.features, heights,
+                                     self.config, stops, self.plan.device):
+            contender = self._contender(method, trained.index)
+            maps = [(truth, self._maps(view, trained))
+                    for truth, view in zip(self.truths, self.frozen.views, strict=True)]
+            rows = judge_objects(contender, self.scene.objects, maps)
+            self.overlays = overlay_cells(self.scene, rows, [
+                (view.photo(), *shown)
+                for view, shown in zip(self.frozen.views, maps, strict=True)])
+            yield contender, rows, self._convergence(method, trained.steps, rows, start)
+
+    def _fusion(self) -> Iterator[Stage]:
+        self.overlays = []   # nothing is rendered
+        start = time.monotonic()
+        trained = [i for i, row in enumerate(self.frozen.trained)
+                   if row >= 0 and self.scene.frames[i].depth_m is not None]
+        if not trained:
+            raise DatasetError('features are fused onto measured points, and no frame has depth')
+        radius = self.frozen.scene.radius
+        index = fuse([self.scene.frames[i] for i in trained], [self.features[i] for i in trained],
+                     [w * radius for w in self.config.features.widths],
+                     self.config.index.voxel * radius, self.config)
+        contender = self._contender(FUSION, index)
+        rows = judge_objects(contender, self.scene.objects)
+        yield contender, rows, self._convergence(FUSION, 0, rows, start)
+
+    def _contender(self, method: str, index: LanguageIndex) -> Contender:
+        labels = label_points(index.points_world, self.scene)
+        return Contender(self.scene.name, self.name, method, index,
+                         np.where(labels < len(self.scene.objects), labels, -1),
+                         self.encoder.texts, self.frozen.scene.radius, self.config.query)
+
+    def _maps(self, view: JudgedView, trained: TrainedLanguage) -> dict[str, np.ndarray]:
+        """Relevancy (H, W) of each object's phrase in a rendered view."""
+        rays, camera = view.rays, view.camera
+        with torch.no_grad():
+            codes = torch.cat([render_embeddings(rays[part], trained.field, trained.scales).half()
+                               for part in torch.arange(len(rays)).split(4096)]).numpy()
+        out = {}
+        for text in {thing.query for thing in self.scene.objects}:
+            rows = self.encoder.texts.encode_texts([text, *self.config.query.negatives])
+            values, _ = relevancy(codes, rows[0], rows[1:], self.config.query.temperature)
+            out[text] = values.reshape(camera.height, camera.width)
+        return out
+
+    def _convergence(self, method: str, steps: int, rows: Sequence[ObjectResult],
+                     start: float) -> Convergence:
+        return Convergence(self.scene.name, self.name, method, steps, math.nan,
+                           mean(r.hit for r in rows), mean(r.iou_3d for r in rows),
+                           time.monotonic() - start)
+
+    def phrases(self, contender: Contender) -> list[PhraseScore]:
+        return judge_phrases(contender, [o.query for o in self.scene.objects], self.absent)
+
+
+def overlay_cells(scene: EvalScene, rows: Sequence[ObjectResult],
+                  views: Sequence[tuple[np.ndarray, LabelledView, Mapping[str, np.ndarray]]]
+                  ) -> list[Overlay]:
+    """A picture of each object's phrase, from the first of the views that shows the object.
+
+    views: the photograph, its truth and the relevancy (H, W) of each phrase, all of one size.
+    """
+    cells = []
+    for i, (thing, row) in enumerate(zip(scene.objects, rows, strict=True)):
+        shown = [view for view in views if i in view[1].boxes_px]
+        for photo, truth, maps in shown[:1]:
+            right = row.localized if row.hit is None else row.hit
+            cells.append(Overlay(thing.query, photo, maps[thing.query], truth.boxes_px[i][0],
+                                 bool(right)))
+    return cells

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A radiance field trained once, on which every language variant is then trained and judged.
+
+Language gradients never reach the density, so nothing is lost by freezing it, and what differs
+between two variants is their language alone.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+
+from lerf_ros.camera import PinholeCamera
+from lerf_ros.config import LerfConfig
+from lerf_ros.evaluation.eval_views import EvalView, fitted
+from lerf_ros.field.radiance_field import RadianceField
+from lerf_ros.field.scene_frame import SceneFrame
+from lerf_ros.keyframes.frame import Frame, Keyframe
+from lerf_ros.query.surface import Surface, all_rays, find_surface, view_grid
+from lerf_ros.training.language_learner import LanguageSamples
+from lerf_ros.training.quality import Quality, measure_quality
+from lerf_ros.training.radiance_learner import RadianceLearner
+from lerf_ros.training.ray_batches import KeyframeStore
+from lerf_ros.training.scene_measurement import measure_scene
+
+TABLE_RAYS = 60000    # rays with their samples that the language is trained on
+RENDER_RAYS = 4096    # of them rendered at once
+VIEW_SIDE = 160       # pixels: longer side of the views that are rendered to be judged
+
+
+@dataclass(frozen=True)
+class JudgedView:
+    """A view rendered through the field: its camera, and all its rays as (H * W) surface rows."""
+
+    view: EvalView
+    camera: PinholeCamera
+    rays: Surface
+
+    def picture(self) -> np.ndarray:
+        """The rendered colours (H, W, 3) uint8 RGB."""
+        colors = (self.rays.colors.clamp(0, 1) * 255).round().byte().cpu().numpy()
+        return colors.reshape(self.camera.height, self.camera.width, 3)
+
+    def photo(self) -> np.ndarray:
+        """What was really seen, (H, W, 3) uint8 RGB of this size; of novel views the picture."""
+        if self.view.photo is None:
+            return self.picture()
+        return cv2.resize(self.view.photo, (self.camera.width, self.camera.height),
+                          interpolation=cv2.INTER_AREA)
+
+
+@dataclass(frozen=True)
+class FrozenRadiance:
+    """What language variants share.
+
+    trained: rows of the frames in `samples`, -1 held out. curve: (steps, quality) on the way.
+    """
+
+    scene: SceneFrame
+    field: RadianceField
+    surface: Surface
+    samples: LanguageSamples
+    views: tuple[JudgedView, ...]
+    trained: tuple[int, ...]
+    curve: tuple[tuple[int, Quality], ...]
+    seconds: float
+
+    @property
+    def quality(self) -> Quality:
+        """After the last step."""
+        return self.curve[-1][1]
+
+    def render(self, view: EvalView, side: int, samples: int) -> JudgedView:
+        """The view with a longer side of at most `side` pixels and `samples` a ray kept."""
+        return render_view(self.field, self.scene, view, side, samples)
+
+
+def train_radiance(frames: Sequence[Frame], config: LerfConfig, steps: int,
+                   views: Sequence[EvalView], device: torch.device) -> FrozenRadiance:
+    """Trains the radiance field on all but the held-out frames, and renders the views."""
+    start = time.monotonic()
+    torch.manual_seed(config.training.seed)
+    scene = measure_scene(list(frames), config)
+    learner = RadianceLearner(config, scene, device,
+                              torch.Generator().manual_seed(config.training.seed))
+    held_out, every, rows = KeyframeStore(scene, device), config.keyframes.holdout_every, []
+    for i, frame in enumerate(frames):
+        out = bool(every) and i % every == every - 1
+        (held_out.add if out else learner.add)(Keyframe(i, frame))
+        rows.append(-1 if out else len(learner.store) - 1)
+    curve = []
+    for step in range(1, steps + 1):
+        learner.step()
+        if step in (steps // 4, steps // 2, steps):
+            curve.append((step, measure_quality(learner.field, held_out, scene.radius)))
+    return FrozenRadiance(
+        scene, learner.field, _surface(learner, frames, rows, scene, config, device),
+        _samples(learner, config),
+        tuple(render_view(learner.field, scene, view, VIEW_SIDE, config.language.samples)
+              for view in views),
+        tuple(rows), tuple(curve),
+        time.monotonic() - start)
+
+
+def _surface(learner: RadianceLearner, frames: Sequence[Frame], rows: Sequence[int],
+             scene: SceneFrame, config: LerfConfig, device: torch.device) -> Surface:
+    pixels = sum(f.camera.width * f.camera.height for f in frames)
+    step = max(1, math.ceil(math.sqrt(pixels / config.index.rays)))
+    grids = [view_grid(f.camera, learner.refined(row, scene.pose_to_scene(f.T_world_camera)), step,
+                       f.valid, device) for f, row in zip(frames, rows, strict=True)]
+    return find_surface(learner.field, grids, config.index, config.language.samples)
+
+
+@torch.no_grad()
+def _samples(learner: RadianceLearner, config: LerfConfig) -> LanguageSamples:
+    parts = []
+    for _ in range(math.ceil(TABLE_RAYS / RENDER_RAYS)):
+        batch = learner.store.draw(RENDER_RAYS, 0.0, 1, learner.generator)
+        parts.append(LanguageSamples.of(batch, learner.field(batch.rays), RENDER_RAYS,
+                                        config.language.samples))
+    return LanguageSamples.join(parts)
+
+
+def render_view(field: RadianceField, scene: SceneFrame, view: EvalView, side: int,
+                samples: int) -> JudgedView:
+    """All rays of a view with a longer side of at most `side` pixels, `samples` of each kept."""
+    camera = fitted(view.camera, side)
+    grid = view_grid(camera, scene.pose_to_scene(view.T_world_camera), 1, None,
+                     next(field.parameters()).device)
+    return JudgedView(view, camera, all_rays(field, grid, samples)[0])

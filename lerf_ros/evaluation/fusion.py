@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The baseline without a field that everyone would try: encoder features on the RGB-D points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from lerf_ros.camera import invert_pose, transform_points
+from lerf_ros.config import LerfConfig
+from lerf_ros.features.embedding_map import EmbeddingMap
+from lerf_ros.features.extractor import KeyframeFeatures
+from lerf_ros.keyframes.frame import Frame
+from lerf_ros.query.language_index import LanguageIndex
+from lerf_ros.training.scene_measurement import depth_points
+
+STEP = 8                 # every eighth pixel in both directions gives a point
+DEPTH_TOLERANCE = 0.02   # part of its depth by which a view may differ that sees a point
+
+
+def fuse(frames: Sequence[Frame], features: Sequence[KeyframeFeatures],
+         scales_world: Sequence[float], voxel: float, config: LerfConfig) -> LanguageIndex:
+    """Mean embeddings of all views that see a point, at each scale, as an index.
+
+    scales_world: physical widths, world units. voxel: one point at most in a cube of this edge,
+    world units. Raises ValueError when no frame has depth.
+    """
+    points = _one_per_voxel(np.concatenate([depth_points(f, STEP) for f in frames]), voxel,
+                            config.index.max_points)
+    if not len(points):
+        raise ValueError('fusion needs frames with depth')
+    dimension = features[0].levels[0].vocabulary.shape[1]
+    total = np.zeros((len(points), len(scales_world), dimension), np.float32)
+    color, seen = np.zeros((len(points), 3)), np.zeros(len(points), np.int32)
+    for frame, feature in zip(frames, features, strict=True):
+        visible, pixels, z = _visible(points, frame)
+        color[visible] += frame.image[pixels[:, 1].astype(int), pixels[:, 0].astype(int)]
+        seen[visible] += 1
+        for s, scale in enumerate(scales_world):
+            width_px = scale * frame.camera.fx / z
+            total[visible, s] += sample_width(feature.levels, pixels, width_px)
+    kept = seen > 0
+    codes, basis = _compress(total[kept], config.index.rank)
+    return LanguageIndex(points[kept].astype(np.float32),
+                         (color[kept] / seen[kept, None]).astype(np.uint8), seen[kept], codes,
+                         basis, np.asarray(scales_world, np.float32))
+
+
+def sample_width(levels: Sequence[EmbeddingMap], pixels: np.ndarray,
+                 width_px: np.ndarray) -> np.ndarray:
+    """Embeddings (N, D) at pixels (N, 2) for widths (N,), blended between the nearest levels."""
+    log_width = np.log([level.width_px for level in levels])
+    at = np.interp(np.log(width_px), log_width, np.arange(len(levels)))
+    out = np.zeros((len(pixels), levels[0].vocabulary.shape[1]), np.float32)
+    for i, level in enumerate(levels):
+        part = np.clip(1 - np.abs(at - i), 0, 1)
+        used = part > 0
+        if used.any():
+            out[used] += part[used, None] * level.sample(pixels[used])
+    return out
+
+
+def _visible(points: np.ndarray, frame: Frame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Indices of the points that a frame sees, their pixels (M, 2) and z-depths (M,)."""
+    assert frame.depth_m is not None
+    in_camera = transform_points(invert_pose(frame.T_world_camera), points)
+    pixels = frame.camera.project(in_camera)
+    ahead = np.isfinite(pixels).all(1) & (in_camera[:, 2] > 0)
+    cells = np.floor(np.where(ahead[:, None], np.clip(pixels, -1e6, 1e6), -1.0)).astype(int)
+    inside = ahead & (cells >= 0).all(1) & (cells[:, 0] < frame.camera.width) & (
+        cells[:, 1] < frame.camera.height)
+    index = np.flatnonzero(inside)
+    measured = frame.depth_m[cells[index, 1], cells[index, 0]]
+    z = in_camera[index, 2]
+    with np.errstate(invalid='ignore'):
+        same = np.abs(measured - z) <= DEPTH_TOLERANCE * z
+    if frame.valid is not None:
+        same &= frame.valid[cells[index, 1], cells[index, 0]]
+    return index[same], pixels[index[same]], z[same]
+
+
+def _one_per_voxel(points: np.ndarray, voxel: float, at_most: int) -> np.ndarray:
+    order = np.random.default_rng(0).permutation(len(points))
+    _, first = np.unique(np.floor(points[order] / voxel).astype(np.int64), axis=0,
+                         return_index=True)
+    return points[order[np.sort(first)[:at_most]]]
+
+
+def _compress(rows: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
+    """Unit codes (N, S, r) float16 and the basis (D, r) of embeddings (N, S, D)."""
+    flat = torch.from_numpy(rows.reshape(-1, rows.shape[-1]))
+    sample = flat[torch.randperm(len(flat), generator=torch.Generator().manual_seed(0))[:20000]]
+    basis = torch.linalg.eigh(sample.T @ sample)[1].flip(-1)[:, :rank].contiguous()
+    codes = torch.nn.functional.normalize(flat @ basis, dim=-1, eps=1e-6).half()
+    return codes.reshape(*rows.shape[:2], -1).numpy(), basis.numpy()

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plots of an evaluation: existence as precision over recall, and quality over training steps.
+
+matplotlib is imported when the first plot is drawn, without a window (Agg).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lerf_ros.errors import LerfError
+from lerf_ros.evaluation.eval_markdown import mean_of
+from lerf_ros.evaluation.eval_rows import Convergence, PhraseScore
+from lerf_ros.evaluation.eval_table import existence_phrases
+from lerf_ros.evaluation.existence import existence_curve
+
+# Okabe and Ito's colours, which the colour-blind can tell apart (without the yellow, which is too
+# pale for lines), and dashes and markers, so that lines differ without colour as well.
+COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
+DASHES = ('-', '--', '-.', (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)), (0, (3, 3)))
+MARKERS = 'osD^vPX'
+DPI = 130
+ALL_METHODS = 'all methods'
+# Attribute of Convergence: what a plot of it is called, and its factor.
+MEASURES = {'hits': ('3D hits (% of objects)', 100), 'iou_3d': ('mean 3D IoU', 1),
+            'psnr': ('PSNR of held-out images (dB)', 1)}
+
+
+def new_figure(title: str, panels: int) -> tuple[Any, list[Any]]:
+    """A figure with panels side by side, which stays off every screen.
+
+    Raises LerfError that says how to install matplotlib; call it before long work whose end is
+    a plot.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
+    except ImportError as error:
+        raise LerfError(
+            f'plots need matplotlib ({error}): pip install "lerf_ros[eval]"') from error
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.06)   # inches around a panel
+    figure = Figure(figsize=(4.8 * panels, 5.0), dpi=DPI, layout=layout)
+    FigureCanvasAgg(figure)
+    figure.suptitle(title)
+    return figure, list(figure.subplots(1, panels, squeeze=False)[0])
+
+
+def plot_precision_recall(phrases: Sequence[PhraseScore], folder: Path) -> list[Path]:
+    """precision_recall_ENCODER.png for each encoder: methods as lines, over all scenes.
+
+    Left against absent words far in meaning from everything present, right against near ones.
+    """
+    written = []
+    for encoder in dict.fromkeys(p.encoder for p in phrases):
+        figure, axes = new_figure(f'Existence, encoder {encoder}', 2)
+        own = [p for p in phrases if p.encoder == encoder]
+        for axis, near in zip(axes, (False, True)):
+            draw_existence(axis, own, near)
+        written.append(save(figure, folder, 'precision_recall', encoder))
+    return written
+
+
+def draw_existence(axis: Any, phrases: Sequence[PhraseScore], near: bool) -> None:
+    """One panel: precision over recall of each method, and the precision of chance."""
+    chance = set()
+    for i, method in enumerate(dict.fromkeys(p.method for p in phrases)):
+        chosen = existence_phrases([p for p in phrases if p.method == method], near)
+        present = np.array([p.present for p in chosen], bool)
+        if present.all() or not present.any():
+            continue
+        curve = existence_curve(np.array([p.score for p in chosen]), present)
+        # From the highest threshold on; each precision holds back to the recall before it.
+        recall, precision = np.r_[0, curve.recall[::-1]], curve.precision[::-1]
+        axis.step(100 * recall, 100 * np.r_[precision[0], precision], where='pre', **style(i),
+                  label=f'{method} (AP {curve.average_precision:.2f})')
+        chance.add((int(present.sum()), int((~present).sum())))
+    for there, absent in sorted(chance):
+        share = there / (there + absent)
+        axis.axhline(100 * share, color='0.5', linestyle=':', linewidth=1,
+                     label=f'chance, {there} present : {absent} absent ({share:.2f})')
+    axis.set(title=f'absent words {"near" if near else "far from"} what is present',
+             xlabel='recall (% of present phrases)', ylabel='precision (% of found phrases)',
+             xlim=(-2, 102), ylim=(-2, 102))
+    finish(axis, empty='no such words were asked')
+
+
+def plot_convergence(convergence: Sequence[Convergence], folder: Path) -> list[Path]:
+    """convergence_ENCODER.png for each encoder: hits, IoU and PSNR over the training steps."""
+    written = []
+    for encoder in dict.fromkeys(c.encoder for c in convergence):
+        own = [c for c in convergence if c.encoder == encoder]
+        scenes = len({c.scene for c in own})
+        title = f'Convergence, encoder {encoder}, mean of {scenes} scenes'
+        figure, axes = new_figure(title.removesuffix(' of 1 scenes') if scenes == 1 else title, 3)
+        for axis, measure in zip(axes, MEASURES):
+            draw_convergence(axis, own, measure)
+        written.append(save(figure, folder, 'convergence', encoder))
+    return written
+
+
+def draw_convergence(axis: Any, convergence: Sequence[Convergence], measure: str) -> None:
+    """One panel: a measure over the steps, methods as lines."""
+    label, factor = MEASURES[measure]
+    curves = {method: curve(convergence, method, measure)
+              for method in dict.fromkeys(c.method for c in convergence)}
+    curves = {method: points for method, points in curves.items() if points}
+    if len(curves) > 1 and len(set(map(tuple, curves.values()))) == 1:
+        # Variants of the language on one radiance field: their lines would hide each other.
+        curves = {ALL_METHODS: next(iter(curves.values()))}
+    for i, (method, points) in enumerate(curves.items()):
+        steps, values = np.array(points).T
+        look = {'color': 'black'} if method == ALL_METHODS else style(i)
+        axis.plot(steps, factor * values, marker=MARKERS[i % len(MARKERS)], markersize=5,
+                  label=method, **look)
+    ticks = sorted({c.steps for c in convergence})
+    if ticks[0] > 0:
+        axis.set_xscale('log')
+    axis.set_xticks(ticks, [f'{step:,}' for step in ticks], rotation=45, ha='right')
+    axis.minorticks_off()
+    axis.set(xlabel='training steps', ylabel=label)
+    if measure != 'psnr':
+        axis.set_ylim(-0.02 * factor, 1.02 * factor)
+    finish(axis, empty='not measured')
+
+
+def curve(convergence: Sequence[Convergence], method: str,
+          measure: str) -> list[tuple[int, float]]:
+    """Steps and the mean over scenes of one method, in the order of the steps."""
+    own = [c for c in convergence if c.method == method]
+    means = [(steps, mean_of([getattr(c, measure) for c in own if c.steps == steps]))
+             for steps in sorted({c.steps for c in own})]
+    return [(steps, mean) for steps, mean in means if not math.isnan(mean)]
+
+
+def style(i: int) -> dict[str, Any]:
+    """How the line of the i-th method is drawn."""
+    return {'color': COLORS[i % len(COLORS)], 'linestyle': DASHES[i % len(DASHES)],
+            'linewidth': 1.6}
+
+
+def finish(axis: Any, empty: str) -> None:
+    """Grid and legend, which stands below the axes where it hides nothing."""
+    axis.grid(color='0.9')
+    axis.set_axisbelow(True)
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(loc='upper center', bbox_to_anchor=(0.5, -0.2), frameon=False, fontsize=9)
+    else:
+        axis.text(0.5, 0.5, empty, ha='center', transform=axis.transAxes)
+
+
+def save(figure: Any, folder: Path, kind: str, encoder: str) -> Path:
+    """Writes KIND_ENCODER.png."""
+    path = folder / f'{kind}_{re.sub(r"[^a-z0-9]+", "_", encoder.lower())}.png'
+    figure.savefig(path)
+    return path

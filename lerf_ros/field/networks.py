@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The small parts that the fields are made of."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def network(inputs: int, hidden: int, layers: int, outputs: int) -> nn.Sequential:
+    """A perceptron with `layers` hidden layers of `hidden` units and ReLU."""
+    parts: list[nn.Module] = []
+    for _ in range(layers):
+        parts += [nn.Linear(inputs, hidden), nn.ReLU()]
+        inputs = hidden
+    return nn.Sequential(*parts, nn.Linear(inputs, outputs))
+
+
+class _TruncatedExp(torch.autograd.Function):
+    """exp with its gradient clamped at exp(15) (instant-ngp)."""
+
+    @staticmethod
+    def forward(ctx, x):  # type: ignore[no-untyped-def, override]
+        ctx.save_for_backward(x)
+        return torch.exp(x.clamp(max=15))
+
+    @staticmethod
+    def backward(ctx, grad):  # type: ignore[no-untyped-def, override]
+        (x,) = ctx.saved_tensors
+        return grad * torch.exp(x.clamp(-15, 15))
+
+
+def truncated_exp(x: Tensor) -> Tensor:
+    """exp(x) in single precision, whatever the networks compute in; at most exp(15)."""
+    return _TruncatedExp.apply(x.float())
+
+
+def spherical_harmonics(directions: Tensor, levels: int = 4) -> Tensor:
+    """Real spherical harmonics of `levels` 1 to 4 (R, levels ** 2) of unit directions (R, 3)."""
+    x, y, z = directions.unbind(-1)
+    xx, yy, zz = x * x, y * y, z * z
+    return torch.stack([
+        torch.full_like(x, 0.28209479), -0.48860251 * y, 0.48860251 * z, -0.48860251 * x,
+        1.09254843 * x * y, -1.09254843 * y * z, 0.31539157 * (3 * zz - 1), -1.09254843 * x * z,
+        0.54627422 * (xx - yy), -0.59004359 * y * (3 * xx - yy), 2.89061144 * x * y * z,
+        -0.45704580 * y * (5 * zz - 1), 0.37317633 * z * (5 * zz - 3),
+        -0.45704580 * x * (5 * zz - 1), 1.44530572 * z * (xx - yy),
+        -0.59004359 * x * (xx - 3 * yy)][:levels ** 2], -1)
+
+
+class Appearance(nn.Module):
+    """A learned vector for each keyframe that takes up its exposure and white balance (nerfacto).
+
+    Rows are filled while keyframes come: a new one starts at the mean of those before, so that it
+    disturbs nothing. A picture from elsewhere gets the mean of all.
+    """
+
+    count: Tensor
+
+    def __init__(self, rows: int, dimension: int) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.zeros(rows, dimension))
+        self.register_buffer('count', torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def add_row(self) -> None:
+        """Makes room for the next keyframe; ValueError when all rows are taken."""
+        if self.count == len(self.table):
+            raise ValueError(f'all {len(self.table)} appearance rows are taken: '
+                             'raise keyframes.max_count')
+        self.table[self.count] = self.mean()
+        self.count += 1
+
+    def mean(self) -> Tensor:
+        """The mean row (dimension,), zeros before the first."""
+        return self.table[:int(self.count)].sum(0) / self.count.clamp_min(1)
+
+    def forward(self, keyframe: Tensor | None, rays: int) -> Tensor:
+        """Vectors (rays, dimension) of keyframe rows (rays,), or the mean where there is none."""
+        if keyframe is None:
+            return self.mean().expand(rays, -1)
+        return self.table[keyframe]

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which scales are searched: those of the settings that were trained."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lerf_ros.config import IndexConfig
+
+
+def search_limits(config: IndexConfig, radius: float,
+                  trained: tuple[float, float]) -> tuple[float, float]:
+    """Smallest and largest scale to search, scene radii.
+
+    radius: of the scene frame, world units. trained: the scales that were trained, scene radii.
+    Where none of them lies in the searched range, the nearest trained one alone is searched.
+    """
+    unit = radius if config.search_unit == 'world' else 1.0
+    low, high = (float(np.clip(value / unit, *trained))
+                 for value in (config.search_low, config.search_high))
+    return low, high
+
+
+def index_scales(config: IndexConfig, radius: float,
+                 trained: tuple[float, float]) -> tuple[float, ...]:
+    """The few scales of the index, evenly in the logarithm, scene radii."""
+    low, high = search_limits(config, radius, trained)
+    if low == high or config.scales == 1:
+        return (float(np.sqrt(low * high)),)
+    return tuple(float(v) for v in np.geomspace(low, high, config.scales))
+
+
+def search_scales(config: IndexConfig, radius: float,
+                  trained: tuple[float, float]) -> tuple[float, ...]:
+    """All scales of a full search (LERF, section 3.4): evenly from the smallest, scene radii."""
+    low, high = search_limits(config, radius, trained)
+    return tuple(float(v) for v in np.linspace(low, high, config.search_steps))

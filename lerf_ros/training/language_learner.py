@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Learns what the world means, on the weights of a radiance field that it never changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lerf_ros.config import LerfConfig
+from lerf_ros.features.extractor import KeyframeFeatures
+from lerf_ros.field.language_field import LanguageField
+from lerf_ros.field.radiance_field import RenderedRays
+from lerf_ros.field.volume_rendering import strongest
+from lerf_ros.training.language_targets import LanguageTargets
+from lerf_ros.training.losses import dense_loss, embedding_loss
+from lerf_ros.training.optimizers import Decay, Descent, ParameterGroup
+from lerf_ros.training.ray_batches import PixelBatch
+from lerf_ros.training.scale_range import ScaleRange
+
+
+@dataclass(frozen=True)
+class LanguageSamples:
+    """Rays with the samples that carry language: weights (R, k) and mid distances (R, k)."""
+
+    batch: PixelBatch
+    weights: Tensor
+    distances: Tensor
+
+    @classmethod
+    def of(cls, batch: PixelBatch, rendered: RenderedRays, rays: int,
+           samples: int) -> LanguageSamples:
+        """The heaviest samples of the first `rays` rays; nothing of them carries gradients."""
+        weights, distances = strongest(rendered.weights[:rays].float(), rendered.edges[:rays],
+                                       samples)
+        return cls(batch.head(rays), weights, distances)
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def __getitem__(self, chosen: Tensor) -> LanguageSamples:
+        """The chosen rays, by index."""
+        return LanguageSamples(self.batch[chosen], self.weights[chosen], self.distances[chosen])
+
+    @classmethod
+    def join(cls, parts: Sequence[LanguageSamples]) -> LanguageSamples:
+        """All rays of several parts."""
+        return cls(PixelBatch.join([part.batch for part in parts]),
+                   torch.cat([part.weights for part in parts]),
+                   torch.cat([part.distances for part in parts]))
+
+    def positions(self) -> Tensor:
+        """Where the samples are (R, k, 3), scene frame."""
+        rays = self.batch.rays
+        return rays.origins[:, None] + self.distances[..., None] * rays.directions[:, None]
+
+
+class LanguageLearner:
+    """Owns the language field, its optimiser and what the encoder saw in the keyframes."""
+
+    def __init__(self, config: LerfConfig, device: torch.device,
+                 generator: torch.Generator) -> None:
+        self.config, self.device, self.generator = config, device, generator
+        self.targets = LanguageTargets(
+            device, 'log' if config.features.pyramid == 'widths' else 'linear')
+        self.scales = ScaleRange(device)
+        self.field: LanguageField | None = None
+        self.descent: Descent | None = None
+
+    def add(self, features: KeyframeFeatures) -> None:
+        """Takes the features of the next keyframe; the first fix the embeddings' dimensions."""
+        self.targets.add(features)
+        if self.field is None:
+            self.start()
+
+    def start(self) -> None:
+        """Makes the field, untrained."""
+        c = self.config.training
+        # Its size must not move the random numbers that jitter the radiance field's samples.
+        with torch.random.fork_rng(devices=[]):
+            self.field = LanguageField(self.config.language, self.targets.embedding_dimension,
+                                       self.targets.dense_dimension).to(self.device)
+        group = ParameterGroup(
+            self.field.parameters(), c.language_optimizer,
+            Decay(c.language_learning_rate, c.language_final_learning_rate,
+                  c.language_decay_steps), c.beta2, c.language_weight_decay)
+        self.descent = Descent([group], self.device, c.mixed_precision)
+
+    def step(self, samples: LanguageSamples, step: int) -> float:
+        """Moves the field down its loss on these samples; returns the loss."""
+        assert self.descent is not None, 'no keyframe yet'
+        with self.descent.autocast():
+            loss = self.loss(samples)
+        self.descent.step(loss, step)
+        return float(loss.detach())
+
+    def loss(self, samples: LanguageSamples) -> Tensor:
+        """Embeddings at a random scale, and dense features."""
+        assert self.field is not None
+        c, batch, field = self.config.training, samples.batch, self.field
+        features = field.features(samples.positions())
+        target, width_px = self.targets.embeddings(batch.keyframe, batch.pixels, self.generator)
+        scale = self.scale(samples, width_px)
+        rendered = field.render(features, samples.weights, scale)
+        loss = c.language_weight * embedding_loss(
+            rendered, target, samples.weights, c.embedding_loss, c.huber_delta)
+        if field.dense_network is not None and c.dense_weight > 0:
+            dense = self.targets.dense(batch.keyframe, batch.pixels, batch.size_px)
+            loss = loss + c.dense_weight * dense_loss(
+                field.render_dense(features, samples.weights), dense, samples.weights)
+        return loss
+
+    def scale(self, samples: LanguageSamples, width_px: Tensor) -> Tensor:
+        """The scale (R, k) at the samples of crops of width_px (R,), scene radii; remembered."""
+        batch, rule = samples.batch, self.config.language.scale_rule
+        if rule == 'width':
+            # How wide the crop is at the sample's distance (LERF, section 3.2).
+            scale = (width_px / batch.focal_px[:, 0])[:, None] * samples.distances
+        elif rule == 'reference':
+            scale = self._reference_ratio(batch, width_px)[:, None] * samples.distances
+        else:
+            scale = torch.ones_like(samples.distances)
+        self.scales.add(scale[:, 0])
+        return scale
+
+    def _reference_ratio(self, batch: PixelBatch, width_px: Tensor) -> Tensor:
+        """The released code's s H / f_y (R,), s from 0 at the smallest crop to 1 at the largest."""
+        fractions, height = self.config.features.fractions, batch.size_px[:, 1]
+        # In whole pixels, as the crops are; in double precision, as these were rounded.
+        smallest, largest = ((height.double() * part).floor().float()
+                             for part in (min(fractions), max(fractions)))
+        s = ((width_px - smallest) / (largest - smallest).clamp_min(1)).clamp(0, 1)
+        return s * height / batch.focal_px[:, 1]

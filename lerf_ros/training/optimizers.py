@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Groups of parameters, each with its optimiser and a learning rate that falls to a floor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Decay:
+    """Exponential decay from `first` to `last` over `steps` steps, then constant.
+
+    The floor is kept for good, so that the last room is learned as well as the first.
+    """
+
+    first: float
+    last: float
+    steps: int
+
+    def at(self, step: int) -> float:
+        """The rate of a step."""
+        return float(self.first * (self.last / self.first) ** min(step / self.steps, 1.0))
+
+
+class ParameterGroup:
+    """Owns the optimiser of some parameters."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], kind: str, decay: Decay, beta2: float,
+                 weight_decay: float = 0.0) -> None:
+        """kind: adam or radam (config.method.OPTIMIZERS)."""
+        self.decay = decay
+        make = {'adam': torch.optim.Adam, 'radam': torch.optim.RAdam}[kind]
+        # RAdam has no fused version; one kernel for all parameters is what saves time there.
+        fast = {'fused': True} if kind == 'adam' else {'foreach': True}
+        self.optimizer = make(list(parameters), lr=decay.first, eps=1e-15, betas=(0.9, beta2),
+                              weight_decay=weight_decay, **fast)
+
+
+class Descent:
+    """Moves groups of parameters down one loss; half precision is scaled where it is in use."""
+
+    def __init__(self, groups: list[ParameterGroup], device: torch.device,
+                 mixed_precision: bool) -> None:
+        self.groups = groups
+        self.half = mixed_precision and device.type == 'cuda'
+        self.device = device
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.half)
+
+    def autocast(self) -> torch.autocast:
+        """The context in which networks compute in half precision, where that is on."""
+        return torch.autocast(self.device.type, torch.float16, enabled=self.half)
+
+    def step(self, loss: Tensor, step: int) -> bool:
+        """One step with the rates of that step number; a loss that is not finite moves nothing.
+
+        Returns whether it moved: a single bad batch must not poison the fields.
+        """
+        if not torch.isfinite(loss):
+            return False
+        for group in self.groups:
+            for entry in group.optimizer.param_groups:
+                entry['lr'] = group.decay.at(step)
+            group.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        for group in self.groups:
+            if any(p.grad is not None for e in group.optimizer.param_groups for p in e['params']):
+                self.scaler.step(group.optimizer)
+        self.scaler.update()
+        return True
+
+    def state(self) -> dict[str, Tensor]:
+        """What the optimisers remember, by group, parameter and name."""
+        found = {f'{g}.{i}.{name}': value
+                 for g, group in enumerate(self.groups)
+                 for i, entry in group.optimizer.state_dict()['state'].items()
+                 for name, value in entry.items()}
+        if self.half:
+            found['scale'] = torch.tensor(self.scaler.get_scale())
+        return found
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """The reverse of `state`; KeyError or RuntimeError when it does not fit."""
+        for g, group in enumerate(self.groups):
+            entries: dict[int, dict[str, Tensor]] = {}
+            for key, value in state.items():
+                if key.startswith(f'{g}.'):
+                    _, i, name = key.split('.')
+                    entries.setdefault(int(i), {})[name] = value.clone()
+            groups = group.optimizer.state_dict()['param_groups']
+            group.optimizer.load_state_dict({'state': entries, 'param_groups': groups})
+        if self.half and 'scale' in state:
+            self.scaler.update(float(state['scale']))

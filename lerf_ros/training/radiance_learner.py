@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Learns what the world looks like, one batch of rays after another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lerf_ros.config import LerfConfig
+from lerf_ros.field.radiance_field import RadianceField, RenderedRays
+from lerf_ros.field.ray_sampling import SamplingPlan
+from lerf_ros.field.scene_frame import SceneFrame
+from lerf_ros.keyframes.frame import Keyframe
+from lerf_ros.training.annealing import Annealing, ProposalSchedule
+from lerf_ros.training.coverage import Coverage
+from lerf_ros.training.losses import color_loss, depth_loss, distortion_loss, interlevel_loss
+from lerf_ros.training.optimizers import Decay, Descent, ParameterGroup
+from lerf_ros.training.pose_refinement import PoseRefinement
+from lerf_ros.training.ray_batches import KeyframeStore, PixelBatch
+
+COVERAGE_RAYS = 256   # rays of a keyframe that tell whether it shows new area
+
+
+@dataclass(frozen=True)
+class RadianceStep:
+    """The rays of one step (with refined poses, detached), what they saw, loss and colour error."""
+
+    batch: PixelBatch
+    rendered: RenderedRays
+    loss: float
+    color_error: float
+
+
+class RadianceLearner:
+    """Owns the radiance field, its optimisers, the pose corrections and the keyframes' pixels."""
+
+    def __init__(self, config: LerfConfig, scene: SceneFrame, device: torch.device,
+                 generator: torch.Generator) -> None:
+        rows = config.keyframes.max_count
+        self.config, self.generator = config, generator
+        self.store = KeyframeStore(scene, device)
+        self.field = RadianceField(config.field, rows).to(device)
+        self.poses = PoseRefinement(rows, config.poses).to(device) if config.poses.refine else None
+        self.annealing = Annealing(config.training, device)
+        self.coverage = Coverage(device)
+        self.schedule = ProposalSchedule(config.training)
+        self.descent = Descent(self._groups(), device, config.training.mixed_precision)
+        self.steps = self.newest_step = 0
+
+    def _groups(self) -> list[ParameterGroup]:
+        c, p = self.config.training, self.config.poses
+        proposals = list(self.field.proposals.parameters())
+        held = {id(value) for value in proposals}
+        field = [value for value in self.field.parameters() if id(value) not in held]
+        groups = [
+            ParameterGroup(field, c.optimizer, Decay(
+                c.learning_rate, c.final_learning_rate, c.decay_steps), c.beta2),
+            ParameterGroup(proposals, 'adam', Decay(
+                c.proposal_learning_rate, c.proposal_final_learning_rate, c.decay_steps), c.beta2)]
+        if self.poses is not None:
+            groups.append(ParameterGroup(self.poses.parameters(), 'adam', Decay(
+                p.learning_rate, p.final_learning_rate, p.decay_steps), c.beta2))
+        return groups
+
+    def add(self, keyframe: Keyframe) -> None:
+        """Takes a keyframe into training."""
+        self.store.add(keyframe)
+        shown = self.store.grid_of(len(self.store) - 1, COVERAGE_RAYS)
+        fresh = self.coverage.add(shown.rays)
+        self.annealing.add(self.steps, fresh > self.config.training.new_area)
+        if self.field.appearance is not None:
+            self.field.appearance.add_row()
+        self.newest_step = self.steps
+
+    def step(self) -> RadianceStep:
+        """Draws rays, renders them, and moves the field down its loss."""
+        c = self.config.training
+        batch = self.store.draw(c.rays, self.newest_fraction(), c.newest_count, self.generator)
+        plan = SamplingPlan(True, self.annealing.sharpness(batch.keyframe, self.steps),
+                            self.schedule.due(self.steps))
+        if self.poses is not None:
+            batch = replace(batch, rays=self.poses(batch.rays, batch.keyframe))
+        with self.descent.autocast():
+            rendered = self.field(batch.rays, plan, batch.keyframe)
+        loss, color = self.loss(rendered, batch)
+        self.descent.step(loss, self.steps)
+        self.steps += 1
+        return RadianceStep(batch.detach(), rendered, float(loss.detach()), float(color.detach()))
+
+    def loss(self, rendered: RenderedRays, batch: PixelBatch) -> tuple[Tensor, Tensor]:
+        """The whole loss, and the colour part of it."""
+        c = self.config.training
+        color = color_loss(rendered.color, batch.colors)
+        loss = c.color_weight * color + c.interlevel_weight * interlevel_loss(
+            rendered.weights, rendered.edges, rendered.proposals)
+        loss = loss + c.distortion_weight * distortion_loss(rendered.weights, rendered.edges)
+        if c.depth_weight > 0 and batch.rays.depth is not None:
+            for weights, edges in ((rendered.weights, rendered.edges), *rendered.proposals):
+                loss = loss + c.depth_weight * depth_loss(weights, edges, batch.rays.depth,
+                                                          c.depth_zone)
+        return (loss if self.poses is None else loss + self.poses.penalty()), color
+
+    def refined(self, row: int, T_scene_camera: np.ndarray) -> np.ndarray:
+        """The pose (4, 4) of the keyframe in `row` with its correction; as it is for row -1."""
+        if self.poses is None or row < 0:
+            return T_scene_camera
+        return self.poses.corrected(row, torch.from_numpy(T_scene_camera)).numpy()
+
+    def newest_fraction(self) -> float:
+        """Part of the batch from the newest keyframes: fades out once no more of them come."""
+        c = self.config.training
+        return c.newest_fraction * max(0.0, 1 - (self.steps - self.newest_step) / c.newest_steps)

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the scene is, and how far away what a frame shows, from the frames themselves."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lerf_ros.camera import transform_points
+from lerf_ros.config import LerfConfig
+from lerf_ros.field.scene_frame import (
+    SceneFrame,
+    measure_from_cameras,
+    measure_from_focus,
+    measure_from_points,
+)
+from lerf_ros.keyframes.frame import Frame
+
+
+def measure_scene(frames: list[Frame], config: LerfConfig) -> SceneFrame:
+    """The frame as configured, or from the depth of the frames, or from their optical axes."""
+    points = [p for p in (depth_points(frame) for frame in frames) if len(p)]
+    cameras = np.stack([f.T_world_camera[:3, 3] for f in frames])
+    if config.scene.measure == 'cameras':
+        scene = measure_from_cameras(cameras)
+    elif points:
+        scene = measure_from_points(np.concatenate(points), cameras)
+    else:
+        scene = measure_from_focus([f.T_world_camera for f in frames])
+    x, y, z = config.scene.center or scene.center
+    return SceneFrame((x, y, z), config.scene.radius or scene.radius)
+
+
+def depth_points(frame: Frame, step: int = 16) -> np.ndarray:
+    """World points (N, 3) of every step-th pixel with known depth."""
+    if frame.depth_m is None:
+        return np.zeros((0, 3))
+    pixels = frame.camera.pixel_grid()[::step, ::step].reshape(-1, 2)
+    z = frame.depth_m[::step, ::step].reshape(-1)
+    known = np.isfinite(z) & (z > 0)
+    if frame.valid is not None:
+        known &= frame.valid[::step, ::step].reshape(-1)
+    directions = frame.camera.directions(pixels[known])
+    points_camera = directions * (z[known] / directions[:, 2])[:, None]
+    return transform_points(frame.T_world_camera, points_camera)
+
+
+def viewing_depth(frame: Frame, scene: SceneFrame) -> float:
+    """Typical z-depth of what the frame shows, world units: measured, or to the scene's centre."""
+    if frame.depth_m is not None:
+        known = frame.depth_m[np.isfinite(frame.depth_m) & (frame.depth_m > 0)]
+        if len(known):
+            return float(np.median(known))
+    return float(np.linalg.norm(frame.T_world_camera[:3, 3] - np.asarray(scene.center)))

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The parts of training: rates, annealing, coverage, pose corrections, the range of scales."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from lerf_ros.config import PoseConfig, TrainingConfig
+from lerf_ros.field.networks import Appearance
+from lerf_ros.field.ray_sampling import Rays
+from lerf_ros.training.annealing import Annealing, ProposalSchedule
+from lerf_ros.training.coverage import Coverage
+from lerf_ros.training.optimizers import Decay, Descent, ParameterGroup
+from lerf_ros.training.pose_refinement import PoseRefinement, rotation_matrix
+from lerf_ros.training.scale_range import ScaleRange
+
+CPU = torch.device('cpu')
+
+
+def test_the_rate_falls_exponentially_to_a_floor():
+    decay = Decay(1e-2, 1e-4, 100)
+    assert [decay.at(step) for step in (0, 50, 100, 10**6)] == pytest.approx(
+        [1e-2, 1e-3, 1e-4, 1e-4])
+
+
+@pytest.mark.parametrize('kind', ['adam', 'radam'])
+def test_a_descent_goes_down_and_a_bad_loss_moves_nothing(kind):
+    value = nn.Parameter(torch.tensor([3.0]))
+    descent = Descent([ParameterGroup([value], kind, Decay(0.1, 0.1, 1), 0.99)], CPU, True)
+    for step in range(100):
+        assert descent.step((value - 1).square().sum(), step)
+    assert abs(value.item() - 1) < 0.5
+    before = value.item()
+    assert not descent.step(value.sum() * float('nan'), 100)
+    assert value.item() == before
+
+
+def test_sharpness_follows_its_formula_and_starts_again_with_new_area():
+    annealing = Annealing(TrainingConfig(anneal_steps=100, anneal_slope=10.0), CPU)
+    annealing.add(0, new_area=True)
+    annealing.add(40, new_area=False)    # sees what the first one saw: shares its clock
+    annealing.add(50, new_area=True)
+    at = annealing.sharpness(torch.tensor([0, 1, 2]), 60)
+    # b x / ((b - 1) x + 1): x = 0.6 gives 6 / 6.4, x = 0.1 gives 1 / 1.9.
+    assert at.tolist() == pytest.approx([0.9375, 0.9375, 1 / 1.9])
+    assert annealing.sharpness(torch.tensor([2]), 150).tolist() == [1.0]
+
+
+def test_no_annealing_is_sharp_at_once():
+    annealing = Annealing(TrainingConfig(anneal_steps=0), CPU)
+    assert annealing.sharpness(torch.tensor([0]), 0) == 1.0
+
+
+def test_proposals_learn_always_at_first_and_rarely_in_the_end():
+    schedule = ProposalSchedule(TrainingConfig(proposal_every=5, proposal_warmup=100))
+    due = [schedule.due(step) for step in range(400)]
+    assert all(due[:10])
+    late = due[200:]
+    gaps = [b - a for a, b in zip(*(([i for i, d in enumerate(late) if d])[k:] for k in (0, 1)),
+                                  strict=False)]
+    # As in nerfstudio more than `every` steps must have passed: each sixth.
+    assert set(gaps) == {6}
+
+
+def looking(direction, origin=(0.0, 0.0, 0.0), depth=None):
+    count = 64
+    directions = torch.tensor([direction]) + 0.05 * torch.randn(
+        count, 3, generator=torch.Generator().manual_seed(0))
+    return Rays(torch.tensor([origin]).expand(count, -1),
+                directions / directions.norm(dim=-1, keepdim=True),
+                None if depth is None else torch.full((count,), depth))
+
+
+def test_coverage_notices_what_was_never_seen():
+    coverage = Coverage(CPU)
+    assert coverage.add(looking([0.0, 0.0, 1.0])) == 1.0
+    assert coverage.add(looking([0.0, 0.0, 1.0])) == 0.0
+    assert coverage.add(looking([0.0, 0.0, -1.0])) > 0.9
+
+
+def test_measured_depth_ends_what_is_seen():
+    coverage = Coverage(CPU)
+    coverage.add(looking([0.0, 0.0, 1.0], depth=0.5))
+    assert coverage.add(looking([0.0, 0.0, 1.0])) > 0.5    # behind the wall
+
+
+def test_rotation_of_a_quarter_turn_and_of_nothing():
+    quarter = rotation_matrix(torch.tensor([[0.0, 0.0, math.pi / 2], [0.0, 0.0, 0.0]]))
+    expected = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
+    assert torch.allclose(quarter[0], expected, atol=1e-6)
+    assert torch.allclose(quarter[1], torch.eye(3), atol=1e-6)
+
+
+def test_rotation_has_a_gradient_at_zero():
+    vector = torch.zeros(1, 3, requires_grad=True)
+    rotation_matrix(vector)[0, 1, 0].backward()
+    # Near zero R = 1 + [v]x, and R_10 = v_z.
+    assert vector.grad[0].tolist() == pytest.approx([0, 0, 1], abs=1e-5)
+
+
+def test_pose_refinement_finds_a_shifted_camera():
+    """Rays must end at known points; the camera in row 1 is reported 5 cm off and 2 degrees."""
+    poses = PoseRefinement(2, PoseConfig(refine=True))
+    generator = torch.Generator().manual_seed(1)
+    points = torch.randn(200, 3, generator=generator) + torch.tensor([0.0, 0, 4])
+    distance = points.norm(dim=-1)
+    turn = rotation_matrix(torch.tensor([[0.0, math.radians(2), 0.0]]))[0]
+    rays = Rays(torch.tensor([[0.05, 0.0, 0.0]]).expand(200, -1),
+                points / distance[:, None] @ turn.T)
+    optimizer = torch.optim.Adam(poses.parameters(), lr=3e-3)
+    for _ in range(400):
+        optimizer.zero_grad()
+        moved = poses(rays, torch.ones(200, dtype=torch.long))
+        ((moved.origins + distance[:, None] * moved.directions - points) ** 2).sum().backward()
+        optimizer.step()
+    assert poses.table[1, :3].tolist() == pytest.approx([-0.05, 0, 0], abs=2e-3)
+    assert poses.table[1, 3:].tolist() == pytest.approx([0, -math.radians(2), 0], abs=1e-3)
+    assert poses.table[0].abs().sum() == 0
+    # The pose that the index is built from has the same correction.
+    T = torch.eye(4, dtype=torch.float64)
+    T[:3, :3], T[0, 3] = turn.double(), 0.05
+    assert torch.allclose(poses.corrected(1, T), torch.eye(4, dtype=torch.float64), atol=3e-3)
+
+
+def test_penalties_of_pose_corrections():
+    poses = PoseRefinement(2, PoseConfig(translation_penalty=0.1, rotation_penalty=0.01))
+    with torch.no_grad():
+        poses.table[0] = torch.tensor([3.0, 4.0, 0.0, 0.0, 0.0, 2.0])
+    # Means over two keyframes: translation 5 / 2, rotation 2 / 2.
+    assert poses.penalty().item() == pytest.approx(0.1 * 2.5 + 0.01 * 1.0)
+
+
+def test_a_new_keyframe_looks_like_the_mean_of_those_before():
+    appearance = Appearance(3, 2)
+    appearance.add_row()
+    appearance.add_row()
+    with torch.no_grad():
+        appearance.table[0], appearance.table[1] = torch.tensor([1.0, 0]), torch.tensor([3.0, 2])
+    appearance.add_row()
+    assert appearance.table[2].tolist() == [2.0, 1.0]
+    assert appearance(torch.tensor([1]), 1).tolist() == [[3.0, 2.0]]
+    assert appearance(None, 2).tolist() == [[2.0, 1.0]] * 2    # a picture from elsewhere
+    with pytest.raises(ValueError, match='max_count'):
+        appearance.add_row()
+
+
+def test_the_range_of_scales_leaves_the_rare_ones_out():
+    scales = ScaleRange(CPU)
+    assert scales.limits()[0] < 1e-3 and scales.limits()[1] > 100     # nothing known yet
+    scales.add(torch.cat([torch.full((5,), 0.01), torch.full((90,), 0.2), torch.full((5,), 3.0)]))
+    low, high = scales.limits()
+    # Bins are 6 % wide.
+    assert 0.2 / 1.06 < low <= 0.2 <= high < 0.2 * 1.06
+    scales.add(torch.tensor([0.0, -1.0, float('nan')]))
+    assert int(scales.counts.sum()) == 100
