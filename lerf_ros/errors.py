@@ -40,6 +40,24 @@ class InvalidThresholdError(LerfError):
     code = 'INVALID_THRESHOLD'
 
 
+class InvalidRequestError(LerfError):
+    """A field of a request is too long, or fields contradict each other."""
+
+    code = 'INVALID_REQUEST'
+
+
+class NoTransformError(LerfError):
+    """A frame is not connected to the map frame."""
+
+    code = 'NO_TRANSFORM'
+
+
+class BadImageError(LerfError):
+    """A picture that was asked for cannot be used."""
+
+    code = 'BAD_IMAGE'
+
+
 class NoSnapshotError(LerfError):
     """The map directory holds no complete snapshot yet."""
 

@@ -11,7 +11,7 @@ from lerf_ros.config import FeatureConfig, LerfConfig, QueryConfig
 from lerf_ros.errors import EncoderMismatchError, MapUnreadableError, NoSnapshotError
 from lerf_ros.features.encoders import ImageTextEncoder, load_encoder
 from lerf_ros.map_directory import MapDirectory
-from lerf_ros.query.answer import Answer
+from lerf_ros.query.answer import Answer, Presence
 from lerf_ros.query.grasp import target_pose
 from lerf_ros.query.language_index import LanguageIndex
 from lerf_ros.query.text_query import TextQuery, check_request
@@ -94,7 +94,7 @@ class MapQuery:
         values, scales = query.relevancy(text, negatives)
         hits = query.hits(values, scales, threshold, max_hits or query.config.max_hits)
         return Answer(
-            text=text, found=bool(hits), threshold=threshold, hits=tuple(hits),
+            text=text, presence=Presence(bool(hits)), threshold=threshold, hits=tuple(hits),
             points_world=query.index.points_world, relevancy=values, colors=query.index.colors,
             T_world_target=target_pose(hits[0]) if hits else None, frame_id=self.frame_id,
             metric=self.metric, snapshot_id=self.snapshot_id,

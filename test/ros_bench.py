@@ -15,7 +15,7 @@ from lerf_ros.camera import PinholeCamera
 from lerf_ros.mapper_process import MapperStatus
 from lerf_ros.nodes.conversions import ns_to_stamp, to_camera_info, to_image
 from lerf_ros.nodes.topics import TF_QOS, profile
-from lerf_ros.query.answer import Answer, Hit
+from lerf_ros.query.answer import Answer, Hit, Presence
 
 CAMERA = PinholeCamera(32, 24, 30.0, 30.0, 16.0, 12.0)
 
@@ -77,8 +77,9 @@ def answer(text='red mug', found=True, metric=True):
     hit = Hit(np.array([1.0, 2.0, 3.0]), np.eye(3), np.array([0.1, 0.2, 0.4]), 0.8, 0.3, 1, 4)
     target = np.eye(4)
     target[:3, 3] = hit.position
-    return Answer(text, found, 0.55, (hit,) if found else (), np.array([[1.0, 2, 3], [0, 0, 0]]),
-                  np.array([0.8, 0.1]), np.full((2, 3), 9, np.uint8), target if found else None,
+    return Answer(text, Presence(found), 0.55, (hit,) if found else (),
+                  np.array([[1.0, 2, 3], [0, 0, 0]]), np.array([0.8, 0.1]),
+                  np.full((2, 3), 9, np.uint8), target if found else None,
                   'map', metric, 1, 5 * 10**9)
 
 

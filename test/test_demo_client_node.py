@@ -98,7 +98,7 @@ class FakeRobot:
             response.error_code = Query.Response.NO_SNAPSHOT
             return response
         things = [t for t in self.scene.objects if t.query == request.text]
-        response.success, response.found, response.metric = True, bool(things), True
+        response.success, response.found, response.metric = True, int(bool(things)), True
         response.snapshot_stamp = ns_to_stamp(SECOND)
         centres = np.array([t.center for t in self.scene.objects])
         relevancy = np.array([0.9 if t in things else 0.2 for t in self.scene.objects])

@@ -44,12 +44,14 @@ def test_an_untouched_response_claims_nothing():
 
 
 def test_absent_is_an_answer_and_not_an_error():
-    response = srv.Query.Response(success=True, found=False)
+    response = srv.Query.Response(success=True, found=0)
     assert response.error_code == srv.Query.Response.NONE == 0
 
 
 def test_error_codes_are_named_and_distinct():
     codes = constants(srv.Query.Response)
+    presence = {name: codes.pop(name) for name in ('ABSENT', 'PRESENT', 'NOT_OBSERVED')}
+    assert presence == {'ABSENT': 0, 'PRESENT': 1, 'NOT_OBSERVED': 2}
     assert {'NONE', 'EMPTY_TEXT', 'NO_SNAPSHOT', 'MAP_UNREADABLE', 'ENCODER_UNAVAILABLE',
             'ENCODER_MISMATCH', 'INVALID_THRESHOLD', 'NOT_ACTIVE', 'BUSY', 'INTERNAL'} <= set(codes)
     assert len(set(codes.values())) == len(codes)
@@ -65,7 +67,7 @@ def test_states_are_named_and_waiting_is_the_first():
 def test_a_response_with_a_hit_survives_the_wire():
     hit = msg.QueryHit(relevancy=0.75, scale=0.25, points=120, keyframes=7)
     hit.pose.position.x, hit.size.z = 1.5, 0.125
-    response = srv.Query.Response(success=True, found=True, query_id=2 ** 40, hits=[hit])
+    response = srv.Query.Response(success=True, found=1, query_id=2 ** 40, hits=[hit])
     received = round_trip(response)
     assert received == response
     assert received.hits[0].pose.position.x == 1.5
@@ -84,3 +86,12 @@ def test_the_type_of_tf_is_the_one_that_tf2_speaks():
     from tf2_msgs import msg as tf2_msgs
     fields = tf2_msgs.TFMessage.get_fields_and_field_types()
     assert fields == {'transforms': 'sequence<geometry_msgs/TransformStamped>'}
+
+
+def test_an_error_code_means_the_same_in_every_service():
+    meanings = {}
+    for service in (srv.Query, srv.SaveMap, srv.LoadMap, srv.ListMaps, srv.MapCommand):
+        for name, code in constants(service.Response).items():
+            if name not in ('ABSENT', 'PRESENT', 'NOT_OBSERVED'):
+                assert meanings.setdefault(name, code) == code, name
+    assert len(set(meanings.values())) == len(meanings)

@@ -170,7 +170,7 @@ def test_absent_is_an_answer_without_a_target(bench):
     markers = b.listen(MarkerArray, topics.MARKERS, topics.MARKERS_QOS)
     assert spin_until(b.nodes, lambda: b.node._target.get_subscription_count())
     response = b.ask('unicorn')
-    assert (response.success, response.found, response.has_target) == (True, False, False)
+    assert (response.success, response.found, response.has_target) == (True, Response.ABSENT, False)
     assert 'not found' in response.message and response.target_pose.header.frame_id == 'map'
     assert response.cloud.width == 0
     assert spin_until(b.nodes, lambda: markers)

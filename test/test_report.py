@@ -21,7 +21,7 @@ from lerf_ros.evaluation.report import (
     write_image,
 )
 from lerf_ros.evaluation.splat import disc_radius, splat, visible
-from lerf_ros.query.answer import Answer, Hit
+from lerf_ros.query.answer import Answer, Hit, Presence
 
 CAMERA = PinholeCamera(64, 48, 50.0, 50.0, 32.0, 24.0)
 GREY = np.full((48, 64, 3), 100, np.uint8)
@@ -35,8 +35,8 @@ def answer_of(text, hits=(), points=((0, 0, 0),), relevancy=(0.1,), colors=None)
     points = np.array(points, float)
     colors = np.full((len(points), 3), 50, np.uint8) if colors is None else np.array(
         colors, np.uint8)
-    return Answer(text, bool(hits), 0.55, tuple(hits), points, np.array(relevancy, float), colors,
-                  None, 'map', True, 1, 0)
+    return Answer(text, Presence(bool(hits)), 0.55, tuple(hits), points,
+                  np.array(relevancy, float), colors, None, 'map', True, 1, 0)
 
 
 def plane(z, half=0.5, count=41):

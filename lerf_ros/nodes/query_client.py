@@ -15,7 +15,7 @@ from sensor_msgs.msg import PointCloud2, PointField
 from lerf_ros.errors import LerfError
 from lerf_ros.nodes import topics
 from lerf_ros.nodes.conversions import pose_to_matrix, stamp_to_ns
-from lerf_ros.query.answer import Answer, Hit
+from lerf_ros.query.answer import Answer, Hit, Presence
 from lerf_ros.srv import Query
 
 RETRY_S = 1.0
@@ -71,7 +71,7 @@ def answer_from_response(text: str, response: Any) -> Answer:
     points, colors, relevancy = read_cloud(response.cloud)
     target = pose_to_matrix(response.target_pose.pose) if response.has_target else None
     return Answer(
-        text=text, found=response.found, threshold=math.nan,
+        text=text, presence=Presence(response.found), threshold=math.nan,
         hits=tuple(hit_from_message(hit) for hit in response.hits), points_world=points,
         relevancy=relevancy, colors=colors, T_world_target=target,
         frame_id=response.target_pose.header.frame_id, metric=response.metric, snapshot_id=0,

@@ -35,7 +35,7 @@ def fill_error(response: Query.Response, code: int, message: str) -> Query.Respo
 def fill_response(response: Query.Response, answer: Answer, stamp: Time) -> Query.Response:
     """The response of an answer, without the cloud."""
     response.success, response.error_code = True, Query.Response.NONE
-    response.found, response.metric = answer.found, answer.metric
+    response.found, response.metric = int(answer.presence), answer.metric
     response.message = summary(answer)
     response.hits = [to_hit(hit) for hit in answer.hits]
     response.has_target = answer.T_world_target is not None

@@ -3,9 +3,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import enum
+import math
+from dataclasses import dataclass, field
 
 import numpy as np
+
+
+class Presence(enum.IntEnum):
+    """Whether the thing is there; the values are those of srv/Query."""
+
+    ABSENT = 0
+    PRESENT = 1
+    NOT_OBSERVED = 2
 
 
 @dataclass(frozen=True)
@@ -16,6 +26,7 @@ class Hit:
     world. size: (3,) box edge lengths, world units. relevancy: in 0..1, the hit's score.
     scale: physical width (world units) at which the phrase matched best. points: how many index
     points the hit holds. keyframes: how many keyframes saw them (median over its points).
+    label: the phrase that it answers. probability: calibrated, in 0..1; NaN without calibration.
     """
 
     position: np.ndarray
@@ -25,20 +36,52 @@ class Hit:
     scale: float
     points: int
     keyframes: int
+    label: str = ''
+    probability: float = math.nan
+
+
+@dataclass(frozen=True)
+class Grasp:
+    """One way to grasp a hit with a parallel gripper, world frame, metres.
+
+    T_world_grasp (4, 4): origin between the fingertips, +z the approach direction, +y along which
+    the fingers close. T_world_pregrasp: drawn back along -z. T_world_gripper: where the gripper's
+    own frame is at the grasp. opening_width: of the fingers before they close. Scores in 0..1.
+    """
+
+    T_world_grasp: np.ndarray
+    T_world_pregrasp: np.ndarray
+    T_world_gripper: np.ndarray
+    opening_width: float
+    score: float
+    semantic_score: float
+    geometric_score: float
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Where the time of an answer went, seconds."""
+
+    encode: float = 0.0
+    search: float = 0.0
+    grasp: float = 0.0
 
 
 @dataclass(frozen=True)
 class Answer:
     """Ranked hits and the relevancy of every index point.
 
-    found is True when the best hit reaches `threshold`. points_world: (N, 3); relevancy: (N,) in
-    0..1; colors: (N, 3) uint8 of the surface; T_world_target: (4, 4) pose of the grasp target at
-    the best hit (origin at the hit's centre, +z the approach direction, into the object), None
-    when nothing was found. metric: True when world units are metres.
+    presence is PRESENT when the best hit reaches `threshold`. points_world: (N, 3); relevancy: (N,)
+    in 0..1; colors: (N, 3) uint8 of the surface; T_world_target: (4, 4) pose of the best grasp
+    (origin between the fingertips, +z the approach direction, into the object), None when nothing
+    was found or can be grasped, and no_target_reason then says why. metric: True when world units
+    are metres. labels (N,): which of `texts` fits each point best; empty means the first for all.
+    probability: that the thing is there at all, NaN without calibration. observed: part of the
+    region that was seen well enough.
     """
 
     text: str
-    found: bool
+    presence: Presence
     threshold: float
     hits: tuple[Hit, ...]
     points_world: np.ndarray
@@ -49,3 +92,15 @@ class Answer:
     metric: bool
     snapshot_id: int
     snapshot_stamp_ns: int
+    texts: tuple[str, ...] = ()
+    labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint32))
+    grasps: tuple[Grasp, ...] = ()
+    no_target_reason: str = ''
+    probability: float = math.nan
+    observed: float = math.nan
+    timing: Timing = Timing()
+
+    @property
+    def found(self) -> bool:
+        """Whether at least one place reaches the threshold."""
+        return self.presence == Presence.PRESENT

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is asked of a map: frozen, checked at the door, in world coordinates, without ROS."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from lerf_ros.errors import (
+    EmptyNegativeError,
+    EmptyTextError,
+    InvalidRequestError,
+    InvalidThresholdError,
+)
+
+MAX_PHRASES = 256          # in one request
+MAX_CHARACTERS = 1000      # of one phrase: encoders read far fewer
+
+
+@dataclass(frozen=True)
+class Region:
+    """A box of the world: T_world_region (4, 4) its centre and axes, size (3,) world units."""
+
+    T_world_region: np.ndarray
+    size: np.ndarray
+
+
+@dataclass(frozen=True)
+class KeyframeCrop:
+    """A part of a keyframe's image, in pixels; the keyframe counts from 0."""
+
+    keyframe: int
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class QueryRequest:
+    """One question: exactly one of text, texts, image and crop; the rest narrows it.
+
+    negatives: phrases to win against, empty for the configured ones. rather_than: phrases to win
+    against as well. part: look for this part of the thing only. image: (H, W, 3) uint8 RGB.
+    region: where to look, None for everywhere. threshold and max_hits: 0 for the configured ones.
+    """
+
+    text: str = ''
+    texts: tuple[str, ...] = ()
+    negatives: tuple[str, ...] = ()
+    rather_than: tuple[str, ...] = ()
+    part: str = ''
+    image: np.ndarray | None = None
+    crop: KeyframeCrop | None = None
+    region: Region | None = None
+    threshold: float = 0.0
+    max_hits: int = 0
+    plan_grasps: bool = True
+
+    @property
+    def phrases(self) -> tuple[str, ...]:
+        """What is looked for in words; empty for a picture."""
+        return self.texts or ((self.text,) if self.text.strip() else ())
+
+    def check(self) -> None:
+        """Raises EmptyTextError, EmptyNegativeError, InvalidThresholdError, InvalidRequestError."""
+        given = [self.text.strip() != '', bool(self.texts), self.image is not None,
+                 self.crop is not None]
+        if sum(given) == 0 or any(not text.strip() for text in self.texts):
+            raise EmptyTextError('the phrase is empty: say what to look for, such as "red mug"')
+        if sum(given) > 1:
+            raise InvalidRequestError('text, texts, image and keyframe_crop ask for different '
+                                      'things: give one of them')
+        if any(not text.strip() for text in (*self.negatives, *self.rather_than)):
+            raise EmptyNegativeError('a negative phrase is empty: leave it out, or send no '
+                                     'negatives to use the configured ones')
+        if not (math.isfinite(self.threshold) and 0 <= self.threshold <= 1):
+            raise InvalidThresholdError(f'threshold {self.threshold} is not between 0 and 1 '
+                                        '(0 takes the configured one)')
+        self._check_lengths()
+        self._check_region()
+
+    def _check_lengths(self) -> None:
+        words = (self.text, *self.texts, *self.negatives, *self.rather_than, self.part)
+        if len(words) > MAX_PHRASES:
+            raise InvalidRequestError(f'{len(words)} phrases in one request: at most '
+                                      f'{MAX_PHRASES} are answered; send several requests')
+        longest = max(map(len, words))
+        if longest > MAX_CHARACTERS:
+            raise InvalidRequestError(f'a phrase of {longest} characters: at most '
+                                      f'{MAX_CHARACTERS} are read')
+
+    def _check_region(self) -> None:
+        if self.region is None:
+            return
+        numbers = np.concatenate([self.region.T_world_region.ravel(), self.region.size])
+        if not np.isfinite(numbers).all() or (self.region.size <= 0).any():
+            raise InvalidRequestError('the region needs a finite pose and three positive lengths')
