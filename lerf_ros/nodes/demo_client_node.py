@@ -27,7 +27,7 @@ from lerf_ros.nodes.map_progress import MapProgress
 from lerf_ros.nodes.parameters import declare
 from lerf_ros.nodes.query_client import QueryClient
 from lerf_ros.nodes.running import EXIT_OK, run_node
-from lerf_ros.nodes.task_node import EXIT_FAILED, TaskNode
+from lerf_ros.nodes.task import EXIT_FAILED, TaskNode
 from lerf_ros.query.answer import Answer
 from lerf_ros.simulation.absent import draw_absent
 from lerf_ros.simulation.scene import TabletopScene

@@ -13,7 +13,7 @@ from lerf_ros.nodes.demo_config import ReplayConfig
 from lerf_ros.nodes.folder_player import FolderPlayer
 from lerf_ros.nodes.parameters import declare
 from lerf_ros.nodes.running import EXIT_OK, run_node
-from lerf_ros.nodes.task_node import TaskNode
+from lerf_ros.nodes.task import TaskNode
 
 # The last messages must reach reliable subscribers before the publishers go.
 LINGER_S = 2.0

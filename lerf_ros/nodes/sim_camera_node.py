@@ -22,7 +22,7 @@ from lerf_ros.nodes.demo_config import (
 from lerf_ros.nodes.parameters import declare
 from lerf_ros.nodes.robot_tf import RobotTf
 from lerf_ros.nodes.running import run_node
-from lerf_ros.nodes.task_node import TaskNode
+from lerf_ros.nodes.task import TaskNode
 from lerf_ros.nodes.topics import profile
 from lerf_ros.simulation.exposure import AutoExposure, expose
 from lerf_ros.simulation.renderer import SceneRenderer
