@@ -4,4 +4,8 @@
 set -euo pipefail
 ruff check .
 mypy
-exec pytest "$@"
+if (($#)); then
+    exec pytest "$@"
+fi
+# The whole suite, with the lines that it reaches, also those of processes that it starts.
+exec pytest --cov --cov-report=term:skip-covered --cov-fail-under=85
