@@ -3,22 +3,33 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lerf_ros.config import FeatureConfig, LerfConfig, QueryConfig
-from lerf_ros.errors import EncoderMismatchError, MapUnreadableError, NoSnapshotError
+from lerf_ros.errors import (
+    EncoderMismatchError,
+    EncoderUnavailableError,
+    MapUnreadableError,
+    NoSnapshotError,
+)
 from lerf_ros.features.encoders import ImageTextEncoder, load_encoder
 from lerf_ros.map_directory import MapDirectory
-from lerf_ros.query.answer import Answer, Presence
+from lerf_ros.map_pictures import picture_of
+from lerf_ros.query.answer import Answer, Presence, Timing
 from lerf_ros.query.grasp import target_pose
 from lerf_ros.query.language_index import LanguageIndex
-from lerf_ros.query.text_query import TextQuery, check_request
+from lerf_ros.query.question import Question, encode_phrases, picture_question, search
+from lerf_ros.query.request import QueryRequest
+from lerf_ros.query.text_query import TextQuery
 
 
 class MapQuery:
-    """Answers phrases from the newest complete snapshot; for one caller at a time."""
+    """Answers requests from the newest complete snapshot; for one caller at a time."""
 
     def __init__(self, map_directory: str | Path, config: QueryConfig | None = None,
                  features: FeatureConfig | None = None, device: str = 'cpu') -> None:
@@ -26,6 +37,8 @@ class MapQuery:
         self.directory = MapDirectory(map_directory)
         self._config, self._features, self._device = config, features, device
         self._encoder: ImageTextEncoder | None = None
+        self._picture_encoder: ImageTextEncoder | None = None
+        self._encoder_features = FeatureConfig()
         self._query: TextQuery | None = None
         self.snapshot_id = 0
         self.snapshot_stamp_ns = 0
@@ -71,31 +84,74 @@ class MapQuery:
 
     def _load_encoder(self, identity: dict[str, str], features: FeatureConfig) -> ImageTextEncoder:
         encoder = self._encoder or load_encoder(features, self._device, text_only=True)
-        if encoder.identity() != identity:
-            raise EncoderMismatchError(
-                f'the map was made with encoder {identity}, this machine has '
-                f'{encoder.identity()}: their embeddings cannot be compared; install the '
-                "map's encoder or make the map again")
-        self._encoder = encoder
+        check_identity(encoder, identity)
+        self._encoder, self._encoder_features = encoder, features
         return encoder
+
+    def _encode_picture(self, picture: np.ndarray) -> np.ndarray:
+        """(1, D) of RGB (H, W, 3); the image tower is loaded when the first picture comes.
+
+        Raises EncoderUnavailableError where there is none.
+        """
+        if self._picture_encoder is None:
+            encoder = load_encoder(self._encoder_features, self._device, text_only=False)
+            check_identity(encoder, self.info['encoder'])
+            self._picture_encoder = encoder
+        try:
+            return self._picture_encoder.encode_images([picture])
+        except TypeError as error:
+            raise EncoderUnavailableError(
+                f'the encoder {self.info["encoder"]["name"]!r} of this map reads no pictures '
+                f'({error}): ask in words, or map with conse or openclip') from error
 
     def answer(self, text: str, negatives: Sequence[str] = (), threshold: float = 0.0,
                max_hits: int = 0) -> Answer:
         """Where `text` is; 0 and empty mean the configured threshold, hits and negatives.
 
-        Raises EmptyTextError, InvalidThresholdError, and NoSnapshotError before the first one.
+        Raises what `ask` raises.
         """
-        check_request(text, threshold)
+        return self.ask(QueryRequest(text, negatives=tuple(negatives), threshold=threshold,
+                                     max_hits=max_hits))
+
+    def ask(self, request: QueryRequest) -> Answer:
+        """The answer to a request, in world coordinates.
+
+        Raises what QueryRequest.check raises, NoSnapshotError before the first snapshot, and for
+        pictures BadImageError and EncoderUnavailableError.
+        """
+        request.check()
         query = self._query
         if query is None:
             raise NoSnapshotError(f'{self.directory.path} holds no snapshot yet: wait until '
                                   'the mapper has written one, or check map_directory')
-        threshold = threshold or query.config.threshold
-        values, scales = query.relevancy(text, negatives)
-        hits = query.hits(values, scales, threshold, max_hits or query.config.max_hits)
+        start = time.perf_counter()
+        question = self._question(request, query)
+        encoded = time.perf_counter()
+        threshold = request.threshold or query.config.threshold
+        found = search(query, question, request.region, threshold,
+                       request.max_hits or query.config.max_hits)
+        searched = time.perf_counter()
+        target = target_pose(found.hits[0]) if found.hits and request.plan_grasps else None
         return Answer(
-            text=text, presence=Presence(bool(hits)), threshold=threshold, hits=tuple(hits),
-            points_world=query.index.points_world, relevancy=values, colors=query.index.colors,
-            T_world_target=target_pose(hits[0]) if hits else None, frame_id=self.frame_id,
+            text=', '.join(question.names), texts=question.names,
+            presence=Presence(bool(found.hits)), threshold=threshold, hits=found.hits,
+            points_world=query.index.points_world, relevancy=found.relevancy, labels=found.labels,
+            colors=query.index.colors, T_world_target=target, frame_id=self.frame_id,
             metric=self.metric, snapshot_id=self.snapshot_id,
-            snapshot_stamp_ns=self.snapshot_stamp_ns)
+            snapshot_stamp_ns=self.snapshot_stamp_ns,
+            timing=Timing(encoded - start, searched - encoded, time.perf_counter() - searched))
+
+    def _question(self, request: QueryRequest, query: TextQuery) -> Question:
+        picture = picture_of(request, self.directory.path)
+        if picture is None:
+            return encode_phrases(request, query.encoder, query.config.negatives)
+        return picture_question(request, self._encode_picture(picture), query)
+
+
+def check_identity(encoder: ImageTextEncoder, identity: dict[str, str]) -> None:
+    """Raises EncoderMismatchError when the map was made with another encoder."""
+    if encoder.identity() != identity:
+        raise EncoderMismatchError(
+            f'the map was made with encoder {identity}, this machine has '
+            f'{encoder.identity()}: their embeddings cannot be compared; install the '
+            "map's encoder or make the map again")

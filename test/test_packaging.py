@@ -36,7 +36,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # It judges what the method made, so it reads all of it; the method never reads it.
     'evaluation': CORE | {'map_query', 'simulation'},
     'viewer': BASICS | {'query', 'map_directory'},
-    'map_query': CORE,
+    'map_pictures': BASICS | {'keyframes', 'query'},
+    'map_query': CORE | {'map_pictures'},
     'mapper': CORE,
     'mapper_process': CORE | {'mapper'},
     # They only start processes: no part of the method is loaded for that.

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Requests to a map made by hand: phrases, rivals, regions and pictures."""
+
+import math
+
+import numpy as np
+import pytest
+from hand_made_map import COLORS, CUBES, WordEncoder, write_map
+
+import lerf_ros.map_query
+from lerf_ros.errors import (
+    BadImageError,
+    EmptyTextError,
+    EncoderUnavailableError,
+    NoSnapshotError,
+)
+from lerf_ros.map_query import MapQuery
+from lerf_ros.query.request import KeyframeCrop, QueryRequest, Region
+
+
+@pytest.fixture(autouse=True)
+def loads(monkeypatch):
+    """The encoders that were loaded: text_only or not, one after the other."""
+    loaded = []
+
+    def load(_features, _device, text_only):
+        loaded.append('text' if text_only else 'pictures')
+        return WordEncoder()
+    monkeypatch.setattr(lerf_ros.map_query, 'load_encoder', load)
+    return loaded
+
+
+@pytest.fixture
+def map_query(tmp_path):
+    query = MapQuery(write_map(tmp_path))
+    query.refresh()
+    return query
+
+
+def at(hit, word):
+    return np.abs(hit.position - CUBES[word][0]).max() < 0.01
+
+
+def box(center, size):
+    T = np.eye(4)
+    T[:3, 3] = center
+    return Region(T, np.asarray(size, float))
+
+
+def test_one_phrase_is_one_labelled_hit(map_query):
+    answer = map_query.ask(QueryRequest('mug'))
+    assert [hit.label for hit in answer.hits] == ['mug']
+    assert at(answer.hits[0], 'mug')
+    assert answer.texts == ('mug',) and not answer.labels.any()
+    # Margin 1 at temperature 10.
+    assert answer.hits[0].relevancy == pytest.approx(1 / (1 + math.exp(-10)), abs=1e-5)
+
+
+def test_every_point_gets_its_best_phrase_and_every_hit_its_label(map_query):
+    answer = map_query.ask(QueryRequest(texts=('ball', 'mug', 'plate')))
+    assert {hit.label for hit in answer.hits} == {'ball', 'mug', 'plate'}
+    assert all(at(hit, hit.label) for hit in answer.hits)
+    # In the order of the map: 216 points of the mug, of the plate, of the ball.
+    assert [set(answer.labels[i * 216:(i + 1) * 216]) for i in range(3)] == [{1}, {2}, {0}]
+
+
+def test_max_hits_counts_over_all_phrases(map_query):
+    assert len(map_query.ask(QueryRequest(texts=('ball', 'mug', 'plate'), max_hits=2)).hits) == 2
+
+
+def test_a_rival_takes_what_looks_more_like_it(map_query):
+    alone = map_query.ask(QueryRequest('mug', threshold=0.4))
+    against = map_query.ask(QueryRequest('mug', rather_than=('mug',), threshold=0.6))
+    assert alone.found and not against.found
+    # A phrase and its rival that fit equally well: margin 0.
+    assert against.relevancy.max() == pytest.approx(0.5)
+
+
+def test_own_negatives_replace_the_configured_ones_and_rivals_do_not(map_query):
+    assert not map_query.ask(QueryRequest('object')).found
+    floor = map_query.ask(QueryRequest('floor', negatives=('mug',), rather_than=('ball',)))
+    mug, ball, plate = (floor.relevancy[i * 216] for i in (0, 2, 1))
+    assert mug == pytest.approx(1 / (1 + math.exp(10)), abs=1e-5) == ball
+    assert plate == pytest.approx(0.5)
+
+
+def test_a_region_bounds_the_search(map_query):
+    there = map_query.ask(QueryRequest('mug', region=box((0, 0, 0.05), (0.2, 0.2, 0.2))))
+    elsewhere = map_query.ask(QueryRequest('mug', region=box((0.5, 0, 0), (0.2, 0.2, 0.2))))
+    assert there.found and not elsewhere.found
+    assert elsewhere.relevancy.max() == 0.5   # the plate's points: no word fits, margin 0
+
+
+def test_a_turned_region_is_turned(map_query):
+    T = np.eye(4)
+    T[:3, :3] = [[0, -1, 0], [1, 0, 0], [0, 0, 1]]   # its long first axis along the world's y
+    answer = map_query.ask(QueryRequest(texts=('plate', 'ball'),
+                                        region=Region(T, np.array([1.2, 0.2, 0.4]))))
+    assert [hit.label for hit in answer.hits] == ['ball']
+
+
+def test_a_picture_finds_what_it_shows(map_query, loads):
+    picture = np.full((20, 20, 3), COLORS['plate'], np.uint8)
+    assert loads == ['text']
+    answer = map_query.ask(QueryRequest(image=picture))
+    assert loads == ['text', 'pictures']
+    assert answer.texts == ('picture',)
+    assert at(answer.hits[0], 'plate')
+
+
+def test_a_crop_of_a_keyframe_finds_what_it_shows(map_query):
+    answer = map_query.ask(QueryRequest(crop=KeyframeCrop(0, 12, 12, 20, 10)))
+    assert at(answer.hits[0], 'mug') and answer.hits[0].label == 'keyframe 0'
+
+
+@pytest.mark.parametrize('request_', [
+    QueryRequest(crop=KeyframeCrop(1, 0, 0, 20, 20)),      # there is only keyframe 0
+    QueryRequest(crop=KeyframeCrop(0, 50, 0, 20, 20)),     # out over the right side of 64 pixels
+    QueryRequest(crop=KeyframeCrop(0, 0, 0, 3, 20)),       # too narrow to show anything
+    QueryRequest(image=np.zeros((20, 20), np.uint8)),
+    QueryRequest(image=np.zeros((20, 20, 3), np.float32))])
+def test_a_picture_that_does_not_exist_is_named(map_query, request_):
+    with pytest.raises(BadImageError):
+        map_query.ask(request_)
+
+
+def test_an_encoder_without_an_image_tower_is_named(map_query, monkeypatch):
+    def refuses(*_):
+        raise TypeError('reads labels only')
+    monkeypatch.setattr(WordEncoder, 'encode_images', refuses)
+    with pytest.raises(EncoderUnavailableError, match='reads no pictures'):
+        map_query.ask(QueryRequest(image=np.zeros((20, 20, 3), np.uint8)))
+
+
+def test_no_target_when_no_grasp_is_asked_for(map_query):
+    assert map_query.ask(QueryRequest('mug')).T_world_target is not None
+    assert map_query.ask(QueryRequest('mug', plan_grasps=False)).T_world_target is None
+
+
+def test_requests_are_refused_in_words(tmp_path, map_query):
+    with pytest.raises(EmptyTextError):
+        map_query.ask(QueryRequest())
+    with pytest.raises(NoSnapshotError):
+        MapQuery(tmp_path / 'empty').ask(QueryRequest('mug'))
