@@ -10,8 +10,9 @@ from openclip_checkpoint import SHARED, openclip_checkpoint
 from lerf_ros.config import FeatureConfig
 from lerf_ros.errors import EncoderUnavailableError
 from lerf_ros.features import dense_features, hub
-from lerf_ros.features.encoders import DenseEncoder, SquareEncoder, load_encoder, require
+from lerf_ros.features.encoders import DenseEncoder, SquareEncoder, load_encoder
 from lerf_ros.features.extractor import FeatureExtractor
+from lerf_ros.features.extras import require
 
 PHOTO = SHARED / 'data' / 'apple_banana' / 'images' / 'IMG_3690.jpg'
 

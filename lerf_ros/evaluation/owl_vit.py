@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from lerf_ros.errors import EncoderUnavailableError
-from lerf_ros.features.encoders import require
+from lerf_ros.features.extras import require
 from lerf_ros.features.hub import cache_folder, first_line, hub_or_cache
 
 MODEL = 'google/owlvit-base-patch32'

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from lerf_ros.errors import EncoderUnavailableError
-from lerf_ros.features.encoders import require
+from lerf_ros.features.extras import require
 
 MODEL_NAME = 'efficientnet-lite2'
 STRIDE = 32

@@ -13,7 +13,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from lerf_ros.features.encoders import require
+from lerf_ros.features.extras import require
 from lerf_ros.features.feature_file import write_atomically
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from torch.nn.functional import normalize, pad
 from lerf_ros.config import FeatureConfig
 from lerf_ros.errors import ConfigError
 from lerf_ros.features.attention_facets import FacetTap, overlap_patches, patch_mean_std
-from lerf_ros.features.encoders import require
+from lerf_ros.features.extras import require
 from lerf_ros.features.fingerprint import fingerprint
 from lerf_ros.features.hub import cache_folder, first_line, hub_or_cache
 

