@@ -20,9 +20,11 @@ from lerf_ros.errors import (
 from lerf_ros.features.encoders import ImageTextEncoder, load_encoder
 from lerf_ros.map_directory import MapDirectory
 from lerf_ros.map_pictures import picture_of
-from lerf_ros.query.answer import Answer, Presence, Timing
+from lerf_ros.query.answer import Answer, Timing
+from lerf_ros.query.coverage import Coverage
 from lerf_ros.query.grasp import target_pose
 from lerf_ros.query.language_index import LanguageIndex
+from lerf_ros.query.presence import judge_presence
 from lerf_ros.query.question import Question, encode_phrases, picture_question, search
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.query.text_query import TextQuery
@@ -40,6 +42,7 @@ class MapQuery:
         self._picture_encoder: ImageTextEncoder | None = None
         self._encoder_features = FeatureConfig()
         self._query: TextQuery | None = None
+        self._coverage: Coverage | None = None
         self.snapshot_id = 0
         self.snapshot_stamp_ns = 0
         self.frame_id, self.metric = '', False
@@ -63,6 +66,8 @@ class MapQuery:
         meta = self.directory.meta()
         try:
             index = LanguageIndex.from_arrays(snapshot.arrays('index'))
+            coverage = Coverage.from_arrays(snapshot.arrays('coverage')) \
+                if 'coverage.safetensors' in snapshot.info['files'] else None
             stored = LerfConfig().override(meta['config'])
             radius, frame_id, metric = meta['scene']['radius'], meta['frame_id'], meta['metric']
             identity = snapshot.info['encoder']
@@ -71,6 +76,7 @@ class MapQuery:
                                      'the map was written by another version') from error
         encoder = self._load_encoder(identity, self._features or stored.features)
         self._query = TextQuery(index, encoder, self._config or stored.query, radius)
+        self._coverage = coverage
         self.frame_id, self.metric, self.info = frame_id, metric, dict(snapshot.info)
         self.snapshot_id, self.snapshot_stamp_ns = snapshot.number, snapshot.info['stamp_ns']
         return True
@@ -130,11 +136,13 @@ class MapQuery:
         threshold = request.threshold or query.config.threshold
         found = search(query, question, request.region, threshold,
                        request.max_hits or query.config.max_hits)
+        presence, observed = judge_presence(found.hits, found.candidate, self._coverage,
+                                            request.region, query.config.min_observed)
         searched = time.perf_counter()
         target = target_pose(found.hits[0]) if found.hits and request.plan_grasps else None
         return Answer(
             text=', '.join(question.names), texts=question.names,
-            presence=Presence(bool(found.hits)), threshold=threshold, hits=found.hits,
+            presence=presence, observed=observed, threshold=threshold, hits=found.hits,
             points_world=query.index.points_world, relevancy=found.relevancy, labels=found.labels,
             colors=query.index.colors, T_world_target=target, frame_id=self.frame_id,
             metric=self.metric, snapshot_id=self.snapshot_id,

@@ -22,6 +22,9 @@ class IndexConfig(Checked):
         'never fewer than 2', low=1, high=1000)
     depth_tolerance: float = setting(
         0.03, 'part of its depth by which such views may differ', low=1e-4, high=1.0)
+    coverage_cells: int = setting(
+        48, 'voxels along each edge of contracted space in which it is noted what was seen; a '
+        'quarter of them is a scene radius', low=8, high=256)
     search_low: float = setting(0.0, 'smallest scale searched', low=0.0, high=1000.0)
     search_high: float = setting(2.0, 'largest scale searched', low=1e-3, high=1000.0)
     search_unit: str = setting(
@@ -47,6 +50,9 @@ class QueryConfig(Checked):
                                  high=1000.0)
     threshold: float = setting(0.68, 'relevancy from which a phrase counts as found', low=0.0,
                                high=1.0)
+    min_observed: float = setting(
+        0.5, 'part of the region, or of the mapped space, that must have been seen so that a '
+        'thing that was not found counts as absent', low=0.0, high=1.0)
     max_hits: int = setting(5, 'hits returned', low=1, high=1000)
     cluster_radius: float = setting(
         0.03, 'relevant points closer than this belong to one hit', unit='scene radii', low=1e-4,

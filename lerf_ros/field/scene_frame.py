@@ -90,3 +90,11 @@ def contract(positions: Tensor, norm: str = 'max') -> Tensor:
         length = positions.norm(dim=-1, keepdim=True).clamp_min(1e-6)
     outside = (2 - 1 / length) * positions / length
     return (torch.where(length <= 1, positions, outside) + 2) / 4
+
+
+def uncontract(unit: Tensor) -> Tensor:
+    """The reverse of `contract` with the norm max: (..., 3) in (0, 1) to scene positions."""
+    folded = unit * 4 - 2
+    length = folded.abs().amax(-1, keepdim=True)
+    return torch.where(length <= 1, folded,
+                       folded / (length * (2 - length)).clamp_min(1e-6))

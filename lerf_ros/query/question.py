@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lerf_ros.query.answer import Hit
+from lerf_ros.query.presence import EVEN
 from lerf_ros.query.relevancy import best_phrase
 from lerf_ros.query.request import QueryRequest, Region
 from lerf_ros.query.text_query import TextEncoder, TextQuery, rank
@@ -28,11 +29,15 @@ class Question:
 
 @dataclass(frozen=True)
 class Found:
-    """relevancy (N,) of each index point's best phrase, which one that is (N,), and the hits."""
+    """relevancy (N,) of each index point's best phrase, which one that is (N,), and the hits.
+
+    candidate: the best place of all; None where no place beats the negatives.
+    """
 
     relevancy: np.ndarray
     labels: np.ndarray
     hits: tuple[Hit, ...]
+    candidate: Hit | None
 
 
 def negative_phrases(request: QueryRequest, configured: Sequence[str]) -> list[str]:
@@ -85,4 +90,8 @@ def search(query: TextQuery, question: Question, region: Region | None, threshol
         own = values if len(question.names) == 1 else np.where(labels == label, values, 0.0)
         hits.extend(replace(hit, label=name)
                     for hit in query.hits(own, scales, threshold, max_hits))
-    return Found(values, labels.astype(np.uint32), tuple(sorted(hits, key=rank)[:max_hits]))
+    best = tuple(sorted(hits, key=rank)[:max_hits])
+    enough = np.count_nonzero(values > EVEN) >= 2 * query.config.min_points
+    place = query.best_place(values, scales) if not best and enough else None
+    candidate = best[0] if best else place[0] if place else None
+    return Found(values, labels.astype(np.uint32), best, candidate)

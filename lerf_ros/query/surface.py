@@ -81,16 +81,28 @@ class Surface:
         return Surface(*(getattr(self, name)[keep] for name in self.__dataclass_fields__))
 
 
-@torch.no_grad()
 def find_surface(radiance: RadianceField, views: Sequence[View], config: IndexConfig,
                  samples: int, seed: int = 0) -> Surface:
     """Renders all views and keeps opaque, confirmed points, one to a voxel.
 
     Raises ValueError when there is no view.
     """
+    return confirmed_surface(views, *render_views(radiance, views, config, samples), config, seed)
+
+
+@torch.no_grad()
+def render_views(radiance: RadianceField, views: Sequence[View], config: IndexConfig,
+                 samples: int) -> tuple[list[Surface], list[np.ndarray]]:
+    """Each view's opaque points, and its depths (rows, columns), NaN where it is transparent."""
     rendered = [_opaque(radiance, view, config, samples) for view in views]
-    depths = [depth for _, depth in rendered]
-    points = _join([surface for surface, _ in rendered])
+    return [surface for surface, _ in rendered], [depth for _, depth in rendered]
+
+
+@torch.no_grad()
+def confirmed_surface(views: Sequence[View], surfaces: Sequence[Surface],
+                      depths: Sequence[np.ndarray], config: IndexConfig, seed: int = 0) -> Surface:
+    """Those of the views' points that enough other views confirm, one to a voxel."""
+    points = _join(surfaces)
     points = points[_one_per_voxel(points.points, config.voxel, seed)]
     seen = count_views(points.points.cpu().numpy(), views, depths, config.depth_tolerance)
     points = replace(points, keyframes=torch.from_numpy(seen).to(points.points.device))
@@ -135,7 +147,7 @@ def _opaque(radiance: RadianceField, view: View, config: IndexConfig,
     shape = (len(range(view.step // 2, view.camera.height, view.step)),
              len(range(view.step // 2, view.camera.width, view.step)))
     grid = np.full(shape, np.nan)
-    column_row = _cells(view, view.pixels)
+    column_row = cells_of(view, view.pixels)
     grid[column_row[:, 1], column_row[:, 0]] = distance.cpu().numpy()
     return ends[opaque], grid
 
@@ -147,8 +159,8 @@ def _join(parts: Sequence[Surface]) -> Surface:
                      for name in Surface.__dataclass_fields__))
 
 
-def _cells(view: View, pixels: np.ndarray) -> np.ndarray:
-    """Grid cells (N, 2) (column, row) nearest to pixel positions (N, 2)."""
+def cells_of(view: View, pixels: np.ndarray) -> np.ndarray:
+    """The view's grid cells (N, 2) (column, row) nearest to pixel positions (N, 2)."""
     # Far outside of the image a lens polynomial goes to where integers end.
     return np.rint((np.clip(pixels, -1e6, 1e6) - 0.5 - view.step // 2) / view.step).astype(
         np.int64)
@@ -173,7 +185,7 @@ def count_views(points: np.ndarray, views: Sequence[View], depths: Sequence[np.n
         in_camera = transform_points(invert_pose(view.T_scene_camera), points)
         pixels = view.camera.project(in_camera)
         ahead = np.isfinite(pixels).all(1)
-        cells = _cells(view, np.where(ahead[:, None], pixels, -1e6))
+        cells = cells_of(view, np.where(ahead[:, None], pixels, -1e6))
         inside = ahead & (cells >= 0).all(1) & (cells < depth.shape[::-1]).all(1)
         at = np.where(inside[:, None], cells, 0)
         distance = np.linalg.norm(in_camera, axis=1)
