@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pinhole camera with lens distortion, and the axes convention of the whole package.
+"""The camera with its lens (pinhole or fisheye), and the axes convention of the whole package.
 
 Axes (stated here, once): a camera frame is OpenCV's and REP-103's optical frame, x right, y down,
 z forward. `T_world_camera` (4, 4) maps camera coordinates to world coordinates. The centre of the
@@ -18,14 +18,18 @@ from lerf_ros.errors import FrameError
 # Newton's method doubles the correct digits at each step; nerfstudio takes ten steps too.
 UNDISTORT_STEPS = 10
 OPENGL_TO_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
+PINHOLE, FISHEYE = 'pinhole', 'fisheye'
 
 
 @dataclass(frozen=True)
 class PinholeCamera:
-    """Intrinsics in pixels, and the distortion (k1, k2, p1, p2, k3, k4, k5, k6).
+    """Intrinsics in pixels, and the distortion of the lens.
 
-    The model is OpenCV's rational polynomial, which holds ROS' `plumb_bob` (k1 k2 p1 p2 k3) and
-    `rational_polynomial` (all eight, in the same order) and nerfstudio's OPENCV (k1 k2 p1 p2).
+    model `pinhole`: distortion (k1, k2, p1, p2, k3, k4, k5, k6) of OpenCV's rational polynomial,
+    which holds ROS' `plumb_bob` (k1 k2 p1 p2 k3) and `rational_polynomial` (all eight, in the same
+    order) and nerfstudio's OPENCV (k1 k2 p1 p2). model `fisheye`: distortion (k1, k2, k3, k4) of
+    Kannala and Brandt's equidistant lens, which is ROS' `equidistant`, OpenCV's `cv2.fisheye` and
+    nerfstudio's OPENCV_FISHEYE; pixels may look sideways and backwards.
     """
 
     width: int
@@ -35,6 +39,7 @@ class PinholeCamera:
     cx: float
     cy: float
     distortion: tuple[float, ...] = ()
+    model: str = PINHOLE
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.height < 1:
@@ -43,22 +48,35 @@ class PinholeCamera:
             raise FrameError(
                 f'focal lengths fx={self.fx}, fy={self.fy}: both must be positive; '
                 'an uncalibrated camera publishes zeros in camera_info')
-        if len(self.distortion) > 8:
-            raise FrameError(f'{len(self.distortion)} distortion coefficients: at most 8 are known')
+        if not np.isfinite([self.fx, self.fy, self.cx, self.cy, *self.distortion]).all():
+            raise FrameError('the intrinsics of the camera are not finite numbers')
+        most = {PINHOLE: 8, FISHEYE: 4}.get(self.model)
+        if most is None:
+            raise FrameError(f'camera model {self.model!r}: pinhole or fisheye')
+        if len(self.distortion) > most:
+            raise FrameError(f'{len(self.distortion)} distortion coefficients: at most {most} are '
+                             f'known of a {self.model} lens')
 
     def directions(self, pixels: np.ndarray) -> np.ndarray:
         """Unit viewing directions in the camera frame, (N, 3), of pixel positions (N, 2) (x, y)."""
         pixels = np.asarray(pixels, np.float64)
         x = (pixels[..., 0] - self.cx) / self.fx
         y = (pixels[..., 1] - self.cy) / self.fy
+        if self.model == FISHEYE:
+            return self._fisheye_directions(x, y)
         if any(self.distortion):
             x, y = self._undistort(x, y)
         d = np.stack([x, y, np.ones_like(x)], -1)
         return d / np.linalg.norm(d, axis=-1, keepdims=True)
 
     def project(self, points_camera: np.ndarray) -> np.ndarray:
-        """Pixel positions (N, 2) of points (N, 3) in the camera frame; NaN behind the camera."""
+        """Pixel positions (N, 2) of points (N, 3) in the camera frame.
+
+        NaN behind a pinhole camera, and where a fisheye lens ends.
+        """
         p = np.asarray(points_camera, np.float64)
+        if self.model == FISHEYE:
+            return self._fisheye_project(p)
         z = np.where(p[..., 2] > 1e-9, p[..., 2], np.nan)
         x, y = self._distort(p[..., 0] / z, p[..., 1] / z)
         return np.stack([x * self.fx + self.cx, y * self.fy + self.cy], -1)
@@ -73,6 +91,22 @@ class PinholeCamera:
         """The centres of all pixels, (H, W, 2), x before y."""
         x, y = np.meshgrid(np.arange(self.width) + 0.5, np.arange(self.height) + 0.5)
         return np.stack([x, y], -1)
+
+    def _fisheye_project(self, p: np.ndarray) -> np.ndarray:
+        across = np.hypot(p[..., 0], p[..., 1])
+        angle = np.arctan2(across, p[..., 2])
+        lens = FisheyeLens(self.distortion)
+        radius = np.where((angle <= lens.end) & ((across > 0) | (p[..., 2] > 0)),
+                          lens.radius(angle), np.nan)
+        scale = np.where(across > 0, radius / np.where(across > 0, across, 1.0), radius)
+        return np.stack([p[..., 0] * scale * self.fx + self.cx,
+                         p[..., 1] * scale * self.fy + self.cy], -1)
+
+    def _fisheye_directions(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        radius = np.hypot(x, y)
+        angle = FisheyeLens(self.distortion).angle(radius)
+        across = np.sin(angle) / np.where(radius > 0, radius, 1.0)
+        return np.stack([x * across, y * across, np.cos(angle)], -1)
 
     def _coefficients(self) -> np.ndarray:
         return np.pad(np.asarray(self.distortion, np.float64), (0, 8 - len(self.distortion)))
@@ -101,6 +135,37 @@ class PinholeCamera:
             x = x - (j22 * ex - j12 * ey) / determinant
             y = y - (j11 * ey - j21 * ex) / determinant
         return x, y
+
+
+class FisheyeLens:
+    """Radius on the image over angle from the optical axis (Kannala and Brandt, 2006).
+
+    radius = angle (1 + k1 angle^2 + k2 angle^4 + k3 angle^6 + k4 angle^8), for focal length 1.
+    The lens ends where the radius stops growing, at pi at most.
+    """
+
+    def __init__(self, distortion: tuple[float, ...]) -> None:
+        k = np.zeros(4)
+        k[:len(distortion)] = distortion
+        self._radius = np.polynomial.Polynomial([1.0, *k])
+        self._slope = np.polynomial.Polynomial([1.0, *(k * (3, 5, 7, 9))])    # over angle^2
+        turns = self._slope.roots()
+        turns = turns[(np.abs(turns.imag) < 1e-9) & (turns.real > 0)].real
+        self.end = min(np.pi, float(np.sqrt(turns.min(initial=np.inf))))
+
+    def radius(self, angle: np.ndarray) -> np.ndarray:
+        """Radius of rays with this angle in radians."""
+        return angle * self._radius(angle * angle)
+
+    def angle(self, radius: np.ndarray) -> np.ndarray:
+        """The reverse, by Newton's method; beyond the end of the lens its last angle."""
+        # A table to start from, because a strong lens is far from a straight line.
+        steps = np.linspace(0.0, self.end, 257)
+        angle = np.interp(radius, self.radius(steps), steps)
+        for _ in range(UNDISTORT_STEPS):
+            slope = np.maximum(self._slope(angle * angle), 1e-6)
+            angle = np.clip(angle - (self.radius(angle) - radius) / slope, 0.0, self.end)
+        return angle
 
 
 def opengl_to_opencv(T_world_camera: np.ndarray) -> np.ndarray:

@@ -29,6 +29,7 @@ from safetensors.numpy import load_file, save_file
 from lerf_ros.camera import OPENGL_TO_OPENCV
 from lerf_ros.errors import MapUnreadableError
 from lerf_ros.keyframes.frame import Keyframe
+from lerf_ros.keyframes.nerfstudio import camera_fields
 
 FORMAT_VERSION = 2
 # What a map that waits for its first snapshot may hold before there is a meta.json.
@@ -87,13 +88,9 @@ class MapDirectory:
         """Stores a keyframe's images and extends transforms.json."""
         frame, name = keyframe.frame, f'{keyframe.index:06d}.png'
         pose = np.asarray(frame.T_world_camera) @ OPENGL_TO_OPENCV
-        camera = frame.camera
         entry: dict[str, Any] = {
             'file_path': f'images/{name}', 'stamp_ns': frame.stamp_ns,
-            'transform_matrix': pose.tolist(), 'w': camera.width, 'h': camera.height,
-            'fl_x': camera.fx, 'fl_y': camera.fy, 'cx': camera.cx, 'cy': camera.cy}
-        entry.update(zip(('k1', 'k2', 'p1', 'p2', 'k3', 'k4', 'k5', 'k6'), camera.distortion,
-                         strict=False))
+            'transform_matrix': pose.tolist(), **camera_fields(frame.camera)}
         self._write_image(f'images/{name}', frame.image[..., ::-1])
         if frame.depth_m is not None:
             depth_mm = np.nan_to_num(frame.depth_m, nan=0.0, posinf=0.0) * 1000
@@ -104,8 +101,7 @@ class MapDirectory:
             entry['mask_path'] = f'masks/{name}'
         self._frames.append(entry)
         _write_json(self.path / 'transforms.json', {
-            # With k4 to k6 only OpenCV's full model says what is meant.
-            'camera_model': 'FULL_OPENCV', 'depth_unit_scale_factor': 1e-3,
+            'camera_model': self._frames[0]['camera_model'], 'depth_unit_scale_factor': 1e-3,
             'metric': self.metric, 'frames': self._frames})
 
     def _write_image(self, name: str, image: np.ndarray) -> None:

@@ -46,6 +46,47 @@ def test_the_same_as_opencv(distortion):
     np.testing.assert_allclose(with_lens(distortion).project(points), expected[:, 0], atol=1e-6)
 
 
+FISHEYES = [(), (-0.01, 0.003, -0.002, 0.0004), (0.1, -0.02, 0.004, -0.0003)]
+
+
+def fisheye(distortion):
+    return PinholeCamera(640, 480, 200.0, 205.0, 320.0, 240.0, distortion, 'fisheye')
+
+
+@pytest.mark.parametrize('distortion', FISHEYES)
+def test_a_fisheye_is_the_same_as_opencvs(distortion):
+    points = np.random.default_rng(1).uniform((-2, -2, .5), (2, 2, 2), (50, 3))
+    K = np.array([[200.0, 0, 320], [0, 205, 240], [0, 0, 1]])
+    expected, _ = cv2.fisheye.projectPoints(points[:, None], np.zeros(3), np.zeros(3), K,
+                                            np.array(distortion or (0.0,) * 4))
+    np.testing.assert_allclose(fisheye(distortion).project(points), expected[:, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize('distortion', FISHEYES)
+def test_a_fisheye_pixel_to_ray_and_back(distortion):
+    camera = fisheye(distortion)
+    rays = camera.directions(some_pixels())
+    np.testing.assert_allclose(np.linalg.norm(rays, axis=1), 1)
+    np.testing.assert_allclose(camera.project(rays * 3.0), some_pixels(), atol=1e-5)
+
+
+def test_an_ideal_fisheye_sees_sideways():
+    """f * angle: a quarter turn is 200 * pi / 2 = 314.16 pixels off the centre."""
+    camera = fisheye(())
+    sideways = np.array([[1.0, 0, 0], [0, 0, 1], [-1, 0, -1]])
+    np.testing.assert_allclose(camera.project(sideways)[:2], [[634.16, 240], [320, 240]], atol=.01)
+    np.testing.assert_allclose(camera.directions(camera.project(sideways)),
+                               sideways / np.linalg.norm(sideways, axis=1)[:, None], atol=1e-9)
+    assert np.isnan(camera.project(np.array([[0, 0, -1.0]]))).all()
+
+
+def test_a_fisheye_ends_where_its_radius_stops_growing():
+    """Slope 1 - 3 * 0.2 * angle^2 is zero at angle = 1.29."""
+    camera = fisheye((-0.2,))
+    at = [np.array([[np.sin(a), 0, np.cos(a)]]) for a in (1.28, 1.31)]
+    assert np.isfinite(camera.project(at[0])).all() and np.isnan(camera.project(at[1])).all()
+
+
 def test_resizing_keeps_the_viewing_directions():
     camera = with_lens(LENSES[1])
     pixels = some_pixels()
@@ -76,7 +117,9 @@ def test_inverse_pose():
 
 @pytest.mark.parametrize('change, part', [
     ({'fx': 0.0}, 'uncalibrated'), ({'width': 0}, '0x480'), ({'fy': float('nan')}, 'positive'),
-    ({'distortion': (0.0,) * 12}, '12 distortion coefficients')])
+    ({'distortion': (0.0,) * 12}, '12 distortion coefficients'),
+    ({'distortion': (0.0,) * 5, 'model': 'fisheye'}, 'at most 4'),
+    ({'model': 'omni'}, "'omni'"), ({'cx': float('inf')}, 'not finite')])
 def test_impossible_cameras(change, part):
     values = {'width': 640, 'height': 480, 'fx': 1.0, 'fy': 1.0, 'cx': 0.0, 'cy': 0.0, **change}
     with pytest.raises(FrameError, match=part):

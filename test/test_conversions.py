@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages to arrays and back."""
 
+import struct
+
 import cv2
 import numpy as np
 import pytest
@@ -77,6 +79,44 @@ def test_depth_is_metres_and_zero_where_unknown(encoding, dtype, values, big):
     np.testing.assert_allclose(depth, [[1.5, 0.0]], rtol=1e-6)
 
 
+def compressed_depth(fmt, raw, parameters=(0.0, 0.0), header=True):
+    png = cv2.imencode('.png', np.array(raw, np.uint16))[1].tobytes()
+    return CompressedImage(format=fmt, data=(struct.pack('<iff', 0, *parameters) if header
+                                             else b'') + png)
+
+
+@pytest.mark.parametrize('header', [True, False])
+def test_compressed_depth_of_whole_millimetres(header):
+    msg = compressed_depth('16UC1; compressedDepth png', [[1500, 0]], header=header)
+    np.testing.assert_allclose(c.depth_to_metres(msg), [[1.5, 0.0]])
+
+
+def test_compressed_depth_of_floats_undoes_its_quantisation():
+    """The encoder writes A / metres + B; with A = 10100, B = -9 a depth of 2 m is 5041."""
+    msg = compressed_depth('32FC1; compressedDepth', [[5041, 0]], (10100.0, -9.0))
+    np.testing.assert_allclose(c.depth_to_metres(msg), [[2.0, 0.0]], rtol=1e-6)
+
+
+def test_compressed_depth_that_is_no_16_bit_png_is_named():
+    with pytest.raises(FrameError, match="'16UC1; compressedDepth rvl'.*png, not rvl"):
+        c.depth_to_metres(CompressedImage(format='16UC1; compressedDepth rvl', data=bytes(40)))
+    eight = cv2.imencode('.png', np.zeros((2, 2), np.uint8))[1].tobytes()
+    with pytest.raises(FrameError, match='holds uint8 pixels.*16-bit'):
+        c.depth_to_metres(CompressedImage(format='mono8; png', data=eight))
+
+
+def test_mono16_keeps_its_upper_byte():
+    data = np.array([0x1234, 0xFF00], '<u2').tobytes()
+    assert c.image_to_rgb(image('mono16', data))[..., 0].tolist() == [[0x12, 0xFF]]
+
+
+def test_a_truncated_jpeg_is_refused_or_whole():
+    """libjpeg fills what is missing with grey; without its header there is nothing to read."""
+    data = cv2.imencode('.jpg', np.zeros((16, 16, 3), np.uint8))[1].tobytes()
+    with pytest.raises(FrameError, match='damaged'):
+        c.image_to_rgb(CompressedImage(format='jpeg', data=data[:60]))
+
+
 def test_mask_is_false_where_it_is_zero():
     assert c.mask_to_valid(image('mono8', [0, 255])).tolist() == [[False, True]]
 
@@ -130,8 +170,29 @@ def test_rectified_takes_p_without_distortion():
 def test_uncalibrated_camera_and_unknown_model_are_named():
     with pytest.raises(FrameError, match='no focal length.*calibrate'):
         c.camera_from_info(info(k=[0.0] * 9))
-    with pytest.raises(FrameError, match="'equidistant'.*plumb_bob or rational_polynomial"):
-        c.camera_from_info(info(distortion_model='equidistant'))
+    with pytest.raises(FrameError, match="'omnidirectional'.*plumb_bob, .*or equ"):
+        c.camera_from_info(info(distortion_model='omnidirectional'))
+
+
+def test_an_equidistant_lens_is_a_fisheye():
+    camera = c.camera_from_info(info(distortion_model='equidistant', d=[0.1, -0.2, 0.3, -0.4]))
+    assert (camera.model, camera.distortion) == ('fisheye', (0.1, -0.2, 0.3, -0.4))
+    assert c.camera_from_info(c.to_camera_info(camera)) == camera
+
+
+def test_a_region_of_interest_is_cut_before_binning():
+    """K speaks of the whole image: (319.5 + 0.5 - 100) / 2 = 110, 200 / 2 = 100 pixels wide."""
+    msg = info(binning_x=2, binning_y=2)
+    msg.roi.x_offset, msg.roi.y_offset, msg.roi.width, msg.roi.height = 100, 60, 200, 120
+    camera = c.camera_from_info(msg)
+    assert (camera.width, camera.height, camera.cx, camera.cy) == (100, 60, 110.0, 90.0)
+
+
+def test_a_region_outside_of_the_image_is_named():
+    msg = info()
+    msg.roi.x_offset, msg.roi.width, msg.roi.height = 600, 100, 10
+    with pytest.raises(FrameError, match=r'100x10 pixels at \(600, 0\) of an image of 640x480'):
+        c.camera_from_info(msg)
 
 
 @pytest.mark.parametrize('distortion', [(), (0.1, 0.2, 0.3, 0.4), (.1, .2, .3, .4, .5, .6, .7, .8)])
@@ -156,6 +217,13 @@ def test_quaternion_of_length_zero_is_refused():
     pose = Pose()
     pose.orientation.w = 0.0
     with pytest.raises(FrameError, match='not a rotation'):
+        c.pose_to_matrix(pose)
+
+
+def test_a_position_that_is_not_finite_is_refused():
+    pose = Pose()
+    pose.position.y = float('nan')
+    with pytest.raises(FrameError, match='not finite'):
         c.pose_to_matrix(pose)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lerf_ros.errors import DatasetError
-from lerf_ros.keyframes.nerfstudio import load_folder
+from lerf_ros.keyframes.nerfstudio import camera_fields, load_folder, parse_camera
 
 DATA = Path(__file__).resolve().parents[2] / 'shared' / 'data'
 INTRINSICS = {'w': 8, 'h': 6, 'fl_x': 10.0, 'fl_y': 11.0, 'cx': 4.0, 'cy': 3.0}
@@ -66,6 +66,14 @@ def test_a_rational_lens_keeps_its_denominator(tmp_path):
     assert frame.camera.distortion == (.1, .2, .3, .4, .5, .6, .7, .8)
 
 
+def test_a_fisheye_lens_is_read_and_written(tmp_path):
+    lens = {'k1': .1, 'k2': .2, 'k3': .3, 'k4': .4}
+    camera = load_folder(write(tmp_path, camera_model='OPENCV_FISHEYE', **lens)).frames[0].camera
+    assert camera.model == 'fisheye' and camera.distortion == (.1, .2, .3, .4)
+    fields = camera_fields(camera)
+    assert fields['camera_model'] == 'OPENCV_FISHEYE' and parse_camera(fields, 'x') == camera
+
+
 def test_depth_is_millimetres_and_makes_the_folder_metric(tmp_path):
     write(tmp_path, frame_with(depth_file_path='depth.png'))
     cv2.imwrite(str(tmp_path / 'depth.png'), np.full((6, 8), 1500, np.uint16))
@@ -119,7 +127,7 @@ def test_shrinking_keeps_the_viewing_directions(tmp_path):
 
 @pytest.mark.parametrize('frames, fields, part', [
     ([], {}, 'no list of frames'),
-    (None, {'camera_model': 'OPENCV_FISHEYE'}, 'OPENCV_FISHEYE is not supported'),
+    (None, {'camera_model': 'EQUIRECTANGULAR'}, 'EQUIRECTANGULAR is not supported'),
     (None, {'k4': 0.1}, 'k4 = 0.1'),
     (None, {'fl_x': None}, 'fl_x is missing'),
     (None, {'fl_x': 0}, 'focal lengths'),

@@ -12,7 +12,7 @@ from typing import Any, overload
 import cv2
 import numpy as np
 
-from lerf_ros.camera import PinholeCamera, opengl_to_opencv
+from lerf_ros.camera import FISHEYE, PINHOLE, PinholeCamera, opengl_to_opencv
 from lerf_ros.errors import DatasetError, FrameError
 from lerf_ros.keyframes.frame import Frame
 from lerf_ros.keyframes.image_files import read_color, read_depth, read_mask, shrink
@@ -24,6 +24,10 @@ STAMP_STEP_NS = 100_000_000
 DEPTH_UNIT_M = 1e-3
 PINHOLE_MODELS = ('SIMPLE_PINHOLE', 'PINHOLE', 'SIMPLE_RADIAL', 'RADIAL', 'OPENCV',
                   'FULL_OPENCV')
+FISHEYE_MODEL = 'OPENCV_FISHEYE'
+# The distortion in the file's words, in the order of PinholeCamera.
+LENS_FIELDS = {PINHOLE: ('k1', 'k2', 'p1', 'p2', 'k3', 'k4', 'k5', 'k6'),
+               FISHEYE: ('k1', 'k2', 'k3', 'k4')}
 
 
 @dataclass(frozen=True)
@@ -176,28 +180,37 @@ def parse_pose(matrix: Any, name: str) -> np.ndarray:
     return T
 
 
+def camera_fields(camera: PinholeCamera) -> dict[str, Any]:
+    """Intrinsics, lens and its model as a frame of transforms.json holds them."""
+    # With k4 to k6 only OpenCV's full model says what is meant.
+    return {'w': camera.width, 'h': camera.height, 'fl_x': camera.fx, 'fl_y': camera.fy,
+            'cx': camera.cx, 'cy': camera.cy,
+            'camera_model': FISHEYE_MODEL if camera.model == FISHEYE else 'FULL_OPENCV',
+            **dict(zip(LENS_FIELDS[camera.model], camera.distortion, strict=False))}
+
+
 def parse_camera(fields: Mapping[str, Any], name: str) -> PinholeCamera:
-    """Intrinsics and distortion; raises DatasetError for a lens that is not a pinhole's."""
+    """Intrinsics and distortion; raises DatasetError for a lens that is not known."""
     model = str(fields.get('camera_model', 'OPENCV'))
-    if model not in PINHOLE_MODELS:
+    if model not in (*PINHOLE_MODELS, FISHEYE_MODEL):
         raise DatasetError(
-            f'{name}: camera model {model} is not supported, only {", ".join(PINHOLE_MODELS)}; '
+            f'{name}: camera model {model} is not supported, only '
+            f'{", ".join(PINHOLE_MODELS)} and {FISHEYE_MODEL}; '
             'undistort the images to a pinhole camera first (OpenCV or COLMAP do it)')
     try:
         return PinholeCamera(
             int(number(fields, 'w', name)), int(number(fields, 'h', name)),
             number(fields, 'fl_x', name), number(fields, 'fl_y', name),
             number(fields, 'cx', name), number(fields, 'cy', name),
-            distortion(fields, model, name))
+            distortion(fields, model, name), FISHEYE if model == FISHEYE_MODEL else PINHOLE)
     except FrameError as error:
         raise DatasetError(f'{name}: {error}') from error
 
 
 def distortion(fields: Mapping[str, Any], model: str, name: str) -> tuple[float, ...]:
-    """The lens in PinholeCamera's order: k1, k2, p1, p2, k3 and, for FULL_OPENCV, k4, k5, k6."""
+    """The lens in PinholeCamera's order, k1, k2, p1, p2, k3, ...; of a fisheye k1 to k4."""
     if model == 'FULL_OPENCV':
-        return tuple(number(fields, key, name, 0.0)
-                     for key in ('k1', 'k2', 'p1', 'p2', 'k3', 'k4', 'k5', 'k6'))
+        return tuple(number(fields, key, name, 0.0) for key in LENS_FIELDS[PINHOLE])
     names = ('k1', 'k2', 'k3', 'k4', 'p1', 'p2')
     listed = fields.get('distortion_params')
     if listed is not None:
@@ -206,6 +219,8 @@ def distortion(fields: Mapping[str, Any], model: str, name: str) -> tuple[float,
                 f'{name}: distortion_params must be the six numbers {", ".join(names)}')
         fields = dict(zip(names, listed))
     k1, k2, k3, k4, p1, p2 = (number(fields, key, name, 0.0) for key in names)
+    if model == FISHEYE_MODEL:
+        return k1, k2, k3, k4
     if k4 != 0.0:
         # nerfstudio's k4 multiplies r^8; OpenCV's k4 divides.
         raise DatasetError(f'{name}: k4 = {k4} (a polynomial of eighth degree) is not supported: '

@@ -107,7 +107,8 @@ class KeyframeStore:
         if depth_m is None:
             return torch.full((len(directions),), float('nan'))
         depth = torch.from_numpy(depth_m.reshape(-1).astype(np.float32)).to(self.device)
-        known = torch.isfinite(depth) & (depth > 0)
+        # Depth along the optical axis says nothing of what a fisheye sees beside or behind it.
+        known = torch.isfinite(depth) & (depth > 0) & (directions[:, 2] > 1e-3)
         distance = depth / directions[:, 2] / self.scene.radius
         return torch.where(known, distance, torch.full_like(distance, float('nan')))
 

@@ -39,7 +39,9 @@ def depth_points(frame: Frame, step: int = 16) -> np.ndarray:
     known = np.isfinite(z) & (z > 0)
     if frame.valid is not None:
         known &= frame.valid[::step, ::step].reshape(-1)
-    directions = frame.camera.directions(pixels[known])
+    directions = frame.camera.directions(pixels)
+    known &= directions[:, 2] > 1e-3        # a fisheye sees what has no depth along its axis
+    directions = directions[known]
     points_camera = directions * (z[known] / directions[:, 2])[:, None]
     return transform_points(frame.T_world_camera, points_camera)
 

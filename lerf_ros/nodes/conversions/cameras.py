@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 from sensor_msgs.msg import CameraInfo
 
-from lerf_ros.camera import PinholeCamera
+from lerf_ros.camera import FISHEYE, PINHOLE, PinholeCamera
 from lerf_ros.errors import FrameError
 
 DISTORTION_MODELS = ('plumb_bob', 'rational_polynomial')
+# The fisheye lens; ROS 1 drivers and some of ROS 2 call it by OpenCV's name.
+FISHEYE_MODELS = ('equidistant', 'fisheye')
 # OpenCV, and so camera_info, puts the centre of the first pixel at 0; this package puts it at 0.5.
 PIXEL_CENTER = 0.5
 
@@ -20,42 +22,52 @@ def camera_from_info(msg: CameraInfo, rectified: bool = False) -> PinholeCamera:
     """The camera that made an image; with `rectified`, P without distortion instead of K and D.
 
     Binning and region of interest are taken into account. Raises FrameError for an uncalibrated
-    camera and for a distortion model that is not known.
+    camera, for numbers that contradict each other and for a distortion model that is not known.
     """
     K = np.asarray(msg.p).reshape(3, 4)[:, :3] if rectified else np.asarray(msg.k).reshape(3, 3)
     if not (K[0, 0] > 0 and K[1, 1] > 0):
         raise FrameError(f'camera_info has no focal length ({"P" if rectified else "K"} is zero): '
                          'calibrate the camera, or have its driver publish the calibration')
-    distortion = () if rectified else distortion_of(msg)
+    model, distortion = (PINHOLE, ()) if rectified else distortion_of(msg)
     bx, by = max(msg.binning_x, 1), max(msg.binning_y, 1)
     roi = msg.roi
+    # A region of size 0 is the whole image; K and P speak of the whole, unbinned one.
     width, height = roi.width or msg.width, roi.height or msg.height
+    if roi.x_offset + width > msg.width or roi.y_offset + height > msg.height:
+        raise FrameError(
+            f'camera_info names a region of {width}x{height} pixels at ({roi.x_offset}, '
+            f'{roi.y_offset}) of an image of {msg.width}x{msg.height}: the driver must fill width '
+            'and height with the size of the whole, unbinned image')
     return PinholeCamera(
-        width // bx, height // by, K[0, 0] / bx, K[1, 1] / by,
-        (K[0, 2] + PIXEL_CENTER - roi.x_offset) / bx, (K[1, 2] + PIXEL_CENTER - roi.y_offset) / by,
-        distortion)
+        width // bx, height // by, float(K[0, 0]) / bx, float(K[1, 1]) / by,
+        float(K[0, 2] + PIXEL_CENTER - roi.x_offset) / bx,
+        float(K[1, 2] + PIXEL_CENTER - roi.y_offset) / by, distortion, model)
 
 
-def distortion_of(msg: CameraInfo) -> tuple[float, ...]:
-    """The coefficients in the order of PinholeCamera; FrameError for a model that is not known."""
+def distortion_of(msg: CameraInfo) -> tuple[str, tuple[float, ...]]:
+    """Model and coefficients as PinholeCamera takes them; FrameError for a model not known."""
     coefficients = tuple(float(d) for d in msg.d)
+    if msg.distortion_model in FISHEYE_MODELS and not any(coefficients[4:]):
+        return FISHEYE, coefficients[:4]
     if not any(coefficients):
-        return ()
+        return PINHOLE, ()
     if msg.distortion_model not in DISTORTION_MODELS or any(coefficients[8:]):
         raise FrameError(
             f'distortion model {msg.distortion_model!r} with {len(coefficients)} coefficients is '
-            f'not supported: publish {" or ".join(DISTORTION_MODELS)}, or rectified images '
-            '(image_rectified:=true)')
-    return coefficients[:8]
+            f'not supported: publish {", ".join(DISTORTION_MODELS)} or {FISHEYE_MODELS[0]}, or '
+            'rectified images (image_rectified:=true)')
+    return PINHOLE, coefficients[:8]
 
 
 def to_camera_info(camera: PinholeCamera, header: Any = None) -> CameraInfo:
     """The camera_info message of a camera."""
     cx, cy = camera.cx - PIXEL_CENTER, camera.cy - PIXEL_CENTER
     d = list(camera.distortion)
-    size = 8 if len(d) > 5 else 5
+    fisheye = camera.model == FISHEYE
+    size = 4 if fisheye else 8 if len(d) > 5 else 5
     msg = CameraInfo(width=camera.width, height=camera.height,
-                     distortion_model=DISTORTION_MODELS[size == 8],
+                     distortion_model=FISHEYE_MODELS[0] if fisheye
+                     else DISTORTION_MODELS[size == 8],
                      d=[float(v) for v in d] + [0.0] * (size - len(d)))
     msg.k = [camera.fx, 0.0, cx, 0.0, camera.fy, cy, 0.0, 0.0, 1.0]
     msg.r = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]

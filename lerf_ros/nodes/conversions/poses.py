@@ -13,13 +13,16 @@ from lerf_ros.errors import FrameError
 
 
 def rigid_matrix(translation: Any, rotation: Any) -> np.ndarray:
-    """(4, 4) of a translation and a quaternion message; FrameError for a quaternion of length 0."""
+    """(4, 4) of a translation and a quaternion message; FrameError where they say nothing."""
     q = np.array([rotation.x, rotation.y, rotation.z, rotation.w])
-    if not np.isfinite(q).all() or np.linalg.norm(q) < 1e-6:
+    largest = np.abs(q).max()
+    if not 1e-6 < largest < np.inf:     # NaN compares as False
         raise FrameError(f'the quaternion {q.tolist()} is not a rotation')
     T = np.eye(4)
-    T[:3, :3] = Rotation.from_quat(q).as_matrix()
+    T[:3, :3] = Rotation.from_quat(q / largest).as_matrix()  # squares overflow
     T[:3, 3] = translation.x, translation.y, translation.z
+    if not np.isfinite(T).all():
+        raise FrameError(f'the translation {T[:3, 3].tolist()} is not finite')
     return T
 
 
