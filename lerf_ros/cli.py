@@ -61,6 +61,11 @@ def parser() -> argparse.ArgumentParser:
     query.add_argument('--threshold', type=float, default=0.0, help='relevancy that counts')
     query.add_argument('--pictures', help='folder for an overlay picture of each phrase')
     query.set_defaults(func=run_query)
+    anew = commands.add_parser('reindex', help="build a finished map's index anew from its fields")
+    anew.add_argument('map', help='map directory, also one of the format before')
+    anew.add_argument('--set', nargs='*', default=(), metavar='NAME=VALUE',
+                      help='settings of the index and of queries, such as index.rays=200000')
+    anew.set_defaults(func=run_reindex)
     evaluation = command.add_parser(commands)
     evaluation.set_defaults(func=run_eval)
     for each in (train, query, evaluation):
@@ -144,6 +149,17 @@ def quality_line(quality: Quality, metric: bool) -> str:
     depth = '' if math.isnan(quality.depth_error) else (
         f', median depth error {quality.depth_error:.4f} {unit}')
     return f'held-out PSNR {quality.psnr:.2f} dB{depth}'
+
+
+def run_reindex(arguments: argparse.Namespace) -> int:
+    """Writes a new snapshot with the same fields and the index as this version makes it."""
+    from lerf_ros.stored_map import reindex
+
+    start = time.monotonic()
+    number = reindex(arguments.map, overrides(arguments.set))
+    print(f'map {arguments.map}, snapshot {number}: index built anew in '
+          f'{time.monotonic() - start:.0f} s')
+    return 0
 
 
 def run_query(arguments: argparse.Namespace) -> int:

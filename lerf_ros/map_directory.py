@@ -17,7 +17,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ from lerf_ros.keyframes.frame import Keyframe
 from lerf_ros.keyframes.nerfstudio import camera_fields
 
 FORMAT_VERSION = 2
+# Formats whose fields can still be read, so that their index can be built anew.
+READABLE_FORMATS = (2,)
 # What a map that waits for its first snapshot may hold before there is a meta.json.
 KEYFRAME_CONTENT = {'images', 'depth', 'masks', 'transforms.json', '.transforms.json.partial',
                     '.meta.json.partial'}
@@ -61,8 +63,10 @@ class Snapshot:
 class MapDirectory:
     """Reads and writes one map directory; one writer, any number of readers."""
 
-    def __init__(self, path: str | Path, metric: bool = False) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, metric: bool = False,
+                 formats: Collection[int] = (FORMAT_VERSION,)) -> None:
+        """formats: those that are not refused."""
+        self.path, self.formats = Path(path), formats
         self.metric = metric
         self._frames: list[dict[str, Any]] = []
 
@@ -79,9 +83,10 @@ class MapDirectory:
             meta = json.loads(file.read_text())
         except (OSError, ValueError) as error:
             raise MapUnreadableError(f'{self.path} is not a readable map: {error}') from error
-        if not isinstance(meta, dict) or meta.get('format') != FORMAT_VERSION:
-            raise MapUnreadableError(f'{file} is not of map format {FORMAT_VERSION}: '
-                                     'make the map again with this version of lerf_ros')
+        if not isinstance(meta, dict) or meta.get('format') not in self.formats:
+            raise MapUnreadableError(
+                f'{file} is not of map format {FORMAT_VERSION}: `lerf_ros reindex` brings a '
+                'trained map of the format before up to date, others must be made again')
         return meta
 
     def add_keyframe(self, keyframe: Keyframe) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +18,10 @@ from lerf_ros.features.cache import FeatureCache
 from lerf_ros.features.encoders import ImageTextEncoder
 from lerf_ros.features.extractor import FeatureExtractor
 from lerf_ros.keyframes.frame import Frame, Keyframe
+from lerf_ros.keyframes.selection import is_held_out
 from lerf_ros.map_directory import MapDirectory
-from lerf_ros.query.coverage import measure_coverage
-from lerf_ros.query.language_index import LanguageIndex, build_index
-from lerf_ros.query.scales import index_scales
-from lerf_ros.query.surface import Surface, View, confirmed_surface, render_views, view_grid
+from lerf_ros.query.surface import PosedCamera
+from lerf_ros.query.survey import take_survey
 from lerf_ros.settings import to_dict
 from lerf_ros.training.checkpoint import field_arrays, load_training, training_arrays
 from lerf_ros.training.device import choose_device
@@ -106,8 +104,7 @@ class Mapper:
         trainer.add(keyframe, features)
 
     def _is_held_out(self, keyframe: Keyframe) -> bool:
-        every = self.config.keyframes.holdout_every
-        return bool(every) and keyframe.index % every == every - 1
+        return is_held_out(keyframe.index, self.config.keyframes.holdout_every)
 
     @property
     def ready(self) -> bool:
@@ -146,19 +143,15 @@ class Mapper:
         if trainer is None or trainer.language is None or not trainer.steps:
             return 0
         self.quality, self.snapshot_stamp_ns = self.measure_quality(), time.time_ns()
-        views = self.view_grids()
-        surfaces, depths = render_views(trainer.radiance, views, self.config.index,
-                                        self.config.language.samples)
-        index = self.build_index(views, surfaces, depths)
-        coverage = measure_coverage(views, depths, trainer.scene, self.config.index.coverage_cells,
-                                    self.config.index.min_keyframes)
+        survey = take_survey(trainer.radiance, trainer.language, self.cameras(), trainer.scene,
+                             trainer.trained_scales(), self.config)
         info = {'stamp_ns': self.snapshot_stamp_ns, 'steps': trainer.steps,
-                'keyframes': len(self.views), 'points': len(index.points_world),
+                'keyframes': len(self.views), 'points': len(survey.index.points_world),
                 'trained_scales': list(trainer.trained_scales()),
                 'encoder': self.encoder.identity(), 'config': to_dict(self.config),
                 'psnr': _json(self.quality.psnr), 'depth_error': _json(self.quality.depth_error)}
         parts = {'field': field_arrays(trainer.radiance, trainer.language),
-                 'index': index.arrays(), 'coverage': coverage.arrays()}
+                 **survey.arrays()}
         if self.config.map.training_state:
             parts['training'] = training_arrays(trainer)
         return self.directory.write_snapshot(parts, info, self.config.map.keep_snapshots)
@@ -182,27 +175,13 @@ class Mapper:
             return Quality()
         return measure_quality(self.trainer.radiance, self.held_out, self.trainer.scene.radius)
 
-    def view_grids(self) -> list[View]:
-        """Every so many pixels of all keyframes, about config.index.rays in all."""
+    def cameras(self) -> list[PosedCamera]:
+        """Where all keyframes were taken from, with their refined poses, in the scene frame."""
         trainer = self.trainer
         assert trainer is not None
-        pixels = sum(v.camera.width * v.camera.height for v in self.views)
-        step = max(1, math.ceil(math.sqrt(pixels / self.config.index.rays)))
-        views = []
-        for view in self.views:
-            T = trainer.radiance_learner.refined(
-                view.row, trainer.scene.pose_to_scene(view.T_world_camera))
-            views.append(view_grid(view.camera, T, step, view.valid, self.device))
-        return views
-
-    def build_index(self, views: Sequence[View], surfaces: Sequence[Surface],
-                    depths: Sequence[np.ndarray]) -> LanguageIndex:
-        """Surface points of the field from all keyframes' views, with the language there."""
-        trainer, c = self.trainer, self.config
-        assert trainer is not None and trainer.language is not None
-        surface = confirmed_surface(views, surfaces, depths, c.index)
-        scales = index_scales(c.index, trainer.scene.radius, trainer.trained_scales())
-        return build_index(surface, trainer.language, trainer.scene, scales, c.index)
+        return [PosedCamera(view.camera, trainer.radiance_learner.refined(
+            view.row, trainer.scene.pose_to_scene(view.T_world_camera)), view.valid)
+            for view in self.views]
 
 
 def check_same_training(stored: dict[str, Any], config: LerfConfig) -> None:

@@ -34,17 +34,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     'simulation': BASICS | {'keyframes'},
     'map_directory': BASICS | {'keyframes'},
     # It judges what the method made, so it reads all of it; the method never reads it.
-    'evaluation': CORE | {'map_query', 'simulation'},
+    'evaluation': CORE | {'map_query', 'stored_map', 'simulation'},
     'viewer': BASICS | {'query', 'map_directory'},
     'map_pictures': BASICS | {'keyframes', 'query'},
     'map_query': CORE | {'map_pictures'},
     'mapper': CORE,
+    'stored_map': CORE,
     'mapper_process': CORE | {'mapper'},
     # They only start processes: no part of the method is loaded for that.
     'process_group': set(),
     'processes': BASICS | {'process_group'},
-    'cli': CORE | {'mapper', 'mapper_process', 'map_query', 'processes', 'process_group',
-                   'simulation', 'evaluation', 'viewer'},
+    'cli': CORE | {'mapper', 'stored_map', 'mapper_process', 'map_query', 'processes',
+                   'process_group', 'simulation', 'evaluation', 'viewer'},
     'nodes': CORE | {'mapper', 'mapper_process', 'map_query', 'processes', 'process_group',
                      'simulation', 'evaluation', 'viewer', 'msg', 'srv'},
 }

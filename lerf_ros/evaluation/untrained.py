@@ -7,24 +7,16 @@ somewhere else than the language field.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from lerf_ros.config import LerfConfig
-from lerf_ros.errors import NoSnapshotError
 from lerf_ros.field.language_field import LanguageField
-from lerf_ros.field.scene_frame import SceneFrame
-from lerf_ros.keyframes.nerfstudio import load_folder
-from lerf_ros.map_directory import MapDirectory
 from lerf_ros.map_query import MapQuery
 from lerf_ros.query.answer import Answer
-from lerf_ros.query.language_index import LanguageIndex, build_index
-from lerf_ros.query.scales import index_scales
-from lerf_ros.query.surface import find_surface, view_grid
-from lerf_ros.training.checkpoint import load_fields
+from lerf_ros.query.language_index import LanguageIndex
+from lerf_ros.stored_map import open_map
 
 
 def control_answers(map_directory: Path, texts: Sequence[str], rays: int = 20000) -> list[Answer]:
@@ -40,26 +32,10 @@ def untrained_index(map_directory: Path, rays: int = 20000, seed: int = 0) -> La
 
     Raises NoSnapshotError when the map has no snapshot.
     """
-    directory = MapDirectory(map_directory)
-    snapshot = directory.newest()
-    if snapshot is None:
-        raise NoSnapshotError(f'{map_directory} holds no snapshot')
-    meta = directory.meta()
-    config = LerfConfig().override(meta['config'])
-    radiance, trained = load_fields(config, snapshot.arrays('field'))
+    stored = open_map(map_directory, {'index.rays': rays})
     torch.manual_seed(seed)
-    language = LanguageField(config.language, trained.embedding_dimension, 0)
+    language = LanguageField(stored.config.language, stored.language.embedding_dimension, 0)
     # Entries as large as trained ones: with the initial 1e-4 it would hardly depend on position.
     for table in language.encodings.parameters():
         torch.nn.init.uniform_(table, -1, 1)
-    scene = SceneFrame(tuple(meta['scene']['center']), meta['scene']['radius'])
-    views = []
-    frames = load_folder(map_directory).frames
-    step = max(1, math.ceil(math.sqrt(frames[0].camera.width * frames[0].camera.height
-                                      * len(frames) / rays)))
-    for frame in frames:
-        views.append(view_grid(frame.camera, scene.pose_to_scene(frame.T_world_camera), step,
-                               frame.valid, torch.device('cpu')))
-    surface = find_surface(radiance, views, config.index, config.language.samples)
-    scales = index_scales(config.index, scene.radius, tuple(snapshot.info['trained_scales']))
-    return build_index(surface, language, scene, scales, config.index)
+    return stored.survey(language).index

@@ -74,3 +74,8 @@ def sharpness(image: np.ndarray) -> float:
     height = max(round(grey.shape[0] * SHARPNESS_WIDTH / grey.shape[1]), 1)
     small = cv2.resize(grey, (SHARPNESS_WIDTH, height), interpolation=cv2.INTER_AREA)
     return float(cv2.Laplacian(small, cv2.CV_32F).var())
+
+
+def is_held_out(index: int, every: int) -> bool:
+    """Whether the keyframe measures quality instead of being trained on; 0 holds out none."""
+    return bool(every) and index % every == every - 1

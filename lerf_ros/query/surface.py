@@ -6,6 +6,7 @@ Never sensor points: what the field has not learned is not in the index.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -52,6 +53,25 @@ def view_grid(camera: PinholeCamera, T_scene_camera: np.ndarray, step: int,
     rays = Rays(torch.tensor(origins, dtype=torch.float32, device=device),
                 torch.tensor(directions, dtype=torch.float32, device=device))
     return View(rays, pixels, step, camera, T_scene_camera)
+
+
+@dataclass(frozen=True)
+class PosedCamera:
+    """A keyframe's camera, where it stands in the scene frame, and which pixels count.
+
+    T_scene_camera (4, 4) with its translation in scene radii; valid (H, W) or None for all.
+    """
+
+    camera: PinholeCamera
+    T_scene_camera: np.ndarray
+    valid: np.ndarray | None = None
+
+
+def view_grids(cameras: Sequence[PosedCamera], rays: int, device: torch.device) -> list[View]:
+    """Every so many pixels of all cameras, about `rays` in all."""
+    pixels = sum(c.camera.width * c.camera.height for c in cameras)
+    step = max(1, math.ceil(math.sqrt(pixels / rays)))
+    return [view_grid(c.camera, c.T_scene_camera, step, c.valid, device) for c in cameras]
 
 
 @dataclass(frozen=True)
