@@ -34,11 +34,12 @@ class MapQuery:
     """Answers requests from the newest complete snapshot; for one caller at a time."""
 
     def __init__(self, map_directory: str | Path, config: QueryConfig | None = None,
-                 features: FeatureConfig | None = None, device: str = 'cpu') -> None:
-        """config and features default to the settings stored in the map."""
+                 features: FeatureConfig | None = None, device: str = 'cpu',
+                 encoder: ImageTextEncoder | None = None) -> None:
+        """config and features default to the settings stored in the map, encoder to theirs."""
         self.directory = MapDirectory(map_directory)
         self._config, self._features, self._device = config, features, device
-        self._encoder: ImageTextEncoder | None = None
+        self._encoder = encoder
         self._picture_encoder: ImageTextEncoder | None = None
         self._encoder_features = FeatureConfig()
         self._query: TextQuery | None = None

@@ -19,7 +19,8 @@ MODULES = [path for path in sorted((ROOT / 'lerf_ros').rglob('*.py'))
 
 # Who may import whom. `errors` may be imported by all. A part imports itself freely.
 BASICS = {'config', 'settings', 'camera'}
-CORE = BASICS | {'keyframes', 'features', 'field', 'training', 'query', 'map_directory'}
+CORE = BASICS | {'keyframes', 'features', 'field', 'training', 'query', 'grasping',
+                 'map_directory'}
 MAY_IMPORT: dict[str, set[str]] = {
     '__init__': set(),
     'errors': set(),
@@ -31,6 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     'field': BASICS,
     'training': BASICS | {'keyframes', 'features', 'field'},
     'query': BASICS | {'field'},  # the text encoder is handed in
+    'grasping': BASICS | {'query'},
     'simulation': BASICS | {'keyframes'},
     'map_directory': BASICS | {'keyframes'},
     # It judges what the method made, so it reads all of it; the method never reads it.

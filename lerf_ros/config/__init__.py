@@ -13,13 +13,14 @@ from typing import Any
 
 from lerf_ros.config.answer import IndexConfig, MapConfig, QueryConfig
 from lerf_ros.config.capture import FeatureConfig, KeyframeConfig, SceneConfig
+from lerf_ros.config.grasping import GraspConfig
 from lerf_ros.config.method import FieldConfig, LanguageConfig, PoseConfig, TrainingConfig
 from lerf_ros.config.presets import preset_path, read_preset
 from lerf_ros.errors import ConfigError
 from lerf_ros.settings import override
 
-__all__ = ['FeatureConfig', 'FieldConfig', 'IndexConfig', 'KeyframeConfig', 'LanguageConfig',
-           'LerfConfig', 'MapConfig', 'PoseConfig', 'QueryConfig', 'SceneConfig',
+__all__ = ['FeatureConfig', 'FieldConfig', 'GraspConfig', 'IndexConfig', 'KeyframeConfig',
+           'LanguageConfig', 'LerfConfig', 'MapConfig', 'PoseConfig', 'QueryConfig', 'SceneConfig',
            'TrainingConfig', 'load_preset', 'preset_path']
 
 
@@ -36,6 +37,7 @@ class LerfConfig:
     training: TrainingConfig = TrainingConfig()
     index: IndexConfig = IndexConfig()
     query: QueryConfig = QueryConfig()
+    grasp: GraspConfig = GraspConfig()
     map: MapConfig = MapConfig()
 
     def __post_init__(self) -> None:

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Maps simulated evaluation layouts once each, as the product would, for benches that ask them.
+
+    python bench/simulated_maps.py --encoder oracle --seeds 100 101 --jobs 2 --out out/bench/maps
+
+OUT/ENCODER/SEED is the map directory of `evaluation_layout(SEED)`; one with a complete snapshot is
+left as it is. Rendered frames are kept in OUT/frames. `open_map` opens such a map, those of the
+oracle (oracle_encoder.py) as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import multiprocessing
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from evaluate import SETTINGS as ORACLE_SETTINGS
+from oracle_encoder import OracleEncoder, OracleExtractor
+
+from lerf_ros.cli import overrides
+from lerf_ros.config import LerfConfig
+from lerf_ros.evaluation.effort import EFFORTS
+from lerf_ros.evaluation.scenes import simulated_scene
+from lerf_ros.features.encoders import load_encoder
+from lerf_ros.features.sentence_encoder import SentenceEncoder
+from lerf_ros.keyframes.frame import Frame
+from lerf_ros.map_directory import MapDirectory
+from lerf_ros.map_query import MapQuery
+from lerf_ros.mapper import Mapper
+from lerf_ros.simulation.evaluation_layout import evaluation_layout
+from lerf_ros.simulation.labels import label_names
+from lerf_ros.simulation.sensor import PATH_S, sensor_camera
+from lerf_ros.simulation.trajectory import hand_held_path
+
+OUT = Path('out/bench/maps')
+EFFORT = EFFORTS['cpu']
+# The evaluation's effort for a CPU, with as many points as the product keeps.
+STEPS = EFFORT.radiance_steps
+SETTINGS = {'training.language_rays': EFFORT.settings['training.language_rays'],
+            'training.settle_steps': 0, 'map.training_state': False}
+
+
+@dataclass(frozen=True)
+class Capture:
+    """Posed frames of a layout, the label masks (H, W) of each, and the names of the labels."""
+
+    frames: tuple[Frame, ...]
+    labels: tuple[np.ndarray, ...]
+    names: tuple[str, ...]
+
+
+def captured(seed: int, cache: Path) -> Capture:
+    """What the simulated camera sees of the layout: rendered, or as it was kept in `cache`."""
+    file = cache / f'layout{seed}.npz'
+    tabletop = evaluation_layout(seed)
+    if not file.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        scene = simulated_scene(seed)
+        partial = file.with_name(f'.partial{seed}.npz')
+        np.savez(partial, images=np.stack([f.image for f in scene.frames]),
+                 depths_m=np.stack([f.depth_m for f in scene.frames]),
+                 labels=np.stack(scene.labels).astype(np.uint8))
+        partial.replace(file)
+    with np.load(file) as stored:
+        images, depths, labels = (stored[name] for name in ('images', 'depths_m', 'labels'))
+    path, step_s = hand_held_path(seed, tabletop, PATH_S), PATH_S / len(images)
+    camera = sensor_camera(images.shape[2], images.shape[1])
+    frames = tuple(Frame(int(k * step_s * 1e9), image, camera, path(k * step_s), depth)
+                   for k, (image, depth) in enumerate(zip(images, depths, strict=True)))
+    return Capture(frames, tuple(mask.astype(np.int32) for mask in labels), label_names(tabletop))
+
+
+def open_map(path: Path, encoder: str) -> MapQuery:
+    """Opens a map of this bench, made with the oracle or an encoder of the product."""
+    query = MapQuery(path, encoder=OracleEncoder(SentenceEncoder())) if encoder == 'oracle' \
+        else MapQuery(path)
+    query.refresh()
+    return query
+
+
+def make_mapper(encoder: str, capture: Capture, target: Path, config: LerfConfig) -> Mapper:
+    """The product's mapper; for the oracle with the extractor that reads the masks."""
+    directory = MapDirectory(target, True)
+    if encoder != 'oracle':
+        config = config.override({'features.encoder': encoder})
+        return Mapper(config, directory, load_encoder(config.features), 'map', True)
+    oracle = OracleEncoder(SentenceEncoder())
+    mapper = Mapper(config.override(ORACLE_SETTINGS), directory, oracle, 'map', True)
+    masks = {f.stamp_ns: m for f, m in zip(capture.frames, capture.labels, strict=True)}
+    mapper.extractor = OracleExtractor(oracle, masks, capture.names)
+    return mapper
+
+
+def map_layout(seed: int, encoder: str, out: Path, settings: dict, threads: int = 0) -> str:
+    """Maps one layout where that is missing; returns what was done, in words."""
+    target = out / encoder / str(seed)
+    if target.exists() and MapDirectory(target).newest() is not None:
+        return f'{target}: is there'
+    if threads:
+        torch.set_num_threads(threads)
+    start = time.monotonic()
+    capture = captured(seed, out / 'frames')
+    shutil.rmtree(target, ignore_errors=True)
+    mapper = make_mapper(encoder, capture, target, LerfConfig().override({**SETTINGS, **settings}))
+    rendered = time.monotonic()
+    for frame in capture.frames:
+        mapper.add_frame(frame)
+    fed = time.monotonic()
+    while mapper.steps < STEPS:
+        mapper.train_for(10.0, STEPS)
+    trained = time.monotonic()
+    mapper.snapshot()
+    end = time.monotonic()
+    return (f'{target}: rendered {rendered - start:.0f} s, features {fed - rendered:.0f} s, '
+            f'{mapper.steps} steps {trained - fed:.0f} s, snapshot {end - trained:.0f} s, '
+            f'PSNR {mapper.quality.psnr:.2f} dB, depth error {mapper.quality.depth_error:.4f} m')
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--encoder', default='oracle', choices=('oracle', 'conse', 'openclip'))
+    parser.add_argument('--seeds', type=int, nargs='+', required=True)
+    parser.add_argument('--jobs', type=int, default=1, help='layouts at once, one thread each')
+    parser.add_argument('--set', nargs='*', default=[])
+    parser.add_argument('--out', type=Path, default=OUT)
+    a = parser.parse_args()
+    work = functools.partial(map_layout, encoder=a.encoder, out=a.out, settings=overrides(a.set),
+                             threads=1 if a.jobs > 1 else 0)
+    if a.jobs == 1:
+        for seed in a.seeds:
+            print(work(seed), flush=True)
+        return
+    with multiprocessing.get_context('spawn').Pool(a.jobs) as pool:
+        for line in pool.imap_unordered(work, a.seeds):
+            print(line, flush=True)
+
+
+if __name__ == '__main__':
+    main()

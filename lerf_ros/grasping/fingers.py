@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the fingers find room on either side of what they are to grip, all tries at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lerf_ros.config import GraspConfig
+from lerf_ros.grasping.proposals import Proposals
+
+BIN = 0.002     # metres: how finely room is measured along the closing line
+CHUNK = 128     # tries in the hand's coordinates at once: what fits a processor's cache
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How each of C tries fits. low, high (C,): ends, along y from the anchor, of what is between
+    the fingers, metres. room (C,): free on its tighter side, metres."""
+
+    low: np.ndarray
+    high: np.ndarray
+    room: np.ndarray
+
+    @property
+    def width(self) -> np.ndarray:
+        """Of what is between the fingers (C,), metres."""
+        return self.high - self.low
+
+
+def in_hand(points: np.ndarray, tries: Proposals) -> np.ndarray:
+    """points (P, 3) of the world, seen from the fingertips: (C, 3, P) float32, rows x, y, z."""
+    tips = tries.anchors + tries.reaches[:, None] * tries.rotations[:, :, 2]
+    turned = tries.rotations.transpose(0, 2, 1)
+    offset = np.einsum('cij,cj->ci', turned, tips).astype(np.float32)
+    # One large product is several times as fast as many small ones.
+    rows = turned.astype(np.float32).reshape(-1, 3) @ points.T.astype(np.float32)
+    return rows.reshape(len(tries), 3, -1) - offset[:, :, None]
+
+
+def fit_fingers(points: np.ndarray, tries: Proposals, config: GraspConfig) -> Fit:
+    """Finds, for each try, what lies between two gaps into which the fingers fit.
+
+    A gap is free over all of the fingers' way in, from the pre-grasp pose to the fingertips. So a
+    wall of a cup, a handle and a whole object are all found, however much of it was seen.
+    """
+    parts = [_fit(in_hand(points, tries[part]), config)
+             for part in np.array_split(np.arange(len(tries)), max(1, len(tries) // CHUNK))]
+    return Fit(*(np.concatenate([getattr(p, n) for p in parts]) for n in ('low', 'high', 'room')))
+
+
+def _fit(local: np.ndarray, config: GraspConfig) -> Fit:
+    reach = config.max_opening + config.finger_thickness + 2 * config.clearance
+    half = int(np.ceil(reach / BIN))
+    x, y, z = local[:, 0], local[:, 1], local[:, 2]
+    swept = (np.abs(x) <= config.finger_width / 2 + config.clearance) & (np.abs(y) < half * BIN)
+    swept &= (z <= config.clearance) & (z >= -config.finger_depth - config.pregrasp)
+    row, column = np.nonzero(swept)
+    at = y[row, column]
+    cell = np.floor(at / BIN).astype(np.int64) + half
+    count = len(local)
+    taken = np.zeros((count, 2 * half), bool)
+    taken[row, cell] = True
+    taken[:, half - 1:half + 1] = True            # the anchor itself
+    needed = int(np.ceil((config.finger_thickness + 2 * config.clearance) / BIN))
+    right, right_room = _next_gap(taken[:, half:], needed)
+    left, left_room = _next_gap(taken[:, half - 1::-1], needed)
+    low, high = half - 1 - left, half + right      # bins of the outermost points
+    # Exact ends: of the points in the outermost bins.
+    inside = (cell >= low[row]) & (cell <= high[row])
+    ends = np.zeros((2, count))
+    np.minimum.at(ends[0], row[inside], at[inside])
+    np.maximum.at(ends[1], row[inside], at[inside])
+    return Fit(ends[0], ends[1], np.minimum(left_room, right_room) * BIN)
+
+
+def _next_gap(taken: np.ndarray, needed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Bins outward from the anchor: the last taken one before `needed` free ones, and how many are
+    free there; 0 free where there is no such gap within the reach."""
+    count, bins = taken.shape
+    index = np.arange(bins)
+    # The next taken bin at or after each, `bins` where there is none.
+    upcoming = np.minimum.accumulate(np.where(taken, index, bins)[:, ::-1], 1)[:, ::-1]
+    after = np.concatenate([upcoming[:, 1:], np.full((count, 1), bins)], 1)
+    free = after - index - 1
+    # Beyond the reach nothing is known: a gap may end there, but must begin within the opening.
+    wide = taken & (free >= needed)
+    first = wide.argmax(1)
+    rows = np.arange(count)
+    return first, np.where(wide[rows, first], free[rows, first], 0)

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which of the hands that fit would hold, and how well: contacts, the hand's own room, relevancy.
+
+The semantic score and the weights are LERF-TOGO's (CoRL 2023); the geometric score stands in for
+the network that it takes its grasps from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lerf_ros.config import GraspConfig
+from lerf_ros.grasping.fingers import CHUNK, Fit, in_hand
+from lerf_ros.grasping.proposals import Proposals
+
+PATCH = 0.006          # metres behind the outermost point within which the surface is touched
+FACING = 0.3           # cosine from which a point of the patch belongs to the side that is touched
+EDGE = 0.7             # mean cosine with the way back to the hand of an edge like that
+MIN_BETWEEN = 6        # points between the fingers
+MIN_SHARE = 0.5        # of them that belong to the hit: the rest is another object
+UNSEEN = 0.6           # score of a side that no point shows, between none and a good one
+LEVER = 0.06           # metres beside the middle at which a grasp is worth 1/e
+ENGAGED = 0.02         # metres of the object along the fingers that are enough
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What hands are judged against. points, normals (P, 3); member (P,) whether a point is the
+    hit's; relevancy (P,), 1 for the best of the hit; middle (3,) of the hit."""
+
+    points: np.ndarray
+    normals: np.ndarray
+    member: np.ndarray
+    relevancy: np.ndarray
+    middle: np.ndarray
+
+
+@dataclass(frozen=True)
+class Judged:
+    """holds (C,): whether contacts are good and nothing is hit. semantic, geometric (C,) 0..1."""
+
+    holds: np.ndarray
+    semantic: np.ndarray
+    geometric: np.ndarray
+
+
+def judge(scene: Scene, tries: Proposals, fit: Fit, config: GraspConfig) -> Judged:
+    """Judges C tries whose fingers fit; they are centred between what the fingers touch."""
+    rows = [_judge(scene, tries[part], fit.width[part], fit.room[part], config)
+            for part in np.array_split(np.arange(len(tries)), max(1, len(tries) // CHUNK))]
+    return Judged(*(np.concatenate(column) for column in zip(*rows, strict=True)))
+
+
+def _judge(scene: Scene, tries: Proposals, width: np.ndarray, room: np.ndarray,
+           config: GraspConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    local = in_hand(scene.points, tries)
+    x, y, z = local[:, 0], local[:, 1], local[:, 2]
+    half = width[:, None] / 2
+    between = (np.abs(x) <= config.finger_width / 2) & (np.abs(y) <= half + 1e-4)
+    between &= (z <= 0) & (z >= -config.finger_depth)
+    count = between.sum(1)
+    share = (between & scene.member).sum(1) / np.maximum(count, 1)
+    lean = tries.rotations[:, :, 1].astype(np.float32) @ scene.normals.T.astype(np.float32)
+    to_hand = -tries.rotations[:, :, 2].astype(np.float32) @ scene.normals.T.astype(np.float32)
+    right = contact(lean, to_hand, between & (y >= half - PATCH))
+    left = contact(-lean, to_hand, between & (y <= PATCH - half))
+    least = np.cos(np.arctan(config.friction))
+    holds = (count >= MIN_BETWEEN) & (share >= MIN_SHARE) & ~hits_hand(local, config)
+    holds &= (right >= least) | np.isnan(right)
+    holds &= (left >= least) | np.isnan(left)
+    # One side may never have been seen, but not both.
+    holds &= ~(np.isnan(right) & np.isnan(left))
+    engaged = -np.where(between, z, 0.0).min(1, initial=0.0)
+    geometric = geometric_score(scene, tries, right, left, engaged, room, config)
+    return holds, masked_median(scene.relevancy, between), geometric
+
+
+def geometric_score(scene: Scene, tries: Proposals, right: np.ndarray, left: np.ndarray,
+                    engaged: np.ndarray, room: np.ndarray, config: GraspConfig) -> np.ndarray:
+    """0..1 (C,): contacts that face each other, near the middle, deep between the fingers, with
+    room for an error, and rather from above."""
+    least = np.cos(np.arctan(config.friction))
+    faces = [np.where(np.isnan(side), UNSEEN, (side - least) / (1 - least))
+             for side in (right, left)]
+    tips = tries.anchors + tries.reaches[:, None] * tries.rotations[:, :, 2]
+    lever = np.linalg.norm((tips - scene.middle)[:, :2], axis=1)
+    spare = np.clip((room - config.finger_thickness) / (2 * config.spare_opening + 1e-9), 0, 1)
+    down = np.clip(-tries.rotations[:, 2, 2], 0, 1)
+    score = (0.35 * np.minimum(*faces) + 0.3 * np.exp(-lever / LEVER)
+             + 0.15 * np.clip(engaged / ENGAGED, 0, 1) + 0.1 * spare + 0.1 * down)
+    return np.clip(score, 0, 1)
+
+
+def contact(lean: np.ndarray, to_hand: np.ndarray, patch: np.ndarray) -> np.ndarray:
+    """Mean cosine (C,) between the outward normals of a patch (C, P) and the way out.
+
+    NaN where the object ends at an edge whose own side was never seen: all that is there faces the
+    hand. 0 where it ends otherwise. lean, to_hand (C, P): cosines with the way out and with the
+    way back to the hand.
+    """
+    facing = patch & (lean > FACING)
+    count = facing.sum(1)
+    mean = np.where(facing, lean, 0.0).sum(1) / np.maximum(count, 1)
+    seen = patch.sum(1)
+    up = np.where(patch, to_hand, 0.0).sum(1) / np.maximum(seen, 1)
+    return np.where(count > 0, mean, np.where((seen > 0) & (up > EDGE), np.nan, 0.0))
+
+
+def hits_hand(local: np.ndarray, config: GraspConfig) -> np.ndarray:
+    """Whether (C,) a point (C, 3, P) is where the hand is, at the grasp or on the way to it."""
+    half_x, half_y, length = config.hand_box[0] / 2, config.hand_box[1] / 2, config.hand_box[2]
+    c = config.clearance
+    inside = (np.abs(local[:, 0]) <= half_x + c) & (np.abs(local[:, 1]) <= half_y + c)
+    inside &= (local[:, 2] <= c - config.finger_depth)
+    inside &= (local[:, 2] >= -config.finger_depth - length - config.pregrasp)
+    return inside.any(1)
+
+
+def masked_median(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Medians (C,) of values (P,) where the masks (C, P) hold; 0 where they hold nowhere."""
+    rows = [values[row] for row in mask]
+    return np.array([float(np.median(row)) if len(row) else 0.0 for row in rows])
