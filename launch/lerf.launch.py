@@ -40,7 +40,8 @@ OTHERS = {
 # After Ctrl-C the mapper writes a last snapshot; launch would kill it after 5 and 10 seconds.
 PATIENCE_S = '40'
 # RViz' configuration names topics without a namespace.
-RVIZ_TOPICS = ('lerf/relevancy', 'lerf/target_pose', 'lerf/markers', 'camera/color/image_raw')
+RVIZ_TOPICS = ('lerf/relevancy', 'lerf/target_pose', 'lerf/markers', 'lerf/grasps',
+               'camera/color/image_raw')
 
 
 def generate_launch_description():

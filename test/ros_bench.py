@@ -90,11 +90,12 @@ class FakeMap:
 
     def __init__(self, directory, config=None, features=None, device='cpu'):
         self.directory, self.ready, self.snapshot_id, self.requests = directory, True, 1, []
+        self.frame_id = 'map'
 
     def refresh(self):
         return False
 
-    def answer(self, *request):
+    def ask(self, request):
         self.requests.append(request)
         if isinstance(self.result, Exception):
             raise self.result

@@ -18,6 +18,7 @@ from lerf_ros.errors import EncoderMismatchError, EncoderUnavailableError
 from lerf_ros.map_query import MapQuery
 from lerf_ros.nodes import topics
 from lerf_ros.nodes.query_node import QueryNode
+from lerf_ros.query.request import QueryRequest
 from lerf_ros.srv import Query
 
 pytestmark = pytest.mark.ros
@@ -129,14 +130,19 @@ def test_not_active(bench):
 
 def test_the_request_reaches_the_map(bench):
     b = bench(fake(answer()))
-    b.ask('red mug', negatives=['cup'], threshold=0.75, max_hits=3)
-    assert b.node.map.requests == [('red mug', ('cup',), 0.75, 3)]
+    b.ask('red mug', negatives=['cup'], rather_than=['red bowl'], part='handle', threshold=0.75,
+          max_hits=3, plan_grasps=False)
+    b.ask('', texts=['mug', 'cup'])
+    assert b.node.map.requests == [
+        QueryRequest('red mug', negatives=('cup',), rather_than=('red bowl',), part='handle',
+                     threshold=0.75, max_hits=3, plan_grasps=False),
+        QueryRequest(texts=('mug', 'cup'))]
 
 
 def test_an_answer_on_all_topics(bench):
     b = bench(fake(answer()))
     early = b.listen(PoseStamped, topics.TARGET_POSE, topics.TARGET_POSE_QOS)
-    assert spin_until(b.nodes, lambda: b.node._target.get_subscription_count())
+    assert spin_until(b.nodes, lambda: b.node.publisher.target.get_subscription_count())
     response = b.ask('red mug', return_cloud=True)
     assert response.success and response.found and response.has_target and response.metric
     assert response.error_code == Response.NONE and response.snapshot_stamp.sec == 5
@@ -155,9 +161,10 @@ def test_an_answer_on_all_topics(bench):
     markers = b.listen(MarkerArray, topics.MARKERS, topics.MARKERS_QOS)
     assert spin_until(b.nodes, lambda: clouds and markers)
     assert clouds[0] == response.cloud and not late_target
-    relevancy = np.frombuffer(clouds[0].data, '<f4').reshape(-1, 5)[:, 4]
+    relevancy = np.frombuffer(clouds[0].data, '<f4').reshape(-1, 6)[:, 4]
     np.testing.assert_allclose(relevancy, [0.8, 0.1], rtol=1e-6)
-    clear, box, label = markers[0].markers
+    clear, box, label, gripper = markers[0].markers
+    assert (gripper.type, len(gripper.points)) == (Marker.LINE_LIST, 8)     # four lines
     assert (clear.action, box.type, label.type) == (
         Marker.DELETEALL, Marker.CUBE, Marker.TEXT_VIEW_FACING)
     assert (box.scale.x, box.scale.z, label.text) == (0.1, 0.4, 'red mug 0.80')
@@ -168,7 +175,7 @@ def test_absent_is_an_answer_without_a_target(bench):
     b = bench(fake(answer(found=False)))
     targets = b.listen(PoseStamped, topics.TARGET_POSE, topics.TARGET_POSE_QOS)
     markers = b.listen(MarkerArray, topics.MARKERS, topics.MARKERS_QOS)
-    assert spin_until(b.nodes, lambda: b.node._target.get_subscription_count())
+    assert spin_until(b.nodes, lambda: b.node.publisher.target.get_subscription_count())
     response = b.ask('unicorn')
     assert (response.success, response.found, response.has_target) == (True, Response.ABSENT, False)
     assert 'not found' in response.message and response.target_pose.header.frame_id == 'map'
@@ -189,14 +196,6 @@ def test_two_robots_do_not_mix(bench):
     b = bench(fake(answer(found=False)), namespace='/b')
     assert a.ask('red mug').found and not b.ask('red mug').found
     assert (a.node._queries, b.node._queries) == (1, 1)
-
-
-def test_a_burst_of_requests_is_answered_completely(bench):
-    b = bench(fake(answer()))
-    assert spin_until(b.nodes, b.client.service_is_ready)
-    futures = [b.client.call_async(Query.Request(text='red mug')) for _ in range(100)]
-    assert spin_until(b.nodes, lambda: all(f.done() for f in futures), timeout_s=20)
-    assert sorted(f.result().query_id for f in futures) == list(range(1, 101))
 
 
 def test_a_newer_snapshot_is_loaded_by_the_timer(bench):

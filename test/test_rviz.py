@@ -29,7 +29,8 @@ pytestmark = pytest.mark.ros
 FILE = Path(__file__).parents[1] / 'rviz' / 'lerf.rviz'
 MESSAGES = {'PointCloud2': 'sensor_msgs/msg/PointCloud2', 'Image': 'sensor_msgs/msg/Image',
             'MarkerArray': 'visualization_msgs/msg/MarkerArray',
-            'Pose': 'geometry_msgs/msg/PoseStamped'}
+            'Pose': 'geometry_msgs/msg/PoseStamped',
+            'PoseArray': 'geometry_msgs/msg/PoseArray'}
 POLICIES = {'Reliable': 'RELIABLE', 'Best Effort': 'BEST_EFFORT', 'Volatile': 'VOLATILE',
             'Transient Local': 'TRANSIENT_LOCAL', 'Keep Last': 'KEEP_LAST'}
 

@@ -114,3 +114,13 @@ def test_integer_nanoseconds_find_the_newest_transform():
 def test_known_frames(buffer):
     assert known_frames(buffer) == ['base', 'camera', 'map']
     assert known_frames(Buffer()) == []
+
+
+def test_time_zero_is_the_newest_time_at_which_all_is_known(buffer):
+    np.testing.assert_allclose(look_up(buffer, 'map', 'camera', 0), pose(2.0, z=1.0, turn_z=0.4),
+                               atol=1e-12)
+    for t in range(2):      # known for one second less
+        buffer.set_transform(stamped('base', 'arm', pose(y=t), t * SECOND), 'test')
+    np.testing.assert_allclose(look_up(buffer, 'map', 'arm', 0),
+                               pose(1.0, turn_z=0.2) @ pose(y=1.0), atol=1e-12)
+    np.testing.assert_allclose(look_up(buffer, 'base', 'camera', 0), pose(z=1.0), atol=1e-12)

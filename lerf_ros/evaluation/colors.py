@@ -27,6 +27,12 @@ def relevancy_colors(relevancy: np.ndarray, colors: np.ndarray) -> np.ndarray:
     return painted
 
 
+def level_colors(relevancy: np.ndarray, cloud: np.ndarray) -> np.ndarray:
+    """The colours (N, 3) uint8 that relevancies (N,) have in the cloud of relevancies (M,)."""
+    top = max(float(np.max(cloud, initial=NEUTRAL)), NEUTRAL + 1e-6)
+    return turbo((np.asarray(relevancy, np.float64) - NEUTRAL) / (top - NEUTRAL))
+
+
 def turbo(level: np.ndarray) -> np.ndarray:
     """The turbo colour map, (N, 3) uint8 RGB, of levels (N,) in 0..1."""
     bytes_ = np.round(np.clip(level, 0, 1) * 255).astype(np.uint8)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from lerf_ros.camera import PinholeCamera, invert_pose, transform_points
 from lerf_ros.evaluation.colors import NEUTRAL, relevancy_colors
 from lerf_ros.evaluation.splat import depth_of, disc_radius, splat, visible
 from lerf_ros.query.answer import Answer, Hit
+from lerf_ros.query.outlines import box_corners, box_outline
 
 OVERLAY_OPACITY = 0.75
 BOX_COLOR = (255, 255, 255)
@@ -54,22 +54,13 @@ def overlay(view: View, answer: Answer, radius: float | None = None) -> np.ndarr
 
 def draw_box(picture: np.ndarray, view: View, hit: Hit) -> None:
     """Draws the twelve edges of the hit's box into the picture, bent as the lens bends them."""
-    corners = box_corners(hit)
-    for a, b in itertools.combinations(range(8), 2):
-        if (a ^ b).bit_count() != 1:    # corners of one edge differ along one axis
-            continue
-        edge = corners[a] + np.linspace(0, 1, 9)[:, None] * (corners[b] - corners[a])
+    for start, end in box_outline(hit):
+        edge = start + np.linspace(0, 1, 9)[:, None] * (end - start)
         pixels = view.camera.project(transform_points(invert_pose(view.T_world_camera), edge))
         if np.isfinite(pixels).all() and np.abs(pixels).max() < 1e4:
             line = np.round(pixels - 0.5).astype(np.int32)[:, None]
             cv2.polylines(picture, [line], False, (0, 0, 0), 3, cv2.LINE_AA)
             cv2.polylines(picture, [line], False, BOX_COLOR, 1, cv2.LINE_AA)
-
-
-def box_corners(hit: Hit) -> np.ndarray:
-    """The corners (8, 3) of the hit's box in the world; bit 0 of the index is the end in z."""
-    signs = np.array(list(itertools.product((-0.5, 0.5), repeat=3)))
-    return hit.position + (signs * hit.size) @ np.asarray(hit.rotation).T
 
 
 def inside_image(view: View, points_world: np.ndarray) -> np.ndarray:

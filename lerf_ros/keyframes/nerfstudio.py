@@ -121,13 +121,30 @@ def load_folder(folder: str | Path, scale: float = 1.0, mask_path: str | Path | 
     masks = () if mask_path is None else (existing(Path(mask_path), 'the mask'),)
     if not scale > 0:
         raise DatasetError(f'scale = {scale}: must be positive')
-    frames = sorted(content['frames'], key=lambda frame: str(frame.get('file_path', '')))
+    frames = frames_by_name(content)
     entries = [parse_frame(folder, content, frame, i, scale, masks)
                for i, frame in enumerate(frames)]
     has_depth = all(entry.depth_path is not None for entry in entries)
     metric = scale != 1.0 or bool(content.get('metric', has_depth))
     return PosedFolder(LazyFrames(entries, max_side), metric,
                        tuple(str(frame['file_path']) for frame in frames))
+
+
+def posed_images(folder: str | Path, most: int) -> list[FrameEntry]:
+    """Where the images of a folder are and from where they were taken; no image is read.
+
+    At most `most` of them, evenly chosen in the order of their names. Raises DatasetError.
+    """
+    folder = Path(folder)
+    content = read_json(folder)
+    frames = frames_by_name(content)
+    chosen = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), most)).astype(int))
+    return [parse_frame(folder, content, frames[i], i, 1.0, ()) for i in chosen.tolist()]
+
+
+def frames_by_name(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The frames of transforms.json in order of their file names."""
+    return sorted(content['frames'], key=lambda frame: str(frame.get('file_path', '')))
 
 
 def read_json(folder: Path) -> dict[str, Any]:

@@ -62,6 +62,12 @@ class QueryNodeConfig(Checked):
     device: str = setting('cpu', 'where phrases are encoded: cpu, cuda or cuda:n')
     refresh_period: float = setting(
         1.0, 'time between looks for a newer snapshot', unit='seconds', low=0.05, high=3600.0)
+    max_waiting: int = setting(
+        100, 'queries that wait at most; more are answered with BUSY in their turn', low=1,
+        high=2000)
+    frame_timeout: float = setting(
+        2.0, 'how long the first query with a frame_id may wait for TF to arrive', unit='seconds',
+        low=0.0, high=60.0)
 
 
 def map_directory(configured: str, namespace: str) -> Path:

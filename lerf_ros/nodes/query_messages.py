@@ -1,23 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An answer of the core as the messages of the query node."""
+"""An answer of the core as the response of the query service."""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
-from builtin_interfaces.msg import Time
-from geometry_msgs.msg import PoseStamped
-from std_msgs.msg import ColorRGBA
-from visualization_msgs.msg import Marker, MarkerArray
+from builtin_interfaces.msg import Duration, Time
+from geometry_msgs.msg import PoseArray, PoseStamped
+from std_msgs.msg import Header
 
 from lerf_ros.errors import LerfError
-from lerf_ros.msg import QueryHit
-from lerf_ros.nodes.conversions import matrix_to_pose, ns_to_stamp
-from lerf_ros.query.answer import Answer, Hit
+from lerf_ros.msg import GraspCandidate, QueryHit
+from lerf_ros.nodes.conversions import matrix_to_pose, ns_to_stamp, stamp_to_ns
+from lerf_ros.query.answer import Answer, Grasp, Hit, Presence
 from lerf_ros.srv import Query
 
-BOX_COLOR = ColorRGBA(r=1.0, g=0.55, b=0.0, a=0.35)
-LABEL_COLOR = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
-LABEL_HEIGHT = 0.25     # part of the largest edge of the box
 NOT_METRIC = 'the map is not metric: lengths are map units, not metres'
 
 
@@ -33,30 +31,51 @@ def fill_error(response: Query.Response, code: int, message: str) -> Query.Respo
 
 
 def fill_response(response: Query.Response, answer: Answer, stamp: Time) -> Query.Response:
-    """The response of an answer, without the cloud."""
+    """The response of an answer given at `stamp`, without the cloud."""
     response.success, response.error_code = True, Query.Response.NONE
-    response.found, response.metric = int(answer.presence), answer.metric
-    response.message = summary(answer)
+    response.message, response.metric = summary(answer), answer.metric
+    response.found = int(answer.presence)
+    response.probability, response.observed = float(answer.probability), float(answer.observed)
     response.hits = [to_hit(hit) for hit in answer.hits]
+    response.grasps = [to_grasp(grasp) for grasp in answer.grasps]
     response.has_target = answer.T_world_target is not None
     response.target_pose = target_pose(answer, stamp)
+    response.no_target_reason = answer.no_target_reason
     response.snapshot_stamp = ns_to_stamp(answer.snapshot_stamp_ns)
+    response.map_age = age(answer.snapshot_stamp_ns, stamp)
+    response.encode_time = float(answer.timing.encode)
+    response.search_time = float(answer.timing.search)
+    response.grasp_time = float(answer.timing.grasp)
     return response
+
+
+def age(snapshot_stamp_ns: int, stamp: Time) -> Duration:
+    """Time from the snapshot to `stamp`; 0 for a snapshot of a clock that was ahead."""
+    elapsed_ns = max(stamp_to_ns(stamp) - snapshot_stamp_ns, 0)
+    # The message holds 68 years; a clock that starts at 0 beside one that does not has more.
+    return Duration(sec=min(elapsed_ns // 10**9, 2**31 - 1), nanosec=elapsed_ns % 10**9)
 
 
 def summary(answer: Answer) -> str:
     """One line for people."""
     unit = 'm' if answer.metric else 'map units'
+    sure = '' if math.isnan(answer.probability) else f', probability {answer.probability:.2f}'
     if answer.found:
         best = answer.hits[0]
         x, y, z = best.position
         places = '1 place' if len(answer.hits) == 1 else f'{len(answer.hits)} places'
-        text = (f'{answer.text!r}: {places}, best at ({x:.2f}, {y:.2f}, {z:.2f}) {unit} in '
-                f'{answer.frame_id!r} with relevancy {best.relevancy:.2f}')
+        named = f' ({best.label})' if len(answer.texts) > 1 else ''
+        text = (f'{answer.text!r}: {places}, best{named} at ({x:.2f}, {y:.2f}, {z:.2f}) {unit} in '
+                f'{answer.frame_id!r} with relevancy {best.relevancy:.2f}{sure}')
+        if answer.no_target_reason:
+            text += f'; no grasp: {answer.no_target_reason}'
     else:
         best_relevancy = max(answer.relevancy, default=0.0)
         text = (f'{answer.text!r} was not found: relevancy reaches {best_relevancy:.2f}, '
-                f'threshold {answer.threshold:.2f}')
+                f'threshold {answer.threshold:.2f}{sure}')
+        if answer.presence == Presence.NOT_OBSERVED:
+            text += (f'; only {answer.observed:.0%} of the place was seen well enough, so that it '
+                     'may be there: look from more sides')
     return text if answer.metric else f'{text}; {NOT_METRIC}'
 
 
@@ -69,49 +88,33 @@ def box_pose(hit: Hit) -> np.ndarray:
 
 def to_hit(hit: Hit) -> QueryHit:
     """One place as a message."""
-    msg = QueryHit(pose=matrix_to_pose(box_pose(hit)), relevancy=float(hit.relevancy),
+    msg = QueryHit(label=hit.label, pose=matrix_to_pose(box_pose(hit)),
+                   relevancy=float(hit.relevancy), probability=float(hit.probability),
                    scale=float(hit.scale), points=int(hit.points), keyframes=int(hit.keyframes))
     msg.size.x, msg.size.y, msg.size.z = (float(v) for v in hit.size)
     return msg
 
 
+def to_grasp(grasp: Grasp) -> GraspCandidate:
+    """One grasp as a message."""
+    return GraspCandidate(
+        pose=matrix_to_pose(grasp.T_world_grasp),
+        pregrasp_pose=matrix_to_pose(grasp.T_world_pregrasp),
+        gripper_pose=matrix_to_pose(grasp.T_world_gripper),
+        opening_width=float(grasp.opening_width), score=float(grasp.score),
+        semantic_score=float(grasp.semantic_score),
+        geometric_score=float(grasp.geometric_score))
+
+
 def target_pose(answer: Answer, stamp: Time) -> PoseStamped:
-    """The target in the map frame; the header alone when there is none."""
-    msg = PoseStamped()
-    msg.header.stamp, msg.header.frame_id = stamp, answer.frame_id
+    """The target in the answer's frame; the header alone when there is none."""
+    msg = PoseStamped(header=Header(stamp=stamp, frame_id=answer.frame_id))
     if answer.T_world_target is not None:
         msg.pose = matrix_to_pose(answer.T_world_target)
     return msg
 
 
-def to_markers(answer: Answer, stamp: Time, query_id: int) -> MarkerArray:
-    """A translucent box and a label for every hit; those of the query before are deleted."""
-    markers = [Marker(action=Marker.DELETEALL)]
-    for number, hit in enumerate(answer.hits):
-        markers += [box_marker(hit, number), label_marker(hit, number, answer.text)]
-    for marker in markers:
-        marker.header.stamp, marker.header.frame_id = stamp, answer.frame_id
-        marker.ns = marker.ns and f'query_{query_id}_{marker.ns}'
-    return MarkerArray(markers=markers)
-
-
-def box_marker(hit: Hit, number: int) -> Marker:
-    """The box of a hit."""
-    marker = Marker(ns='box', id=number, type=Marker.CUBE, action=Marker.ADD,
-                    pose=matrix_to_pose(box_pose(hit)), color=BOX_COLOR)
-    # RViz refuses to draw a box without thickness.
-    marker.scale.x, marker.scale.y, marker.scale.z = (max(float(v), 1e-6) for v in hit.size)
-    return marker
-
-
-def label_marker(hit: Hit, number: int, text: str) -> Marker:
-    """Phrase and relevancy above a hit."""
-    marker = Marker(ns='label', id=number, type=Marker.TEXT_VIEW_FACING, action=Marker.ADD,
-                    text=f'{text} {hit.relevancy:.2f}', color=LABEL_COLOR)
-    extent = float(max(hit.size))
-    marker.scale.z = max(LABEL_HEIGHT * extent, 1e-6)
-    x, y, z = (float(v) for v in hit.position)
-    marker.pose.position.x, marker.pose.position.y = x, y
-    marker.pose.position.z = z + extent / 2 + marker.scale.z
-    marker.pose.orientation.w = 1.0
-    return marker
+def grasp_poses(answer: Answer, stamp: Time) -> PoseArray:
+    """The poses of all grasps, best first; empty when there is none."""
+    return PoseArray(header=Header(stamp=stamp, frame_id=answer.frame_id),
+                     poses=[matrix_to_pose(grasp.T_world_grasp) for grasp in answer.grasps])

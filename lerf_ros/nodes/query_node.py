@@ -3,28 +3,36 @@
 
 from __future__ import annotations
 
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from geometry_msgs.msg import PoseStamped
-from sensor_msgs.msg import PointCloud2
-from visualization_msgs.msg import MarkerArray
+import numpy as np
 
+from lerf_ros.camera import invert_pose
 from lerf_ros.config import FeatureConfig, QueryConfig
-from lerf_ros.errors import EmptyNegativeError, LerfError, NotActiveError
+from lerf_ros.errors import LerfError, NotActiveError
 from lerf_ros.nodes import topics
+from lerf_ros.nodes.answer_frames import AnswerFrames
+from lerf_ros.nodes.answer_publisher import AnswerPublisher
 from lerf_ros.nodes.conversions import answer_to_cloud
+from lerf_ros.nodes.deferred_service import DeferredService
 from lerf_ros.nodes.lifecycle import ManagedNode, started
 from lerf_ros.nodes.node_config import QueryNodeConfig, map_directory
 from lerf_ros.nodes.parameters import declare_all
-from lerf_ros.nodes.query_messages import error_code, fill_error, fill_response, to_markers
+from lerf_ros.nodes.query_messages import error_code, fill_error, fill_response, summary
+from lerf_ros.nodes.query_request import check_frame, to_request
 from lerf_ros.nodes.running import run_node
+from lerf_ros.nodes.standing_prompt import StandingPrompt
 from lerf_ros.query.answer import Answer
+from lerf_ros.query.moved import in_frame
+from lerf_ros.query.request import QueryRequest
 from lerf_ros.srv import Query
 
 WARN_PERIOD_S = 10.0
+CLOSE_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,12 @@ def open_map(*arguments: Any) -> Any:
 
 
 class QueryNode(ManagedNode):
-    """Converts, asks the map, publishes."""
+    """Converts, asks the map, publishes. Answers come from one thread, newer snapshots by another.
+
+    So the executor's thread is always free: to take requests, and to tell that there are too many.
+    """
+
+    service: DeferredService | None = None
 
     def __init__(self, map_factory: Callable[..., Any] = open_map, **arguments: Any) -> None:
         """Raises ConfigError for a parameter that is wrong or does not exist."""
@@ -54,11 +67,14 @@ class QueryNode(ManagedNode):
         self._map_error: LerfError | None = None
         self._queries = 0
         self._refresh_timer: Any = None
-        self._cloud = self.create_publisher(PointCloud2, topics.RELEVANCY, topics.RELEVANCY_QOS)
-        self._target = self.create_publisher(
-            PoseStamped, topics.TARGET_POSE, topics.TARGET_POSE_QOS)
-        self._markers = self.create_publisher(MarkerArray, topics.MARKERS, topics.MARKERS_QOS)
-        self.create_service(Query, topics.QUERY, self.on_query, qos_profile=topics.QUERY_QOS)
+        self._refreshing = threading.Lock()
+        self._asking = threading.Lock()
+        self.publisher = AnswerPublisher(self)
+        self.frames = AnswerFrames(self, self.settings.frame_timeout)
+        self.service = DeferredService(
+            self, Query, topics.QUERY, topics.QUERY_QOS, self.settings.max_waiting, self.on_query,
+            self.refuse)
+        self.prompt = StandingPrompt(self, self.answer_prompt)
 
     def configure(self) -> None:
         """Opens the map directory; it may be empty until the mapper has written a snapshot."""
@@ -72,7 +88,7 @@ class QueryNode(ManagedNode):
     def activate(self) -> None:
         """Loads the newest snapshot and looks for newer ones."""
         self.refresh()
-        self._refresh_timer = self.create_timer(self.settings.refresh_period, self.refresh)
+        self._refresh_timer = self.create_timer(self.settings.refresh_period, self.start_refresh)
 
     def deactivate(self) -> None:
         """Stops looking for snapshots; queries are answered with NOT_ACTIVE."""
@@ -85,23 +101,48 @@ class QueryNode(ManagedNode):
         self.deactivate()
         self.map = self._map_error = None
 
+    def destroy_node(self) -> None:
+        """Ends the thread that answers, then the node."""
+        if self.service is not None:
+            self.service.close(CLOSE_S)
+        super().destroy_node()
+
+    def start_refresh(self) -> None:
+        """Looks for a newer snapshot beside the answers, which go on meanwhile."""
+        self.answer_prompt()
+        if not self._refreshing.locked():
+            threading.Thread(target=self.refresh, name='refresh', daemon=True).start()
+
     def refresh(self) -> None:
         """Loads a newer snapshot if there is one; an error is kept for those who ask."""
-        try:
-            if self.map.refresh():
-                self.get_logger().info(f'snapshot {self.map.snapshot_id} answers from now on')
-            self._map_error = None
-        except LerfError as error:
-            self._map_error = error
-            self.get_logger().warning(str(error), throttle_duration_sec=WARN_PERIOD_S)
+        map_ = self.map
+        if map_ is None:
+            return
+        with self._refreshing:
+            try:
+                if map_.refresh():
+                    self.get_logger().info(
+                        f'snapshot {map_.snapshot_id} answers from now on')
+                    self.publisher.read_keyframes(self.directory)
+                    self.prompt.due = True
+                self._map_error = None
+            except LerfError as error:
+                self._map_error = error
+                self.get_logger().warning(str(error), throttle_duration_sec=WARN_PERIOD_S)
 
-    def on_query(self, request: Query.Request, response: Query.Response) -> Query.Response:
-        """The service: every failure is a named code, the node lives on."""
+    def refuse(self, response: Query.Response) -> None:
+        """The response to a request for which there was no room."""
+        self._queries += 1
+        response.query_id = self._queries
+        fill_error(response, Query.Response.BUSY,
+                   f'{self.settings.max_waiting} queries are waiting: ask again later')
+
+    def on_query(self, request: Query.Request, response: Query.Response) -> None:
+        """Fills the response: every failure is a named code, the node lives on."""
         self._queries += 1
         response.query_id = self._queries
         try:
-            answer = self._answer(request)
-            self._publish(answer, request, response)
+            self._answer(request, response)
         except LerfError as error:
             fill_error(response, error_code(error), str(error))
         except Exception as error:
@@ -109,30 +150,62 @@ class QueryNode(ManagedNode):
             fill_error(response, Query.Response.INTERNAL,
                        f'{type(error).__name__}: {error}; the log of {self.get_name()} says more')
         self.get_logger().info(f'query {self._queries}: {response.message}')
-        return response
 
-    def _answer(self, request: Query.Request) -> Answer:
-        if not self.active:
-            raise NotActiveError(f'{self.get_name()} is not active: activate it first '
-                                 '(ros2 lifecycle set), or start it with autostart:=true')
-        if any(not negative.strip() for negative in request.negatives):
-            raise EmptyNegativeError('a negative phrase is empty: leave it out, or send no '
-                                     'negatives to use those of the node')
-        if self._map_error is not None and not self.map.ready:
-            raise self._map_error
-        return self.map.answer(request.text, tuple(request.negatives), request.threshold,
-                               request.max_hits)
-
-    def _publish(self, answer: Answer, request: Query.Request, response: Query.Response) -> None:
+    def _answer(self, request: Query.Request, response: Query.Response) -> None:
+        T_frame_map = self._frame_of(request)
+        answer = self.ask(to_request(
+            request, np.eye(4) if T_frame_map is None else invert_pose(T_frame_map)))
         stamp = self.get_clock().now().to_msg()
-        cloud = answer_to_cloud(answer, stamp)
+        cloud = self.publisher.publish(answer, stamp, response.query_id)
+        if T_frame_map is not None:
+            answer = in_frame(answer, T_frame_map, request.frame_id)
+            cloud = answer_to_cloud(answer, stamp) if request.return_cloud else cloud
         fill_response(response, answer, stamp)
         if request.return_cloud:
             response.cloud = cloud
-        self._cloud.publish(cloud)
-        self._markers.publish(to_markers(answer, stamp, response.query_id))
-        if response.has_target:
-            self._target.publish(response.target_pose)
+
+    def _frame_of(self, request: Query.Request) -> np.ndarray | None:
+        """T_frame_map (4, 4) of the frame that the request names; None for the map's own."""
+        map_ = self.ready_map()
+        if request.frame_id.lstrip('/') in ('', map_.frame_id):
+            return None
+        check_frame(request.frame_id)
+        self.frames.listen()
+        return self.frames.T_frame_map(request.frame_id, map_.frame_id)
+
+    def ready_map(self) -> Any:
+        """The map to ask; raises NotActiveError, or why no snapshot could be loaded."""
+        map_ = self.map
+        if not self.active or map_ is None:
+            raise NotActiveError(f'{self.get_name()} is not active: activate it first '
+                                 '(ros2 lifecycle set), or start it with autostart:=true')
+        if self._map_error is not None and not map_.ready:
+            raise self._map_error
+        return map_
+
+    def ask(self, request: QueryRequest) -> Answer:
+        """The answer of the newest snapshot; raises LerfError. For any thread."""
+        map_ = self.ready_map()
+        with self._asking:
+            return map_.ask(request)
+
+    def answer_prompt(self) -> None:
+        """Has the standing prompt, if it is due, answered before the queries that wait."""
+        if self.active and self.service is not None and self.prompt.due:
+            self.service.do(self._publish_prompt)
+
+    def _publish_prompt(self) -> None:
+        request, self.prompt.due = self.prompt.request, False
+        if request is None:
+            return
+        try:
+            answer = self.ask(request)
+            self.publisher.publish(answer, self.get_clock().now().to_msg(), 0)
+            self.get_logger().info(f'standing prompt: {summary(answer)}')
+        except LerfError as error:
+            self.get_logger().warning(f'standing prompt: {error}')
+        except Exception:
+            self.get_logger().error(f'standing prompt: {traceback.format_exc()}')
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -82,8 +82,8 @@ class Buffer:
                          time: Time) -> TransformStamped:
         """The transform that maps coordinates in the source frame to the target frame.
 
-        Raises TransformException when a frame is not known, the frames are not connected or the
-        time lies outside what was received.
+        Time 0 means the newest. Raises TransformException when a frame is not known, the frames
+        are not connected or the time lies outside what was received.
         """
         T = self._lookup(target_frame.lstrip('/'), source_frame.lstrip('/'), time.nanoseconds)
         msg = TransformStamped(child_frame_id=source_frame, transform=matrix_to_transform(T))
@@ -113,8 +113,12 @@ class Buffer:
             raise TransformException(
                 f'{" and ".join(map(repr, missing))} does not exist' if missing else
                 f'{target!r} and {source!r} are not connected')
-        T_common_source = self._product(up[:up.index(common)], stamp_ns)
-        T_common_target = self._product(down[:down.index(common)], stamp_ns)
+        up, down = up[:up.index(common)], down[:down.index(common)]
+        if stamp_ns == 0:   # tf2: the newest time at which every edge on the way is known
+            edges = [self._edges[child] for child in (*up, *down)]
+            stamp_ns = min((e.stamps_ns[-1] for e in edges if not e.static), default=0)
+        T_common_source = self._product(up, stamp_ns)
+        T_common_target = self._product(down, stamp_ns)
         return invert_pose(T_common_target) @ T_common_source
 
     def _chain(self, frame: str) -> list[str]:

@@ -15,6 +15,9 @@ STATUS = 'lerf/status'
 RELEVANCY = 'lerf/relevancy'
 TARGET_POSE = 'lerf/target_pose'
 MARKERS = 'lerf/markers'
+GRASPS = 'lerf/grasps'
+DETECTIONS = 'lerf/detections'
+PROMPTS = 'lerf/prompts'
 QUERY = 'lerf/query'
 
 
@@ -31,6 +34,10 @@ STATUS_QOS = profile(10)
 RELEVANCY_QOS = profile(1, latched=True)
 MARKERS_QOS = profile(1, latched=True)
 TARGET_POSE_QOS = profile(1)
+GRASPS_QOS = profile(1)
+DETECTIONS_QOS = profile(1)
+# What `ros2 topic pub` offers; a latched subscription would never match it.
+PROMPTS_QOS = profile(1)
 # At the default depth of 10 a burst of requests is lost without a word.
 QUERY_QOS = profile(2000)
 
@@ -45,4 +52,4 @@ CAMERA_INFO_QOS = profile(5, reliable=False)
 IMAGE_DEPTH = 5
 
 PUBLISHED = {STATUS: STATUS_QOS, RELEVANCY: RELEVANCY_QOS, TARGET_POSE: TARGET_POSE_QOS,
-             MARKERS: MARKERS_QOS}
+             MARKERS: MARKERS_QOS, GRASPS: GRASPS_QOS}

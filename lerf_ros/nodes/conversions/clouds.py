@@ -10,22 +10,25 @@ from sensor_msgs.msg import PointCloud2, PointField
 from lerf_ros.nodes.conversions.images import byte_array
 from lerf_ros.query.answer import Answer
 
-CLOUD_FIELDS = ('x', 'y', 'z', 'rgb', 'relevancy')
-CLOUD_TYPE = np.dtype([(name, '<u4' if name == 'rgb' else '<f4') for name in CLOUD_FIELDS])
+CLOUD_FIELDS = ('x', 'y', 'z', 'rgb', 'relevancy', 'label')
+CLOUD_TYPE = np.dtype([(name, '<u4' if name in ('rgb', 'label') else '<f4')
+                       for name in CLOUD_FIELDS])
 
 
 def to_cloud(points: np.ndarray, colors: np.ndarray, relevancy: np.ndarray, frame_id: str,
-             stamp: Time) -> PointCloud2:
-    """PointCloud2 with x, y, z, rgb (float32 whose bits are 0x00RRGGBB) and relevancy.
+             stamp: Time, labels: np.ndarray | int = 0) -> PointCloud2:
+    """PointCloud2 with x, y, z, rgb (float32 whose bits are 0x00RRGGBB), relevancy and label.
 
-    points: (N, 3) in the frame. colors: (N, 3) uint8. relevancy: (N,).
+    points: (N, 3) in the frame. colors: (N, 3) uint8. relevancy: (N,). labels: (N,) whole numbers.
     """
     cloud = np.zeros(len(points), CLOUD_TYPE)
     cloud['x'], cloud['y'], cloud['z'] = np.asarray(points, np.float32).reshape(-1, 3).T
     red, green, blue = np.asarray(colors, np.uint32).reshape(-1, 3).T
     cloud['rgb'] = red << 16 | green << 8 | blue
-    cloud['relevancy'] = relevancy
-    fields = [PointField(name=name, offset=4 * i, count=1, datatype=PointField.FLOAT32)
+    cloud['relevancy'], cloud['label'] = relevancy, labels
+    # rgb is a float by name only: that is how PCL and RViz know it.
+    fields = [PointField(name=name, offset=4 * i, count=1, datatype=PointField.UINT32
+                         if name == 'label' else PointField.FLOAT32)
               for i, name in enumerate(CLOUD_FIELDS)]
     msg = PointCloud2(height=1, width=len(cloud), fields=fields, is_dense=True,
                       is_bigendian=False, point_step=CLOUD_TYPE.itemsize,
@@ -36,7 +39,8 @@ def to_cloud(points: np.ndarray, colors: np.ndarray, relevancy: np.ndarray, fram
 
 
 def answer_to_cloud(answer: Answer, stamp: Time) -> PointCloud2:
-    """The relevancy of every index point in the paper's colours, in the map frame."""
+    """The relevancy of every index point in the paper's colours, in the answer's frame."""
     from lerf_ros.evaluation.colors import relevancy_colors
     colors = relevancy_colors(answer.relevancy, answer.colors)
-    return to_cloud(answer.points_world, colors, answer.relevancy, answer.frame_id, stamp)
+    return to_cloud(answer.points_world, colors, answer.relevancy, answer.frame_id, stamp,
+                    answer.labels if len(answer.labels) else 0)

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What everybody sees of an answer: the topics of the query node, always in the map frame."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import PoseArray, PoseStamped
+from rclpy.node import Node
+from sensor_msgs.msg import PointCloud2
+from visualization_msgs.msg import MarkerArray
+
+from lerf_ros.errors import DatasetError
+from lerf_ros.keyframes.nerfstudio import posed_images
+from lerf_ros.nodes import detections, topics
+from lerf_ros.nodes.conversions import answer_to_cloud
+from lerf_ros.nodes.markers import to_markers
+from lerf_ros.nodes.query_messages import grasp_poses, target_pose
+from lerf_ros.query.answer import Answer
+from lerf_ros.query.outlines import keyframe_outlines
+
+MAX_KEYFRAMES = 200     # drawn at most, evenly chosen
+
+
+class AnswerPublisher:
+    """The publishers, and the keyframes that are drawn with every answer."""
+
+    def __init__(self, node: Node) -> None:
+        self._cloud = node.create_publisher(PointCloud2, topics.RELEVANCY, topics.RELEVANCY_QOS)
+        self.target = node.create_publisher(
+            PoseStamped, topics.TARGET_POSE, topics.TARGET_POSE_QOS)
+        self._grasps = node.create_publisher(PoseArray, topics.GRASPS, topics.GRASPS_QOS)
+        self._markers = node.create_publisher(MarkerArray, topics.MARKERS, topics.MARKERS_QOS)
+        kind = detections.message_type()
+        self._detections = kind and node.create_publisher(
+            kind, topics.DETECTIONS, topics.DETECTIONS_QOS)
+        self._frusta = keyframe_outlines(())
+        self._logger = node.get_logger()
+
+    def publish(self, answer: Answer, stamp: Time, query_id: int) -> PointCloud2:
+        """Publishes the answer on every topic; returns its cloud."""
+        cloud = answer_to_cloud(answer, stamp)
+        self._cloud.publish(cloud)
+        self._markers.publish(to_markers(answer, stamp, query_id, self._frusta))
+        self._grasps.publish(grasp_poses(answer, stamp))
+        if answer.T_world_target is not None:
+            self.target.publish(target_pose(answer, stamp))
+        if self._detections is not None:
+            self._detections.publish(detections.to_detections(answer, stamp))
+        return cloud
+
+    def read_keyframes(self, map_directory: Path) -> None:
+        """Looks up from where the map's keyframes were taken; without them none are drawn."""
+        try:
+            images = posed_images(map_directory, MAX_KEYFRAMES)
+            self._frusta = keyframe_outlines([(i.camera, i.T_world_camera) for i in images])
+        except DatasetError as error:
+            self._logger.debug(f'no keyframes to draw: {error}')
+            self._frusta = np.zeros((0, 2, 3))

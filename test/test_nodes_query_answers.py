@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What comes back from the query node: every field of the response, frames, standing prompts."""
+
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip('rclpy', reason='ROS 2 (rclpy) is not installed')
+pytest.importorskip('lerf_ros.srv', reason='the interfaces of lerf_ros are not built')
+
+import rclpy
+from geometry_msgs.msg import Pose, PoseArray, PoseStamped, TransformStamped, Vector3
+from hand_made_map import CAMERA
+from rclpy.node import Node
+from ros_bench import FakeMap, answer, overrides, spin_until
+from sensor_msgs.msg import PointCloud2
+from std_msgs.msg import Header, String
+from tf2_msgs.msg import TFMessage
+from visualization_msgs.msg import Marker
+
+from lerf_ros.nodes import detections, topics
+from lerf_ros.nodes.conversions import stamp_to_ns
+from lerf_ros.nodes.markers import label_text, to_markers
+from lerf_ros.nodes.query_messages import age, fill_response, summary
+from lerf_ros.nodes.query_node import QueryNode
+from lerf_ros.nodes.standing_prompt import prompt_request
+from lerf_ros.query.answer import Grasp, Presence, Timing
+from lerf_ros.query.outlines import keyframe_outlines
+from lerf_ros.query.request import QueryRequest
+from lerf_ros.srv import Query
+
+pytestmark = pytest.mark.ros
+Response = Query.Response
+
+
+def shifted(x=0.0, y=0.0, z=0.0):
+    T = np.eye(4)
+    T[:3, 3] = x, y, z
+    return T
+
+
+GRASP = Grasp(shifted(1, 2, 3), shifted(1, 2, 2.9), shifted(1, 2, 2.8), 0.06, 0.9, 0.95, 0.5)
+
+
+def full_answer():
+    """Two phrases, a grasp, a calibrated probability."""
+    plain = answer('mug, cup')
+    hit = replace(plain.hits[0], label='cup', probability=0.75)
+    return replace(plain, hits=(hit,), texts=('mug', 'cup'), labels=np.array([1, 0], np.uint32),
+                   grasps=(GRASP,), T_world_target=GRASP.T_world_grasp, probability=0.875,
+                   observed=0.5, timing=Timing(0.25, 0.125, 0.0625))
+
+
+@pytest.fixture(scope='module', autouse=True)
+def ros():
+    rclpy.init()
+    yield
+    rclpy.shutdown()
+
+
+@pytest.fixture
+def bench():
+    made = []
+
+    def make(result, **settings):
+        kind = type('Map', (FakeMap,), {'result': result})
+        node = QueryNode(kind, parameter_overrides=overrides(**settings))
+        other = Node('other')
+        made.extend((node, other))
+        b = SimpleNamespace(node=node, other=other, nodes=(node, other),
+                            client=other.create_client(Query, topics.QUERY))
+        assert node.start_alone(), node.failure
+        assert spin_until(b.nodes, b.client.service_is_ready)
+        return b
+
+    yield make
+    for node in made:
+        node.destroy_node()
+
+
+def ask(b, **request):
+    future = b.client.call_async(Query.Request(**request))
+    assert spin_until(b.nodes, future.done)
+    return future.result()
+
+
+def test_every_field_of_the_response(bench):
+    b = bench(full_answer())
+    response = ask(b, texts=['mug', 'cup'], return_cloud=True)
+    assert (response.success, response.found, response.query_id) == (True, Response.PRESENT, 1)
+    assert (response.probability, response.observed) == (0.875, 0.5)
+    assert (response.hits[0].label, response.hits[0].probability) == ('cup', 0.75)
+    assert (response.encode_time, response.search_time, response.grasp_time) == (
+        0.25, 0.125, 0.0625)
+    (grasp,) = response.grasps
+    assert grasp.opening_width == pytest.approx(0.06)
+    assert [p.position.z for p in (grasp.pose, grasp.pregrasp_pose, grasp.gripper_pose)] == [
+        3.0, 2.9, 2.8]
+    assert [grasp.score, grasp.semantic_score, grasp.geometric_score] == pytest.approx(
+        [0.9, 0.95, 0.5])
+    assert response.has_target and response.target_pose.pose == grasp.pose
+    assert response.no_target_reason == ''
+    now_ns = stamp_to_ns(response.target_pose.header.stamp)
+    assert response.map_age.sec == (now_ns - 5 * 10**9) // 10**9
+    labels = np.frombuffer(response.cloud.data, '<u4').reshape(-1, 6)[:, 5]
+    assert labels.tolist() == [1, 0]
+
+
+def test_without_calibration_the_probabilities_are_nan(bench):
+    response = ask(bench(answer()), text='red mug')
+    assert math.isnan(response.probability) and math.isnan(response.hits[0].probability)
+    assert math.isnan(response.observed)
+
+
+def test_a_thing_that_cannot_be_grasped_says_why(bench):
+    result = replace(answer(), T_world_target=None, no_target_reason='too wide: 0.30 m')
+    response = ask(bench(result), text='sofa')
+    assert (response.found, response.has_target) == (Response.PRESENT, False)
+    assert response.no_target_reason == 'too wide: 0.30 m' and '0.30 m' in response.message
+
+
+def test_not_observed_is_told_from_absent(bench):
+    result = replace(answer(found=False), presence=Presence.NOT_OBSERVED, observed=0.25)
+    response = ask(bench(result), text='mug')
+    assert response.success and response.found == Response.NOT_OBSERVED
+    assert '25%' in response.message
+
+
+def test_the_age_of_a_map_from_the_future_is_zero():
+    response = fill_response(Response(), answer(), Header().stamp)
+    assert (response.map_age.sec, response.map_age.nanosec) == (0, 0)
+    stamp = Header().stamp
+    stamp.sec, stamp.nanosec = 7, 250
+    assert (age(5 * 10**9, stamp).sec, age(5 * 10**9, stamp).nanosec) == (2, 250)
+
+
+def test_the_map_frame_by_name_needs_no_tf(bench):
+    b = bench(answer())
+    assert ask(b, text='mug', frame_id='map').success
+    assert ask(b, text='mug', frame_id='/map').success
+    assert not [s for s in b.node.subscriptions if s.topic_name.startswith('/tf')]
+
+
+def test_an_unknown_frame_is_named(bench):
+    b = bench(answer(), frame_timeout=0.3)
+    response = ask(b, text='mug', frame_id='base_link')
+    assert response.error_code == Response.NO_TRANSFORM
+    assert 'base_link' in response.message and 'nothing arrived' in response.message
+    response = ask(b, text='mug', frame_id='x' * 300)
+    assert response.error_code == Response.INVALID_REQUEST
+
+
+def test_an_answer_and_its_region_in_another_frame(bench):
+    b = bench(full_answer())
+    publisher = b.other.create_publisher(TFMessage, '/tf', topics.TF_QOS)
+    edge = TransformStamped(child_frame_id='base_link')
+    edge.header.frame_id = 'map'
+    edge.transform.translation.x = 1.0                      # base_link is at (1, 0, 0),
+    edge.transform.rotation.z = edge.transform.rotation.w = 0.5 ** 0.5   # turned left by 90 deg
+    b.other.create_timer(0.05, lambda: publisher.publish(TFMessage(transforms=[edge])))
+    targets = []
+    b.other.create_subscription(PoseStamped, topics.TARGET_POSE, targets.append,
+                                topics.TARGET_POSE_QOS)
+    assert spin_until(b.nodes, lambda: b.node.publisher.target.get_subscription_count())
+    region = Pose()
+    region.position.x = 2.0
+    response = ask(b, text='mug', frame_id='base_link', return_cloud=True, region_pose=region,
+                   region_size=Vector3(x=1.0, y=1.0, z=1.0))
+    assert response.success, response.message
+    assert response.target_pose.header.frame_id == response.cloud.header.frame_id == 'base_link'
+    # the map's (1, 2, 3) is 2 m straight ahead of it
+    for position in (response.hits[0].pose.position, response.target_pose.pose.position,
+                     response.grasps[0].pose.position):
+        np.testing.assert_allclose([position.x, position.y, position.z], [2, 0, 3], atol=1e-12)
+    cloud = np.frombuffer(response.cloud.data, '<f4').reshape(-1, 6)[:, :3]
+    np.testing.assert_allclose(cloud, [[2, 0, 3], [0, 1, 0]], atol=1e-6)
+    # and 2 m ahead of base_link is the map's (1, 2, 0)
+    asked = b.node.map.requests[0].region
+    np.testing.assert_allclose(asked.T_world_region[:3, 3], [1, 2, 0], atol=1e-12)
+    # what everybody sees stays in the map frame
+    assert spin_until(b.nodes, lambda: targets)
+    assert (targets[0].header.frame_id, targets[0].pose.position.y) == ('map', 2.0)
+    response = ask(b, text='mug', frame_id='elsewhere')
+    assert response.error_code == Response.NO_TRANSFORM and 'base_link' in response.message
+
+
+def test_grasps_are_a_topic(bench):
+    b = bench(full_answer())
+    heard = []
+    b.other.create_subscription(PoseArray, topics.GRASPS, heard.append, topics.GRASPS_QOS)
+    assert spin_until(b.nodes, lambda: b.other.count_publishers('/lerf/grasps'))
+    assert spin_until(b.nodes, lambda: ask(b, text='mug') and heard)
+    assert [p.position.z for p in heard[0].poses] == [3.0]
+
+
+def test_a_standing_prompt_is_answered_again_after_each_snapshot(bench):
+    class Growing(FakeMap):
+        result, fresh = answer(), False
+
+        def refresh(self):
+            fresh, self.fresh = self.fresh, False
+            self.snapshot_id += fresh
+            return fresh
+
+    b = bench(answer(), refresh_period=0.05)
+    map_ = b.node.map = Growing('')
+    clouds = []
+    b.other.create_subscription(PointCloud2, topics.RELEVANCY, clouds.append, topics.RELEVANCY_QOS)
+    prompts = b.other.create_publisher(String, topics.PROMPTS, 10)     # as `ros2 topic pub` is
+    assert spin_until(b.nodes, prompts.get_subscription_count)
+    prompts.publish(String(data='red mug; cup'))
+    assert spin_until(b.nodes, lambda: len(clouds) == 1)
+    assert map_.requests == [QueryRequest(texts=('red mug', 'cup'))]
+    assert not spin_until(b.nodes, lambda: len(clouds) > 1, timeout_s=0.5)
+    for count in (2, 3):
+        map_.fresh = True
+        assert spin_until(b.nodes, lambda count=count: len(clouds) == count)
+    prompts.publish(String(data=''))
+    assert spin_until(b.nodes, lambda: b.node.prompt.request is None)
+    map_.fresh = True
+    assert not spin_until(b.nodes, lambda: len(clouds) > 3, timeout_s=0.5)
+
+
+@pytest.mark.parametrize(('text', 'request_'), [
+    ('red mug', QueryRequest('red mug')), ('a; b ;', QueryRequest(texts=('a', 'b'))),
+    ('  ', None), (';;', None), ('', None)])
+def test_prompts_in_words(text, request_):
+    assert prompt_request(text) == request_
+
+
+def test_a_prompt_that_cannot_be_answered_leaves_the_node_alive(bench):
+    b = bench(RuntimeError('a bug'))
+    b.node.prompt.on_prompt(String(data='mug'))
+    assert spin_until(b.nodes, lambda: b.node.map.requests)
+    assert ask(b, text='mug').error_code == Response.INTERNAL
+
+
+def test_markers_are_coloured_by_relevancy_and_show_gripper_and_keyframes():
+    frusta = keyframe_outlines([(CAMERA, shifted(z=1.0)), (CAMERA, shifted(x=1.0, z=1.0))])
+    markers = to_markers(full_answer(), Header().stamp, 7, frusta).markers
+    by_name = {m.ns: m for m in markers}
+    assert markers[0].action == Marker.DELETEALL
+    assert set(by_name) == {'', 'query_7_box', 'query_7_label', 'query_7_gripper',
+                            'query_7_keyframes'}
+    assert by_name['query_7_label'].text == 'cup 75 %'
+    box = by_name['query_7_box'].color
+    # its relevancy is the highest of the cloud: the red end of turbo
+    assert (box.r, box.g, box.b) == pytest.approx((122 / 255, 4 / 255, 2 / 255), abs=0.02)
+    gripper = by_name['query_7_gripper'].points
+    tips = [(p.x, p.y, p.z) for p in (gripper[0], gripper[2])]
+    np.testing.assert_allclose(tips, [(1, 1.97, 3), (1, 2.03, 3)])     # 6 cm apart, along y
+    assert len(by_name['query_7_keyframes'].points) == 2 * 8 * 2
+
+
+def test_labels_show_relevancy_where_there_is_no_probability():
+    assert label_text(answer().hits[0], 'mug') == 'mug 0.80'
+
+
+def test_summaries_name_the_phrase_of_the_best_place():
+    assert "best (cup) at (1.00, 2.00, 3.00) m in 'map'" in summary(full_answer())
+
+
+class FakeVision:
+    """The message types of vision_msgs with the fields that are filled here."""
+
+    @staticmethod
+    def Detection3DArray(header, detections):
+        return SimpleNamespace(header=header, detections=detections)
+
+    @staticmethod
+    def Detection3D(header):
+        box = SimpleNamespace(center=None, size=Vector3())
+        return SimpleNamespace(header=header, bbox=box, results=[])
+
+    @staticmethod
+    def ObjectHypothesisWithPose():
+        return SimpleNamespace(hypothesis=SimpleNamespace(class_id='', score=0.0),
+                               pose=SimpleNamespace(pose=None))
+
+
+def test_hits_as_detections(monkeypatch):
+    vision = FakeVision
+    if detections.vision_msgs is not None:
+        vision = detections.vision_msgs
+    monkeypatch.setattr(detections, 'vision_msgs', vision)
+    msg = detections.to_detections(full_answer(), Header().stamp)
+    (detection,) = msg.detections
+    assert msg.header.frame_id == detection.header.frame_id == 'map'
+    assert (detection.bbox.center.position.z, detection.bbox.size.z) == (3.0, 0.4)
+    (result,) = detection.results
+    assert (result.hypothesis.class_id, result.hypothesis.score) == ('cup', 0.75)
+    assert result.pose.pose.position.z == 3.0
+    plain = detections.to_detections(answer(), Header().stamp).detections[0]
+    assert plain.results[0].hypothesis.score == pytest.approx(0.8)      # relevancy
+
+
+def test_keyframe_outlines_end_in_the_image_plane():
+    segments = keyframe_outlines([(CAMERA, shifted(z=2.0))])
+    assert segments.shape == (8, 2, 3)
+    depth = 0.05
+    # the camera is at (0, 0, 2); pixel (0, 0) lies at -32/60, -24/60 of its depth
+    np.testing.assert_allclose(segments[0], [[0, 0, 2], [-32 / 60 * depth, -24 / 60 * depth,
+                                                         2 + depth]], atol=1e-12)
+    assert keyframe_outlines(()).shape == (0, 2, 3)
