@@ -120,6 +120,11 @@ class NoPerceptualMetric(torch.nn.Module):
         super().__init__()
 
 
+def without_downloads() -> None:
+    """Lets the model be built offline: its perceptual metric is never asked for."""
+    torchmetrics.image.lpip.LearnedPerceptualImagePatchSimilarity = NoPerceptualMetric
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('folder', type=Path, help='where radiance_quality.py --prepare wrote')
@@ -127,7 +132,7 @@ def main() -> None:
     parser.add_argument('--threads', type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    torchmetrics.image.lpip.LearnedPerceptualImagePatchSimilarity = NoPerceptualMetric
+    without_downloads()
     problem = Problem.load(arguments.folder / 'problem.npz')
     nerfacto = Nerfacto(problem, arguments.seed)
     record_curve(problem, f'nerfacto, seed {arguments.seed}', nerfacto.step, nerfacto.render,
