@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds and loads the CPU kernel of the hash grid with the machine's own C++ compiler.
+"""Builds and loads the CPU kernels of the fields with the machine's own C++ compiler.
 
-The library is built once (about two seconds), kept in the user's cache folder under the hash of
+The library is built once (a few seconds), kept in the user's cache folder under the hash of
 its source, compiler flags and processor, and loaded with ctypes. Without a compiler the torch
 version serves, with a warning that says so.
 """
@@ -21,7 +21,8 @@ from pathlib import Path
 
 import torch
 
-SOURCE = Path(__file__).with_name('native') / 'hash_grid.cpp'
+SOURCES = tuple(Path(__file__).with_name('native') / name
+                for name in ('hash_grid.cpp', 'perceptron.cpp'))
 FLAGS = ('-O3', '-march=native', '-ffast-math', '-fopenmp', '-fPIC', '-std=c++17')
 
 log = logging.getLogger(__name__)
@@ -37,15 +38,15 @@ def load_kernel() -> ctypes.CDLL | None:
     """The built kernel, or None (with a warning) where it cannot be built."""
     compiler = os.environ.get('CXX') or shutil.which('g++') or shutil.which('clang++')
     if compiler is None:
-        log.warning('no C++ compiler found: the hash grid runs in plain torch, several times '
+        log.warning('no C++ compiler found: the fields run in plain torch, several times '
                     'slower; install g++ to mend this')
         return None
     try:
         return ctypes.CDLL(str(_build(compiler)))
     except (OSError, subprocess.SubprocessError) as error:
         detail = getattr(error, 'stderr', '') or error
-        log.warning('the hash grid kernel could not be built with %s (%s): it runs in plain '
-                    'torch, several times slower', compiler, detail)
+        log.warning('the kernels of the fields could not be built with %s (%s): they run in '
+                    'plain torch, several times slower', compiler, detail)
         return None
 
 
@@ -53,15 +54,17 @@ def _build(compiler: str) -> Path:
     openmp = sorted(Path(torch.__file__).parent.glob('lib/libgomp*.so*'))
     # One OpenMP runtime in a process: link torch's own, or two thread pools fight for the cores.
     link = [str(openmp[0])] if openmp else ['-fopenmp']
-    key = '|'.join((SOURCE.read_text(), compiler, *FLAGS, *link, _processor()))
-    target = cache_folder() / f'hash_grid_{hashlib.sha256(key.encode()).hexdigest()[:16]}.so'
+    key = '|'.join((*(s.read_text() for s in SOURCES), compiler, *FLAGS, *link, _processor()))
+    target = cache_folder() / f'fields_{hashlib.sha256(key.encode()).hexdigest()[:16]}.so'
     if target.exists():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        unit, library = Path(folder) / 'hash_grid.o', Path(folder) / 'hash_grid.so'
-        for command in ([compiler, *FLAGS, '-c', str(SOURCE), '-o', str(unit)],
-                        [compiler, '-shared', str(unit), *link, '-o', str(library)]):
+        library = Path(folder) / 'fields.so'
+        units = [str(Path(folder) / f'{source.stem}.o') for source in SOURCES]
+        compilations = [[compiler, *FLAGS, '-c', str(source), '-o', unit]
+                        for source, unit in zip(SOURCES, units, strict=True)]
+        for command in (*compilations, [compiler, '-shared', *units, *link, '-o', str(library)]):
             subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
         os.replace(library, target)   # atomic: two processes may build at once
     return target

@@ -6,14 +6,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from lerf_ros.field.native_perceptron import Perceptron
 
-def network(inputs: int, hidden: int, layers: int, outputs: int) -> nn.Sequential:
+
+def network(inputs: int, hidden: int, layers: int, outputs: int) -> Perceptron:
     """A perceptron with `layers` hidden layers of `hidden` units and ReLU."""
     parts: list[nn.Module] = []
     for _ in range(layers):
         parts += [nn.Linear(inputs, hidden), nn.ReLU()]
         inputs = hidden
-    return nn.Sequential(*parts, nn.Linear(inputs, outputs))
+    return Perceptron(*parts, nn.Linear(inputs, outputs))
 
 
 class _TruncatedExp(torch.autograd.Function):
