@@ -9,22 +9,26 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lerf_ros.query.answer import Hit
+from lerf_ros.query.parts import find_parts, part_phrase
 from lerf_ros.query.presence import EVEN
 from lerf_ros.query.relevancy import best_phrase
 from lerf_ros.query.request import QueryRequest, Region
-from lerf_ros.query.text_query import TextEncoder, TextQuery, rank
+from lerf_ros.query.text_query import Place, TextEncoder, TextQuery, rank
 
 
 @dataclass(frozen=True)
 class Question:
     """What to look for: unit embeddings (P, D) with their names, and those to win against (M, D).
 
-    names: what a hit of each is called, P of them.
+    names: what a hit of each is called, P of them. part: the part of it that is wanted, with
+    unit embeddings (P, D) of that part of each; empty and None for the thing itself.
     """
 
     names: tuple[str, ...]
     positives: np.ndarray
     negatives: np.ndarray
+    part: str = ''
+    parts: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -48,9 +52,11 @@ def negative_phrases(request: QueryRequest, configured: Sequence[str]) -> list[s
 def encode_phrases(request: QueryRequest, encoder: TextEncoder,
                    configured: Sequence[str]) -> Question:
     """The question of a request in words; all of its phrases go through the encoder at once."""
-    phrases = request.phrases
-    rows = encoder.encode_texts([*phrases, *negative_phrases(request, configured)])
-    return Question(phrases, rows[:len(phrases)], rows[len(phrases):])
+    phrases, part = request.phrases, request.part.strip()
+    of_parts = [part_phrase(text, part) for text in phrases] if part else []
+    rows = encoder.encode_texts([*phrases, *of_parts, *negative_phrases(request, configured)])
+    things, parts, negatives = np.split(rows, np.cumsum([len(phrases), len(of_parts)]))
+    return Question(phrases, things, negatives, part, parts if part else None)
 
 
 def picture_question(request: QueryRequest, picture: np.ndarray, query: TextQuery) -> Question:
@@ -59,12 +65,13 @@ def picture_question(request: QueryRequest, picture: np.ndarray, query: TextQuer
     Pictures are nearer to each other than to any phrase, so a place must look more like this
     picture than like the map in general; that also counts as something to win against.
     """
-    phrases = negative_phrases(request, query.config.negatives)
+    phrases, part = negative_phrases(request, query.config.negatives), request.part.strip()
     generic = query.index.codes.astype(np.float32).mean((0, 1)) @ query.index.basis.T
     generic /= max(float(np.linalg.norm(generic)), 1e-6)
     name = 'picture' if request.crop is None else f'keyframe {request.crop.keyframe}'
-    return Question((name,), picture,
-                    np.concatenate([query.encoder.encode_texts(phrases), generic[None]]))
+    rows = query.encoder.encode_texts([*phrases, part] if part else phrases)
+    return Question((name,), picture, np.concatenate([rows[:len(phrases)], generic[None]]), part,
+                    rows[len(phrases):] if part else None)
 
 
 def inside_region(points_world: np.ndarray, region: Region) -> np.ndarray:
@@ -80,18 +87,27 @@ def search(query: TextQuery, question: Question, region: Region | None, threshol
     Outside of the region nothing is relevant. The best hits of all phrases are kept.
     """
     index = query.index
-    values, scales, labels = best_phrase(
-        index.codes, question.positives @ index.basis, question.negatives @ index.basis,
-        query.config.temperature)
-    if region is not None:
-        values = np.where(inside_region(index.points_world, region), values, 0.0)
-    hits: list[Hit] = []
-    for label, name in enumerate(question.names):
+    things, negatives = question.positives @ index.basis, question.negatives @ index.basis
+    values, scales, labels = best_phrase(index.codes, things, negatives, query.config.temperature)
+    inside = None if region is None else inside_region(index.points_world, region)
+    if inside is not None:
+        values = np.where(inside, values, 0.0)
+    places: list[tuple[Place, int]] = []
+    for label in range(len(question.names)):
         own = values if len(question.names) == 1 else np.where(labels == label, values, 0.0)
-        hits.extend(replace(hit, label=name)
-                    for hit in query.hits(own, scales, threshold, max_hits))
-    best = tuple(sorted(hits, key=rank)[:max_hits])
-    enough = np.count_nonzero(values > EVEN) >= 2 * query.config.min_points
-    place = query.best_place(values, scales) if not best and enough else None
-    candidate = best[0] if best else place[0] if place else None
-    return Found(values, labels.astype(np.uint32), best, candidate)
+        places.extend((place, label) for place in query.places(own, scales, threshold, max_hits))
+    places = sorted(places, key=lambda place: rank(place[0].hit))[:max_hits]
+    hits = tuple(replace(place.hit, label=question.names[label]) for place, label in places)
+    candidate = hits[0] if hits else best_candidate(query, values, scales)
+    if question.parts is not None:
+        values, hits = find_parts(query, places, question.names, things,
+                                  question.parts @ index.basis, negatives, question.part, inside)
+    return Found(values, labels.astype(np.uint32), hits, candidate)
+
+
+def best_candidate(query: TextQuery, values: np.ndarray, scales: np.ndarray) -> Hit | None:
+    """The best place, however low; None where too few points beat the negatives for one."""
+    if np.count_nonzero(values > EVEN) < 2 * query.config.min_points:
+        return None
+    place = query.best_place(values, scales)
+    return place.hit if place else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from sklearn.cluster import DBSCAN
@@ -24,6 +24,13 @@ class TextEncoder(Protocol):
     """The part of an image-text encoder that a query needs."""
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray: ...
+
+
+class Place(NamedTuple):
+    """A hit with the indices of its points."""
+
+    hit: Hit
+    members: np.ndarray
 
 
 def check_request(text: str, threshold: float) -> None:
@@ -57,15 +64,20 @@ class TextQuery:
     def hits(self, values: np.ndarray, scales: np.ndarray, threshold: float,
              max_hits: int) -> list[Hit]:
         """Clusters of relevant points, best first, none below the threshold."""
+        return [place.hit for place in self.places(values, scales, threshold, max_hits)]
+
+    def places(self, values: np.ndarray, scales: np.ndarray, threshold: float,
+               max_hits: int) -> list[Place]:
+        """The hits with their points, best first, none below the threshold."""
         if not len(values) or values.max() < threshold:
             return []
         chosen = np.flatnonzero(values >= max(self._level(values), threshold))
-        hits = [self._hit(members, values, scales) for members in self._clusters(chosen)
-                if len(members) >= self.config.min_points]
-        hits = [hit for hit in hits if hit.relevancy >= threshold]
-        return sorted(hits, key=rank)[:max_hits]
+        places = [self.place_of(members, values, scales) for members in self.clusters(chosen)
+                  if len(members) >= self.config.min_points]
+        places = [place for place in places if place.hit.relevancy >= threshold]
+        return sorted(places, key=lambda place: rank(place.hit))[:max_hits]
 
-    def best_place(self, values: np.ndarray, scales: np.ndarray) -> tuple[Hit, np.ndarray] | None:
+    def best_place(self, values: np.ndarray, scales: np.ndarray) -> Place | None:
         """Where a phrase is if it is anywhere: the best cluster, however low, and its points.
 
         Localization asks this of things that are known to be there; whether they are is the
@@ -75,12 +87,9 @@ class TextQuery:
         if len(values) < enough:
             return None
         level = min(self._level(values), float(np.partition(values, -enough)[-enough]))
-        clusters = self._clusters(np.flatnonzero(values >= level))
-        if not clusters:
-            return None
-        hits = [self._hit(members, values, scales) for members in clusters]
-        best = min(range(len(hits)), key=lambda i: rank(hits[i]))
-        return hits[best], clusters[best]
+        places = [self.place_of(members, values, scales)
+                  for members in self.clusters(np.flatnonzero(values >= level))]
+        return min(places, key=lambda place: rank(place.hit)) if places else None
 
     def _level(self, values: np.ndarray) -> float:
         """The relevancy from which a point belongs to a hit.
@@ -91,17 +100,21 @@ class TextQuery:
         top = float(values.max())
         return top - (1 - self.config.relevant_fraction) * max(top - 0.5, 0.0)
 
-    def _clusters(self, chosen: np.ndarray) -> list[np.ndarray]:
+    def clusters(self, chosen: np.ndarray) -> list[np.ndarray]:
         """Those of the chosen points that lie together, cluster by cluster, noise left out."""
+        if not len(chosen):
+            return []
         labels = DBSCAN(eps=self.config.cluster_radius * self.radius, min_samples=5
                         ).fit_predict(self.index.points_world[chosen])
         return [chosen[labels == label] for label in range(labels.max() + 1)]
 
-    def _hit(self, members: np.ndarray, values: np.ndarray, scales: np.ndarray) -> Hit:
+    def place_of(self, members: np.ndarray, values: np.ndarray, scales: np.ndarray) -> Place:
+        """The place that these points (indices) make."""
         points, score = self.index.points_world[members].astype(np.float64), values[members]
         low, high = np.percentile(points, (2, 98), axis=0)
         best = np.sort(score)[-SCORE_POINTS:]
         scale = np.bincount(scales[members], weights=score).argmax()
-        return Hit(position=(low + high) / 2, rotation=np.eye(3), size=high - low,
-                   relevancy=float(best.mean()), scale=float(self.index.scales[scale]),
-                   points=len(members), keyframes=int(np.median(self.index.keyframes[members])))
+        hit = Hit(position=(low + high) / 2, rotation=np.eye(3), size=high - low,
+                  relevancy=float(best.mean()), scale=float(self.index.scales[scale]),
+                  points=len(members), keyframes=int(np.median(self.index.keyframes[members])))
+        return Place(hit, members)

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parts of things: first the thing with its extent, then the part among the thing's own points.
+
+The idea is LERF-TOGO's (Rashid et al., CoRL 2023): a part's name alone is found all over a scene,
+so it may only choose within a mask of the object. Here the mask is in 3D, and every measure is
+relative to the object itself: its size, and the spread of its own scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import cv2
+import numpy as np
+
+from lerf_ros.query.answer import Hit
+from lerf_ros.query.presence import EVEN
+from lerf_ros.query.relevancy import best_phrase
+from lerf_ros.query.text_query import SCORE_POINTS, Place, TextQuery
+
+# Of an object's scores: those at which a point is surely no part, and surely part of it.
+SPREAD = (5.0, 98.0)
+# A crop as wide as this part of the object shows little else than a part of it.
+PART_WIDTH = 0.5
+# The extent reaches down to this part of the way from even to the relevancy of the place.
+EXTENT = 0.5
+
+
+def part_phrase(text: str, part: str) -> str:
+    """How one says it: 'mug' and 'handle' are 'mug handle'; without a text the part's name."""
+    return f'{text} {part}'.strip()
+
+
+def find_parts(query: TextQuery, places: Sequence[tuple[Place, int]], names: Sequence[str],
+               wholes: np.ndarray, parts: np.ndarray, negatives: np.ndarray, part: str,
+               inside: np.ndarray | None) -> tuple[np.ndarray, tuple[Hit, ...]]:
+    """The part of each of the places: relevancy (N,) of every index point, and one hit a place.
+
+    places: where the things are, and which of the `names` each is. wholes (P, r), parts (P, r),
+    negatives (M, r): codes of the names, of the names with the part, and of the negatives. inside
+    (N,): points that may be used, None for all. Relevancy is 0 outside of the things; within one
+    it goes from 0 to 1, from what fits the part least to what fits it best. A hit has the
+    relevancy of its thing, since any part is as much there as the thing is.
+    """
+    relevancy, hits = np.zeros(len(query.index.points_world), np.float32), []
+    for place, name in places:
+        members = extent(query, place, np.stack([wholes[name], parts[name]]), negatives, inside)
+        scores, scale = part_scores(query, members, wholes[name], parts[name])
+        relevancy[members] = np.maximum(relevancy[members], scores)
+        chosen = best_part(query, members, scores)
+        hit = query.place_of(chosen, relevancy, np.full(len(relevancy), scale)).hit
+        hits.append(replace(hit, relevancy=place.hit.relevancy, label=f'{names[name]}: {part}'))
+    return relevancy, tuple(hits)
+
+
+def extent(query: TextQuery, place: Place, phrases: np.ndarray, negatives: np.ndarray,
+           inside: np.ndarray | None) -> np.ndarray:
+    """Indices of all points of the thing: around the place, what fits the thing or its part.
+
+    A handle looks less like a mug than the mug's body does, so it may lie below the level of a
+    hit; it belongs to the mug when it is connected to it by points that fit half as well.
+    """
+    values = best_phrase(query.index.codes, phrases, negatives, query.config.temperature)[0]
+    if inside is not None:
+        values = np.where(inside, values, 0.0)
+    level = EVEN + EXTENT * max(place.hit.relevancy - EVEN, 0.0)
+    near = [cluster for cluster in query.clusters(np.flatnonzero(values >= level))
+            if np.isin(cluster, place.members).any()]
+    return np.unique(np.concatenate([place.members, *near]))
+
+
+def part_scores(query: TextQuery, members: np.ndarray, whole: np.ndarray,
+                part: np.ndarray) -> tuple[np.ndarray, int]:
+    """How well each of the points (M,) fits the part, 0..1 within the thing, and the best scale.
+
+    The part must win against the whole, at scales that a part fills.
+    """
+    index = query.index
+    size = np.ptp(index.points_world[members], axis=0).max()
+    fitting = np.flatnonzero(index.scales <= PART_WIDTH * size)
+    fitting = fitting if len(fitting) else np.array([int(index.scales.argmin())])
+    codes = index.codes[members][:, fitting].astype(np.float32)
+    margins = codes @ (part - whole)                                       # (M, fitting)
+    best = margins.max(1)
+    low, high = np.percentile(best, SPREAD)
+    scale = np.bincount(margins.argmax(1), weights=best >= high).argmax()
+    return np.clip((best - low) / max(high - low, 1e-6), 0, 1), int(fitting[scale])
+
+
+def best_part(query: TextQuery, members: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Those of the members that are the part: above Otsu's threshold, in the best cluster."""
+    levels = np.round(scores * 255).astype(np.uint8)[:, None]
+    threshold, _ = cv2.threshold(levels, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    high = scores > threshold / 255
+    chosen = members[high] if high.any() else members
+    clusters = query.clusters(chosen) or [chosen]
+    value = dict(zip(members.tolist(), scores.tolist(), strict=True))
+
+    def fit(cluster: np.ndarray) -> tuple[float, int]:
+        best = sorted((value[i] for i in cluster.tolist()), reverse=True)[:SCORE_POINTS]
+        return round(float(np.mean(best)), 2), len(cluster)
+    return max(clusters, key=fit)
