@@ -53,6 +53,14 @@ class FeatureConfig(Checked):
         'ViT-B-16', 'open_clip model name, hf-hub:... or local-dir:...')
     openclip_pretrained: str = setting(
         'laion2b_s34b_b88k', 'open_clip weights tag or file; empty for hf-hub: and local-dir:')
+    openclip_dense: str = setting(
+        'none', 'none: crops; maskclip, naclip: the patches of a vision transformer from one run '
+        'at each image size, the last attention changed; conv: the last map of a convolutional '
+        'tower', choices=('none', 'maskclip', 'naclip', 'conv'))
+    openclip_receptive_px: float = setting(
+        0.0, 'width of the resized image that such a cell speaks of; 0: half of the side that a '
+        'transformer was trained at, 0.69 of it for a convolutional tower', unit='pixels',
+        low=0.0, high=4096.0)
     pyramid: str = setting(
         'widths', 'widths: levels at physical widths, the same in every keyframe; fractions: '
         'levels at parts of the image height, as LERF', choices=('widths', 'fractions'))

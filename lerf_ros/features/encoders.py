@@ -75,11 +75,15 @@ def load_encoder(config: FeatureConfig, device: str = 'cpu',
                  text_only: bool = False) -> ImageTextEncoder:
     """The encoder that `config.encoder` names; with text_only just what phrases need.
 
-    Raises EncoderUnavailableError for an unknown name, a missing package or missing weights.
+    Raises EncoderUnavailableError for an unknown name, a missing package or missing weights, and
+    ConfigError for dense embeddings that the model cannot give.
     """
     if config.encoder == 'conse':
         from lerf_ros.features.conse_encoder import ConseEncoder
         return ConseEncoder(device=device, text_only=text_only, batch=config.batch)
+    if config.encoder == 'openclip' and config.openclip_dense != 'none':
+        from lerf_ros.features.openclip_dense import DenseOpenClipEncoder
+        return DenseOpenClipEncoder(config, device=device, text_only=text_only)
     if config.encoder == 'openclip':
         from lerf_ros.features.openclip_encoder import OpenClipEncoder
         return OpenClipEncoder(config.openclip_model, config.openclip_pretrained, device=device,

@@ -70,7 +70,9 @@ class FeatureExtractor:
 
         The kind of device is part of it: half precision on a GPU gives slightly other values.
         """
-        return {'encoder': self._encoder.identity(), 'receptive_px': self._receptive_px,
+        # Crops and the kinds of dense embeddings are one space to ask, but not the same numbers.
+        kind = {'kind': self._encoder.dense_mode} if hasattr(self._encoder, 'dense_mode') else {}
+        return {'encoder': self._encoder.identity() | kind, 'receptive_px': self._receptive_px,
                 'dense': self._dense.identity() if self._dense else {},
                 'device': str(getattr(self._encoder, 'device', 'cpu')).split(':')[0]}
 
@@ -106,10 +108,9 @@ class FeatureExtractor:
         return KeyframeFeatures(sort_levels(maps), self._dense.features(image) if self._dense
                                 else no_features())
 
-    @staticmethod
-    def _run_dense(encoder: DenseEncoder, image: np.ndarray,
+    def _run_dense(self, encoder: DenseEncoder, image: np.ndarray,
                    factors: Sequence[float]) -> KeyframeFeatures:
-        features = no_features()
+        features = self._dense.features(image) if self._dense else no_features()
         levels = []
         nearest_one = min(factors, key=lambda factor: abs(np.log(factor)))
         for factor in factors:

@@ -44,4 +44,11 @@ class SquarePixels:
             if pixels.shape[-2:] != size:
                 pixels = interpolate(pixels, size, mode=self._mode, align_corners=False,
                                      antialias=True).round_().clamp_(BLACK, WHITE)
+        return self._scaled(pixels)
+
+    def normalised(self, images: np.ndarray) -> torch.Tensor:
+        """RGB images (N, H, W, 3) uint8 as the model takes them (N, 3, H, W), not resized."""
+        return self._scaled(torch.from_numpy(images).to(self._device).permute(0, 3, 1, 2).float())
+
+    def _scaled(self, pixels: torch.Tensor) -> torch.Tensor:
         return ((pixels - self._mean) / self._std).to(self._dtype)
