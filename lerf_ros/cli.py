@@ -19,6 +19,8 @@ from lerf_ros.evaluation import command
 from lerf_ros.settings import flat_fields, nearest
 
 if TYPE_CHECKING:
+    from lerf_ros.keyframes.nerfstudio import PosedFolder
+    from lerf_ros.mapper import Mapper
     from lerf_ros.training.quality import Quality
 
 
@@ -102,14 +104,13 @@ def run_eval(arguments: argparse.Namespace) -> int:
 
 def run_train(arguments: argparse.Namespace) -> int:
     """Trains a map from a folder, with live progress, and reports its held-out quality."""
-    from tqdm import tqdm
-
     from lerf_ros.features.cache import FeatureCache
     from lerf_ros.features.encoders import load_encoder
     from lerf_ros.field.native_kernel import cache_folder
     from lerf_ros.keyframes.nerfstudio import load_folder
     from lerf_ros.map_directory import MapDirectory
     from lerf_ros.mapper import Mapper
+    from lerf_ros.storage.lock import FolderLock
     from lerf_ros.training.device import choose_device
 
     config = read_config(arguments)
@@ -123,8 +124,18 @@ def run_train(arguments: argparse.Namespace) -> int:
                               'training.newest_fraction': 0.0, 'training.settle_steps': 0})
     encoder = load_encoder(config.features, str(choose_device(config.training.device)))
     cache = FeatureCache(cache_folder() / 'features', config.features.cache_megabytes)
-    mapper = Mapper(config, MapDirectory(target, folder.metric), encoder, 'map', folder.metric,
-                    cache)
+    with FolderLock(target):
+        directory = MapDirectory(target, folder.metric)
+        if not arguments.resume:
+            directory.clear()
+        train(Mapper(config, directory, encoder, 'map', folder.metric, cache), folder, arguments)
+    return 0
+
+
+def train(mapper: Mapper, folder: PosedFolder, arguments: argparse.Namespace) -> None:
+    """Learns all images, takes the steps and writes a snapshot."""
+    from tqdm import tqdm
+
     for frame in tqdm(folder.frames, desc='keyframes', unit='image'):
         mapper.add_frame(frame)
     if arguments.resume:
@@ -136,9 +147,9 @@ def run_train(arguments: argparse.Namespace) -> int:
             bar.update(min(mapper.steps, arguments.steps) - bar.n)
             bar.set_postfix(loss=f'{mapper.loss:.3f}', rays_per_s=f'{mapper.rays_per_second:.0f}')
     number = mapper.snapshot()
-    print(f'map {target}, snapshot {number}: {len(mapper.views)} keyframes, {mapper.steps} steps '
-          f'in {time.monotonic() - start:.0f} s, {quality_line(mapper.quality, folder.metric)}')
-    return 0
+    print(f'map {mapper.directory.path}, snapshot {number}: {len(mapper.views)} keyframes, '
+          f'{mapper.steps} steps in {time.monotonic() - start:.0f} s, '
+          f'{quality_line(mapper.quality, folder.metric)}')
 
 
 def quality_line(quality: Quality, metric: bool) -> str:

@@ -70,6 +70,44 @@ class MapUnreadableError(LerfError):
     code = 'MAP_UNREADABLE'
 
 
+class InvalidNameError(LerfError):
+    """The name of a saved map is not one."""
+
+    code = 'INVALID_NAME'
+
+
+class NoSuchMapError(LerfError):
+    """There is no saved map of this name."""
+
+    code = 'NO_SUCH_MAP'
+
+
+class NameTakenError(LerfError):
+    """There is a saved map of this name already."""
+
+    code = 'NAME_TAKEN'
+
+
+class StorageError(LerfError):
+    """A directory cannot be written: no space, no permission."""
+
+    code = 'STORAGE'
+
+
+class LockedError(LerfError):
+    """Another mapper works on the map directory."""
+
+    code = 'LOCKED'
+
+
+class StillLoadingError(LerfError):
+    """The models are not loaded yet; they go on loading."""
+
+
+class TrainingFailedError(LerfError):
+    """Training cannot go on: its losses are not finite, or it has no memory."""
+
+
 class EncoderUnavailableError(LerfError):
     """The encoder is unknown, or its package or weights are missing."""
 

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +13,16 @@ import numpy as np
 
 from lerf_ros.camera import PinholeCamera
 from lerf_ros.config import LerfConfig
-from lerf_ros.errors import ConfigError, NoSnapshotError
+from lerf_ros.errors import NoSnapshotError, StorageError
 from lerf_ros.features.cache import FeatureCache
 from lerf_ros.features.encoders import ImageTextEncoder
 from lerf_ros.features.extractor import FeatureExtractor
+from lerf_ros.field.scene_frame import SceneFrame
+from lerf_ros.keyframe_queue import KeyframeQueue
 from lerf_ros.keyframes.frame import Frame, Keyframe
 from lerf_ros.keyframes.selection import is_held_out
 from lerf_ros.map_directory import MapDirectory
+from lerf_ros.mapper_memory import Memory, check_same_training, recall
 from lerf_ros.query.surface import PosedCamera
 from lerf_ros.query.survey import take_survey
 from lerf_ros.settings import to_dict
@@ -28,24 +31,22 @@ from lerf_ros.training.device import choose_device
 from lerf_ros.training.quality import Quality, measure_quality
 from lerf_ros.training.ray_batches import KeyframeStore
 from lerf_ros.training.scene_measurement import measure_scene, viewing_depth
+from lerf_ros.training.step_guard import StepGuard
 from lerf_ros.training.trainer import Trainer
-
-# Settings that may change between two runs of one training.
-FREE = {('training', 'device'), ('training', 'threads'), ('features', 'cache_megabytes'),
-        ('features', 'batch')}
 
 
 @dataclass(frozen=True)
 class MappedView:
     """Where a keyframe was taken from, which of its pixels count, and its row in training.
 
-    row: -1 where the keyframe is held out.
+    row: -1 where the keyframe is held out. index: the keyframe's number in the map directory.
     """
 
     camera: PinholeCamera
     T_world_camera: np.ndarray
     valid: np.ndarray | None
     row: int
+    index: int
 
 
 class Mapper:
@@ -53,12 +54,13 @@ class Mapper:
 
     def __init__(self, config: LerfConfig, directory: MapDirectory, encoder: ImageTextEncoder,
                  frame_id: str, metric: bool, cache: FeatureCache | None = None) -> None:
-        """cache: of features, where the same images may come again; a robot's never do."""
+        """cache: of features, where the same images may come again, also after a restart."""
         self.config, self.directory, self.encoder = config, directory, encoder
         self.frame_id, self.metric = frame_id, metric
         self.device = choose_device(config.training.device)
         self.extractor = FeatureExtractor(encoder, config.features, cache)
         self.trainer: Trainer | None = None
+        self.guard: StepGuard | None = None
         self.held_out: KeyframeStore | None = None
         self.views: list[MappedView] = []
         self.quality = Quality()
@@ -66,42 +68,62 @@ class Mapper:
         self.loss = self.color_error = math.nan
         self.rays_per_second = 0.0
         self.steps_at_newest = 0
-        self._waiting: list[Keyframe] = []
+        self.waiting = KeyframeQueue(directory.keyframes)
+        self._memory: Memory | None = None      # of an earlier process, until all of it is back
 
     def add_frame(self, frame: Frame) -> None:
         """Takes a frame as the next keyframe; the first few decide where the scene is."""
-        keyframe = Keyframe(len(self.views), frame)
-        row = -1 if self._is_held_out(keyframe) else sum(v.row >= 0 for v in self.views)
-        self.views.append(MappedView(frame.camera, frame.T_world_camera, frame.valid, row))
-        self.directory.add_keyframe(keyframe)
-        self._waiting.append(keyframe)
-        if self.trainer is None and len(self._waiting) < self.config.scene.keyframes:
-            return
-        trainer = self.trainer or self._start()
-        for waiting in self._waiting:
-            self._learn(trainer, waiting)
-        self._waiting.clear()
-        self.steps_at_newest = trainer.steps
+        self.store(frame)
+        while self.learn_next():
+            pass
 
-    def _start(self) -> Trainer:
-        scene = measure_scene([k.frame for k in self._waiting], self.config)
+    def store(self, frame: Frame) -> bool:
+        """Takes a frame as the next keyframe, to be learned later; whether it is on the disk."""
+        if not self.waiting.next_index:
+            self.directory.create(self.meta(None))
+            self.directory.keyframes.clear()
+        return self.waiting.add(frame)
+
+    def learn_next(self) -> bool:
+        """Learns the oldest waiting keyframe; False when there is none, or too few to begin."""
+        first = self.config.scene.keyframes
+        if not len(self.waiting) or (self.trainer is None and len(self.waiting) < first):
+            return False
+        trainer = self.trainer or self._start(
+            measure_scene([k.frame for k in self.waiting.first(first)], self.config))
+        self._learn(trainer, self.waiting.pop())
+        self.steps_at_newest = trainer.steps
+        if self._memory is not None and self._memory.complete(len(self.views)):
+            self._memory.resume(trainer)
+            self._memory = None
+        return True
+
+    def _start(self, scene: SceneFrame) -> Trainer:
         self.trainer = Trainer(self.config, scene, self.device)
+        self.guard = StepGuard(self.trainer)
         self.held_out = KeyframeStore(scene, self.device)
-        self.directory.create({
-            'frame_id': self.frame_id, 'metric': self.metric,
-            'scene': {'center': list(scene.center), 'radius': scene.radius},
-            'encoder': self.encoder.identity(), 'config': to_dict(self.config)})
+        self.directory.create(self.meta(scene))
         return self.trainer
 
+    def meta(self, scene: SceneFrame | None) -> dict[str, Any]:
+        """What meta.json says of this map; scene is None until it is measured."""
+        return {'frame_id': self.frame_id, 'metric': self.metric,
+                'scene': scene and {'center': list(scene.center), 'radius': scene.radius},
+                'encoder': self.encoder.identity(), 'config': to_dict(self.config)}
+
     def _learn(self, trainer: Trainer, keyframe: Keyframe) -> None:
-        if self._is_held_out(keyframe):
+        scene, frame = trainer.scene, keyframe.frame
+        held_out = self._is_held_out(keyframe)
+        row = -1 if held_out else len(trainer.store)
+        if held_out:
             assert self.held_out is not None
             self.held_out.add(keyframe)
-            return
-        scene, frame = trainer.scene, keyframe.frame
-        widths = [width * scene.radius for width in self.config.features.widths]
-        features = self.extractor.extract(frame, widths, viewing_depth(frame, scene))
-        trainer.add(keyframe, features)
+        else:
+            widths = [width * scene.radius for width in self.config.features.widths]
+            features = self.extractor.extract(frame, widths, viewing_depth(frame, scene))
+            trainer.add(keyframe, features)
+        self.views.append(MappedView(frame.camera, frame.T_world_camera, frame.valid, row,
+                                     keyframe.index))
 
     def _is_held_out(self, keyframe: Keyframe) -> bool:
         return is_held_out(keyframe.index, self.config.keyframes.holdout_every)
@@ -109,25 +131,33 @@ class Mapper:
     @property
     def ready(self) -> bool:
         """Whether there is something to train on."""
-        return self.trainer is not None and len(self.trainer.store) > 0
+        return self.trainer is not None and len(self.trainer.store) > 0 and self._memory is None
 
     @property
     def steps(self) -> int:
+        if self._memory is not None:
+            return self._memory.steps
         return self.trainer.steps if self.trainer else 0
 
     @property
     def settled(self) -> bool:
         """Whether the newest keyframe has been trained on for long enough."""
         limit = self.config.training.settle_steps
-        return bool(limit) and self.steps - self.steps_at_newest >= limit
+        return (bool(limit) and not len(self.waiting)
+                and self.steps - self.steps_at_newest >= limit)
 
     def train_for(self, seconds: float, last_step: float = math.inf) -> None:
-        """Takes optimisation steps until the time is over, training has settled or last_step."""
-        assert self.trainer is not None
+        """Takes optimisation steps until the time is over, training has settled or last_step.
+
+        Raises TrainingFailedError when it cannot go on, whatever is tried.
+        """
+        assert self.guard is not None
         start, rays = time.monotonic(), 0
         while (time.monotonic() - start < seconds and not self.settled
                and self.steps < last_step):
-            report = self.trainer.step()
+            report = self.guard.step()
+            if report is None:
+                continue
             rays += report.rays
             # Running means over about the last 50 steps.
             self.loss = _running(self.loss, report.loss)
@@ -137,24 +167,62 @@ class Mapper:
     def snapshot(self) -> int:
         """Measures quality, builds the language index and writes both fields; returns its number.
 
-        Before the first training step there is nothing to write: returns 0.
+        Before the first training step there is nothing to write: returns 0. Raises StorageError
+        when the disk does not take it.
         """
         trainer = self.trainer
-        if trainer is None or trainer.language is None or not trainer.steps:
+        if trainer is None or trainer.language is None or not trainer.steps or not self.ready:
             return 0
         self.quality, self.snapshot_stamp_ns = self.measure_quality(), time.time_ns()
         survey = take_survey(trainer.radiance, trainer.language, self.cameras(), trainer.scene,
                              trainer.trained_scales(), self.config)
-        info = {'stamp_ns': self.snapshot_stamp_ns, 'steps': trainer.steps,
-                'keyframes': len(self.views), 'points': len(survey.index.points_world),
+        info = {**self.info(trainer), 'stamp_ns': self.snapshot_stamp_ns,
+                'points': len(survey.index.points_world),
                 'trained_scales': list(trainer.trained_scales()),
-                'encoder': self.encoder.identity(), 'config': to_dict(self.config),
                 'psnr': _json(self.quality.psnr), 'depth_error': _json(self.quality.depth_error)}
-        parts = {'field': field_arrays(trainer.radiance, trainer.language),
-                 **survey.arrays()}
+        parts: dict[str, Mapping[str, np.ndarray]] = {
+            'field': field_arrays(trainer.radiance, trainer.language), **survey.arrays()}
         if self.config.map.training_state:
             parts['training'] = training_arrays(trainer)
-        return self.directory.write_snapshot(parts, info, self.config.map.keep_snapshots)
+        try:
+            self.directory.keyframes.write_transforms()
+            return self.directory.write_snapshot(parts, info, self.config.map.keep_snapshots)
+        except OSError as error:
+            raise StorageError(f'no snapshot could be written: {error}') from error
+
+    def checkpoint(self) -> None:
+        """Writes what is needed to go on training, and nothing else. Raises StorageError."""
+        trainer = self.trainer
+        if trainer is None or trainer.language is None or not self.ready:
+            return
+        try:
+            self.directory.write_checkpoint(
+                {'field': field_arrays(trainer.radiance, trainer.language),
+                 'training': training_arrays(trainer)}, self.info(trainer))
+        except OSError as error:
+            raise StorageError(f'no checkpoint could be written: {error}') from error
+
+    def info(self, trainer: Trainer) -> dict[str, Any]:
+        """What a manifest says of the training; rows: the keyframes in the order of their rows."""
+        return {'steps': trainer.steps, 'keyframes': len(self.views),
+                'rows': [v.index for v in self.views if v.row >= 0],
+                'held_out': [v.index for v in self.views if v.row < 0],
+                'encoder': self.encoder.identity(), 'config': to_dict(self.config)}
+
+    def restore(self) -> None:
+        """Goes on with the map that the directory holds: its keyframes wait to be learned again.
+
+        When those of the newest training state are back, training goes on from there; keyframes
+        that came later follow. Reads no picture yet. Raises MapUnreadableError,
+        EncoderMismatchError and ConfigError for a map that this mapper cannot go on with.
+        """
+        memory = recall(self.directory, self.meta(None))
+        if memory is None:
+            return
+        self.waiting.recall(memory.indices, memory.next_index)
+        if memory.scene is not None:
+            self._start(memory.scene)
+            self._memory = memory if memory.state is not None else None
 
     def resume(self) -> None:
         """Goes on where the newest snapshot stopped, after the same keyframes were added again.
@@ -162,12 +230,12 @@ class Mapper:
         Raises NoSnapshotError, ConfigError when training had other settings, and
         MapUnreadableError when the stored training does not fit.
         """
-        snapshot = self.directory.newest()
-        if snapshot is None or 'training.safetensors' not in snapshot.info['files']:
+        state = next(self.directory.training_states(), None)
+        if state is None:
             raise NoSnapshotError(f'{self.directory.path} holds no training to go on with')
-        check_same_training(snapshot.info['config'], self.config)
+        check_same_training(state.info['config'], to_dict(self.config))
         assert self.trainer is not None
-        load_training(self.trainer, snapshot.arrays('field'), snapshot.arrays('training'))
+        load_training(self.trainer, state.arrays('field'), state.arrays('training'))
 
     def measure_quality(self) -> Quality:
         """PSNR and depth error of the held-out keyframes."""
@@ -182,19 +250,6 @@ class Mapper:
         return [PosedCamera(view.camera, trainer.radiance_learner.refined(
             view.row, trainer.scene.pose_to_scene(view.T_world_camera)), view.valid)
             for view in self.views]
-
-
-def check_same_training(stored: dict[str, Any], config: LerfConfig) -> None:
-    """ConfigError, naming the settings, when a map was trained with others."""
-    sections = ('keyframes', 'scene', 'features', 'field', 'language', 'poses', 'training')
-    # As they are stored: lists for tuples.
-    now = json.loads(json.dumps(to_dict(config)))
-    changed = sorted(f'{part}.{name}' for part in sections for name in now[part]
-                     if stored[part].get(name) != now[part][name]
-                     and (part, name) not in FREE)
-    if changed:
-        raise ConfigError(f'the map was trained with other settings ({", ".join(changed)}): '
-                          'resume with the same ones, or train into another map directory')
 
 
 def _running(mean: float, value: float) -> float:

@@ -16,7 +16,8 @@ from lerf_ros.process_group import run
 MAIN_NODES = ('mapper_node', 'query_node')
 DEMO_NODES = ('sim_camera_node', *MAIN_NODES, 'demo_client_node')
 # What the mapper writes into a map directory; anything else in there is not ours to delete.
-MAP_CONTENT = {'meta.json', 'transforms.json', 'images', 'snapshots', 'features', 'masks', 'depth'}
+MAP_CONTENT = {'meta.json', 'transforms.json', 'images', 'snapshots', 'features', 'masks', 'depth',
+               'keyframes', 'checkpoints'}
 
 
 def add_parsers(subparsers: argparse._SubParsersAction) -> None:

@@ -24,6 +24,7 @@ from lerf_ros.map_directory import FORMAT_VERSION, READABLE_FORMATS, MapDirector
 from lerf_ros.query.surface import PosedCamera
 from lerf_ros.query.survey import Survey, take_survey
 from lerf_ros.settings import flat_fields, flatten, to_dict
+from lerf_ros.storage.lock import FolderLock
 from lerf_ros.training.checkpoint import load_fields
 from lerf_ros.training.device import choose_device
 from lerf_ros.training.pose_refinement import PoseRefinement
@@ -125,9 +126,15 @@ def reindex(path: str | Path, changes: Mapping[str, Any] | None = None) -> int:
     """Builds the index anew and writes it as a new snapshot, whose number is returned.
 
     Fields and training stay as they are; the map is of this version's format afterwards. Raises as
-    `open_map`.
+    `open_map`, and LockedError while a mapper works on the map.
     """
-    stored = open_map(path, changes)
+    if not Path(path).is_dir():
+        raise MapUnreadableError(f'{path} is not a directory')
+    with FolderLock(Path(path)):
+        return _reindex(open_map(path, changes))
+
+
+def _reindex(stored: StoredMap) -> int:
     survey, old = stored.survey(), stored.snapshot
     parts = {Path(file).stem: old.arrays(Path(file).stem) for file in old.info['files']}
     info = {name: value for name, value in old.info.items() if name not in ('files', 'checksum')}

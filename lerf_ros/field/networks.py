@@ -73,6 +73,14 @@ class Appearance(nn.Module):
         self.table[self.count] = self.mean()
         self.count += 1
 
+    @torch.no_grad()
+    def keep_rows(self, kept: Tensor, present: int) -> None:
+        """Makes the rows `kept` (K,) the first ones and fills up to `present` rows."""
+        self.table[:len(kept)] = self.table[kept.to(self.table.device)].clone()
+        self.count.fill_(len(kept))
+        while self.count < present:
+            self.add_row()
+
     def mean(self) -> Tensor:
         """The mean row (dimension,), zeros before the first."""
         return self.table[:int(self.count)].sum(0) / self.count.clamp_min(1)

@@ -6,7 +6,7 @@ Encoders' weights are never inside.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -68,39 +68,50 @@ def training_arrays(trainer: Trainer) -> dict[str, np.ndarray]:
 
 
 def load_training(trainer: Trainer, fields: Mapping[str, np.ndarray],
-                  arrays: Mapping[str, np.ndarray]) -> None:
-    """Brings a trainer with the same settings and keyframes to where another one stopped.
+                  arrays: Mapping[str, np.ndarray], rows: Sequence[int] | None = None) -> None:
+    """Brings a trainer with the same settings to where another one stopped.
 
-    Raises MapUnreadableError when what is stored does not fit.
+    rows: which of the stored keyframe rows the first rows of this trainer are; further rows stay
+    as they are. Without it the keyframes must be the same. Raises MapUnreadableError when what
+    is stored does not fit.
     """
     radiance, language = trainer.radiance_learner, trainer.language_learner
     assert trainer.language is not None, 'keyframes come first'
     try:
-        _load(trainer.radiance, 'radiance.', fields)
-        _load(trainer.language, 'language.', fields)
         stored = {name: torch.from_numpy(value) for name, value in arrays.items()}
-        if len(stored['annealing']) != len(radiance.annealing.starts):
+        present = len(radiance.annealing.starts)
+        if rows is None and len(stored['annealing']) != present:
             raise MapUnreadableError(
                 f'training stopped with {len(stored["annealing"])} keyframes, now there are '
-                f'{len(radiance.annealing.starts)}: resume with the same images')
+                f'{present}: resume with the same images')
+        known = torch.arange(present) if rows is None else torch.tensor(rows, dtype=torch.int64)
+        _load(trainer.radiance, 'radiance.', fields)
+        _load(trainer.language, 'language.', fields)
         radiance.steps, radiance.newest_step, radiance.schedule.since = \
             stored['counters'].tolist()
-        radiance.annealing.starts.rows.copy_(stored['annealing'])
+        radiance.annealing.starts.rows[:len(known)] = \
+            stored['annealing'][known].to(trainer.device)
         radiance.coverage.seen.copy_(stored['coverage'])
         language.scales.counts.copy_(stored['scales'])
         if radiance.poses is not None:
-            radiance.poses.table.data.copy_(stored['poses'])
+            radiance.poses.table.data[:len(known)] = stored['poses'][known].to(trainer.device)
+        if trainer.radiance.appearance is not None:
+            trainer.radiance.appearance.keep_rows(known, present)
         for name, descent in _descents(trainer):
             descent.load_state({key.removeprefix(f'{name}.'): value
                                 for key, value in stored.items() if key.startswith(f'{name}.')})
-        radiance.generator.set_state(stored['generator.radiance'])
-        language.generator.set_state(stored['generator.language'])
-        torch.set_rng_state(stored['random'])
-        if trainer.device.type == 'cuda' and 'random_cuda' in stored:
-            torch.cuda.set_rng_state(stored['random_cuda'], trainer.device)
-    except (KeyError, RuntimeError) as error:
+        _load_generators(trainer, stored)
+    except (KeyError, RuntimeError, IndexError) as error:
         raise MapUnreadableError(
             f'the stored training does not fit its settings: {error}') from error
+
+
+def _load_generators(trainer: Trainer, stored: Mapping[str, torch.Tensor]) -> None:
+    trainer.radiance_learner.generator.set_state(stored['generator.radiance'])
+    trainer.language_learner.generator.set_state(stored['generator.language'])
+    torch.set_rng_state(stored['random'])
+    if trainer.device.type == 'cuda' and 'random_cuda' in stored:
+        torch.cuda.set_rng_state(stored['random_cuda'], trainer.device)
 
 
 def _descents(trainer: Trainer) -> list[tuple[str, Descent]]:

@@ -49,6 +49,7 @@ class RadianceLearner:
         self.schedule = ProposalSchedule(config.training)
         self.descent = Descent(self._groups(), device, config.training.mixed_precision)
         self.steps = self.newest_step = 0
+        self.rays = config.training.rays    # a step; fewer where the memory does not hold them
 
     def _groups(self) -> list[ParameterGroup]:
         c, p = self.config.training, self.config.poses
@@ -78,7 +79,7 @@ class RadianceLearner:
     def step(self) -> RadianceStep:
         """Draws rays, renders them, and moves the field down its loss."""
         c = self.config.training
-        batch = self.store.draw(c.rays, self.newest_fraction(), c.newest_count, self.generator)
+        batch = self.store.draw(self.rays, self.newest_fraction(), c.newest_count, self.generator)
         plan = SamplingPlan(True, self.annealing.sharpness(batch.keyframe, self.steps),
                             self.schedule.due(self.steps))
         if self.poses is not None:

@@ -57,6 +57,15 @@ class Trainer:
     def steps(self) -> int:
         return self.radiance_learner.steps
 
+    @property
+    def rays(self) -> int:
+        """How many a step takes."""
+        return self.radiance_learner.rays
+
+    def limit_rays(self, rays: int) -> None:
+        """Takes fewer rays a step than configured, and as many fewer for the language."""
+        self.radiance_learner.rays = rays
+
     def add(self, keyframe: Keyframe, features: KeyframeFeatures) -> None:
         """Takes a keyframe into training."""
         self.language_learner.add(features)
@@ -66,8 +75,9 @@ class Trainer:
         """Draws rays, renders them, and moves both fields down their losses."""
         step = self.steps
         seen = self.radiance_learner.step()
+        c = self.config.training
         samples = LanguageSamples.of(seen.batch, seen.rendered,
-                                     self.config.training.language_rays,
+                                     max(c.language_rays * self.rays // c.rays, 1),
                                      self.config.language.samples)
         language = self.language_learner.step(samples, step)
         return StepReport(seen.loss + language, seen.color_error, len(seen.batch))

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One writer for each map directory: an advisory lock that ends with the process that holds it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from lerf_ros.errors import LockedError, StorageError
+
+NAME = '.lock'
+POLL_S = 0.1
+
+
+class FolderLock:
+    """Holds `.lock` of a folder; the file says who does, and whether it is about to leave."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / NAME
+        self._descriptor: int | None = None
+
+    def acquire(self, patience_s: float = 0.0) -> None:
+        """Takes the lock, within patience_s from a holder that is about to leave.
+
+        Raises LockedError when another process works on the folder, StorageError when the folder
+        cannot be written.
+        """
+        end = time.monotonic() + patience_s
+        while not self._try():
+            holder = self.holder()
+            if not leaving(holder) or time.monotonic() > end:
+                raise LockedError(
+                    f'{self.path.parent} is in use by another mapper (process '
+                    f'{holder.get("pid", "unknown")}): stop that one, or map into another '
+                    'directory')
+            time.sleep(POLL_S)
+        self.announce()
+
+    def _try(self) -> bool:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise StorageError(f'{self.path.parent} cannot be written ({error.strerror}): give '
+                               'the mapper a directory of its own') from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            return False
+        self._descriptor = descriptor
+        return True
+
+    def announce(self, leave: bool = False) -> None:
+        """Writes down who holds the lock; with `leave`, that others may wait for it."""
+        if self._descriptor is None:
+            return
+        content = json.dumps({'pid': os.getpid(), 'parent': os.getppid(), 'leaving': leave})
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, content.encode(), 0)
+
+    def holder(self) -> dict[str, Any]:
+        """What the holder wrote down; empty where that cannot be read."""
+        try:
+            content = json.loads(self.path.read_text())
+        except (OSError, ValueError):   # just being written
+            return {}
+        return content if isinstance(content, dict) else {}
+
+    def release(self) -> None:
+        """Lets others have it."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def __enter__(self) -> FolderLock:
+        self.acquire()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.release()
+
+
+def leaving(holder: dict[str, Any]) -> bool:
+    """Whether the holder said so, or has lost the process that started it and soon will."""
+    if not holder or holder.get('leaving'):
+        return True
+    try:
+        os.kill(int(holder['parent']), 0)
+    except (KeyError, ValueError, TypeError, ProcessLookupError):
+        return True
+    except PermissionError:   # it lives, as another user
+        return False
+    return False

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Numbered folders of safetensors files with a manifest of checksums: complete, or not there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from lerf_ros.errors import MapUnreadableError
+from lerf_ros.storage.durable import check_file, flush, read_sealed, sealed, sha256, write_json
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A complete snapshot: its number, its folder, and what its manifest says of it."""
+
+    number: int
+    path: Path
+    info: Mapping[str, Any]
+
+    def arrays(self, name: str) -> dict[str, np.ndarray]:
+        """The arrays of NAME.safetensors; MapUnreadableError when the checksum does not hold."""
+        file = f'{name}.safetensors'
+        try:
+            check_file(self.path / file, self.info['files'][file])
+            return load_file(self.path / file)
+        except (OSError, KeyError, ValueError, SafetensorError) as error:
+            raise MapUnreadableError(f'{self.path / file} cannot be read: {error}') from error
+
+    def verify(self) -> None:
+        """MapUnreadableError unless the checksums of all files hold."""
+        for file, expected in self.info['files'].items():
+            check_file(self.path / file, expected)
+
+
+class SnapshotFolder:
+    """Writes and finds numbered snapshots in one folder; a reader sees all of one or nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._warned: set[int] = set()
+
+    def numbers(self) -> list[int]:
+        """All there are, ascending, complete or not."""
+        return sorted(int(p.name) for p in self.path.iterdir() if p.name.isdigit()) \
+            if self.path.is_dir() else []
+
+    def write(self, arrays: Mapping[str, Mapping[str, np.ndarray]], info: Mapping[str, Any],
+              keep: int) -> int:
+        """Writes NAME.safetensors for each name and the manifest; returns the new number.
+
+        Only the newest `keep` are left. OSError where the disk is full or read-only: those that
+        were complete before are still there then, and what was begun is removed.
+        """
+        number = max(self.numbers(), default=0) + 1
+        for left in self.path.glob('.partial-*') if self.path.is_dir() else ():
+            shutil.rmtree(left, ignore_errors=True)   # a writer was killed
+        partial = self.path / f'.partial-{number:06d}'
+        try:
+            partial.mkdir(parents=True)
+            self._fill(partial, arrays, info)
+            os.replace(partial, self.path / f'{number:06d}')
+        except OSError:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        flush(self.path)
+        for old in self.numbers()[:-keep]:
+            shutil.rmtree(self.path / f'{old:06d}', ignore_errors=True)
+        return number
+
+    @staticmethod
+    def _fill(folder: Path, arrays: Mapping[str, Mapping[str, np.ndarray]],
+              info: Mapping[str, Any]) -> None:
+        files = {}
+        for name, tensors in arrays.items():
+            file = folder / f'{name}.safetensors'
+            try:
+                save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, file)
+            except SafetensorError as error:   # how it tells that the disk is full
+                raise OSError(f'{file} cannot be written: {error}') from error
+            flush(file)
+            files[file.name] = sha256(file)
+        write_json(folder / 'manifest.json', sealed({**info, 'files': files}))
+
+    def complete(self, after: int = 0) -> Iterator[Snapshot]:
+        """Those with a number above `after` whose manifest holds and whose files exist.
+
+        Newest first. One that is not complete is named in a warning, once.
+        """
+        for number in reversed(self.numbers()):
+            if number <= after:
+                return
+            path = self.path / f'{number:06d}'
+            try:
+                info = read_sealed(path / 'manifest.json')
+                missing = [file for file in info['files'] if not (path / file).is_file()]
+                if missing:
+                    raise MapUnreadableError(f'{path / missing[0]} is missing')
+            except (MapUnreadableError, KeyError, TypeError) as error:
+                if number not in self._warned:
+                    log.warning('snapshot %s is not complete (%s): an older one is used',
+                                path, error)
+                self._warned.add(number)
+            else:
+                yield Snapshot(number, path, info)
