@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from lerf_ros.features.encoders import ImageTextEncoder, load_encoder
 from lerf_ros.map_directory import MapDirectory
 from lerf_ros.map_pictures import picture_of
 from lerf_ros.query.answer import Answer, Timing
+from lerf_ros.query.calibration import Calibration, find_calibration
 from lerf_ros.query.coverage import Coverage
 from lerf_ros.query.grasp import target_pose
 from lerf_ros.query.language_index import LanguageIndex
@@ -28,6 +31,7 @@ from lerf_ros.query.presence import judge_presence
 from lerf_ros.query.question import Question, encode_phrases, picture_question, search
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.query.text_query import TextQuery
+from lerf_ros.settings import flat_fields
 
 
 class MapQuery:
@@ -44,6 +48,7 @@ class MapQuery:
         self._encoder_features = FeatureConfig()
         self._query: TextQuery | None = None
         self._coverage: Coverage | None = None
+        self._calibration: Calibration | None = None
         self.snapshot_id = 0
         self.snapshot_stamp_ns = 0
         self.frame_id, self.metric = '', False
@@ -78,15 +83,29 @@ class MapQuery:
         encoder = self._load_encoder(identity, self._features or stored.features)
         self._query = TextQuery(index, encoder, self._config or stored.query, radius)
         self._coverage = coverage
+        settings = flat_fields(replace(stored, query=self._query.config))
+        self._calibration = find_calibration(
+            identity, {name: value for name, _, value in settings})
         self.frame_id, self.metric, self.info = frame_id, metric, dict(snapshot.info)
         self.snapshot_id, self.snapshot_stamp_ns = snapshot.number, snapshot.info['stamp_ns']
         return True
 
+    @property
+    def text_query(self) -> TextQuery:
+        """The loaded index with its encoder; NoSnapshotError before the first snapshot."""
+        if self._query is None:
+            raise NoSnapshotError(f'{self.directory.path} holds no snapshot yet: wait until '
+                                  'the mapper has written one, or check map_directory')
+        return self._query
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether probabilities are known for the map's encoder and settings."""
+        return self._calibration is not None
+
     def replace_index(self, index: LanguageIndex) -> None:
         """Answers from another index of the same map (control experiments)."""
-        if self._query is None:
-            raise NoSnapshotError(f'{self.directory.path} holds no snapshot')
-        old = self._query
+        old = self.text_query
         self._query = TextQuery(index, old.encoder, old.config, old.radius)
 
     def _load_encoder(self, identity: dict[str, str], features: FeatureConfig) -> ImageTextEncoder:
@@ -127,28 +146,33 @@ class MapQuery:
         pictures BadImageError and EncoderUnavailableError.
         """
         request.check()
-        query = self._query
-        if query is None:
-            raise NoSnapshotError(f'{self.directory.path} holds no snapshot yet: wait until '
-                                  'the mapper has written one, or check map_directory')
+        query, calibration = self.text_query, self._calibration_of(request)
         start = time.perf_counter()
         question = self._question(request, query)
         encoded = time.perf_counter()
         threshold = request.threshold or query.config.threshold
         found = search(query, question, request.region, threshold,
-                       request.max_hits or query.config.max_hits)
+                       request.max_hits or query.config.max_hits, calibration)
         presence, observed = judge_presence(found.hits, found.candidate, self._coverage,
                                             request.region, query.config.min_observed)
         searched = time.perf_counter()
+        probability = calibration.of_presence(found.candidate, observed) if calibration \
+            else math.nan
         target = target_pose(found.hits[0]) if found.hits and request.plan_grasps else None
         return Answer(
             text=', '.join(question.names), texts=question.names,
-            presence=presence, observed=observed, threshold=threshold, hits=found.hits,
+            presence=presence, observed=observed, probability=probability, threshold=threshold,
+            hits=found.hits,
             points_world=query.index.points_world, relevancy=found.relevancy, labels=found.labels,
             colors=query.index.colors, T_world_target=target, frame_id=self.frame_id,
             metric=self.metric, snapshot_id=self.snapshot_id,
             snapshot_stamp_ns=self.snapshot_stamp_ns,
             timing=Timing(encoded - start, searched - encoded, time.perf_counter() - searched))
+
+    def _calibration_of(self, request: QueryRequest) -> Calibration | None:
+        """What a request's probabilities come from: fitted with the configured negatives alone."""
+        as_fitted = request.phrases and not request.negatives and not request.rather_than
+        return self._calibration if as_fitted else None
 
     def _question(self, request: QueryRequest, query: TextQuery) -> Question:
         picture = picture_of(request, self.directory.path)

@@ -41,7 +41,7 @@ def find_parts(query: TextQuery, places: Sequence[tuple[Place, int]], names: Seq
     negatives (M, r): codes of the names, of the names with the part, and of the negatives. inside
     (N,): points that may be used, None for all. Relevancy is 0 outside of the things; within one
     it goes from 0 to 1, from what fits the part least to what fits it best. A hit has the
-    relevancy of its thing, since any part is as much there as the thing is.
+    relevancy and the probability of its thing: the part is as much there as the thing is.
     """
     relevancy, hits = np.zeros(len(query.index.points_world), np.float32), []
     for place, name in places:
@@ -50,7 +50,8 @@ def find_parts(query: TextQuery, places: Sequence[tuple[Place, int]], names: Seq
         relevancy[members] = np.maximum(relevancy[members], scores)
         chosen = best_part(query, members, scores)
         hit = query.place_of(chosen, relevancy, np.full(len(relevancy), scale)).hit
-        hits.append(replace(hit, relevancy=place.hit.relevancy, label=f'{names[name]}: {part}'))
+        hits.append(replace(hit, relevancy=place.hit.relevancy, label=f'{names[name]}: {part}',
+                            probability=place.hit.probability))
     return relevancy, tuple(hits)
 
 

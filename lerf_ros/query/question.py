@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from lerf_ros.query.answer import Hit
+from lerf_ros.query.calibration import Calibration
 from lerf_ros.query.parts import find_parts, part_phrase
 from lerf_ros.query.presence import EVEN
 from lerf_ros.query.relevancy import best_phrase
@@ -81,10 +83,11 @@ def inside_region(points_world: np.ndarray, region: Region) -> np.ndarray:
 
 
 def search(query: TextQuery, question: Question, region: Region | None, threshold: float,
-           max_hits: int) -> Found:
+           max_hits: int, calibration: Calibration | None = None) -> Found:
     """Every point gets its best phrase; each phrase's hits are made of its own points.
 
-    Outside of the region nothing is relevant. The best hits of all phrases are kept.
+    Outside of the region nothing is relevant. The best hits of all phrases are kept. calibration:
+    gives the hits their probability.
     """
     index = query.index
     things, negatives = question.positives @ index.basis, question.negatives @ index.basis
@@ -96,13 +99,20 @@ def search(query: TextQuery, question: Question, region: Region | None, threshol
     for label in range(len(question.names)):
         own = values if len(question.names) == 1 else np.where(labels == label, values, 0.0)
         places.extend((place, label) for place in query.places(own, scales, threshold, max_hits))
-    places = sorted(places, key=lambda place: rank(place[0].hit))[:max_hits]
-    hits = tuple(replace(place.hit, label=question.names[label]) for place, label in places)
+    places = [(named(place, question.names[label], calibration), label) for place, label in
+              sorted(places, key=lambda place: rank(place[0].hit))[:max_hits]]
+    hits = tuple(place.hit for place, _ in places)
     candidate = hits[0] if hits else best_candidate(query, values, scales)
     if question.parts is not None:
         values, hits = find_parts(query, places, question.names, things,
                                   question.parts @ index.basis, negatives, question.part, inside)
     return Found(values, labels.astype(np.uint32), hits, candidate)
+
+
+def named(place: Place, name: str, calibration: Calibration | None) -> Place:
+    """The place with the name and the probability of its hit."""
+    probability = math.nan if calibration is None else calibration.of_hit(place.hit)
+    return Place(replace(place.hit, label=name, probability=probability), place.members)
 
 
 def best_candidate(query: TextQuery, values: np.ndarray, scales: np.ndarray) -> Hit | None:

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fits the probabilities of an encoder on some simulated layouts and reports them on others.
+
+    python bench/simulated_maps.py --encoder conse --seeds 100 101 102 103 --out out/bench/maps
+    python bench/calibrate.py --maps out/bench/maps/conse --fit 100 101 --report 102 103 --write
+
+Asked of every map (simulated_maps.py): all of its objects, and words for things that are not in
+any of the layouts. --write puts the fit into lerf_ros/query/calibrations, where queries find it.
+OUT/calibration_ENCODER.json and reliability_ENCODER.png say how good it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from lerf_ros.config import LerfConfig
+from lerf_ros.evaluation.calibrating import Samples, brier, fit_logistic, plot_reliability
+from lerf_ros.evaluation.extents import inside_box
+from lerf_ros.map_query import MapQuery
+from lerf_ros.query.calibration import FOLDER, features_of, settings_of
+from lerf_ros.query.question import encode_phrases, search
+from lerf_ros.query.request import QueryRequest
+from lerf_ros.settings import flat_fields
+from lerf_ros.simulation.absent import draw_absent
+from lerf_ros.simulation.evaluation_layout import evaluation_layout
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from simulated_maps import open_map
+
+ABSENT = 50          # words in each layout
+ANY = 1e-6           # a threshold that every place reaches
+PLACES = 5           # places of each phrase that are judged
+MARGIN_M = 0.02
+
+
+def asked(query: MapQuery, seed: int) -> tuple[Samples, Samples]:
+    """Places and presences of one layout's map, with their truth."""
+    scene = evaluation_layout(seed)
+    phrases = [*dict.fromkeys(o.query for o in scene.objects), *draw_absent(seed, ABSENT, scene)]
+    places, presences, config = [], [], query.text_query.config
+    for text in phrases:
+        boxes = [(o.box_min, o.box_max) for o in scene.objects if o.query == text]
+        question = encode_phrases(QueryRequest(text), query.text_query.encoder, config.negatives)
+        found = search(query.text_query, question, None, ANY, PLACES)
+        places += [(features_of(hit), any(inside_box(hit.position, *box, margin=MARGIN_M)
+                                          for box in boxes)) for hit in found.hits]
+        found = search(query.text_query, question, None, config.threshold, PLACES)
+        presences.append((features_of(found.candidate), bool(boxes)))
+    return tuple(Samples(np.array([f for f, _ in rows]), np.array([r for _, r in rows]))
+                 for rows in (places, presences))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--maps', type=Path, required=True, help='folder of maps by seed')
+    parser.add_argument('--fit', type=int, nargs='+', required=True)
+    parser.add_argument('--report', type=int, nargs='+', required=True)
+    parser.add_argument('--write', action='store_true')
+    parser.add_argument('--out', type=Path, default=Path('out/bench'))
+    a = parser.parse_args()
+    samples, encoder = {}, a.maps.name
+    for seed in (*a.fit, *a.report):
+        query = open_map(a.maps / str(seed), encoder)
+        samples[seed] = asked(query, seed)
+    content = {'encoder': query.info['encoder'], 'settings': settings_of(
+        {name: value for name, _, value in
+         flat_fields(LerfConfig().override(query.info['config']))})}
+    a.out.mkdir(parents=True, exist_ok=True)
+    panels, held_out = {}, {}
+    for k, name in enumerate(('hit', 'presence')):
+        fitted = Samples.join([samples[seed][k] for seed in a.fit])
+        reported = Samples.join([samples[seed][k] for seed in a.report])
+        model = fit_logistic(fitted)
+        content[name] = {'mean': model.mean, 'scale': model.scale, 'weights': model.weights,
+                         'intercept': model.intercept}
+        panels[name] = (model, reported)
+        held_out[name] = {'brier': brier(model, reported), 'brier_fitted': brier(model, fitted),
+                          'samples': len(reported.right), 'right': int(reported.right.sum())}
+    content['layouts'] = {'fitted': a.fit, 'reported': a.report}
+    content['reported'] = held_out
+    text = json.dumps(content, indent=1) + '\n'
+    (a.out / f'calibration_{encoder}.json').write_text(text)
+    if a.write:
+        FOLDER.mkdir(exist_ok=True)
+        (FOLDER / f'{encoder}.json').write_text(text)
+    print(json.dumps(held_out, indent=1), plot_reliability(encoder, panels, a.out))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Probabilities: the regression recovers a known law, and queries use the fitting one only."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hand_made_map import CONFIG, WordEncoder, write_map
+
+import lerf_ros.map_query
+import lerf_ros.query.calibration as calibration_module
+from lerf_ros.evaluation.calibrating import (
+    Samples,
+    brier,
+    fit_logistic,
+    plot_reliability,
+    reliability,
+)
+from lerf_ros.map_query import MapQuery
+from lerf_ros.query.answer import Hit
+from lerf_ros.query.calibration import (
+    FEATURES,
+    FOLDER,
+    SETTINGS,
+    Calibration,
+    Logistic,
+    features_of,
+    find_calibration,
+    read_calibrations,
+    settings_of,
+)
+from lerf_ros.query.request import QueryRequest
+from lerf_ros.settings import flat_fields
+
+# P = sigmoid(2 x - 3 + 0 y + 0 z)
+LAW = Logistic((0.0, 0, 0), (1.0, 1, 1), (2.0, 0, 0), -3.0)
+
+
+def sigmoid(x):
+    return 1 / (1 + math.exp(-x))
+
+
+def hit(relevancy, points=50, keyframes=9):
+    return Hit(np.zeros(3), np.eye(3), np.ones(3), relevancy, 0.1, points, keyframes)
+
+
+def drawn(law=LAW, count=20000, seed=0):
+    """Samples that follow a law exactly, both classes equally often by weight."""
+    rng = np.random.default_rng(seed)
+    features = rng.normal(1.5, 1.0, (count, 3))      # 2 * 1.5 - 3 = 0: half of them are right
+    return Samples(features, rng.random(count) < law.probability(features))
+
+
+def off(fitted, samples):
+    """By how much the fitted probabilities differ from the law's, on average."""
+    f = samples.features
+    return float(np.abs(fitted.probability(f) - LAW.probability(f)).mean())
+
+
+def test_features_are_log_odds_and_logarithms():
+    assert features_of(hit(sigmoid(1.2), 99, 9)) == pytest.approx(
+        [1.2, math.log(100), math.log(10)])
+    assert features_of(None).tolist() == [0, 0, 0]
+    assert np.isfinite(features_of(hit(1.0))).all()
+
+
+def test_the_fit_recovers_the_law():
+    fitted, samples = fit_logistic(drawn()), drawn(seed=1)
+    assert off(fitted, samples) < 0.01
+    r = reliability(fitted, samples)
+    assert r.observed == pytest.approx(r.predicted, abs=0.04)
+    assert r.counts.sum() == 20000
+
+
+def test_the_prior_is_even_whatever_was_asked():
+    samples = drawn()
+    keep = samples.right | (np.arange(20000) % 10 == 0)     # a tenth of the wrong ones
+    fewer = fit_logistic(Samples(samples.features[keep], samples.right[keep]))
+    assert off(fewer, samples) < 0.02
+
+
+def test_brier_of_a_coin_is_a_quarter_and_of_a_prophet_nothing():
+    samples = Samples(np.array([[-9.0, 0, 0], [9, 0, 0], [9, 0, 0]]), np.array([False, True, True]))
+    coin = Logistic((0.0,) * 3, (1.0,) * 3, (0.0,) * 3, 0.0)
+    prophet = Logistic((0.0,) * 3, (1.0,) * 3, (9.0, 0, 0), 0.0)
+    assert brier(coin, samples) == pytest.approx(0.25)
+    assert brier(prophet, samples) == pytest.approx(0, abs=1e-9)
+
+
+def test_what_was_not_seen_may_hold_the_thing():
+    c = Calibration(LAW, Logistic((0.0,) * 3, (1.0,) * 3, (1.0, 0, 0), 0.0))
+    place = hit(sigmoid(2.0))
+    p = sigmoid(2.0)
+    assert c.of_presence(place) == pytest.approx(p) == c.of_presence(place, math.nan)
+    assert c.of_presence(place, 0.0) == pytest.approx(0.5)     # nothing seen: the prior
+    odds = 0.5 * p / (1 - p) + 0.5
+    assert c.of_presence(place, 0.5) == pytest.approx(odds / (1 + odds))
+
+
+@pytest.fixture
+def stored(tmp_path, monkeypatch):
+    """A calibration of the word encoder at the default settings, and where it lies."""
+    folder = tmp_path / 'calibrations'
+    folder.mkdir()
+    law = {'mean': [0, 0, 0], 'scale': [1, 1, 1], 'weights': [0.5, 0, 0], 'intercept': -1}
+    flat = {name: value for name, _, value in flat_fields(CONFIG)}
+    (folder / 'words.json').write_text(json.dumps(
+        {'encoder': {'name': 'words'}, 'settings': settings_of(flat), 'hit': law,
+         'presence': {**law, 'intercept': 0}}))
+    monkeypatch.setattr(lerf_ros.map_query, 'load_encoder', lambda *_, **__: WordEncoder())
+    monkeypatch.setattr(lerf_ros.map_query, 'find_calibration',
+                        lambda *arguments: find_calibration(*arguments, folder))
+    query = MapQuery(write_map(tmp_path / 'map'))
+    query.refresh()
+    return query, folder, flat
+
+
+def test_hits_and_answers_get_their_probability(stored):
+    query, _, _ = stored
+    answer = query.ask(QueryRequest('mug'))
+    certain = min(sigmoid(10.0), 1 - calibration_module.EXTREME)
+    odds = math.log(certain / (1 - certain))
+    assert query.calibrated
+    assert answer.hits[0].probability == pytest.approx(sigmoid(0.5 * odds - 1), abs=1e-4)
+    assert answer.probability == pytest.approx(sigmoid(0.5 * odds), abs=1e-4)
+    absent = query.ask(QueryRequest('things'))
+    assert absent.probability == pytest.approx(0.5)     # features 0 of no place, intercept 0
+
+
+@pytest.mark.parametrize('request_', [QueryRequest('mug', negatives=('ball',)),
+                                      QueryRequest('mug', rather_than=('ball',))])
+def test_other_negatives_have_no_probability(stored, request_):
+    answer = stored[0].ask(request_)
+    assert answer.found and math.isnan(answer.probability)
+    assert math.isnan(answer.hits[0].probability)
+
+
+@pytest.mark.parametrize('name', SETTINGS)
+def test_a_calibration_holds_for_its_own_settings_alone(stored, name):
+    _, folder, flat = stored
+    assert find_calibration({'name': 'words'}, flat, folder) is not None
+    assert find_calibration({'name': 'words'}, {**flat, name: 'another'}, folder) is None
+
+
+def test_another_encoder_has_no_calibration(stored):
+    assert find_calibration({'name': 'others'}, stored[2], stored[1]) is None
+
+
+@pytest.mark.parametrize('path', sorted(FOLDER.glob('*.json')), ids=lambda path: path.name)
+def test_calibrations_that_come_along_can_be_read(path):
+    content = next(c for c in read_calibrations(FOLDER) if c == json.loads(path.read_text()))
+    assert set(content['settings']) == set(SETTINGS)
+    assert set(content['reported']) == {'hit', 'presence'}
+    for name in ('hit', 'presence'):
+        assert len(content[name]['weights']) == len(FEATURES)
+        # Better than a coin on layouts that were not fitted.
+        assert content['reported'][name]['brier'] < 0.25
+
+
+def test_a_reliability_plot_is_drawn(tmp_path):
+    pytest.importorskip('matplotlib')
+    path = plot_reliability('conse', {'hit': (LAW, drawn(count=500))}, tmp_path)
+    assert path.stat().st_size > 10000
