@@ -20,7 +20,7 @@ SCENE = SceneFrame((1.0, 0.0, 0.0), 2.0)   # scene z of 0.5 is a world z of 1.0
 CELLS = 32                                 # an edge of 1/8 scene radius, 0.25 world units
 
 
-def wall_views(count=5, wall=0.5, step=2):
+def wall_views(count=5, wall=0.53, step=2):
     """Cameras at the scene's centre that look along +z at a wall, and their depths."""
     view = view_grid(CAMERA, np.eye(4), step, None, torch.device('cpu'))
     shape = (len(range(1, CAMERA.height, 2)), len(range(1, CAMERA.width, 2)))
@@ -40,6 +40,7 @@ def box(center, size):
 
 BEFORE = box((1, 0, 0.7), (0.3, 0.3, 0.2))
 BEHIND = box((1, 0, 1.8), (0.3, 0.3, 0.2))
+ON = box((1, 0, 1.12), (0.3, 0.3, 0.2))
 ASIDE = box((1.9, 0, 0.2), (0.3, 0.3, 0.2))
 AROUND = box((1, 0, 1.2), (0.4, 0.4, 1.0))    # half of it before the wall, half in it
 
@@ -54,9 +55,11 @@ def test_each_voxel_is_before_behind_or_beside():
     centers = voxel_centers(CELLS).reshape(CELLS, CELLS, CELLS, 3)
     axis = (np.abs(centers[..., :2]) < 0.1).all(-1)    # along the optical axis
     z = centers[..., 2]
-    assert (c.seen[axis & (z > 0.3) & (z < 0.45)] == 5).all()
-    assert (c.hidden[axis & (z > 0.65)] == 5).all() and (c.seen[axis & (z > 0.65)] == 0).all()
-    assert (c.seen[z < 0] == 0).all() and (c.hidden[z < 0] == 0).all()
+    assert (c.free[axis & (z > 0.3) & (z < 0.42)] == 5).all()
+    assert (c.surface[axis & (np.abs(z - 0.5625) < 0.01)] == 5).all()
+    assert (c.hidden[axis & (z > 0.65)] == 5).all()
+    counts = np.stack([c.free, c.surface, c.hidden])
+    assert counts.sum(0).max() == 5 and not counts[:, z < 0].any()
 
 
 @pytest.mark.parametrize(('region', 'observed'), [(BEFORE, 1.0), (BEHIND, 0.0), (ASIDE, 0.0),
@@ -66,26 +69,32 @@ def test_only_what_light_came_through_was_observed(region, observed):
     assert coverage_of().observed(region) == observed
 
 
-@pytest.mark.parametrize(('count', 'observed'), [(4, 0.0), (5, 1.0)])
-def test_few_keyframes_are_not_enough(count, observed):
+@pytest.mark.parametrize(('count', 'region', 'observed'), [
+    (1, BEFORE, 0.0), (2, BEFORE, 1.0),         # through empty space two must have seen
+    (4, ON, 0.0), (5, ON, 1.0)])                # of what is on a surface, five
+def test_few_keyframes_are_not_enough(count, region, observed):
     views, depths = wall_views()
     away = view_grid(CAMERA, np.diag([-1.0, 1, -1, 1]), 2, None, torch.device('cpu'))
     views, depths = views[:count] + [away] * (30 - count), depths[:1] * 30
-    assert measure_coverage(views, depths, SCENE, CELLS, 5).observed(BEFORE) == observed
+    assert measure_coverage(views, depths, SCENE, CELLS, 5).observed(region) == observed
 
 
 def test_where_no_depth_was_rendered_nothing_is_known():
     views, depths = wall_views()
     c = measure_coverage(views, [np.full_like(d, np.nan) for d in depths], SCENE, CELLS, 5)
-    assert not c.seen.any() and not c.hidden.any()
+    assert not (c.free.any() or c.surface.any() or c.hidden.any())
+    assert c.observed() == 0
 
 
-def test_the_mapped_space_is_the_ball_and_what_was_seen():
-    c = coverage_of()
-    ball = np.linalg.norm(voxel_centers(CELLS), axis=1).reshape(c.seen.shape) <= 1
-    counted = ball & ~((c.seen == 0) & (c.hidden >= 5))
-    # All that was seen lies in the ball here: the wall is at half of its radius.
-    assert c.observed() == pytest.approx((c.seen[counted] >= 5).mean())
+def test_the_mapped_space_is_what_lies_at_the_surfaces_of_the_map():
+    free, surface = np.zeros((2, 32, 32, 32), np.uint16)
+    surface[20, 8:24, 8:24] = 5                # a wall of 16 x 16 voxels, seen well
+    free[19, 8:24, 8:24] = 2                   # the layer before it, seen through
+    hidden = np.zeros_like(free)
+    hidden[21:, :, :] = 9                      # behind it
+    c = Coverage(free, surface, hidden, np.array([0, 0, 0, 1.0]), np.array([5, 5], np.int32))
+    # Of the layers 18 to 22, 20 x 20 voxels each, two are behind the wall.
+    assert c.observed() == pytest.approx(2 * 16 * 16 / (3 * 20 * 20))
 
 
 def test_a_turned_region_is_turned():
@@ -115,9 +124,9 @@ def test_three_answers():
 
 def test_a_map_answers_by_its_coverage(tmp_path, monkeypatch):
     monkeypatch.setattr(lerf_ros.map_query, 'load_encoder', lambda *_, **__: WordEncoder())
-    seen = np.zeros((32, 32, 32), np.uint16)
-    seen[16:] = 9                                     # the half with x > 0
-    c = Coverage(seen, np.zeros_like(seen), np.array([0, 0, 0, 1.0]), np.array([5, 5], np.int32))
+    free, surface, hidden = np.zeros((3, 32, 32, 32), np.uint16)
+    free[16:] = 9                                     # the half with x > 0
+    c = Coverage(free, surface, hidden, np.array([0, 0, 0, 1.0]), np.array([5, 5], np.int32))
     query = MapQuery(write_map(tmp_path, coverage=c.arrays()))
     query.refresh()
     region = {x: box((x, 0, 0.5), (0.4, 0.4, 0.4)) for x in (-0.5, 0.5)}

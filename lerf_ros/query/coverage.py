@@ -5,6 +5,9 @@ A voxel was seen by a keyframe when the light that the keyframe caught came thro
 up to the depth that the field renders. A voxel that many keyframes had before them, always behind
 a surface, is the inside of a table or of a wall: it holds nothing that one could look for, and it
 counts neither as seen nor as unseen.
+
+Empty space is known once two keyframes saw through it: one of them may be wrong. What is on a
+surface is known once as many saw it as the index asks for.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from lerf_ros.field.scene_frame import SceneFrame, contract, uncontract
 from lerf_ros.query.request import Region
 from lerf_ros.query.surface import View, cells_of, needed_views
 
+SEEN_THROUGH = 2      # keyframes that must see through a place that is empty
+NEAR = 2              # voxels from a surface at which a thing may lie
 REGION_SAMPLES = 20   # points along each edge of a region that is asked about
 
 
@@ -27,13 +32,14 @@ REGION_SAMPLES = 20   # points along each edge of a region that is asked about
 class Coverage:
     """Counts of keyframes on a grid of G x G x G voxels over contracted space.
 
-    seen (G, G, G) uint16: keyframes that saw the voxel. hidden (G, G, G) uint16: keyframes that
-    had it before them behind a surface. frame (4,): centre and radius of the scene frame, world
-    units. needed (2,) int32: keyframes that must see a place of this map so that it counts as
-    seen well enough, and those that one would wish for.
+    free, surface, hidden (G, G, G) uint16: keyframes that saw through the voxel, that saw a
+    surface in it, and that had it before them behind a surface. frame (4,): centre and radius of
+    the scene frame, world units. needed (2,) int32: keyframes that must see a surface of this map
+    so that it counts as seen well enough, and those that one would wish for.
     """
 
-    seen: np.ndarray
+    free: np.ndarray
+    surface: np.ndarray
     hidden: np.ndarray
     frame: np.ndarray
     needed: np.ndarray
@@ -50,25 +56,30 @@ class Coverage:
     def observed(self, region: Region | None = None) -> float:
         """Part of the space that could hold a thing which was seen well enough, 0..1.
 
-        Without a region that space is the mapped one: the ball of the scene frame, and all that
-        any keyframe saw. 0 where everything lies behind surfaces.
+        Without a region that space is the mapped one: within two voxels of the surfaces that the
+        map holds, since things lie on, stand at or hang from something. 0 where everything lies
+        behind surfaces, and for a map that holds nothing.
         """
-        voxels = self._mapped() if region is None else self._voxels(region_points(region))
-        seen, hidden = self.seen[voxels], self.hidden[voxels]
+        voxels = np.nonzero(near(self.surface >= self.needed[0])) if region is None \
+            else self._voxels(region_points(region))
+        free, surface, hidden = (counts[voxels].astype(np.int32)
+                                 for counts in (self.free, self.surface, self.hidden))
         needed = int(self.needed[0])
-        open_space = ~((seen == 0) & (hidden >= needed))
-        return float((seen[open_space] >= needed).mean()) if open_space.any() else 0.0
-
-    def _mapped(self) -> tuple[np.ndarray, ...]:
-        centers = voxel_centers(len(self.seen))
-        ball = (np.linalg.norm(centers, axis=1) <= 1).reshape(self.seen.shape)
-        return np.nonzero(ball | (self.seen > 0))
+        open_space = (free + surface > 0) | (hidden < needed)
+        well = (free >= min(SEEN_THROUGH, needed)) | (free + surface >= needed)
+        return float(well[open_space].mean()) if open_space.any() else 0.0
 
     def _voxels(self, points_world: np.ndarray) -> tuple[np.ndarray, ...]:
         scene = (points_world - self.frame[:3]) / self.frame[3]
         unit = contract(torch.from_numpy(scene.astype(np.float32))).numpy()
-        size = len(self.seen)
+        size = len(self.free)
         return tuple(np.clip((unit * size).astype(np.int64), 0, size - 1).T)
+
+
+def near(voxels: np.ndarray) -> np.ndarray:
+    """Voxels (G, G, G) bool within NEAR voxels of the given ones (G, G, G) bool."""
+    given = torch.from_numpy(voxels.astype(np.float32))[None, None]
+    return torch.nn.functional.max_pool3d(given, 2 * NEAR + 1, 1, NEAR)[0, 0].numpy() > 0
 
 
 def region_points(region: Region) -> np.ndarray:
@@ -94,34 +105,33 @@ def measure_coverage(views: Sequence[View], depths: Sequence[np.ndarray], scene:
     centers = voxel_centers(cells)
     # Voxels grow with the distance from the scene frame as contraction does.
     half = 2 / cells * np.maximum(np.abs(centers).max(1), 1.0)
-    seen, hidden = np.zeros(len(centers), np.uint16), np.zeros(len(centers), np.uint16)
+    free, surface, hidden = np.zeros((3, len(centers)), np.uint16)
     for view, depth in zip(views, depths, strict=True):
-        in_view, distance = before_camera(view, centers)
-        at = cells_of(view, view.camera.project(in_view[1]))
+        voxels, in_camera = before_camera(view, centers)
+        at = cells_of(view, view.camera.project(in_camera))
         inside = (at >= 0).all(1) & (at < depth.shape[::-1]).all(1)
-        voxels, distance = in_view[0][inside], distance[inside]
-        reach = depth[at[inside, 1], at[inside, 0]] + half[voxels]
-        seen[voxels] += distance <= reach      # where depth is unknown neither holds
-        hidden[voxels] += distance > reach
+        voxels, at = voxels[inside], at[inside]
+        beyond = np.linalg.norm(in_camera[inside], axis=1) - depth[at[:, 1], at[:, 0]]
+        free[voxels] += beyond < -half[voxels]      # where depth is unknown none of them holds
+        surface[voxels] += np.abs(beyond) <= half[voxels]
+        hidden[voxels] += beyond > half[voxels]
     shape = (cells, cells, cells)
-    return Coverage(seen.reshape(shape), hidden.reshape(shape),
+    return Coverage(free.reshape(shape), surface.reshape(shape), hidden.reshape(shape),
                     np.array([*scene.center, scene.radius]),
                     np.array([needed_views(min_keyframes, len(views)), min_keyframes], np.int32))
 
 
-def before_camera(view: View,
-                  points: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
-    """Points (N, 3) that may be in the picture: indices and camera coordinates, distances.
+def before_camera(view: View, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Indices (M,) and camera coordinates (M, 3) of those points (N, 3) that may be in the picture.
 
     Most of space is behind a camera or beside its picture; the lens is asked about the rest only.
     """
     T = invert_pose(view.T_scene_camera).astype(np.float32)
-    in_camera = transform_points(T, points)
-    slope = widest_slopes(view.camera)
-    chosen = np.flatnonzero((in_camera[:, 2] > 1e-6) & (
-        np.abs(in_camera[:, :2]) <= slope * in_camera[:, 2:]).all(1))
-    in_camera = in_camera[chosen]
-    return (chosen, in_camera), np.linalg.norm(in_camera, axis=1)
+    # The axes one by one: rows of three are slow to sum over.
+    x, y, z = T[:3, :3] @ points.T + T[:3, 3:]
+    slope_x, slope_y = widest_slopes(view.camera)
+    chosen = np.flatnonzero((z > 1e-6) & (np.abs(x) <= slope_x * z) & (np.abs(y) <= slope_y * z))
+    return chosen, np.stack([x[chosen], y[chosen], z[chosen]], 1)
 
 
 def widest_slopes(camera: PinholeCamera) -> np.ndarray:
