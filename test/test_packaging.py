@@ -45,7 +45,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     'mapper_memory': CORE,
     'mapper': CORE | {'keyframe_queue', 'mapper_memory'},
     'stored_map': CORE,
-    'mapper_process': CORE | {'mapper'},
+    'frame_channel': BASICS | {'keyframes'},
+    'mapper_process': CORE | {'mapper', 'frame_channel'},
     # They only start processes: no part of the method is loaded for that.
     'process_group': set(),
     'processes': BASICS | {'process_group'},

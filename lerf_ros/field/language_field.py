@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from lerf_ros.config import LanguageConfig
 from lerf_ros.field.hash_encoding import HashEncoding
+from lerf_ros.field.native_perceptron import Perceptron
 from lerf_ros.field.networks import network
 from lerf_ros.field.scene_frame import contract
 from lerf_ros.field.volume_rendering import render_unit
@@ -57,6 +58,31 @@ class LanguageField(nn.Module):
         """Unit embeddings (R, S, D) for grid features (R, S, F) and scales (R, S) in radii."""
         inputs = torch.cat([features, scale_input(scale, self.config.scale_input)[..., None]], -1)
         return functional.normalize(self.embedding_network(inputs).float(), dim=-1, eps=1e-6)
+
+    def projection(self, basis: Tensor) -> Perceptron:
+        """The embedding network with its outputs in the columns of an orthonormal basis (D, r).
+
+        For many columns less than the whole network: its last layer is by far its largest.
+        """
+        last = self.embedding_network[-1]
+        assert isinstance(last, nn.Linear)
+        # Without initial values: drawing these would change the random numbers of training.
+        reduced = nn.utils.skip_init(nn.Linear, last.in_features, basis.shape[1],
+                                     device=basis.device)
+        reduced.weight.data, reduced.bias.data = basis.T @ last.weight, basis.T @ last.bias
+        return Perceptron(*self.embedding_network[:-1], reduced)
+
+    def render_codes(self, projection: Perceptron, features: Tensor, weights: Tensor,
+                     scale: float) -> Tensor:
+        """Unit codes (R, r) of the rendered embeddings at one scale, scene radii.
+
+        A sample's code is made unit in place of its embedding, whose length is that of the code
+        as far as the basis holds its energy.
+        """
+        scales = torch.full_like(weights, scale)
+        inputs = torch.cat([features, scale_input(scales, self.config.scale_input)[..., None]], -1)
+        codes = functional.normalize(projection(inputs).float(), dim=-1, eps=1e-6)
+        return render_unit(weights, codes)
 
     def render(self, features: Tensor, weights: Tensor, scale: Tensor) -> Tensor:
         """Rendered unit embeddings (R, D); weights (R, S) carry no gradient (LERF)."""

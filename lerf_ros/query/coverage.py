@@ -18,10 +18,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lerf_ros.camera import PinholeCamera, invert_pose, transform_points
+from lerf_ros.camera import transform_points
 from lerf_ros.field.scene_frame import SceneFrame, contract, uncontract
 from lerf_ros.query.request import Region
-from lerf_ros.query.surface import View, cells_of, needed_views
+from lerf_ros.query.surface import View, needed_views
+from lerf_ros.query.visibility import columns, in_picture
 
 SEEN_THROUGH = 2      # keyframes that must see through a place that is empty
 NEAR = 2              # voxels from a surface at which a thing may lie
@@ -106,39 +107,15 @@ def measure_coverage(views: Sequence[View], depths: Sequence[np.ndarray], scene:
     # Voxels grow with the distance from the scene frame as contraction does.
     half = 2 / cells * np.maximum(np.abs(centers).max(1), 1.0)
     free, surface, hidden = np.zeros((3, len(centers)), np.uint16)
+    points = columns(centers)
     for view, depth in zip(views, depths, strict=True):
-        voxels, in_camera = before_camera(view, centers)
-        at = cells_of(view, view.camera.project(in_camera))
-        inside = (at >= 0).all(1) & (at < depth.shape[::-1]).all(1)
-        voxels, at = voxels[inside], at[inside]
-        beyond = np.linalg.norm(in_camera[inside], axis=1) - depth[at[:, 1], at[:, 0]]
-        free[voxels] += beyond < -half[voxels]      # where depth is unknown none of them holds
-        surface[voxels] += np.abs(beyond) <= half[voxels]
-        hidden[voxels] += beyond > half[voxels]
+        shown = in_picture(view.camera, view.T_scene_camera, view.step, points)
+        beyond = shown.distance - depth[shown.row, shown.column]
+        near = half[shown.index]
+        free[shown.index] += beyond < -near      # where depth is unknown none of them holds
+        surface[shown.index] += np.abs(beyond) <= near
+        hidden[shown.index] += beyond > near
     shape = (cells, cells, cells)
     return Coverage(free.reshape(shape), surface.reshape(shape), hidden.reshape(shape),
                     np.array([*scene.center, scene.radius]),
                     np.array([needed_views(min_keyframes, len(views)), min_keyframes], np.int32))
-
-
-def before_camera(view: View, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices (M,) and camera coordinates (M, 3) of those points (N, 3) that may be in the picture.
-
-    Most of space is behind a camera or beside its picture; the lens is asked about the rest only.
-    """
-    T = invert_pose(view.T_scene_camera).astype(np.float32)
-    # The axes one by one: rows of three are slow to sum over.
-    x, y, z = T[:3, :3] @ points.T + T[:3, 3:]
-    slope_x, slope_y = widest_slopes(view.camera)
-    chosen = np.flatnonzero((z > 1e-6) & (np.abs(x) <= slope_x * z) & (np.abs(y) <= slope_y * z))
-    return chosen, np.stack([x[chosen], y[chosen], z[chosen]], 1)
-
-
-def widest_slopes(camera: PinholeCamera) -> np.ndarray:
-    """The largest |x / z| and |y / z| (2,) float32 that the rim of the picture sees."""
-    x, y = np.linspace(0, camera.width, 9), np.linspace(0, camera.height, 9)
-    rim = np.concatenate([np.stack([x, np.full(9, v)], -1) for v in (0, camera.height)]
-                         + [np.stack([np.full(9, v), y], -1) for v in (0, camera.width)])
-    directions = camera.directions(rim)
-    slopes = np.abs(directions[:, :2] / np.maximum(directions[:, 2:], 1e-3))
-    return slopes.max(0).astype(np.float32)

@@ -53,11 +53,13 @@ def build_index(surface: Surface, language: LanguageField, scene: SceneFrame,
                 scales: Sequence[float], config: IndexConfig) -> LanguageIndex:
     """Renders the language of the surface's rays at `scales` (scene radii) and compresses it."""
     basis = compression_basis(surface, language, scales, config)
-    codes = []
+    projection, codes = language.projection(basis), []
     for start in range(0, len(surface), CHUNK):
         part = surface[torch.arange(start, min(start + CHUNK, len(surface)))]
-        code = render_embeddings(part, language, scales) @ basis
-        codes.append((code / code.norm(dim=-1, keepdim=True).clamp_min(1e-6)).half().cpu())
+        features = language.features(part.positions())
+        codes.append(torch.stack([
+            language.render_codes(projection, features, part.weights, scale) for scale in scales],
+            1).half().cpu())
     empty = torch.zeros(0, len(scales), basis.shape[1], dtype=torch.float16)
     return LanguageIndex(
         scene.to_world(surface.points.cpu().numpy()).astype(np.float32),

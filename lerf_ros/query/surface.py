@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lerf_ros.camera import PinholeCamera, invert_pose, transform_points
+from lerf_ros.camera import PinholeCamera
 from lerf_ros.config import IndexConfig
 from lerf_ros.field.radiance_field import RadianceField
 from lerf_ros.field.ray_sampling import Rays
 from lerf_ros.field.scene_frame import contract
 from lerf_ros.field.volume_rendering import strongest
+from lerf_ros.query.visibility import columns, grid_cells, in_picture
 
 CHUNK = 4096   # rays rendered at once
 
@@ -167,7 +168,7 @@ def _opaque(radiance: RadianceField, view: View, config: IndexConfig,
     shape = (len(range(view.step // 2, view.camera.height, view.step)),
              len(range(view.step // 2, view.camera.width, view.step)))
     grid = np.full(shape, np.nan)
-    column_row = cells_of(view, view.pixels)
+    column_row = grid_cells(view.pixels, view.step)
     grid[column_row[:, 1], column_row[:, 0]] = distance.cpu().numpy()
     return ends[opaque], grid
 
@@ -177,13 +178,6 @@ def _join(parts: Sequence[Surface]) -> Surface:
         raise ValueError('no view to take surface points from')
     return Surface(*(torch.cat([getattr(p, name) for p in parts])
                      for name in Surface.__dataclass_fields__))
-
-
-def cells_of(view: View, pixels: np.ndarray) -> np.ndarray:
-    """The view's grid cells (N, 2) (column, row) nearest to pixel positions (N, 2)."""
-    # Far outside of the image a lens polynomial goes to where integers end.
-    return np.rint((np.clip(pixels, -1e6, 1e6) - 0.5 - view.step // 2) / view.step).astype(
-        np.int64)
 
 
 def _one_per_voxel(points: Tensor, voxel: float, seed: int) -> Tensor:
@@ -201,14 +195,9 @@ def count_views(points: np.ndarray, views: Sequence[View], depths: Sequence[np.n
                 tolerance: float) -> np.ndarray:
     """How many views (N,) have a surface where each point (N, 3) is, within a part of its depth."""
     seen = np.zeros(len(points), np.int32)
+    rows = columns(points)
     for view, depth in zip(views, depths, strict=True):
-        in_camera = transform_points(invert_pose(view.T_scene_camera), points)
-        pixels = view.camera.project(in_camera)
-        ahead = np.isfinite(pixels).all(1)
-        cells = cells_of(view, np.where(ahead[:, None], pixels, -1e6))
-        inside = ahead & (cells >= 0).all(1) & (cells < depth.shape[::-1]).all(1)
-        at = np.where(inside[:, None], cells, 0)
-        distance = np.linalg.norm(in_camera, axis=1)
-        error = np.abs(depth[at[:, 1], at[:, 0]] - distance)
-        seen += inside & (error <= tolerance * distance)   # NaN compares as False
+        shown = in_picture(view.camera, view.T_scene_camera, view.step, rows)
+        error = np.abs(depth[shown.row, shown.column] - shown.distance)
+        seen[shown.index] += error <= tolerance * shown.distance   # NaN compares as False
     return seen
