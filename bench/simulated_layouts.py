@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from lerf_ros.camera import PinholeCamera
-from lerf_ros.cli import overrides
+from lerf_ros.commands.options import overrides
 from lerf_ros.config import LerfConfig, load_preset
 from lerf_ros.evaluation.demo_results import Box, judge
 from lerf_ros.evaluation.pictures import save_sheet

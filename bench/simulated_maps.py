@@ -23,7 +23,7 @@ import torch
 from evaluate import SETTINGS as ORACLE_SETTINGS
 from oracle_encoder import OracleEncoder, OracleExtractor
 
-from lerf_ros.cli import overrides
+from lerf_ros.commands.options import overrides
 from lerf_ros.config import LerfConfig
 from lerf_ros.evaluation.effort import EFFORTS
 from lerf_ros.evaluation.scenes import simulated_scene

@@ -15,7 +15,7 @@ cd "$(dirname "$0")/.."
 set_ros_aside
 
 VENV=${LERF_ROS_VENV:-.venv}
-EXTRAS=${LERF_ROS_EXTRAS:-ros openclip offline sim eval dev}
+EXTRAS=${LERF_ROS_EXTRAS:-ros openclip offline sim eval view dev}
 EDITABLE=${LERF_ROS_EDITABLE:-1}
 PINS=${LERF_ROS_PINS:+$LERF_ROS_PINS-}
 

@@ -23,13 +23,14 @@ from visualization_msgs.msg import Marker
 
 from lerf_ros.nodes import detections, topics
 from lerf_ros.nodes.conversions import stamp_to_ns
-from lerf_ros.nodes.markers import label_text, to_markers
-from lerf_ros.nodes.query_messages import age, fill_response, summary
+from lerf_ros.nodes.markers import to_markers
+from lerf_ros.nodes.query_messages import age, fill_response
 from lerf_ros.nodes.query_node import QueryNode
 from lerf_ros.nodes.standing_prompt import prompt_request
 from lerf_ros.query.answer import Grasp, Presence, Timing
 from lerf_ros.query.outlines import keyframe_outlines
 from lerf_ros.query.request import QueryRequest
+from lerf_ros.query.wording import label_text, summary
 from lerf_ros.srv import Query
 
 pytestmark = pytest.mark.ros
@@ -305,3 +306,19 @@ def test_keyframe_outlines_end_in_the_image_plane():
     np.testing.assert_allclose(segments[0], [[0, 0, 2], [-32 / 60 * depth, -24 / 60 * depth,
                                                          2 + depth]], atol=1e-12)
     assert keyframe_outlines(()).shape == (0, 2, 3)
+
+
+def test_the_node_serves_the_page_while_it_is_active(bench):
+    pytest.importorskip('viser', reason='viser is not installed: pip install .[view]')
+    import socket
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        port = s.getsockname()[1]
+    b = bench(answer(), viewer_port=port, refresh_period=0.1)
+    page = b.node.page
+    assert page.url == f'http://127.0.0.1:{port}'
+    page.submit('red mug')
+    assert spin_until(b.nodes, lambda: page.answer is not None and page.words.content
+                      .startswith("'red mug': 1 place"))
+    b.node.trigger_deactivate()
+    assert b.node.page is None

@@ -38,7 +38,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     'map_directory': BASICS | {'keyframes', 'storage'},
     # It judges what the method made, so it reads all of it; the method never reads it.
     'evaluation': CORE | {'map_query', 'stored_map', 'simulation'},
-    'viewer': BASICS | {'query', 'map_directory'},
+    # It shows answers in the colours of the reports.
+    'viewer': BASICS | {'keyframes', 'query', 'evaluation'},
     'map_pictures': BASICS | {'keyframes', 'query'},
     'map_query': CORE | {'map_pictures'},
     'keyframe_queue': BASICS | {'keyframes', 'storage'},
@@ -50,8 +51,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # They only start processes: no part of the method is loaded for that.
     'process_group': set(),
     'processes': BASICS | {'process_group'},
-    'cli': CORE | {'mapper', 'stored_map', 'mapper_process', 'map_query', 'processes',
-                   'process_group', 'simulation', 'evaluation', 'viewer'},
+    'commands': CORE | {'mapper', 'stored_map', 'map_query', 'evaluation', 'viewer'},
+    'cli': {'commands', 'evaluation', 'processes'},
     'nodes': CORE | {'mapper', 'mapper_process', 'map_query', 'processes', 'process_group',
                      'simulation', 'evaluation', 'viewer', 'msg', 'srv'},
 }
@@ -133,7 +134,7 @@ def test_every_interface_is_built():
 def test_pins_cover_every_dependency():
     pins = (ROOT / 'requirements' / 'constraints-py311.txt').read_text()
     pinned = {line.split('==')[0] for line in pins.splitlines() if '==' in line}
-    for name in ('build', 'colcon', 'core', 'ros', 'openclip', 'offline', 'dev'):
+    for name in ('build', 'colcon', 'core', 'ros', 'openclip', 'offline', 'view', 'dev'):
         for line in (ROOT / 'requirements' / f'{name}.txt').read_text().splitlines():
             wanted = re.match(r'[A-Za-z0-9_.-]+', line)
             if wanted:

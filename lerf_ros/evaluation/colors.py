@@ -8,6 +8,10 @@ import numpy as np
 
 # At a half the phrase fits no better than its strongest negative.
 NEUTRAL = 0.5
+# The ten colours of matplotlib's `tab10`.
+TAB10 = np.array([[31, 119, 180], [255, 127, 14], [44, 160, 44], [214, 39, 40], [148, 103, 189],
+                  [140, 86, 75], [227, 119, 194], [127, 127, 127], [188, 189, 34],
+                  [23, 190, 207]], np.uint8)
 
 
 def relevancy_colors(relevancy: np.ndarray, colors: np.ndarray) -> np.ndarray:
@@ -31,6 +35,15 @@ def level_colors(relevancy: np.ndarray, cloud: np.ndarray) -> np.ndarray:
     """The colours (N, 3) uint8 that relevancies (N,) have in the cloud of relevancies (M,)."""
     top = max(float(np.max(cloud, initial=NEUTRAL)), NEUTRAL + 1e-6)
     return turbo((np.asarray(relevancy, np.float64) - NEUTRAL) / (top - NEUTRAL))
+
+
+def label_colors(labels: np.ndarray, relevant: np.ndarray, colors: np.ndarray) -> np.ndarray:
+    """One colour for each label (N,) where relevant (N,) bool, else the surface's; (N, 3) uint8.
+
+    colors: (N, 3) uint8 RGB of the surface.
+    """
+    return np.where(relevant[:, None], TAB10[np.asarray(labels, int) % len(TAB10)],
+                    np.asarray(colors, np.uint8))
 
 
 def turbo(level: np.ndarray) -> np.ndarray:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,6 +16,7 @@ from lerf_ros.nodes.conversions import matrix_to_pose
 from lerf_ros.nodes.query_messages import box_pose
 from lerf_ros.query.answer import Answer, Hit
 from lerf_ros.query.outlines import target_outline
+from lerf_ros.query.wording import label_text
 
 BOX_OPACITY = 0.35
 LABEL_COLOR = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
@@ -73,13 +73,6 @@ def label_marker(hit: Hit, number: int, text: str) -> Marker:
     marker.pose.position.z = z + extent / 2 + marker.scale.z
     marker.pose.orientation.w = 1.0
     return marker
-
-
-def label_text(hit: Hit, text: str) -> str:
-    """Such as `red mug 93 %`, or `red mug 0.71` (relevancy) without calibration."""
-    if math.isnan(hit.probability):
-        return f'{text} {hit.relevancy:.2f}'
-    return f'{text} {100 * hit.probability:.0f} %'
 
 
 def lines(namespace: str, segments: np.ndarray, color: ColorRGBA, width: float) -> Marker:

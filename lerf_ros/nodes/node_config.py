@@ -68,6 +68,11 @@ class QueryNodeConfig(Checked):
     frame_timeout: float = setting(
         2.0, 'how long the first query with a frame_id may wait for TF to arrive', unit='seconds',
         low=0.0, high=60.0)
+    viewer_port: int = setting(
+        0, 'port of a web page that shows the map and answers typed phrases; 0 for none', low=0,
+        high=65535)
+    viewer_host: str = setting(
+        '127.0.0.1', 'address of that page; 0.0.0.0 shows the map to the whole network')
 
 
 def map_directory(configured: str, namespace: str) -> Path:

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from geometry_msgs.msg import PoseArray, PoseStamped
@@ -13,10 +11,9 @@ from std_msgs.msg import Header
 from lerf_ros.errors import LerfError
 from lerf_ros.msg import GraspCandidate, QueryHit
 from lerf_ros.nodes.conversions import matrix_to_pose, ns_to_stamp, stamp_to_ns
-from lerf_ros.query.answer import Answer, Grasp, Hit, Presence
+from lerf_ros.query.answer import Answer, Grasp, Hit
+from lerf_ros.query.wording import summary
 from lerf_ros.srv import Query
-
-NOT_METRIC = 'the map is not metric: lengths are map units, not metres'
 
 
 def error_code(error: LerfError) -> int:
@@ -54,29 +51,6 @@ def age(snapshot_stamp_ns: int, stamp: Time) -> Duration:
     elapsed_ns = max(stamp_to_ns(stamp) - snapshot_stamp_ns, 0)
     # The message holds 68 years; a clock that starts at 0 beside one that does not has more.
     return Duration(sec=min(elapsed_ns // 10**9, 2**31 - 1), nanosec=elapsed_ns % 10**9)
-
-
-def summary(answer: Answer) -> str:
-    """One line for people."""
-    unit = 'm' if answer.metric else 'map units'
-    sure = '' if math.isnan(answer.probability) else f', probability {answer.probability:.2f}'
-    if answer.found:
-        best = answer.hits[0]
-        x, y, z = best.position
-        places = '1 place' if len(answer.hits) == 1 else f'{len(answer.hits)} places'
-        named = f' ({best.label})' if len(answer.texts) > 1 else ''
-        text = (f'{answer.text!r}: {places}, best{named} at ({x:.2f}, {y:.2f}, {z:.2f}) {unit} in '
-                f'{answer.frame_id!r} with relevancy {best.relevancy:.2f}{sure}')
-        if answer.no_target_reason:
-            text += f'; no grasp: {answer.no_target_reason}'
-    else:
-        best_relevancy = max(answer.relevancy, default=0.0)
-        text = (f'{answer.text!r} was not found: relevancy reaches {best_relevancy:.2f}, '
-                f'threshold {answer.threshold:.2f}{sure}')
-        if answer.presence == Presence.NOT_OBSERVED:
-            text += (f'; only {answer.observed:.0%} of the place was seen well enough, so that it '
-                     'may be there: look from more sides')
-    return text if answer.metric else f'{text}; {NOT_METRIC}'
 
 
 def box_pose(hit: Hit) -> np.ndarray:

@@ -22,13 +22,14 @@ from lerf_ros.nodes.deferred_service import DeferredService
 from lerf_ros.nodes.lifecycle import ManagedNode, started
 from lerf_ros.nodes.node_config import QueryNodeConfig, map_directory
 from lerf_ros.nodes.parameters import declare_all
-from lerf_ros.nodes.query_messages import error_code, fill_error, fill_response, summary
+from lerf_ros.nodes.query_messages import error_code, fill_error, fill_response
 from lerf_ros.nodes.query_request import check_frame, to_request
 from lerf_ros.nodes.running import run_node
 from lerf_ros.nodes.standing_prompt import StandingPrompt
 from lerf_ros.query.answer import Answer
 from lerf_ros.query.moved import in_frame
 from lerf_ros.query.request import QueryRequest
+from lerf_ros.query.wording import summary
 from lerf_ros.srv import Query
 
 WARN_PERIOD_S = 10.0
@@ -49,6 +50,12 @@ def open_map(*arguments: Any) -> Any:
     return MapQuery(*arguments)
 
 
+def open_page(*arguments: Any) -> Any:
+    """A MapPage; viser is needed only by those who want the page."""
+    from lerf_ros.viewer.page import MapPage
+    return MapPage(*arguments)
+
+
 class QueryNode(ManagedNode):
     """Converts, asks the map, publishes. Answers come from one thread, newer snapshots by another.
 
@@ -67,6 +74,7 @@ class QueryNode(ManagedNode):
         self._map_error: LerfError | None = None
         self._queries = 0
         self._refresh_timer: Any = None
+        self.page: Any = None
         self._refreshing = threading.Lock()
         self._asking = threading.Lock()
         self.publisher = AnswerPublisher(self)
@@ -89,9 +97,16 @@ class QueryNode(ManagedNode):
         """Loads the newest snapshot and looks for newer ones."""
         self.refresh()
         self._refresh_timer = self.create_timer(self.settings.refresh_period, self.start_refresh)
+        if self.settings.viewer_port:
+            self.page = open_page(self.ask, self.directory, self.settings.viewer_host,
+                                  self.settings.viewer_port)
+            self.get_logger().info(f'the map is shown at {self.page.url}')
 
     def deactivate(self) -> None:
-        """Stops looking for snapshots; queries are answered with NOT_ACTIVE."""
+        """Stops looking for snapshots and ends the page; queries are answered with NOT_ACTIVE."""
+        if self.page is not None:
+            self.page.close()
+            self.page = None
         if self._refresh_timer is not None:
             self.destroy_timer(self._refresh_timer)
             self._refresh_timer = None
@@ -110,6 +125,8 @@ class QueryNode(ManagedNode):
     def start_refresh(self) -> None:
         """Looks for a newer snapshot beside the answers, which go on meanwhile."""
         self.answer_prompt()
+        if self.page is not None and self.page.answer is None:
+            self.page.refreshed()
         if not self._refreshing.locked():
             threading.Thread(target=self.refresh, name='refresh', daemon=True).start()
 
@@ -125,6 +142,8 @@ class QueryNode(ManagedNode):
                         f'snapshot {map_.snapshot_id} answers from now on')
                     self.publisher.read_keyframes(self.directory)
                     self.prompt.due = True
+                    if self.page is not None:
+                        self.page.refreshed()
                 self._map_error = None
             except LerfError as error:
                 self._map_error = error

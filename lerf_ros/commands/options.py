@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options that several commands share: a preset, and single settings."""
+
+from __future__ import annotations
+
+import argparse
+
+from lerf_ros.config import LerfConfig, load_preset, preset_path
+from lerf_ros.errors import ConfigError
+from lerf_ros.settings import flat_fields, nearest
+
+
+def add_settings(command: argparse.ArgumentParser) -> None:
+    """Adds --preset and --set."""
+    command.add_argument('--preset', help='offline, online, reference, ... or a YAML file')
+    command.add_argument('--set', nargs='*', default=(), metavar='NAME=VALUE',
+                         help='settings, such as training.rays=1024')
+
+
+def read_config(arguments: argparse.Namespace) -> LerfConfig:
+    """Defaults, then the preset, then --set."""
+    config = load_preset(preset_path(arguments.preset)) if arguments.preset else LerfConfig()
+    return config.override(overrides(arguments.set))
+
+
+def overrides(pairs: list[str]) -> dict[str, object]:
+    """NAME=VALUE pairs with YAML values; ConfigError for anything else."""
+    import yaml
+    out: dict[str, object] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition('=')
+        if not equals:
+            known = [n for n, _, _ in flat_fields(LerfConfig())]
+            raise ConfigError(f'--set {pair}: expected NAME=VALUE{nearest(name, known)}')
+        out[name] = yaml.safe_load(value)
+    return out

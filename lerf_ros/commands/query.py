@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`lerf_ros query MAP TEXT...`: where things are, in words, pictures and files."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lerf_ros.commands.options import add_settings, read_config
+from lerf_ros.errors import BadImageError, DatasetError, EmptyTextError
+from lerf_ros.query.request import QueryRequest, Region
+
+if TYPE_CHECKING:
+    from lerf_ros.query.answer import Answer
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Registers `query`."""
+    query = commands.add_parser('query', help='ask a map for phrases or a picture')
+    query.add_argument('map', help='map directory')
+    query.add_argument('text', nargs='*', help='phrases, each in quotes; one query for each')
+    query.add_argument('--together', action='store_true',
+                       help='one query for all phrases: each point gets the one that fits best')
+    query.add_argument('--image', metavar='FILE', help='a picture of the thing instead of phrases')
+    query.add_argument('--part', default='', help='only this part of the thing: --part handle')
+    query.add_argument('--negatives', nargs='*', default=(), help='phrases it must win against')
+    query.add_argument('--rather-than', nargs='*', default=(), metavar='TEXT',
+                       help='phrases that must lose as well, beside the negatives')
+    query.add_argument('--region', nargs=6, type=float,
+                       metavar=('X', 'Y', 'Z', 'SIZE_X', 'SIZE_Y', 'SIZE_Z'),
+                       help='search only in this box: its centre and lengths, map frame')
+    query.add_argument('--threshold', type=float, default=0.0, help='relevancy that counts')
+    query.add_argument('--max-hits', type=int, default=0, help='places shown at most')
+    query.add_argument('--pictures', metavar='FOLDER', help='overlay picture of each answer')
+    query.add_argument('--export', metavar='FOLDER',
+                       help='each answer as PLY (points with relevancy) and JSON (all fields)')
+    add_settings(query)
+    query.set_defaults(func=run_query)
+
+
+def run_query(arguments: argparse.Namespace) -> int:
+    """Prints where each phrase is; with --pictures and --export also writes it."""
+    asked = list(requests(arguments))
+    from lerf_ros.map_query import MapQuery
+
+    own = read_config(arguments).query if arguments.preset or arguments.set else None
+    query = MapQuery(arguments.map, own)
+    query.refresh()
+    for request in asked:
+        answer = query.ask(request)
+        print('\n'.join(lines(answer)))
+        for path in written(arguments, answer):
+            print(f'  {path}')
+    return 0
+
+
+def requests(arguments: argparse.Namespace) -> Iterator[QueryRequest]:
+    """The requests of a command line; raises LerfError for what cannot be asked."""
+    region = None
+    if arguments.region:
+        T_world_region = np.eye(4)
+        T_world_region[:3, 3] = arguments.region[:3]
+        region = Region(T_world_region, np.array(arguments.region[3:]))
+    base = QueryRequest(
+        negatives=tuple(arguments.negatives), rather_than=tuple(arguments.rather_than),
+        part=arguments.part, region=region, threshold=arguments.threshold,
+        max_hits=arguments.max_hits)
+    if arguments.image:
+        from lerf_ros.keyframes.image_files import read_color
+        try:
+            base = replace(base, image=read_color(Path(arguments.image)))
+        except DatasetError as error:
+            raise BadImageError(str(error)) from error
+        # Phrases beside the picture are refused, in words, by the check.
+        asked = [replace(base, texts=tuple(arguments.text))]
+    elif arguments.together:
+        asked = [replace(base, texts=tuple(arguments.text))]
+    elif arguments.text:
+        asked = [replace(base, text=text) for text in arguments.text]
+    else:
+        raise EmptyTextError('say what to look for: a phrase in quotes, or --image FILE')
+    for request in asked:
+        request.check()
+        yield request
+
+
+def lines(answer: Answer) -> Iterator[str]:
+    """The answer for a terminal."""
+    from lerf_ros.query.wording import summary
+
+    took = answer.timing
+    yield (f'{summary(answer)} (encode {1000 * took.encode:.0f}, search {1000 * took.search:.0f}, '
+           f'grasp {1000 * took.grasp:.0f} ms)')
+    for rank, hit in enumerate(answer.hits, 1):
+        x, y, z = hit.position
+        sure = '' if math.isnan(hit.probability) else f', probability {hit.probability:.2f}'
+        name = f'{hit.label} ' if len(answer.texts) > 1 else ''
+        yield (f'  {rank}. {name}({x:.3f}, {y:.3f}, {z:.3f}) size '
+               f'{np.round(hit.size, 3).tolist()} relevancy {hit.relevancy:.2f}{sure}, '
+               f'{hit.points} points, {hit.keyframes} keyframes')
+    if answer.grasps:
+        best = answer.grasps[0]
+        x, y, z = best.T_world_grasp[:3, 3]
+        yield (f'  grasp at ({x:.3f}, {y:.3f}, {z:.3f}), fingers {best.opening_width:.3f} m apart, '
+               f'score {best.score:.2f}')
+
+
+def written(arguments: argparse.Namespace, answer: Answer) -> Iterator[Path]:
+    """Writes the files that were asked for; yields their paths."""
+    if arguments.pictures:
+        from lerf_ros.evaluation.pictures import save_overlay
+        yield save_overlay(Path(arguments.map), answer, Path(arguments.pictures))
+    if arguments.export:
+        from lerf_ros.evaluation.export import export_answer
+        yield from export_answer(answer, Path(arguments.export))

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`lerf_ros reindex MAP`: a finished map's index anew, by today's code."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from lerf_ros.commands.options import overrides
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Registers `reindex`."""
+    anew = commands.add_parser('reindex', help="build a finished map's index anew from its fields")
+    anew.add_argument('map', help='map directory, also one of the format before')
+    anew.add_argument('--set', nargs='*', default=(), metavar='NAME=VALUE',
+                      help='settings of the index and of queries, such as index.rays=200000')
+    anew.set_defaults(func=run_reindex)
+
+
+def run_reindex(arguments: argparse.Namespace) -> int:
+    """Writes a new snapshot with the same fields and the index as this version makes it."""
+    from lerf_ros.stored_map import reindex
+
+    start = time.monotonic()
+    number = reindex(arguments.map, overrides(arguments.set))
+    print(f'map {arguments.map}, snapshot {number}: index built anew in '
+          f'{time.monotonic() - start:.0f} s')
+    return 0

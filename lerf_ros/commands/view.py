@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`lerf_ros view MAP`: the map as a web page, without ROS."""
+
+from __future__ import annotations
+
+import argparse
+import threading
+from typing import TYPE_CHECKING
+
+from lerf_ros.errors import LerfError
+
+if TYPE_CHECKING:
+    from lerf_ros.map_query import MapQuery
+    from lerf_ros.viewer.page import MapPage
+
+REFRESH_S = 1.0
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Registers `view`."""
+    view = commands.add_parser('view', help='show a map as a web page that answers typed phrases')
+    view.add_argument('map', help='map directory')
+    view.add_argument('--host', default='127.0.0.1',
+                      help='address to serve at; 0.0.0.0 shows the map to the whole network')
+    view.add_argument('--port', type=int, default=8080, help='the next free one is taken')
+    view.add_argument('--device', default='cpu', help='where phrases are encoded')
+    view.set_defaults(func=run_view)
+
+
+def run_view(arguments: argparse.Namespace) -> int:
+    """Serves the page until Ctrl-C; newer snapshots are shown as they come."""
+    from lerf_ros.viewer.page import MapPage, require_viser
+    require_viser()     # before the encoder loads, which takes seconds
+    from lerf_ros.map_query import MapQuery
+
+    query = MapQuery(arguments.map, device=arguments.device)
+    query.refresh()
+    page = MapPage(query.ask, query.directory.path, arguments.host, arguments.port)
+    print(f'{page.url} shows the map in {arguments.map}; Ctrl-C ends it', flush=True)
+    try:
+        follow(query, page, threading.Event())
+    finally:
+        page.close()
+    return 0
+
+
+def follow(query: MapQuery, page: MapPage, stop: threading.Event) -> None:
+    """Loads newer snapshots until `stop` is set; the same error is told once."""
+    told = ''
+    while not stop.wait(REFRESH_S):
+        try:
+            if query.refresh():
+                page.refreshed()
+            told = ''
+        except LerfError as error:
+            if str(error) != told:
+                told = str(error)
+                print(told, flush=True)

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The web page: it serves, answers what is typed, and shows it; in a browser where there is one."""
+
+import json
+import math
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hand_made_map import CAMERA, CUBES, WordEncoder, write_map
+
+pytest.importorskip('viser', reason='viser is not installed: pip install .[view]')
+
+from lerf_ros.commands.view import follow
+from lerf_ros.errors import ConfigError, NoSnapshotError
+from lerf_ros.keyframes.frame import Frame, Keyframe
+from lerf_ros.map_query import MapQuery
+from lerf_ros.query.answer import Presence
+from lerf_ros.query.request import QueryRequest
+from lerf_ros.viewer import page as page_module
+from lerf_ros.viewer.page import MapPage, in_words
+from lerf_ros.viewer.scene import overview, point_size
+
+PHOTOGRAPH = np.full((CAMERA.height, CAMERA.width, 3), 200, np.uint8)
+CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
+
+
+def wait_for(condition, timeout_s=30.0):
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return bool(condition())
+
+
+@pytest.fixture
+def query(tmp_path):
+    query = MapQuery(write_map(tmp_path / 'map'), encoder=WordEncoder())
+    query.directory.add_keyframe(Keyframe(0, Frame(0, PHOTOGRAPH, CAMERA, np.eye(4))))
+    query.directory.keyframes.write_transforms()
+    query.refresh()
+    return query
+
+
+@pytest.fixture
+def page(query):
+    page = MapPage(query.ask, query.directory.path, port=free_port())
+    yield page
+    page.close()
+
+
+def nodes(page):
+    return set(page.server.scene._handle_from_node_name)
+
+
+def shown(page, text):
+    return wait_for(lambda: page.answer is not None and page.answer.text == text
+                    and text in page.words.content)
+
+
+def test_it_serves_to_this_machine_only(page):
+    assert page.url.startswith('http://127.0.0.1:')
+    with urllib.request.urlopen(page.url, timeout=10) as reply:
+        assert reply.status == 200 and b'<html' in reply.read()
+
+
+def test_before_the_first_phrase_the_surface_is_shown(page):
+    assert wait_for(lambda: '/cloud' in nodes(page))
+    assert '/keyframes/000000' in nodes(page)
+    assert not [name for name in nodes(page) if name.endswith('/box')]
+    cloud = page.server.scene._handle_from_node_name['/cloud']
+    assert (np.asarray(cloud.colors) == 90).all()       # the map's own grey
+
+
+def test_a_typed_phrase_is_answered(page):
+    page.submit('mug')
+    assert shown(page, 'mug')
+    assert {'/answer/0/box', '/answer/0/label', '/answer/gripper'} <= nodes(page)
+    np.testing.assert_allclose(page.answer.hits[0].position, CUBES['mug'][0], atol=0.02)
+    cloud = page.server.scene._handle_from_node_name['/cloud']
+    # The mug has turbo's end, and what fits as well as the negatives (0.5) turbo's beginning.
+    np.testing.assert_allclose(np.asarray(cloud.colors)[:216], [[122, 4, 2]] * 216, atol=4)
+    np.testing.assert_allclose(np.asarray(cloud.colors)[216:648], [[48, 18, 59]] * 432, atol=4)
+    page.submit('plate')
+    assert shown(page, 'plate')
+    assert '/answer/1/box' not in nodes(page)
+
+
+def test_several_phrases_have_a_colour_each(page):
+    page.submit('mug; plate')
+    assert shown(page, 'mug, plate')
+    colors = np.asarray(page.server.scene._handle_from_node_name['/cloud'].colors)
+    assert len(np.unique(colors[:216], axis=0)) == len(np.unique(colors[216:432], axis=0)) == 1
+    assert (colors[0] != colors[216]).any()
+
+
+def test_the_other_boxes_make_the_request(page):
+    page.phrase.value, page.rather_than.value, page.part.value = 'mug', 'plate; ball', ' handle '
+    assert page.request() == QueryRequest('mug', rather_than=('plate', 'ball'), part='handle')
+    page.phrase.value = ' ; '
+    assert page.request() is None
+
+
+def test_a_phrase_that_cannot_be_answered_is_told(page):
+    page.submit('x' * 5000)
+    assert wait_for(lambda: '1000' in page.words.content)
+    page.submit('ball')
+    assert shown(page, 'ball')
+
+
+def test_a_newer_snapshot_is_asked_again(page, query):
+    page.submit('mug')
+    assert shown(page, 'mug')
+    first = page.answer
+    page.refreshed()
+    assert wait_for(lambda: page.answer is not first)
+
+
+def test_a_map_that_comes_later_appears(tmp_path):
+    query = MapQuery(tmp_path / 'map', encoder=WordEncoder())
+    page = MapPage(query.ask, tmp_path / 'map', port=free_port())
+    try:
+        assert wait_for(lambda: 'no snapshot' in page.words.content)
+        with pytest.raises(NoSnapshotError):
+            query.ask(QueryRequest('mug'))
+        write_map(tmp_path / 'map')
+
+        class Once:     # stops after the first look
+            looks = 0
+
+            def wait(self, _):
+                self.looks += 1
+                return self.looks > 1
+
+        follow(query, page, Once())
+        assert wait_for(lambda: page.answer is not None)
+    finally:
+        page.close()
+
+
+def test_without_viser_the_error_says_how_to_install_it(monkeypatch, query):
+    def missing():
+        raise ConfigError('pip install "lerf_ros[view]"')
+
+    monkeypatch.setattr(page_module, 'require_viser', missing)
+    with pytest.raises(ConfigError, match='view'):
+        MapPage(query.ask, query.directory.path)
+
+
+def test_the_words_of_an_answer(query):
+    answer = query.ask(QueryRequest('mug'))
+    assert '| 1 |' in in_words(answer) and 'nan' not in in_words(answer)
+    sure = replace(answer, probability=0.5, hits=(replace(answer.hits[0], probability=0.25),))
+    assert '0.25' in in_words(sure)
+    absent = replace(answer, hits=(), presence=Presence.ABSENT)
+    assert 'not found' in in_words(absent) and '| 1 |' not in in_words(absent)
+
+
+def test_the_page_opens_where_the_cameras_looked():
+    poses = []
+    for x, y in ((1.0, 0), (0, 1.0), (-1.0, 0)):    # around (0, 0, 0.5), looking at it
+        T = np.eye(4)
+        forward = -np.array([x, y, 0])
+        T[:3, :3] = np.stack([np.cross(forward, [0, 0, 1.0]), [0, 0, -1.0], forward], 1)
+        T[:3, 3] = x, y, 0.5
+        poses.append(T)
+    position, target = overview(np.zeros((0, 3)), poses)
+    np.testing.assert_allclose(target, [0, 0, 0.5], atol=1e-9)
+    assert position[2] > target[2] and math.dist(position, target) > 1.0
+    grid = np.stack(np.meshgrid(np.arange(5.0), np.arange(5.0), [0.0]), -1).reshape(-1, 3)
+    assert point_size(grid) == pytest.approx(2.0)       # twice the pitch
+    _, target = overview(grid, [])
+    np.testing.assert_allclose(target, [2, 2, 0], atol=1e-9)
+
+
+class Browser:
+    """Headless Chromium on a page, driven over its DevTools protocol."""
+
+    def __init__(self, url, folder):
+        from websockets.sync.client import connect
+        self.process = subprocess.Popen(
+            [CHROMIUM, '--headless=new', '--no-sandbox', '--use-angle=swiftshader',
+             '--enable-unsafe-swiftshader', '--remote-debugging-port=0',
+             f'--user-data-dir={folder}', '--window-size=1000,700', url],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        port_file = folder / 'DevToolsActivePort'
+        assert wait_for(port_file.is_file, 60), 'chromium does not start'
+        port = port_file.read_text().split()[0]
+        assert wait_for(lambda: self.pages(port), 30)
+        self.socket = connect(self.pages(port)[0]['webSocketDebuggerUrl'], max_size=None)
+        self.count = 0
+
+    @staticmethod
+    def pages(port):
+        with urllib.request.urlopen(f'http://127.0.0.1:{port}/json/list', timeout=10) as reply:
+            return [p for p in json.load(reply) if p['type'] == 'page']
+
+    def call(self, method, **parameters):
+        self.count += 1
+        self.socket.send(json.dumps({'id': self.count, 'method': method, 'params': parameters}))
+        while True:
+            reply = json.loads(self.socket.recv(timeout=60))
+            if reply.get('id') == self.count:
+                return reply['result']
+
+    def evaluate(self, expression):
+        return self.call('Runtime.evaluate', expression=expression)['result'].get('value')
+
+    def picture(self):
+        import base64
+
+        import cv2
+        data = base64.b64decode(self.call('Page.captureScreenshot', format='png')['data'])
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+
+    def close(self):
+        self.socket.close()
+        self.process.terminate()
+        self.process.wait(20)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason='chromium is not installed')
+def test_a_phrase_typed_in_a_browser_changes_the_picture(page, tmp_path):
+    browser = Browser(page.url, tmp_path / 'profile')
+    try:
+        box = "[...document.querySelectorAll('input.mantine-TextInput-input')].find(e => !e.value)"
+        assert wait_for(lambda: browser.evaluate(f'!!{box}'), 60)
+        assert wait_for(lambda: len(page.server.get_clients()) == 1)
+        browser.evaluate(f'{box}.focus()')
+        browser.call('Input.insertText', text='mug')
+        assert shown(page, 'mug')
+        # The mug's points and the edges of its box have the red end of turbo, and nothing else.
+
+        def red():
+            b, g, r = browser.picture().astype(int).transpose(2, 0, 1)
+            return int(((r > 100) & (g < 60) & (b < 60)).sum())
+
+        assert wait_for(lambda: red() > 200, 60)
+        assert browser.evaluate("document.body.innerText.includes('1 place')")
+    finally:
+        browser.close()
