@@ -24,6 +24,7 @@ from visualization_msgs.msg import Marker
 from lerf_ros.nodes import detections, topics
 from lerf_ros.nodes.conversions import stamp_to_ns
 from lerf_ros.nodes.markers import to_markers
+from lerf_ros.nodes.query_client import answer_from_response
 from lerf_ros.nodes.query_messages import age, fill_response
 from lerf_ros.nodes.query_node import QueryNode
 from lerf_ros.nodes.standing_prompt import prompt_request
@@ -322,3 +323,14 @@ def test_the_node_serves_the_page_while_it_is_active(bench):
                       .startswith("'red mug': 1 place"))
     b.node.trigger_deactivate()
     assert b.node.page is None
+
+
+def test_a_response_is_read_back_as_the_answer():
+    answered = full_answer()
+    response = fill_response(Response(), answered, Header().stamp)
+    read = answer_from_response('mug, cup', response)
+    assert (read.probability, read.observed, read.timing) == (0.875, 0.5, answered.timing)
+    assert (read.hits[0].label, read.hits[0].probability) == ('cup', 0.75)
+    assert read.grasps[0].score == pytest.approx(0.9)
+    np.testing.assert_allclose(read.grasps[0].T_world_gripper, GRASP.T_world_gripper)
+    np.testing.assert_allclose(read.T_world_target, GRASP.T_world_grasp)

@@ -120,6 +120,20 @@ def test_the_box_of_the_best_hit_is_drawn_where_it_projects():
     assert picture[24, 25:29].max() > 200 and (picture[:10] == 100).all()
 
 
+def test_the_gripper_is_drawn_where_it_projects():
+    T = np.eye(4)
+    T[:3, 3] = 0.2, 0.0, 1.0
+    answer = replace(answer_of('mug', [hit_at((0.2, 0, 1.0))]), T_world_target=T)
+    drawn = overlay(View(GREY, CAMERA, np.eye(4)), answer).astype(int)
+    green = (drawn[..., 1] > 200) & (drawn[..., 0] < 150)
+    rows, columns = np.nonzero(green)
+    # column 32 + 50 * 0.2 = 42; the fingers stand 8 cm apart along y, 4 pixels at 1 m, and reach
+    # back towards the camera: 0.95 m away they are 4.2 pixels apart around column 42.5
+    assert columns.min() >= 40 and columns.max() <= 44    # two pixels wide
+    assert 20 <= rows.min() <= 22 and 25 <= rows.max() <= 27
+    assert 'no grasp' in caption(replace(answer, T_world_target=None, no_target_reason='wide'))
+
+
 def test_the_chosen_view_is_the_one_that_sees_the_hit():
     target = plane(2.0, half=0.2, count=21)
     wall = plane(1.0, half=0.4)
@@ -232,7 +246,10 @@ def test_results_json_and_table(tmp_path):
     lines = outcome.table().splitlines()
     assert len(lines) == 2 + 8 + 3 and lines[0].startswith('query')
     assert lines[2].split() == ['mug', 'yes', 'yes', '+0.05', '+0.10', '+0.10', 'yes', '0.000',
-                                'm', '0.80', '0.200', 's']
+                                'm', '0.80', '-', '0.200', 's']
+    assert read['present'][0]['grasp'] is False
+    held = replace(answer_of('mug', [hit_at((0.05, 0.1, 0.1))]), T_world_target=np.eye(4))
+    assert judge(held, 0.2, [BOX]).grasp is True
     assert '7 of 8 present' in outcome.summary() and '0 of 3 absent' in outcome.summary()
 
 

@@ -41,7 +41,8 @@ class Box:
 class Judgement:
     """One answered query. position and distance_m are None where there is no hit or no box.
 
-    relevancy: of the best hit; without one, the highest of the cloud (None when unknown).
+    relevancy: of the best hit; without one, the highest of the cloud (None when unknown). grasp:
+    whether there is a pose to grasp it at.
     """
 
     query: str
@@ -51,6 +52,7 @@ class Judgement:
     relevancy: float | None
     latency_s: float
     position: tuple[float, ...] | None
+    grasp: bool = False
 
 
 def judge(answer: Answer, latency_s: float, boxes: Sequence[Box] = ()) -> Judgement:
@@ -65,7 +67,8 @@ def judge(answer: Answer, latency_s: float, boxes: Sequence[Box] = ()) -> Judgem
         inside_box=any(box.contains(position, BOX_MARGIN_M) for box in boxes),
         distance_m=min((box.distance(position) for box in boxes), default=None),
         relevancy=float(hit.relevancy), latency_s=latency_s,
-        position=tuple(float(value) for value in position))
+        position=tuple(float(value) for value in position),
+        grasp=answer.T_world_target is not None)
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ class DemoResults:
     def table(self) -> str:
         """The table for the terminal."""
         header = ('query', 'there', 'found', 'position (m)', 'in box', 'distance', 'relevancy',
-                  'latency')
+                  'grasp', 'latency')
         rows: list[tuple[str, ...]] = [header]
         for there, judgements in (('yes', self.present), ('no', self.absent)):
             rows += [_row(judgement, there) for judgement in judgements]
@@ -160,7 +163,7 @@ def _row(judgement: Judgement, there: str) -> tuple[str, ...]:
             '-' if position is None else ' '.join(f'{value:+.2f}' for value in position),
             '-' if there == 'no' else 'yes' if judgement.inside_box else 'no',
             show(judgement.distance_m, '{:.3f} m'), show(judgement.relevancy, '{:.2f}'),
-            show(judgement.latency_s, '{:.3f} s'))
+            'yes' if judgement.grasp else '-', show(judgement.latency_s, '{:.3f} s'))
 
 
 def _finite(value: Any) -> Any:

@@ -13,11 +13,12 @@ import numpy as np
 from lerf_ros.camera import PinholeCamera, invert_pose, transform_points
 from lerf_ros.evaluation.colors import NEUTRAL, relevancy_colors
 from lerf_ros.evaluation.splat import depth_of, disc_radius, splat, visible
-from lerf_ros.query.answer import Answer, Hit
-from lerf_ros.query.outlines import box_corners, box_outline
+from lerf_ros.query.answer import Answer
+from lerf_ros.query.outlines import box_corners, box_outline, target_outline
 
 OVERLAY_OPACITY = 0.75
 BOX_COLOR = (255, 255, 255)
+GRIPPER_COLOR, GRIPPER_WIDTH = (60, 255, 100), 2
 CHOICE_WIDTH = 160          # views are compared at this width and by so many points,
 CHOICE_POINTS = 8000        # which is enough and quick
 CELL_WIDTH, CAPTION_HEIGHT, TITLE_HEIGHT, GAP = 400, 30, 44, 6
@@ -33,10 +34,11 @@ class View:
 
 
 def overlay(view: View, answer: Answer, radius: float | None = None) -> np.ndarray:
-    """The photograph with the answer's relevancy and the box of its best hit, (H, W, 3) uint8.
+    """The photograph with the answer's relevancy, the box of its best hit and the gripper there.
 
-    A pixel is painted where the nearest point it shows has a relevancy of 0.5 or more; elsewhere
-    the photograph stays. radius: of the points' discs, world units; None measures it.
+    Returns (H, W, 3) uint8. A pixel is painted where the nearest point it shows has a relevancy of
+    0.5 or more; elsewhere the photograph stays. radius: of the points' discs, world units; None
+    measures it.
     """
     radius = disc_radius(answer.points_world) if radius is None else radius
     index, _ = splat(answer.points_world, view.camera, view.T_world_camera, radius)
@@ -48,19 +50,21 @@ def overlay(view: View, answer: Answer, radius: float | None = None) -> np.ndarr
         blend = OVERLAY_OPACITY * paint + (1 - OVERLAY_OPACITY) * picture[relevant]
         picture[relevant] = np.round(blend).astype(np.uint8)
     if answer.found:
-        draw_box(picture, view, answer.hits[0])
+        draw_lines(picture, view, box_outline(answer.hits[0]), BOX_COLOR)
+    draw_lines(picture, view, target_outline(answer), GRIPPER_COLOR, GRIPPER_WIDTH)
     return picture
 
 
-def draw_box(picture: np.ndarray, view: View, hit: Hit) -> None:
-    """Draws the twelve edges of the hit's box into the picture, bent as the lens bends them."""
-    for start, end in box_outline(hit):
-        edge = start + np.linspace(0, 1, 9)[:, None] * (end - start)
-        pixels = view.camera.project(transform_points(invert_pose(view.T_world_camera), edge))
+def draw_lines(picture: np.ndarray, view: View, segments: np.ndarray,
+               color: tuple[int, int, int], width: int = 1) -> None:
+    """Draws segments (S, 2, 3) of the world into the picture, bent as the lens bends them."""
+    for start, end in segments:
+        line = start + np.linspace(0, 1, 9)[:, None] * (end - start)
+        pixels = view.camera.project(transform_points(invert_pose(view.T_world_camera), line))
         if np.isfinite(pixels).all() and np.abs(pixels).max() < 1e4:
-            line = np.round(pixels - 0.5).astype(np.int32)[:, None]
-            cv2.polylines(picture, [line], False, (0, 0, 0), 3, cv2.LINE_AA)
-            cv2.polylines(picture, [line], False, BOX_COLOR, 1, cv2.LINE_AA)
+            path = np.round(pixels - 0.5).astype(np.int32)[:, None]
+            cv2.polylines(picture, [path], False, (0, 0, 0), width + 2, cv2.LINE_AA)
+            cv2.polylines(picture, [path], False, color, width, cv2.LINE_AA)
 
 
 def inside_image(view: View, points_world: np.ndarray) -> np.ndarray:
@@ -130,6 +134,8 @@ def caption(answer: Answer, note: str = '') -> str:
     top = answer.relevancy.max(initial=0.0)
     if answer.found:
         state = f'found, relevancy {answer.hits[0].relevancy:.2f}'
+        # In full, the reason is in the answer: a caption has one line.
+        state += ', no grasp' if answer.no_target_reason else ''
     else:
         # Through the service the threshold of the query node is not known (NaN).
         needs = '' if np.isnan(answer.threshold) else f', needs {answer.threshold:.2f}'

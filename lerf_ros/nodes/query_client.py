@@ -15,7 +15,7 @@ from sensor_msgs.msg import PointCloud2, PointField
 from lerf_ros.errors import LerfError
 from lerf_ros.nodes import topics
 from lerf_ros.nodes.conversions import pose_to_matrix, stamp_to_ns
-from lerf_ros.query.answer import Answer, Hit, Presence
+from lerf_ros.query.answer import Answer, Grasp, Hit, Presence, Timing
 from lerf_ros.srv import Query
 
 RETRY_S = 1.0
@@ -75,7 +75,11 @@ def answer_from_response(text: str, response: Any) -> Answer:
         hits=tuple(hit_from_message(hit) for hit in response.hits), points_world=points,
         relevancy=relevancy, colors=colors, T_world_target=target,
         frame_id=response.target_pose.header.frame_id, metric=response.metric, snapshot_id=0,
-        snapshot_stamp_ns=stamp_to_ns(response.snapshot_stamp))
+        snapshot_stamp_ns=stamp_to_ns(response.snapshot_stamp),
+        grasps=tuple(grasp_from_message(grasp) for grasp in response.grasps),
+        no_target_reason=response.no_target_reason, probability=response.probability,
+        observed=response.observed,
+        timing=Timing(response.encode_time, response.search_time, response.grasp_time))
 
 
 def hit_from_message(msg: Any) -> Hit:
@@ -83,7 +87,14 @@ def hit_from_message(msg: Any) -> Hit:
     T_world_box = pose_to_matrix(msg.pose)
     return Hit(T_world_box[:3, 3], T_world_box[:3, :3],
                np.array([msg.size.x, msg.size.y, msg.size.z]), msg.relevancy, msg.scale,
-               msg.points, msg.keyframes)
+               msg.points, msg.keyframes, msg.label, msg.probability)
+
+
+def grasp_from_message(msg: Any) -> Grasp:
+    """A GraspCandidate as a Grasp of the core."""
+    return Grasp(pose_to_matrix(msg.pose), pose_to_matrix(msg.pregrasp_pose),
+                 pose_to_matrix(msg.gripper_pose), msg.opening_width, msg.score,
+                 msg.semantic_score, msg.geometric_score)
 
 
 def read_cloud(msg: PointCloud2) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
