@@ -81,6 +81,19 @@ class PinholeCamera:
         x, y = self._distort(p[..., 0] / z, p[..., 1] / z)
         return np.stack([x * self.fx + self.cx, y * self.fy + self.cy], -1)
 
+    def seen_through_lens(self, pixels: np.ndarray) -> np.ndarray:
+        """Whether light falls on pixel positions (N, 2): a fisheye leaves corners dark; (N,) bool.
+
+        All True for a pinhole camera.
+        """
+        pixels = np.asarray(pixels, np.float64)
+        if self.model != FISHEYE:
+            return np.ones(pixels.shape[:-1], bool)
+        radius = np.hypot((pixels[..., 0] - self.cx) / self.fx,
+                          (pixels[..., 1] - self.cy) / self.fy)
+        lens = FisheyeLens(self.distortion)
+        return radius <= lens.radius(np.asarray(lens.end))
+
     def resized(self, width: int, height: int) -> PinholeCamera:
         """The same lens on a sensor of width x height pixels."""
         sx, sy = width / self.width, height / self.height

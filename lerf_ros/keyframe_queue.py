@@ -3,14 +3,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+import numpy as np
+
+from lerf_ros.errors import MapUnreadableError
 from lerf_ros.keyframes.frame import Frame, Keyframe
 from lerf_ros.storage.keyframe_files import KeyframeFiles, as_stored
 
 # Keyframes that the disk did not take are kept in memory to be tried again, so many at most.
 UNSTORED = 64
+log = logging.getLogger(__name__)
 
 
 class KeyframeQueue:
@@ -66,6 +72,40 @@ class KeyframeQueue:
         keyframe = self._get(index)
         self._at_hand.pop(index, None)
         return keyframe
+
+    def forget(self, index: int) -> None:
+        """Removes a learned keyframe from the disk; where that fails it comes back after a restart.
+        """
+        try:
+            self._files.remove(index)
+        except (OSError, MapUnreadableError) as error:
+            log.warning('keyframe %d stays on the disk: %s', index, error)
+
+    def move(self, poses: Mapping[int, np.ndarray], learned: Mapping[int, np.ndarray]) -> int:
+        """Takes better poses (4, 4) by stamp (ns) for keyframes that wait; how many have one.
+
+        Stores those, and the poses of learned keyframes by index.
+        """
+        waiting = {i: poses[stamp] for i in self._waiting if (stamp := self._stamp(i)) in poses}
+        for index, T_world_camera in waiting.items():
+            if index in self._at_hand:
+                frame = replace(self._at_hand[index].frame, T_world_camera=T_world_camera)
+                self._at_hand[index] = Keyframe(index, frame)
+        for index, T_world_camera in {**learned, **waiting}.items():
+            try:
+                self._files.set_pose(index, T_world_camera)
+            except (OSError, MapUnreadableError) as error:
+                log.warning('the new pose of keyframe %d is not stored: %s', index, error)
+        return len(waiting)
+
+    def _stamp(self, index: int) -> int:
+        """Of a waiting keyframe; -1 where its record is damaged."""
+        if index in self._at_hand:
+            return self._at_hand[index].frame.stamp_ns
+        try:
+            return int(self._files.record(index)['frame'].get('stamp_ns', -1))
+        except MapUnreadableError:      # named when it is its turn to be learned
+            return -1
 
     def _get(self, index: int) -> Keyframe:
         return self._at_hand.get(index) or self._files.read(index)

@@ -6,12 +6,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from lerf_ros.camera import PinholeCamera
 from lerf_ros.config import LerfConfig
 from lerf_ros.errors import NoSnapshotError, StorageError
 from lerf_ros.features.cache import FeatureCache
@@ -19,6 +17,7 @@ from lerf_ros.features.encoders import ImageTextEncoder
 from lerf_ros.features.extractor import FeatureExtractor
 from lerf_ros.field.scene_frame import SceneFrame
 from lerf_ros.keyframe_queue import KeyframeQueue
+from lerf_ros.keyframe_slots import KeyframeSlots, MappedView
 from lerf_ros.keyframes.frame import Frame, Keyframe
 from lerf_ros.keyframes.selection import is_held_out
 from lerf_ros.map_directory import MapDirectory
@@ -35,20 +34,6 @@ from lerf_ros.training.step_guard import StepGuard
 from lerf_ros.training.trainer import Trainer
 
 
-@dataclass(frozen=True)
-class MappedView:
-    """Where a keyframe was taken from, which of its pixels count, and its row in training.
-
-    row: -1 where the keyframe is held out. index: the keyframe's number in the map directory.
-    """
-
-    camera: PinholeCamera
-    T_world_camera: np.ndarray
-    valid: np.ndarray | None
-    row: int
-    index: int
-
-
 class Mapper:
     """Turns posed images into a map directory. One owner; not thread-safe."""
 
@@ -62,7 +47,8 @@ class Mapper:
         self.trainer: Trainer | None = None
         self.guard: StepGuard | None = None
         self.held_out: KeyframeStore | None = None
-        self.views: list[MappedView] = []
+        self.slots = KeyframeSlots(config.keyframes)
+        self.weak_areas = np.zeros((0, 3))      # world, as of the newest snapshot
         self.quality = Quality()
         self.snapshot_stamp_ns = 0
         self.loss = self.color_error = math.nan
@@ -70,6 +56,11 @@ class Mapper:
         self.steps_at_newest = 0
         self.waiting = KeyframeQueue(directory.keyframes)
         self._memory: Memory | None = None      # of an earlier process, until all of it is back
+
+    @property
+    def views(self) -> list[MappedView]:
+        """All keyframes that are in training or held out now."""
+        return self.slots.views
 
     def add_frame(self, frame: Frame) -> None:
         """Takes a frame as the next keyframe; the first few decide where the scene is."""
@@ -112,18 +103,56 @@ class Mapper:
                 'encoder': self.encoder.identity(), 'config': to_dict(self.config)}
 
     def _learn(self, trainer: Trainer, keyframe: Keyframe) -> None:
-        scene, frame = trainer.scene, keyframe.frame
-        held_out = self._is_held_out(keyframe)
-        row = -1 if held_out else len(trainer.store)
+        held_out, frame = self._is_held_out(keyframe), keyframe.frame
+        victim = self.slots.victim(keyframe, held_out, self.bytes_used())
+        store = self._store_of(held_out)
+        row = len(store) if victim is None else victim.row
         if held_out:
-            assert self.held_out is not None
-            self.held_out.add(keyframe)
+            store.put(row, keyframe)
         else:
+            scene = trainer.scene
             widths = [width * scene.radius for width in self.config.features.widths]
             features = self.extractor.extract(frame, widths, viewing_depth(frame, scene))
-            trainer.add(keyframe, features)
-        self.views.append(MappedView(frame.camera, frame.T_world_camera, frame.valid, row,
-                                     keyframe.index))
+            trainer.put(row, keyframe, features)
+        if victim is not None:
+            self.waiting.forget(victim.index)
+        self._unlearn(self.slots.put(keyframe, held_out, row, victim))
+
+    def move_keyframes(self, poses: Mapping[int, np.ndarray]) -> int:
+        """Takes better poses (4, 4) by stamp (ns), as after a loop closure; how many moved.
+
+        Rays start from the new poses at once; the field follows as it trains on.
+        """
+        moved = self.slots.moved(poses)
+        for slot, T_world_camera in moved.items():
+            view = self.views[slot]
+            if view.held_out:
+                self._store_of(True).set_pose(view.row, T_world_camera)
+            else:
+                assert self.trainer is not None
+                self.trainer.radiance_learner.move(view.row, T_world_camera)
+        waiting = self.waiting.move(poses, {self.views[slot].index: T for slot, T in moved.items()})
+        self._unlearn(self.slots.move(moved))
+        if moved:
+            self.steps_at_newest = self.steps
+        return len(moved) + waiting
+
+    def _unlearn(self, stale: Mapping[int, np.ndarray]) -> None:
+        """Learns no more from pixels (H, W) by slot that show what has gone."""
+        for slot, pixels in stale.items():
+            view = self.views[slot]
+            self._store_of(view.held_out).set_usable(view.row, self.slots.usable(slot, pixels))
+
+    def _store_of(self, held_out: bool) -> KeyframeStore:
+        assert self.trainer is not None and self.held_out is not None
+        return self.held_out if held_out else self.trainer.store
+
+    def bytes_used(self) -> int:
+        """Memory of the keyframes' pixels and features."""
+        if self.trainer is None or self.held_out is None:
+            return 0
+        return (self.trainer.store.bytes_used() + self.held_out.bytes_used()
+                + self.trainer.language_learner.targets.bytes_used())
 
     def _is_held_out(self, keyframe: Keyframe) -> bool:
         return is_held_out(keyframe.index, self.config.keyframes.holdout_every)
@@ -175,7 +204,9 @@ class Mapper:
             return 0
         self.quality, self.snapshot_stamp_ns = self.measure_quality(), time.time_ns()
         survey = take_survey(trainer.radiance, trainer.language, self.cameras(), trainer.scene,
-                             trainer.trained_scales(), self.config)
+                             trainer.trained_scales(), self.config,
+                             self.slots.changes.contradicted)
+        self.weak_areas = survey.weak_areas
         info = {**self.info(trainer), 'stamp_ns': self.snapshot_stamp_ns,
                 'points': len(survey.index.points_world),
                 'trained_scales': list(trainer.trained_scales()),
@@ -205,8 +236,8 @@ class Mapper:
     def info(self, trainer: Trainer) -> dict[str, Any]:
         """What a manifest says of the training; rows: the keyframes in the order of their rows."""
         return {'steps': trainer.steps, 'keyframes': len(self.views),
-                'rows': [v.index for v in self.views if v.row >= 0],
-                'held_out': [v.index for v in self.views if v.row < 0],
+                'rows': self.slots.indices(held_out=False),
+                'held_out': self.slots.indices(held_out=True),
                 'encoder': self.encoder.identity(), 'config': to_dict(self.config)}
 
     def restore(self) -> None:
@@ -248,7 +279,8 @@ class Mapper:
         trainer = self.trainer
         assert trainer is not None
         return [PosedCamera(view.camera, trainer.radiance_learner.refined(
-            view.row, trainer.scene.pose_to_scene(view.T_world_camera)), view.valid)
+            -1 if view.held_out else view.row,
+            trainer.scene.pose_to_scene(view.T_world_camera)), view.valid)
             for view in self.views]
 
 

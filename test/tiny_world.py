@@ -8,7 +8,7 @@ core's fault, not an encoder's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -44,7 +44,8 @@ def orbit(count: int, start: float = 0.0) -> list[np.ndarray]:
                     np.array([0.0, 0.0, 0.05])) for a in angles]
 
 
-def photograph(T_world_camera: np.ndarray, stamp_ns: int = 0, with_depth: bool = True) -> Frame:
+def photograph(T_world_camera: np.ndarray, stamp_ns: int = 0, with_depth: bool = True,
+               cubes: Mapping[str, tuple] = CUBES) -> Frame:
     """What the camera sees, by intersecting its rays with the floor and the cubes."""
     directions = CAMERA.directions(CAMERA.pixel_grid().reshape(-1, 2)) @ T_world_camera[:3, :3].T
     origin = T_world_camera[:3, 3]
@@ -52,7 +53,7 @@ def photograph(T_world_camera: np.ndarray, stamp_ns: int = 0, with_depth: bool =
     hit = origin + distance[:, None] * directions
     checker = (np.floor(hit[:, 0] / 0.2) + np.floor(hit[:, 1] / 0.2)) % 2
     color = np.where(checker[:, None] == 0, 90, 150) * np.ones(3)
-    for name, (low, high) in CUBES.items():
+    for name, (low, high) in cubes.items():
         with np.errstate(divide='ignore', invalid='ignore'):
             a, b = (np.asarray(low) - origin) / directions, (np.asarray(high) - origin) / directions
         near, far = np.minimum(a, b).max(1), np.maximum(a, b).min(1)

@@ -21,7 +21,20 @@ class KeyframeConfig(Checked):
         0.5, 'refuse an image whose sharpness is below this part of the recent median',
         low=0.0, high=1.0)
     max_count: int = setting(
-        400, 'keyframes kept; after that new images are refused', low=4, high=100000)
+        400, 'keyframes kept; what happens then says when_full', low=4, high=100000)
+    when_full: str = setting(
+        'forget', 'forget: a new keyframe takes the place of the one most like another; refuse: '
+        'no image is taken any more', choices=('forget', 'refuse'))
+    memory_megabytes: int = setting(
+        0, 'memory for the pixels and features of keyframes; beyond it each new one takes the '
+        'place of another, whatever max_count says; 0 sets no limit', unit='MB', low=0,
+        high=10**7)
+    stale_views: int = setting(
+        2, 'newer keyframes whose depth must contradict an old ray so that it is not learned from '
+        'any more; 0 takes the world for unchanging', low=0, high=100)
+    stale_depth: float = setting(
+        0.05, 'part of its depth by which a point must lie before what is seen behind it, to '
+        'count as gone', low=1e-3, high=1.0)
     holdout_every: int = setting(
         8, 'every n-th keyframe measures quality and is never trained on; 0 keeps none apart',
         low=0, high=1000)

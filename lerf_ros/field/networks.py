@@ -81,6 +81,11 @@ class Appearance(nn.Module):
         while self.count < present:
             self.add_row()
 
+    @torch.no_grad()
+    def reset_row(self, row: int) -> None:
+        """Another keyframe takes the row of one that is forgotten."""
+        self.table[row] = self.mean()
+
     def mean(self) -> Tensor:
         """The mean row (dimension,), zeros before the first."""
         return self.table[:int(self.count)].sum(0) / self.count.clamp_min(1)

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
-from rclpy.qos import ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from lerf_ros.nodes.topics import IMAGE_DEPTH, profile
 
@@ -20,8 +21,11 @@ class ImageSubscription:
     """Subscribes with the reliability asked for; with `auto`, `follow` adapts it."""
 
     def __init__(self, node: Node, kind: type, topic: str, callback: Callable[[Any], None],
-                 reliability: str) -> None:
+                 reliability: str,
+                 incompatible: Callable[[str], None] = lambda policy: None) -> None:
+        """incompatible: told the policy of an offer that does not match."""
         self._node, self._kind, self._topic, self._callback = node, kind, topic, callback
+        self._incompatible = incompatible
         self._auto = reliability == 'auto'
         self.reliable = reliability != 'best_effort'
         self._subscription: Any = None
@@ -45,6 +49,14 @@ class ImageSubscription:
             self._node.destroy_subscription(self._subscription)
             self._subscription = None
 
+    @property
+    def qos(self) -> QoSProfile:
+        """What the subscription asks for now."""
+        return profile(IMAGE_DEPTH, self.reliable)
+
     def _subscribe(self) -> None:
         self._subscription = self._node.create_subscription(
-            self._kind, self._topic, self._callback, profile(IMAGE_DEPTH, self.reliable))
+            self._kind, self._topic, self._callback, self.qos,
+            event_callbacks=SubscriptionEventCallbacks(
+                incompatible_qos=lambda event: self._incompatible(
+                    event.last_policy_kind.name)))

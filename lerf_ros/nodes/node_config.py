@@ -7,10 +7,23 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from lerf_ros.errors import ConfigError
 from lerf_ros.settings import Checked, setting
 
 MAP_DIRECTORY_DOC = ('where the map is kept; empty is a folder of this namespace below ROS_HOME '
                      '(~/.ros)')
+
+
+@dataclass(frozen=True)
+class CameraInput:
+    """Where the images of one camera come from, and what belongs to them; empty for none."""
+
+    image_topic: str
+    camera_info_topic: str
+    depth_topic: str
+    mask_topic: str
+    mask_file: str
+    camera_frame: str
 
 
 @dataclass(frozen=True)
@@ -32,8 +45,20 @@ class MapperNodeConfig(Checked):
         False, 'images are free of distortion: use P of camera_info instead of K and D')
     camera_info_topic: str = setting('camera/color/camera_info', 'intrinsics of those images')
     depth_topic: str = setting('', 'depth registered to the colour images; empty for none')
+    depth_transport: str = setting(
+        'raw', 'compressed and compressedDepth subscribe to depth_topic/ with that name',
+        choices=('raw', 'compressed', 'compressedDepth'))
     mask_topic: str = setting('', 'mono8 images, 0 where the robot itself is; empty for none')
     mask_file: str = setting('', 'one such image for all frames; empty for none')
+    extra_image_topics: tuple[str, ...] = setting(
+        (), 'colour images of further cameras; the lists below have an entry for each, or none')
+    extra_camera_info_topics: tuple[str, ...] = setting((), 'intrinsics of those images')
+    extra_depth_topics: tuple[str, ...] = setting(
+        (), 'depth of those images; none or empty names for cameras without')
+    extra_mask_topics: tuple[str, ...] = setting((), 'masks of those images, as mask_topic')
+    extra_mask_files: tuple[str, ...] = setting((), 'masks of those images, as mask_file')
+    extra_camera_frames: tuple[str, ...] = setting(
+        (), 'optical frames of those cameras; none or empty names take the image header')
     pose_source: str = setting(
         'tf', 'where the camera pose comes from', choices=('tf', 'pose', 'odometry'))
     pose_topic: str = setting(
@@ -51,6 +76,29 @@ class MapperNodeConfig(Checked):
         unit='seconds', low=1.0, high=3600.0)
     status_period: float = setting(
         0.5, 'time between reports on lerf/status', unit='seconds', low=0.05, high=60.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        count = len(self.extra_image_topics)
+        for name in ('camera_info_topics', 'depth_topics', 'mask_topics', 'mask_files',
+                     'camera_frames'):
+            given = len(getattr(self, f'extra_{name}'))
+            if given != count and (given or name == 'camera_info_topics'):
+                raise ConfigError(f'extra_{name} has {given} entries and extra_image_topics '
+                                  f'{count}: one for each camera')
+        if count and self.pose_source == 'pose':
+            raise ConfigError('pose_source pose speaks of one camera: with extra_image_topics '
+                              'use tf or odometry')
+
+    def cameras(self) -> tuple[CameraInput, ...]:
+        """The inputs of all cameras, the first of them that of the single parameters."""
+        count = len(self.extra_image_topics)
+        lists = (self.extra_image_topics, self.extra_camera_info_topics, self.extra_depth_topics,
+                 self.extra_mask_topics, self.extra_mask_files, self.extra_camera_frames)
+        padded = [entries or ('',) * count for entries in lists]
+        return (CameraInput(self.image_topic, self.camera_info_topic, self.depth_topic,
+                            self.mask_topic, self.mask_file, self.camera_frame),
+                *(CameraInput(*entries) for entries in zip(*padded, strict=True)))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from typing import Any
 
@@ -14,8 +15,9 @@ from rclpy.time import Time
 from tf2_msgs.msg import TFMessage
 
 from lerf_ros.errors import FrameError
-from lerf_ros.nodes.conversions import transform_to_matrix
+from lerf_ros.nodes.conversions import stamp_to_ns, transform_to_matrix
 from lerf_ros.nodes.node_config import MapperNodeConfig
+from lerf_ros.nodes.time_watch import TimeWatch
 from lerf_ros.nodes.topics import POSE_QOS, TF_FAST_QOS, TF_QOS, TF_STATIC_QOS
 from lerf_ros.nodes.transforms import Buffer, TransformException, known_frames
 
@@ -32,7 +34,9 @@ class PoseSource:
 
     def __init__(self, node: Node, config: MapperNodeConfig) -> None:
         self._node, self._config = node, config
-        self._buffer = Buffer()
+        self._buffer, self._time = Buffer(), TimeWatch()
+        self._static: dict[str, TransformStamped] = {}      # child frame -> the newest
+        self.heard_s, self.newest_ns = float('-inf'), 0     # monotonic; the newest moving stamp
         self._recent: deque[tuple[str, int, int]] = deque(maxlen=500)
         self._subscriptions: list[Any] = []
         if config.pose_source != 'pose':
@@ -57,6 +61,25 @@ class PoseSource:
         except TransformException as error:
             raise FrameError(self._explain(camera_frame, error)) from error
         return transform_to_matrix(msg.transform)
+
+    def between(self, parent: str, child: str, stamp_ns: int) -> np.ndarray | None:
+        """T_parent_child (4, 4) at the stamp, the newest known for stamp 0; None if unknown."""
+        try:
+            msg = self._buffer.lookup_transform(parent, child, Time(nanoseconds=stamp_ns))
+        except TransformException:
+            return None
+        return transform_to_matrix(msg.transform)
+
+    def frames(self) -> list[str]:
+        """All frames that are known, sorted."""
+        return [f for f in known_frames(self._buffer) if f != TOPIC_CAMERA]
+
+    def restart(self) -> None:
+        """Time has gone back: forgets all motion; what is static holds on."""
+        self._buffer, self._time, self.newest_ns = Buffer(), TimeWatch(), 0
+        self._recent.clear()
+        for transform in self._static.values():
+            self._buffer.set_transform_static(transform, 'lerf_ros')
 
     def close(self) -> None:
         """Ends the subscriptions."""
@@ -87,9 +110,20 @@ class PoseSource:
         self._add(as_transform(msg.header, msg.child_frame_id, msg.pose.pose))
 
     def _add(self, msg: TransformStamped, static: bool = False) -> None:
+        self.heard_s = time.monotonic()
+        stamp_ns = stamp_to_ns(msg.header.stamp)
+        if not static and self._time.went_back(msg.child_frame_id, stamp_ns):
+            self._node.get_logger().warning(
+                f'time went back: the newest transform of {msg.child_frame_id!r} is more than 5 s '
+                'older than one before; transforms of the time before are forgotten')
+            self.restart()
         add = self._buffer.set_transform_static if static else self._buffer.set_transform
         try:
             add(msg, 'lerf_ros')
+            if static:
+                self._static[msg.child_frame_id] = msg
+            else:
+                self.newest_ns = max(self.newest_ns, stamp_ns)
         except FrameError as error:     # tf2 itself drops such transforms with a log line
             self._node.get_logger().warning(
                 f'transform of {msg.child_frame_id!r} dropped: {error}', throttle_duration_sec=5.0)
@@ -99,7 +133,7 @@ class PoseSource:
 
     def _explain(self, camera_frame: str, error: TransformException) -> str:
         config = self._config
-        frames = [f for f in known_frames(self._buffer) if f != TOPIC_CAMERA]
+        frames = self.frames()
         topics = '/tf' if config.pose_source == 'tf' else repr(config.pose_topic)
         if not frames:
             return (f'no pose of the camera: nothing arrived on {topics}; start the publisher of '

@@ -124,7 +124,7 @@ def confirmed_surface(views: Sequence[View], surfaces: Sequence[Surface],
                       depths: Sequence[np.ndarray], config: IndexConfig, seed: int = 0) -> Surface:
     """Those of the views' points that enough other views confirm, one to a voxel."""
     points = _join(surfaces)
-    points = points[_one_per_voxel(points.points, config.voxel, seed)]
+    points = points[one_per_voxel(points.points, config.voxel, seed)]
     seen = count_views(points.points.cpu().numpy(), views, depths, config.depth_tolerance)
     points = replace(points, keyframes=torch.from_numpy(seen).to(points.points.device))
     points = points[points.keyframes >= needed_views(config.min_keyframes, len(views))]
@@ -180,7 +180,7 @@ def _join(parts: Sequence[Surface]) -> Surface:
                      for name in Surface.__dataclass_fields__))
 
 
-def _one_per_voxel(points: Tensor, voxel: float, seed: int) -> Tensor:
+def one_per_voxel(points: Tensor, voxel: float, seed: int) -> Tensor:
     """Indices of one random point in each voxel; voxels grow with distance, as contraction does."""
     order = torch.randperm(len(points), generator=torch.Generator().manual_seed(seed))
     if voxel <= 0:

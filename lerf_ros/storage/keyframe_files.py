@@ -87,6 +87,14 @@ class KeyframeFiles:
             self._records[index] = record
         return self._records[index]
 
+    def set_pose(self, index: int, T_world_camera: np.ndarray) -> None:
+        """Stores a better pose (4, 4). Raises OSError, MapUnreadableError without a record."""
+        record = self.record(index)
+        pose = np.asarray(T_world_camera) @ OPENGL_TO_OPENCV
+        record = {**record, 'frame': {**record['frame'], 'transform_matrix': pose.tolist()}}
+        write_json(self._record_path(index), sealed(record))
+        self._records[index] = record
+
     def remove(self, index: int) -> None:
         """Forgets a keyframe, its record first: a picture without a record is no keyframe."""
         names = self.record(index)['files']

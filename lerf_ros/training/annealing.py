@@ -28,6 +28,11 @@ class Annealing:
         start = step if new_area or not len(self.starts) else int(self.starts.rows[-1])
         self.starts.append(torch.tensor([start]))
 
+    def replace(self, row: int, step: int, new_area: bool) -> None:
+        """A keyframe comes at `step` in the place of another one."""
+        latest = int(self.starts.rows.max())
+        self.starts.rows[row] = step if new_area else latest
+
     def sharpness(self, keyframe: Tensor, step: int) -> Tensor | float:
         """Power (R,) in 0..1 for rays of keyframe rows (R,); b x / ((b - 1) x + 1)."""
         steps, b = self.config.anneal_steps, self.config.anneal_slope

@@ -11,6 +11,8 @@ from lerf_ros.features.embedding_map import EmbeddingMap
 from lerf_ros.features.extractor import KeyframeFeatures
 from lerf_ros.training.growing import GrowingTensor
 
+WASTE = 0.25    # part of the cells that may belong to forgotten keyframes
+
 
 class LanguageTargets:
     """The embedding maps and dense features of all keyframes, as flat tables to gather from.
@@ -25,17 +27,72 @@ class LanguageTargets:
         self.embedding_dimension = self.dense_dimension = 0
         self._tables: dict[str, GrowingTensor] = {}
         self._shared: dict[int, tuple[np.ndarray, int]] = {}   # vocabulary -> its first row
+        self._owned: dict[int, list[int]] = {}     # keyframe row -> vocabulary of each level
+        self._wasted = 0                           # cells of keyframes that were replaced
 
     def add(self, features: KeyframeFeatures) -> None:
         """Appends the features of the next keyframe."""
+        self._write(len(self._owned), features)
+
+    def replace(self, row: int, features: KeyframeFeatures) -> None:
+        """Puts the features of a keyframe in the place of another one's, which is forgotten."""
+        self._wasted += self._cells(row)
+        self._write(row, features)
+        if self._wasted > WASTE * (len(self._tables['ids']) + len(self._tables['dense'])):
+            self._compact()
+
+    def bytes_used(self) -> int:
+        """Memory of all tables."""
+        return sum(table.bytes_used() for table in self._tables.values())
+
+    def _write(self, row: int, features: KeyframeFeatures) -> None:
         if not self._tables:
             self._allocate(features)
         added = [self._add_level(level) for level in features.levels]
-        self._tables['keyframe'].append(torch.tensor([[added[0], len(added)]]))
+        self._tables['keyframe'].write(row, torch.tensor([[added[0], len(added)]]))
         rows, columns, channels = features.dense.shape
         at = self._tables['dense'].append(
             torch.from_numpy(features.dense.reshape(rows * columns, channels).astype(np.float16)))
-        self._tables['dense_layout'].append(torch.tensor([[at, columns, rows]]))
+        self._tables['dense_layout'].write(row, torch.tensor([[at, columns, rows]]))
+        self._owned[row] = [id(level.vocabulary) for level in features.levels]
+
+    def _cells(self, row: int) -> int:
+        """Cells of all levels of a keyframe, and of its dense features."""
+        first, count = self._tables['keyframe'].rows[row].tolist()
+        levels = self._tables['level'].rows[first:first + count, 1:].prod(-1).sum()
+        return int(levels + self._tables['dense_layout'].rows[row, 1:].prod())
+
+    def _compact(self) -> None:
+        """Gives back the cells, levels and words that no keyframe uses any more."""
+        tables, rows = self._tables, range(len(self._owned))
+        spans = tables['keyframe'].rows.tolist()
+        owner = [vocabulary for row in rows for vocabulary in self._owned[row]]
+        starts = tables['level'].keep([(first, count) for first, count in spans])
+        tables['geometry'].keep([(first, count) for first, count in spans])
+        tables['keyframe'].rows[:, 0] = torch.tensor(starts, device=self.device)
+        level = tables['level'].rows
+        cells = [(first, columns * height) for first, columns, height in level.tolist()]
+        level[:, 0] = torch.tensor(tables['ids'].keep(cells), device=self.device)
+        tables['weights'].keep(cells)
+        dense = tables['dense_layout'].rows
+        dense[:, 0] = torch.tensor(tables['dense'].keep(
+            [(first, columns * height) for first, columns, height in dense.tolist()]),
+            device=self.device)
+        self._compact_words(owner, [count for _, count in cells])
+        self._wasted = 0
+
+    def _compact_words(self, owner: list[int], cells: list[int]) -> None:
+        """Keeps the vocabularies in use; owner and number of cells of every level."""
+        used = list(dict.fromkeys(owner))
+        ranges = [(self._shared[key][1], len(self._shared[key][0])) for key in used]
+        starts = self._tables['vocabulary'].keep(ranges)
+        shift = {key: start - first for key, start, (first, _) in zip(used, starts, ranges,
+                                                                      strict=True)}
+        moved = torch.tensor([shift[key] for key in owner], dtype=torch.int32)
+        self._tables['ids'].rows.add_(
+            moved.repeat_interleave(torch.tensor(cells)).to(self.device)[:, None])
+        self._shared = {key: (self._shared[key][0], start)
+                        for key, start in zip(used, starts, strict=True)}
 
     def _allocate(self, features: KeyframeFeatures) -> None:
         level = features.levels[0]

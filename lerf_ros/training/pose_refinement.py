@@ -50,6 +50,11 @@ class PoseRefinement(nn.Module):
                 + self.config.rotation_penalty * lengths[1])
 
     @torch.no_grad()
+    def reset_row(self, row: int) -> None:
+        """Another pose has come for keyframe `row`: what was learned of the old one is void."""
+        self.table[row] = 0
+
+    @torch.no_grad()
     def corrected(self, row: int, T_scene_camera: Tensor) -> Tensor:
         """The pose (4, 4) of keyframe `row` with its correction."""
         out = T_scene_camera.clone()

@@ -76,6 +76,23 @@ class RadianceLearner:
             self.field.appearance.add_row()
         self.newest_step = self.steps
 
+    def replace(self, row: int, keyframe: Keyframe) -> None:
+        """Takes a keyframe into training in the place of one that is forgotten."""
+        self.store.replace(row, keyframe)
+        fresh = self.coverage.add(self.store.grid_of(row, COVERAGE_RAYS).rays)
+        self.annealing.replace(row, self.steps, fresh > self.config.training.new_area)
+        if self.field.appearance is not None:
+            self.field.appearance.reset_row(row)
+        if self.poses is not None:
+            self.poses.reset_row(row)
+        self.newest_step = self.steps
+
+    def move(self, row: int, T_world_camera: np.ndarray) -> None:
+        """A better pose (4, 4) has come for the keyframe in `row`."""
+        self.store.set_pose(row, T_world_camera)
+        if self.poses is not None:
+            self.poses.reset_row(row)
+
     def step(self) -> RadianceStep:
         """Draws rays, renders them, and moves the field down its loss."""
         c = self.config.training

@@ -17,6 +17,8 @@ from lerf_ros.field.scene_frame import SceneFrame
 from lerf_ros.keyframes.frame import Keyframe
 from lerf_ros.training.growing import GrowingTensor
 
+WASTE = 0.25    # part of the pixels that may belong to forgotten keyframes
+
 
 @dataclass(frozen=True)
 class PixelBatch:
@@ -66,7 +68,8 @@ class KeyframeStore:
 
     def __init__(self, scene: SceneFrame, device: torch.device) -> None:
         self.scene, self.device = scene, device
-        self._count = 0
+        self._count = self._wasted = 0
+        self._arrivals: list[int] = []      # rows, the newest keyframe's last
         self._colors = GrowingTensor((3,), torch.uint8, device)
         self._distance = GrowingTensor((), torch.float32, device)   # scene radii, NaN: unknown
         self._usable = GrowingTensor((), torch.bool, device)
@@ -82,19 +85,69 @@ class KeyframeStore:
 
     def add(self, keyframe: Keyframe) -> None:
         """Appends a keyframe; its row is the number of keyframes before it."""
+        self._write(self._count, len(self._colors), keyframe)
+
+    def put(self, row: int, keyframe: Keyframe) -> None:
+        """Takes a keyframe as `row`, in the place of the one there may be."""
+        if row == self._count:
+            self.add(keyframe)
+        else:
+            self.replace(row, keyframe)
+
+    def replace(self, row: int, keyframe: Keyframe) -> None:
+        """Puts a keyframe in the place of another one, which is forgotten."""
+        first, _, width, height = self._layout.rows[row].tolist()
+        camera = keyframe.frame.camera
+        if camera.width * camera.height != width * height:
+            self._wasted += width * height
+            first = len(self._colors)
+        self._write(row, first, keyframe)
+        if self._wasted > WASTE * len(self._colors):
+            self._compact()
+
+    def set_pose(self, row: int, T_world_camera: np.ndarray) -> None:
+        """Moves a keyframe to where it is known to have been by now."""
+        pose = self.scene.pose_to_scene(T_world_camera)[:3]
+        self._poses.rows[row] = torch.from_numpy(pose).to(self._poses.rows)
+
+    def set_usable(self, row: int, pixels: np.ndarray) -> None:
+        """Draws only these pixels (H, W) bool of a keyframe from now on."""
+        first, direction, width, height = self._layout.rows[row].tolist()
+        camera = next(c for c, start in self._camera_start.items() if start == direction)
+        lit = camera.seen_through_lens(camera.pixel_grid().reshape(-1, 2))
+        self._usable.write(first, torch.from_numpy(pixels.reshape(-1) & lit))
+
+    def bytes_used(self) -> int:
+        """Memory of all tables."""
+        return sum(table.bytes_used() for table in (
+            self._colors, self._distance, self._usable, self._directions))
+
+    def _write(self, row: int, first: int, keyframe: Keyframe) -> None:
+        """Writes a keyframe's pixels from pixel `first` on, and its row; either may be new."""
         frame, camera = keyframe.frame, keyframe.frame.camera
         directions = self._camera_directions(camera)
-        first = self._colors.append(torch.from_numpy(frame.image.reshape(-1, 3).copy()))
-        self._distance.append(self._ray_distance(frame.depth_m, directions))
-        usable = np.ones(camera.width * camera.height, bool) if frame.valid is None \
-            else frame.valid.reshape(-1)
-        self._usable.append(torch.from_numpy(np.ascontiguousarray(usable)))
+        usable = camera.seen_through_lens(camera.pixel_grid().reshape(-1, 2))
+        if frame.valid is not None:
+            usable &= frame.valid.reshape(-1)
+        self._colors.write(first, torch.from_numpy(frame.image.reshape(-1, 3).copy()))
+        self._distance.write(first, self._ray_distance(frame.depth_m, directions))
+        self._usable.write(first, torch.from_numpy(usable))
         pose = self.scene.pose_to_scene(frame.T_world_camera)[:3]
-        self._poses.append(torch.from_numpy(pose)[None])
-        self._layout.append(torch.tensor(
+        self._poses.write(row, torch.from_numpy(pose)[None])
+        self._layout.write(row, torch.tensor(
             [[first, self._camera_start[camera], camera.width, camera.height]]))
-        self._focal.append(torch.tensor([[camera.fx, camera.fy]]))
-        self._count += 1
+        self._focal.write(row, torch.tensor([[camera.fx, camera.fy]]))
+        self._count = max(self._count, row + 1)
+        self._arrivals = [r for r in self._arrivals if r != row] + [row]
+
+    def _compact(self) -> None:
+        """Gives back the pixels of forgotten keyframes whose place did not fit their successors."""
+        layout = self._layout.rows
+        ranges = [(first, width * height) for first, _, width, height in layout.tolist()]
+        for table in (self._colors, self._distance, self._usable):
+            starts = table.keep(ranges)
+        layout[:, 0] = torch.tensor(starts, device=self.device)
+        self._wasted = 0
 
     def _camera_directions(self, camera: PinholeCamera) -> Tensor:
         if camera not in self._camera_start:
@@ -121,8 +174,9 @@ class KeyframeStore:
         total = self._count
         newest = min(newest_count, total)
         recent = int(count * newest_fraction) if newest < total else 0
+        arrivals = torch.tensor(self._arrivals)
         keyframe = torch.cat([
-            torch.randint(total - newest, total, (recent,), generator=generator),
+            arrivals[torch.randint(total - newest, total, (recent,), generator=generator)],
             torch.randint(0, total, (count - recent,), generator=generator)])
         # Shuffled, so that a prefix of the batch is as mixed as the whole.
         keyframe = keyframe[torch.randperm(count, generator=generator)].to(self.device)

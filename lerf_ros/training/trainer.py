@@ -71,6 +71,14 @@ class Trainer:
         self.language_learner.add(features)
         self.radiance_learner.add(keyframe)
 
+    def put(self, row: int, keyframe: Keyframe, features: KeyframeFeatures) -> None:
+        """Takes a keyframe into training as `row`, in the place of the one there may be."""
+        if row == len(self.store):
+            self.add(keyframe, features)
+        else:
+            self.language_learner.targets.replace(row, features)
+            self.radiance_learner.replace(row, keyframe)
+
     def step(self) -> StepReport:
         """Draws rays, renders them, and moves both fields down their losses."""
         step = self.steps

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""/diagnostics: rates and ages of the inputs, and what the mapper does (REP-107)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+
+from lerf_ros.msg import FieldStatus
+from lerf_ros.nodes.conversions import ns_to_stamp
+from lerf_ros.nodes.input_watch import InputWatch
+
+STATE_NAMES = {FieldStatus.WAITING: 'waiting', FieldStatus.MAPPING: 'mapping',
+               FieldStatus.PAUSED: 'paused', FieldStatus.FAILED: 'failed',
+               FieldStatus.SETTLED: 'settled'}
+
+
+def diagnostics(node: str, status: FieldStatus, faults: Mapping[str, str],
+                watches: Sequence[InputWatch], now_ns: int) -> DiagnosticArray:
+    """One status for the field and one for each input; `faults` by topic, in words."""
+    array = DiagnosticArray()
+    array.header.stamp = ns_to_stamp(now_ns)
+    array.status.append(field_status(node, status))
+    array.status.extend(input_status(node, watch, faults.get(watch.topic, ''))
+                        for watch in watches)
+    return array
+
+
+def field_status(node: str, status: FieldStatus) -> DiagnosticStatus:
+    """What the mapper does, and all that is wrong with what it gets."""
+    failed = status.state == FieldStatus.FAILED
+    level = DiagnosticStatus.ERROR if failed else \
+        DiagnosticStatus.WARN if status.diagnoses else DiagnosticStatus.OK
+    words = '; '.join(filter(None, [STATE_NAMES[status.state], status.message,
+                                    *status.diagnoses]))
+    refusals = zip(status.refusal_reasons, status.refusal_counts, strict=True)
+    return as_status(level, f'{node}: field', words, {
+        'images received': status.keyframes_received, 'keyframes used': status.keyframes_used,
+        'images refused': status.keyframes_refused,
+        **{f'refused: {reason}': count for reason, count in refusals},
+        'image age (s)': status.image_age, 'steps': status.steps,
+        'rays per second': status.rays_per_second, 'psnr (dB)': status.psnr})
+
+
+def input_status(node: str, watch: InputWatch, fault: str) -> DiagnosticStatus:
+    """Rate and age of one input."""
+    level = DiagnosticStatus.OK
+    if fault:
+        level = DiagnosticStatus.STALE if watch.count else DiagnosticStatus.WARN
+    words = fault or (f'{watch.rate():.1f} Hz' if watch.count else 'nothing yet')
+    return as_status(level, f'{node}: {watch.name}', words, {
+        'topic': watch.topic, 'messages': watch.count, 'rate (Hz)': watch.rate(),
+        'age (s)': watch.age_s()})
+
+
+def as_status(level: bytes, name: str, message: str,
+              values: Mapping[str, object]) -> DiagnosticStatus:
+    """The message, with numbers in few digits and nothing where there is none."""
+    return DiagnosticStatus(level=level, name=name, message=message, hardware_id='lerf_ros',
+                            values=[KeyValue(key=key, value=as_text(value))
+                                    for key, value in values.items()])
+
+
+def as_text(value: object) -> str:
+    """A value of a diagnostic; empty for a number that is not known."""
+    if isinstance(value, float):
+        return f'{value:.4g}' if math.isfinite(value) else ''
+    return str(value)
