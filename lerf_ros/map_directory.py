@@ -32,9 +32,9 @@ from lerf_ros.storage.snapshots import Snapshot, SnapshotFolder
 
 __all__ = ['CONTENT', 'MapDirectory', 'Snapshot']
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 # Formats whose fields can still be read, so that their index can be built anew.
-READABLE_FORMATS = (2,)
+READABLE_FORMATS = (2, 3)
 # All that belongs to a map, in the order in which another map's is put in its place: readers
 # believe meta.json, so it comes last.
 CONTENT = ('snapshots', 'checkpoints', 'keyframes', 'images', 'depth', 'masks', 'features',

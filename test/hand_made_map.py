@@ -11,12 +11,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from lerf_ros.camera import PinholeCamera
 from lerf_ros.config import LerfConfig
 from lerf_ros.keyframes.frame import Frame, Keyframe
 from lerf_ros.map_directory import MapDirectory
 from lerf_ros.query.language_index import LanguageIndex
+from lerf_ros.query.scales import searched_scales
+from lerf_ros.query.scoring import as_stored
 from lerf_ros.settings import to_dict
 
 WORDS = ('object', 'things', 'stuff', 'texture', 'mug', 'plate', 'ball', 'floor')
@@ -57,10 +60,21 @@ def cube_index(cubes: dict[str, tuple[tuple[float, float, float], float]]) -> La
                      -1).reshape(-1, 3)
     points = np.concatenate([*(cube * edge + center for center, edge in cubes.values()), floor])
     words = [word for word in cubes for _ in cube] + ['floor'] * len(floor)
-    codes = np.stack([axis(word) for word in words])[:, None]
-    return LanguageIndex(points.astype(np.float32), np.full((len(points), 3), 90, np.uint8),
-                         np.full(len(points), 9), codes.astype(np.float16),
-                         np.eye(len(WORDS), dtype=np.float32), np.array([0.1], np.float32))
+    codes = np.stack([axis(word) for word in words])[None]
+    segments = np.repeat([*range(1, len(cubes) + 1), 0], [*[len(cube)] * len(cubes), len(floor)])
+    return plain_index(points, codes, segments, np.array([0.1], np.float32))
+
+
+def plain_index(points: np.ndarray, codes: np.ndarray, segments: np.ndarray,
+                scales: np.ndarray) -> LanguageIndex:
+    """An index of points (N, 3) with codes (S, N, r) at scales (S,), on the floor z = 0."""
+    count, rank = len(points), codes.shape[-1]
+    return LanguageIndex(points.astype(np.float32), np.full((count, 3), 90, np.uint8),
+                         np.full(count, 9), as_stored(torch.from_numpy(codes)),
+                         np.eye(rank, dtype=np.float32),
+                         np.array(searched_scales(scales), np.float32),
+                         np.zeros((count, 3), np.float16), segments.astype(np.int32),
+                         np.array([[0.0, 0.0, 1.0, 0.0]]))
 
 
 def write_map(folder: Path, index: LanguageIndex | None = None, metric: bool = True,

@@ -3,9 +3,9 @@
 
 import numpy as np
 import pytest
+from hand_made_map import plain_index
 
 from lerf_ros.config import QueryConfig
-from lerf_ros.query.language_index import LanguageIndex
 from lerf_ros.query.parts import part_phrase
 from lerf_ros.query.question import encode_phrases, search
 from lerf_ros.query.request import QueryRequest, Region
@@ -48,10 +48,8 @@ def scene():
     points = np.concatenate([p for p, _, _ in parts])
     codes = np.concatenate([np.broadcast_to(c, (len(p), 2, 4)) for p, c, _ in parts])
     kind = np.concatenate([np.full(len(p), k) for p, _, k in parts])
-    count = len(points)
-    index = LanguageIndex(points.astype(np.float32), np.zeros((count, 3), np.uint8),
-                          np.full(count, 9), codes.astype(np.float16),
-                          np.eye(4, dtype=np.float32), SCALES)
+    mugs = np.repeat([1, 1, 2, 2, 3], [len(p) for p, _, _ in parts])
+    index = plain_index(points, np.ascontiguousarray(codes.swapaxes(0, 1)), mugs, SCALES)
     return index, kind
 
 

@@ -5,11 +5,11 @@ import math
 
 import numpy as np
 import pytest
+from hand_made_map import plain_index
 
 from lerf_ros.config import QueryConfig
 from lerf_ros.errors import EmptyTextError, InvalidThresholdError
 from lerf_ros.query.grasp import target_pose
-from lerf_ros.query.language_index import LanguageIndex
 from lerf_ros.query.relevancy import relevancy
 from lerf_ros.query.text_query import TextQuery, check_request
 
@@ -49,14 +49,12 @@ def index_of_two_mugs():
     floor = np.stack(np.meshgrid(np.linspace(-1, 2, 40), np.linspace(-1, 1, 40), [0.0]),
                      -1).reshape(-1, 3)
     points = np.concatenate([cube * 0.1 + [0, 0, 0.05], cube * 0.06 + [1, 0, 0.03], floor])
-    codes = np.zeros((len(points), 1, 3), np.float16)
-    codes[:len(cube), 0, 0] = 1.0                       # margin 1
-    codes[len(cube):2 * len(cube), 0, :2] = 0.9, 0.1    # margin 0.8
-    codes[2 * len(cube):, 0, 1] = 1.0                   # margin -1
-    count = len(points)
-    return LanguageIndex(points.astype(np.float32), np.zeros((count, 3), np.uint8),
-                         np.full(count, 7), codes, np.eye(3, dtype=np.float32),
-                         np.array([0.2], np.float32))
+    codes = np.zeros((1, len(points), 3), np.float32)
+    codes[0, :len(cube), 0] = 1.0                       # margin 1
+    codes[0, len(cube):2 * len(cube), :2] = 0.875, 0.125  # margin 0.75
+    codes[0, 2 * len(cube):, 1] = 1.0                   # margin -1
+    segments = np.repeat([1, 2, 0], [len(cube), len(cube), len(floor)]).astype(np.int32)
+    return plain_index(points, codes, segments, np.array([0.2], np.float32))
 
 
 CONFIG = QueryConfig(negatives=('object', 'things'), temperature=3.0, threshold=0.6,
@@ -67,11 +65,11 @@ def test_two_things_are_two_hits_best_first():
     query = TextQuery(index_of_two_mugs(), Words(), CONFIG, radius=1.0)
     values, scales = query.relevancy('mug')
     hits = query.hits(values, scales, 0.6, 5)
-    assert [round(h.relevancy, 4) for h in hits] == [round(sigmoid(3), 4), round(sigmoid(2.4), 4)]
+    assert [round(h.relevancy, 4) for h in hits] == [round(sigmoid(3), 4), round(sigmoid(2.25), 4)]
     assert hits[0].position == pytest.approx([0, 0, 0.05], abs=1e-3)
     assert hits[1].position == pytest.approx([1, 0, 0.03], abs=1e-3)
     assert hits[0].size == pytest.approx([0.1] * 3, abs=0.01)
-    assert (hits[0].points, hits[0].keyframes) == (216, 7)
+    assert (hits[0].points, hits[0].keyframes) == (216, 9)
     assert hits[0].scale == pytest.approx(0.2)
 
 

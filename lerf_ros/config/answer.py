@@ -31,10 +31,32 @@ class IndexConfig(Checked):
         'world', 'unit of the two: world units (LERF: metres), or scene radii',
         choices=('world', 'scene'))
     search_steps: int = setting(30, 'scales in between, in a full search', low=1, high=1000)
+    support_area: float = setting(
+        0.1, 'flat surfaces of this size and more support things, and are apart from them',
+        unit='square scene radii', low=1e-4, high=1e4)
+    support_thickness: float = setting(
+        0.01, 'how far points may lie from such a plane', unit='scene radii', low=1e-4, high=1.0)
+    support_points: int = setting(300, 'points that it needs', low=3, high=10**7)
+    support_share: float = setting(
+        0.2, 'pieces of a plane that look different and are smaller than this part of its largest '
+        'piece are things that lie on it', low=0.0, high=1.0)
+    segment_cell: float = setting(
+        0.015, 'edge of the cells that segments grow from', unit='scene radii', low=1e-4,
+        high=1.0)
+    segment_gap: float = setting(
+        0.02, 'points of one segment have a neighbour nearer than this', unit='scene radii',
+        low=1e-4, high=1.0)
+    segment_difference: float = setting(
+        0.7, 'difference of dense features and colours, in parts of that of any two places, from '
+        'which what touches is not one thing', low=0.0, high=100.0)
+    segment_crease: float = setting(
+        0.3, 'from which bend a crease is concave, where half that difference suffices', low=0.0,
+        high=2.0)
+    segment_points: int = setting(8, 'points that a segment needs', low=1, high=100000)
     scales: int = setting(
-        16, 'scales kept in the index, those of the search that were trained, evenly in the '
-        'logarithm', low=1, high=64)
-    rank: int = setting(96, 'dimensions kept of the embeddings, at most', low=4, high=2048)
+        6, 'scales stored in the index, of those of the search that were trained, evenly in the '
+        'logarithm; times rank at most 256 numbers a point', low=1, high=64)
+    rank: int = setting(42, 'dimensions kept of the embeddings, at most', low=4, high=2048)
     rank_loss: float = setting(
         0.0001, 'energy that the worst part of the map may lose to fewer dimensions', low=0.0,
         high=1.0)
@@ -58,6 +80,17 @@ class QueryConfig(Checked):
         0.03, 'relevant points closer than this belong to one hit', unit='scene radii', low=1e-4,
         high=1.0)
     min_points: int = setting(20, 'points that a hit needs', low=1, high=100000)
+    whole_share: float = setting(
+        0.3, 'part of a segment that must be relevant so that all of it is the place', low=0.0,
+        high=1.0)
+    boxes: str = setting(
+        'upright', 'upright: boxes with vertical sides, in a map whose z is up (REP-103); minimal: '
+        'turned any way', choices=('upright', 'minimal'))
+    box_trim: float = setting(
+        0.01, "part of a place's points that its box leaves out at either side", low=0.0, high=0.2)
+    stand_reach: float = setting(
+        0.05, 'a box goes down to a supporting surface that is nearer than this',
+        unit='scene radii', low=0.0, high=1.0)
     relevant_fraction: float = setting(
         0.8, 'points of a hit reach this part of the way from 0.5 to the best relevancy',
         low=0.0, high=1.0)

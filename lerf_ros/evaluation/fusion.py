@@ -12,8 +12,13 @@ from lerf_ros.camera import invert_pose, transform_points
 from lerf_ros.config import LerfConfig
 from lerf_ros.features.embedding_map import EmbeddingMap
 from lerf_ros.features.extractor import KeyframeFeatures
+from lerf_ros.field.scene_frame import SceneFrame
 from lerf_ros.keyframes.frame import Frame
-from lerf_ros.query.language_index import LanguageIndex
+from lerf_ros.query.language_index import LanguageIndex, planes_to_world
+from lerf_ros.query.normals import surface_normals
+from lerf_ros.query.scales import searched_scales
+from lerf_ros.query.scoring import as_stored
+from lerf_ros.query.segments import Looks, find_segments
 from lerf_ros.training.scene_measurement import depth_points
 
 STEP = 8                 # every eighth pixel in both directions gives a point
@@ -34,18 +39,27 @@ def fuse(frames: Sequence[Frame], features: Sequence[KeyframeFeatures],
     dimension = features[0].levels[0].vocabulary.shape[1]
     total = np.zeros((len(points), len(scales_world), dimension), np.float32)
     color, seen = np.zeros((len(points), 3)), np.zeros(len(points), np.int32)
+    origins = np.zeros((len(points), 3))
     for frame, feature in zip(frames, features, strict=True):
         visible, pixels, z = _visible(points, frame)
         color[visible] += frame.image[pixels[:, 1].astype(int), pixels[:, 0].astype(int)]
         seen[visible] += 1
+        origins[visible] = frame.T_world_camera[:3, 3]
         for s, scale in enumerate(scales_world):
             width_px = scale * frame.camera.fx / z
             total[visible, s] += sample_width(feature.levels, pixels, width_px)
     kept = seen > 0
     codes, basis = _compress(total[kept], config.index.rank)
-    return LanguageIndex(points[kept].astype(np.float32),
-                         (color[kept] / seen[kept, None]).astype(np.uint8), seen[kept], codes,
-                         basis, np.asarray(scales_world, np.float32))
+    points, color = points[kept], color[kept] / seen[kept, None] / 255
+    normals = surface_normals(points, origins[kept])
+    # Planes and things are told apart in units of the scene's size, whose middle does not matter.
+    middle, radius = points.mean(0), voxel / config.index.voxel
+    segments, planes = find_segments(Looks((points - middle) / radius, normals, color,
+                                           np.zeros((len(points), 0))), config.index)
+    return LanguageIndex(
+        points.astype(np.float32), (color * 255).astype(np.uint8), seen[kept], codes, basis,
+        np.asarray(searched_scales(scales_world), np.float32), normals.astype(np.float16), segments,
+        planes_to_world(planes, SceneFrame(tuple(middle.tolist()), radius)))
 
 
 def sample_width(levels: Sequence[EmbeddingMap], pixels: np.ndarray,
@@ -89,9 +103,9 @@ def _one_per_voxel(points: np.ndarray, voxel: float, at_most: int) -> np.ndarray
 
 
 def _compress(rows: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
-    """Unit codes (N, S, r) float16 and the basis (D, r) of embeddings (N, S, D)."""
+    """Unit codes (S, N, r) as they are stored, and the basis (D, r) of embeddings (N, S, D)."""
     flat = torch.from_numpy(rows.reshape(-1, rows.shape[-1]))
     sample = flat[torch.randperm(len(flat), generator=torch.Generator().manual_seed(0))[:20000]]
     basis = torch.linalg.eigh(sample.T @ sample)[1].flip(-1)[:, :rank].contiguous()
-    codes = torch.nn.functional.normalize(flat @ basis, dim=-1, eps=1e-6).half()
-    return codes.reshape(*rows.shape[:2], -1).numpy(), basis.numpy()
+    codes = torch.nn.functional.normalize(flat @ basis, dim=-1, eps=1e-6)
+    return as_stored(codes.reshape(*rows.shape[:2], -1).transpose(0, 1)), basis.numpy()

@@ -17,7 +17,7 @@ from lerf_ros.evaluation.frozen_radiance import FrozenRadiance
 from lerf_ros.features.extractor import KeyframeFeatures
 from lerf_ros.field.language_field import LanguageField
 from lerf_ros.query.language_index import LanguageIndex, build_index
-from lerf_ros.query.scales import index_scales
+from lerf_ros.query.scales import index_scales, searched_scales
 from lerf_ros.training.language_learner import LanguageLearner
 
 ONE_SCALE_FRACTION = 0.15   # of the image height: the crops of the paper's ablation
@@ -95,4 +95,5 @@ def train_variant(variant: Variant, frozen: FrozenRadiance, features: Sequence[K
         done = stop
         scales = index_scales(config.index, frozen.scene.radius, learner.scales.limits())
         yield TrainedLanguage(stop, learner.field, build_index(
-            frozen.surface, learner.field, frozen.scene, scales, config.index), scales)
+            frozen.surface, learner.field, frozen.scene, scales, config.index),
+            searched_scales(scales))

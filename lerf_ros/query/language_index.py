@@ -14,6 +14,10 @@ from torch import Tensor
 from lerf_ros.config import IndexConfig
 from lerf_ros.field.language_field import LanguageField
 from lerf_ros.field.scene_frame import SceneFrame, contract
+from lerf_ros.query.normals import surface_normals
+from lerf_ros.query.scales import STEPS, searched_scales
+from lerf_ros.query.scoring import as_stored, as_tensor
+from lerf_ros.query.segments import Looks, find_segments
 from lerf_ros.query.surface import Surface
 
 CHUNK = 1024           # points rendered at once: more do not fit a processor's cache
@@ -27,8 +31,12 @@ class LanguageIndex:
     """N points and their embeddings at S scales, compressed to r of D dimensions.
 
     points_world (N, 3) float32; colors (N, 3) uint8; keyframes (N,) that saw each; codes
-    (N, S, r) float16, unit length; basis (D, r): embedding = basis @ code; scales (S,) in world
-    units: physical widths of what the embeddings speak of.
+    (S, N, r) int16, the bits of bfloat16 numbers (numpy has none), unit length; basis (D, r):
+    embedding = basis @ code; scales (T,) in world units: physical widths of what embeddings speak
+    of, all that are searched; every STEPS-th of them is stored. normals (N, 3) float16: unit,
+    outward, towards the cameras. segments (N,) int32: which thing each point is part of, -1 for
+    none. planes (P, 4): the supporting surfaces (n, d), world, with n . p + d = 0 and n towards the
+    cameras; they are the segments 0 to P - 1.
     """
 
     points_world: np.ndarray
@@ -37,6 +45,9 @@ class LanguageIndex:
     codes: np.ndarray
     basis: np.ndarray
     scales: np.ndarray
+    normals: np.ndarray
+    segments: np.ndarray
+    planes: np.ndarray
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All arrays by name, as they are stored."""
@@ -47,25 +58,60 @@ class LanguageIndex:
         """The reverse of `arrays`; KeyError when one is missing."""
         return cls(*(arrays[name] for name in cls.__dataclass_fields__))
 
+    @property
+    def stored_scales(self) -> np.ndarray:
+        """The scales (S,) of the codes, world units."""
+        return self.scales[::STEPS]
+
+    def codes_of(self, points: np.ndarray) -> np.ndarray:
+        """The codes (n, S, r) float32 of some points (n,), by index."""
+        chosen = np.ascontiguousarray(self.codes[:, points])
+        return as_tensor(chosen).float().transpose(0, 1).numpy()
+
+    def mean_embedding(self) -> np.ndarray:
+        """(D,) unit: what the map looks like in general."""
+        mean = self.basis @ as_tensor(self.codes).mean((0, 1), dtype=torch.float32).numpy()
+        return mean / max(float(np.linalg.norm(mean)), 1e-6)
+
 
 @torch.no_grad()
 def build_index(surface: Surface, language: LanguageField, scene: SceneFrame,
                 scales: Sequence[float], config: IndexConfig) -> LanguageIndex:
     """Renders the language of the surface's rays at `scales` (scene radii) and compresses it."""
     basis = compression_basis(surface, language, scales, config)
-    projection, codes = language.projection(basis), []
+    projection, dense = language.projection(basis), []
+    codes = torch.zeros(len(scales), len(surface), basis.shape[1], dtype=torch.bfloat16)
     for start in range(0, len(surface), CHUNK):
         part = surface[torch.arange(start, min(start + CHUNK, len(surface)))]
         features = language.features(part.positions())
-        codes.append(torch.stack([
-            language.render_codes(projection, features, part.weights, scale) for scale in scales],
-            1).half().cpu())
-    empty = torch.zeros(0, len(scales), basis.shape[1], dtype=torch.float16)
+        for stored, scale in zip(codes, scales, strict=True):
+            stored[start:start + CHUNK] = language.render_codes(projection, features, part.weights,
+                                                                scale)
+        dense.append(render_dense(language, features, part.weights))
+    points = surface.points.cpu().numpy().astype(np.float64)
+    colors = surface.colors.clamp(0, 1).cpu().numpy()
+    normals = surface_normals(points, surface.origins.cpu().numpy())
+    looks = Looks(points, normals, colors,
+                  torch.cat(dense).numpy() if dense else np.zeros((0, 0)))
+    segments, planes = find_segments(looks, config)
     return LanguageIndex(
-        scene.to_world(surface.points.cpu().numpy()).astype(np.float32),
-        (surface.colors.clamp(0, 1) * 255).round().byte().cpu().numpy(),
-        surface.keyframes.int().cpu().numpy(), torch.cat([empty, *codes]).numpy(),
-        basis.cpu().numpy(), np.asarray(scales, np.float32) * scene.radius)
+        scene.to_world(points).astype(np.float32), (colors * 255).round().astype(np.uint8),
+        surface.keyframes.int().cpu().numpy(), as_stored(codes), basis.cpu().numpy(),
+        np.asarray(searched_scales(scales), np.float32) * scene.radius,
+        normals.astype(np.float16), segments, planes_to_world(planes, scene))
+
+
+def render_dense(language: LanguageField, features: Tensor, weights: Tensor) -> Tensor:
+    """Dense features (N, C) of rays with grid features (N, k, F); no columns without that head."""
+    if not language.dense_dimension:
+        return torch.zeros(len(weights), 0)
+    return language.render_dense(features, weights).cpu()
+
+
+def planes_to_world(planes: np.ndarray, scene: SceneFrame) -> np.ndarray:
+    """Planes (P, 4) of the scene frame in the world: the axes are the same."""
+    offset = planes[:, 3] * scene.radius - planes[:, :3] @ np.asarray(scene.center)
+    return np.concatenate([planes[:, :3], offset[:, None]], 1)
 
 
 def render_embeddings(surface: Surface, language: LanguageField,

@@ -16,7 +16,7 @@ import numpy as np
 
 from lerf_ros.query.answer import Hit
 from lerf_ros.query.presence import EVEN
-from lerf_ros.query.relevancy import best_phrase
+from lerf_ros.query.scales import STEPS
 from lerf_ros.query.text_query import SCORE_POINTS, Place, TextQuery
 
 # Of an object's scores: those at which a point is surely no part, and surely part of it.
@@ -62,7 +62,7 @@ def extent(query: TextQuery, place: Place, phrases: np.ndarray, negatives: np.nd
     A handle looks less like a mug than the mug's body does, so it may lie below the level of a
     hit; it belongs to the mug when it is connected to it by points that fit half as well.
     """
-    values = best_phrase(query.index.codes, phrases, negatives, query.config.temperature)[0]
+    values = query.best_phrase(phrases, negatives)[0]
     if inside is not None:
         values = np.where(inside, values, 0.0)
     level = EVEN + EXTENT * max(place.hit.relevancy - EVEN, 0.0)
@@ -79,14 +79,15 @@ def part_scores(query: TextQuery, members: np.ndarray, whole: np.ndarray,
     """
     index = query.index
     size = np.ptp(index.points_world[members], axis=0).max()
-    fitting = np.flatnonzero(index.scales <= PART_WIDTH * size)
-    fitting = fitting if len(fitting) else np.array([int(index.scales.argmin())])
-    codes = index.codes[members][:, fitting].astype(np.float32)
+    scales = index.stored_scales
+    fitting = np.flatnonzero(scales <= PART_WIDTH * size)
+    fitting = fitting if len(fitting) else np.array([int(scales.argmin())])
+    codes = index.codes_of(members)[:, fitting]
     margins = codes @ (part - whole)                                       # (M, fitting)
     best = margins.max(1)
     low, high = np.percentile(best, SPREAD)
     scale = np.bincount(margins.argmax(1), weights=best >= high).argmax()
-    return np.clip((best - low) / max(high - low, 1e-6), 0, 1), int(fitting[scale])
+    return np.clip((best - low) / max(high - low, 1e-6), 0, 1), int(fitting[scale]) * STEPS
 
 
 def best_part(query: TextQuery, members: np.ndarray, scores: np.ndarray) -> np.ndarray:

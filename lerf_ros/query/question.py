@@ -13,7 +13,6 @@ from lerf_ros.query.answer import Hit
 from lerf_ros.query.calibration import Calibration
 from lerf_ros.query.parts import find_parts, part_phrase
 from lerf_ros.query.presence import EVEN
-from lerf_ros.query.relevancy import best_phrase
 from lerf_ros.query.request import QueryRequest, Region
 from lerf_ros.query.text_query import Place, TextEncoder, TextQuery, rank
 
@@ -68,8 +67,7 @@ def picture_question(request: QueryRequest, picture: np.ndarray, query: TextQuer
     picture than like the map in general; that also counts as something to win against.
     """
     phrases, part = negative_phrases(request, query.config.negatives), request.part.strip()
-    generic = query.index.codes.astype(np.float32).mean((0, 1)) @ query.index.basis.T
-    generic /= max(float(np.linalg.norm(generic)), 1e-6)
+    generic = query.index.mean_embedding()
     name = 'picture' if request.crop is None else f'keyframe {request.crop.keyframe}'
     rows = query.encoder.encode_texts([*phrases, part] if part else phrases)
     return Question((name,), picture, np.concatenate([rows[:len(phrases)], generic[None]]), part,
@@ -91,7 +89,7 @@ def search(query: TextQuery, question: Question, region: Region | None, threshol
     """
     index = query.index
     things, negatives = question.positives @ index.basis, question.negatives @ index.basis
-    values, scales, labels = best_phrase(index.codes, things, negatives, query.config.temperature)
+    values, scales, labels = query.best_phrase(things, negatives)
     inside = None if region is None else inside_region(index.points_world, region)
     if inside is not None:
         values = np.where(inside, values, 0.0)

@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from lerf_ros.config import IndexConfig
+
+STEPS = 4   # searched scales to each one that is stored
 
 
 def search_limits(config: IndexConfig, radius: float,
@@ -23,11 +27,17 @@ def search_limits(config: IndexConfig, radius: float,
 
 def index_scales(config: IndexConfig, radius: float,
                  trained: tuple[float, float]) -> tuple[float, ...]:
-    """The few scales of the index, evenly in the logarithm, scene radii."""
+    """The few scales that the index stores, evenly in the logarithm, scene radii."""
     low, high = search_limits(config, radius, trained)
     if low == high or config.scales == 1:
         return (float(np.sqrt(low * high)),)
     return tuple(float(v) for v in np.geomspace(low, high, config.scales))
+
+
+def searched_scales(stored: Sequence[float]) -> tuple[float, ...]:
+    """The stored scales and those in between at which a phrase may fit best, STEPS to each."""
+    at = np.arange((len(stored) - 1) * STEPS + 1) / STEPS
+    return tuple(np.exp(np.interp(at, np.arange(len(stored)), np.log(stored))).tolist())
 
 
 def search_scales(config: IndexConfig, radius: float,

@@ -1,36 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a phrase to ranked places: relevancy of every point, clusters, boxes."""
+"""From a phrase to ranked places: relevancy of every point, and the places that it makes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from functools import cached_property
+from typing import Protocol
 
 import numpy as np
-from sklearn.cluster import DBSCAN
 
 from lerf_ros.config import QueryConfig
 from lerf_ros.errors import EmptyTextError, InvalidThresholdError
 from lerf_ros.query.answer import Hit
 from lerf_ros.query.language_index import LanguageIndex
-from lerf_ros.query.relevancy import relevancy
+from lerf_ros.query.places import NOISE, SCORE_POINTS, Place, PlaceFinder, rank
+from lerf_ros.query.scoring import Scorer
 
-TIE_DECIMALS = 3    # relevancies that agree to this count as equal
-SCORE_POINTS = 10   # a hit's relevancy is the mean of its best points: one noisy point is no hit
+__all__ = ['SCORE_POINTS', 'Place', 'TextEncoder', 'TextQuery', 'check_request', 'rank']
 
 
 class TextEncoder(Protocol):
     """The part of an image-text encoder that a query needs."""
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray: ...
-
-
-class Place(NamedTuple):
-    """A hit with the indices of its points."""
-
-    hit: Hit
-    members: np.ndarray
 
 
 def check_request(text: str, threshold: float) -> None:
@@ -42,11 +35,6 @@ def check_request(text: str, threshold: float) -> None:
                                     '(0 takes the configured one)')
 
 
-def rank(hit: Hit) -> tuple[float, int]:
-    """Best first; of places that fit equally well, such as patches of a floor, the largest."""
-    return -round(hit.relevancy, TIE_DECIMALS), -hit.points
-
-
 class TextQuery:
     """Answers phrases from one index; holds no state of any query."""
 
@@ -54,16 +42,27 @@ class TextQuery:
                  radius: float) -> None:
         """radius: of the scene frame, world units; lengths of the configuration are parts of it."""
         self.index, self.encoder, self.config, self.radius = index, encoder, config, radius
+        self.finder = PlaceFinder(index, config, radius)
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """What compares phrases with the index's points."""
+        return Scorer(self.index.codes, self.config.temperature)
+
+    def best_phrase(self, positives: np.ndarray, negatives: np.ndarray
+                    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of each point the phrase that fits best: see `Scorer.best_phrase`; codes of the basis."""
+        return self.scorer.best_phrase(positives, negatives)
 
     def relevancy(self, text: str, negatives: Sequence[str] = ()) -> tuple[np.ndarray, np.ndarray]:
         """Relevancy (N,) of every point and its best scale (N,), an index into the scales."""
         phrases = [text, *(negatives or self.config.negatives)]
         codes = self.encoder.encode_texts(phrases) @ self.index.basis
-        return relevancy(self.index.codes, codes[0], codes[1:], self.config.temperature)
+        return self.best_phrase(codes[:1], codes[1:])[:2]
 
     def hits(self, values: np.ndarray, scales: np.ndarray, threshold: float,
              max_hits: int) -> list[Hit]:
-        """Clusters of relevant points, best first, none below the threshold."""
+        """The places' hits, best first, none below the threshold."""
         return [place.hit for place in self.places(values, scales, threshold, max_hits)]
 
     def places(self, values: np.ndarray, scales: np.ndarray, threshold: float,
@@ -71,14 +70,12 @@ class TextQuery:
         """The hits with their points, best first, none below the threshold."""
         if not len(values) or values.max() < threshold:
             return []
-        chosen = np.flatnonzero(values >= max(self._level(values), threshold))
-        places = [self.place_of(members, values, scales) for members in self.clusters(chosen)
-                  if len(members) >= self.config.min_points]
-        places = [place for place in places if place.hit.relevancy >= threshold]
-        return sorted(places, key=lambda place: rank(place.hit))[:max_hits]
+        places = self.finder.find(values, scales, max(self._level(values), threshold),
+                                  self.config.min_points)
+        return [place for place in places if place.hit.relevancy >= threshold][:max_hits]
 
     def best_place(self, values: np.ndarray, scales: np.ndarray) -> Place | None:
-        """Where a phrase is if it is anywhere: the best cluster, however low, and its points.
+        """Where a phrase is if it is anywhere: the best place, however low, and its points.
 
         Localization asks this of things that are known to be there; whether they are is the
         threshold's question. None without points.
@@ -87,9 +84,8 @@ class TextQuery:
         if len(values) < enough:
             return None
         level = min(self._level(values), float(np.partition(values, -enough)[-enough]))
-        places = [self.place_of(members, values, scales)
-                  for members in self.clusters(np.flatnonzero(values >= level))]
-        return min(places, key=lambda place: rank(place.hit)) if places else None
+        places = self.finder.find(values, scales, level, NOISE)
+        return places[0] if places else None
 
     def _level(self, values: np.ndarray) -> float:
         """The relevancy from which a point belongs to a hit.
@@ -101,20 +97,9 @@ class TextQuery:
         return top - (1 - self.config.relevant_fraction) * max(top - 0.5, 0.0)
 
     def clusters(self, chosen: np.ndarray) -> list[np.ndarray]:
-        """Those of the chosen points that lie together, cluster by cluster, noise left out."""
-        if not len(chosen):
-            return []
-        labels = DBSCAN(eps=self.config.cluster_radius * self.radius, min_samples=5
-                        ).fit_predict(self.index.points_world[chosen])
-        return [chosen[labels == label] for label in range(labels.max() + 1)]
+        """Those of the chosen points (indices) that lie together in one segment."""
+        return self.finder.clusters(chosen)
 
     def place_of(self, members: np.ndarray, values: np.ndarray, scales: np.ndarray) -> Place:
         """The place that these points (indices) make."""
-        points, score = self.index.points_world[members].astype(np.float64), values[members]
-        low, high = np.percentile(points, (2, 98), axis=0)
-        best = np.sort(score)[-SCORE_POINTS:]
-        scale = np.bincount(scales[members], weights=score).argmax()
-        hit = Hit(position=(low + high) / 2, rotation=np.eye(3), size=high - low,
-                  relevancy=float(best.mean()), scale=float(self.index.scales[scale]),
-                  points=len(members), keyframes=int(np.median(self.index.keyframes[members])))
-        return Place(hit, members)
+        return self.finder.place_of(members, values, scales)

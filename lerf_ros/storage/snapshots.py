@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
+from safetensors.torch import load_file
 
 from lerf_ros.errors import MapUnreadableError
 from lerf_ros.storage.durable import check_file, flush, read_sealed, sealed, sha256, write_json
@@ -34,7 +35,8 @@ class Snapshot:
         file = f'{name}.safetensors'
         try:
             check_file(self.path / file, self.info['files'][file])
-            return load_file(self.path / file)
+            # This reader maps the file into memory: what no query touches is never copied.
+            return {key: value.numpy() for key, value in load_file(self.path / file).items()}
         except (OSError, KeyError, ValueError, SafetensorError) as error:
             raise MapUnreadableError(f'{self.path / file} cannot be read: {error}') from error
 

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Large flat surfaces that things stand on or before: tables, floors, walls."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+from lerf_ros.config import IndexConfig
+
+CELL = 0.04            # scene radii: edge of the cells that areas are counted in
+ROUNDS = 12            # planes looked for, one after the other
+ITERATIONS = 400       # of RANSAC for each
+SEED = 0
+FLAT = 0.85            # cosine of the angle by which a point's normal may lean from the plane's
+
+
+def supporting_planes(points: np.ndarray, normals: np.ndarray,
+                      config: IndexConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Planes (P, 4) that are large enough, and which of them each point (N,) lies on, -1 for none.
+
+    points (N, 3) in scene radii, normals (N, 3) unit, towards the cameras. A plane is (n, d) with
+    n . p + d = 0. RANSAC (Open3D), the plane with most points first.
+    """
+    import open3d as o3d
+
+    o3d.utility.random.seed(SEED)
+    plane_of = np.full(len(points), -1, np.int32)
+    planes: list[np.ndarray] = []
+    left = np.arange(len(points))
+    for _ in range(ROUNDS):
+        if len(left) < config.support_points:
+            break
+        cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(points[left]))
+        found, _ = cloud.segment_plane(config.support_thickness, 3, ITERATIONS)
+        plane = refined(np.asarray(found), points[left], normals[left], config.support_thickness)
+        flat = left[near(plane, points[left], config.support_thickness)
+                    & (np.abs(normals[left] @ plane[:3]) >= FLAT)]
+        if len(flat) < config.support_points:
+            break
+        if largest_area(points[flat]) >= config.support_area:
+            # Beside the foot of a thing normals are blurred: all that is near enough is the plane.
+            on = left[near(plane, points[left], config.support_thickness)]
+            plane_of[on] = len(planes)
+            planes.append(plane)
+            left = left[plane_of[left] < 0]
+        else:   # without what only looked like a surface the next one can be found
+            left = np.setdiff1d(left, flat)
+    return np.array(planes, np.float64).reshape(-1, 4), plane_of
+
+
+def refined(plane: np.ndarray, points: np.ndarray, normals: np.ndarray,
+            thickness: float) -> np.ndarray:
+    """The plane through the flat points on it by least squares, its normal towards the cameras."""
+    on = near(plane, points, thickness) & (np.abs(normals @ plane[:3]) >= FLAT)
+    if on.sum() < 3:
+        return plane
+    middle = points[on].mean(0)
+    normal = np.linalg.eigh(np.cov((points[on] - middle).T))[1][:, 0]
+    normal = normal if (normals[on] @ normal).sum() >= 0 else -normal
+    return np.append(normal, -normal @ middle)
+
+
+def near(plane: np.ndarray, points: np.ndarray, thickness: float) -> np.ndarray:
+    """Which points (N,) are within the thickness of the plane.
+
+    It grows with the distance from the middle of the scene, as errors of the field do.
+    """
+    reach = thickness * np.maximum(np.abs(points).max(1), 1.0)
+    return np.abs(points @ plane[:3] + plane[3]) <= reach
+
+
+def largest_area(points: np.ndarray) -> float:
+    """Of the largest connected piece of points (N, 3) on one plane, in cells of CELL."""
+    cells = np.unique(np.floor(points / CELL).astype(np.int64), axis=0)
+    _, piece = connected_components(
+        cKDTree(cells).sparse_distance_matrix(cKDTree(cells), 1.5, output_type='coo_matrix'),
+        directed=False)
+    return float(np.bincount(piece).max()) * CELL ** 2
