@@ -35,7 +35,18 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 
 def run_train(arguments: argparse.Namespace) -> int:
-    """Trains a map from a folder, with live progress, and reports its held-out quality."""
+    """Trains a map from a folder, with live progress, and reports its held-out quality.
+
+    Under torchrun several processes train it together, and the first one writes it.
+    """
+    from lerf_ros.training.data_parallel import process_group
+
+    with process_group():
+        return train_folder(arguments)
+
+
+def train_folder(arguments: argparse.Namespace) -> int:
+    """What each process does."""
     from lerf_ros.features.cache import FeatureCache
     from lerf_ros.features.encoders import load_encoder
     from lerf_ros.field.native_kernel import cache_folder
@@ -43,6 +54,7 @@ def run_train(arguments: argparse.Namespace) -> int:
     from lerf_ros.map_directory import MapDirectory
     from lerf_ros.mapper import Mapper
     from lerf_ros.storage.lock import FolderLock
+    from lerf_ros.training.data_parallel import own_directory
     from lerf_ros.training.device import choose_device
 
     config = read_config(arguments)
@@ -56,8 +68,8 @@ def run_train(arguments: argparse.Namespace) -> int:
                               'training.newest_fraction': 0.0, 'training.settle_steps': 0})
     encoder = load_encoder(config.features, str(choose_device(config.training.device)))
     cache = FeatureCache(cache_folder() / 'features', config.features.cache_megabytes)
-    with FolderLock(target):
-        directory = MapDirectory(target, folder.metric)
+    with own_directory(target, arguments.resume) as place, FolderLock(place):
+        directory = MapDirectory(place, folder.metric)
         if not arguments.resume:
             directory.clear()
         train(Mapper(config, directory, encoder, 'map', folder.metric, cache), folder, arguments)
@@ -68,16 +80,22 @@ def train(mapper: Mapper, folder: PosedFolder, arguments: argparse.Namespace) ->
     """Learns all images, takes the steps and writes a snapshot."""
     from tqdm import tqdm
 
-    for frame in tqdm(folder.frames, desc='keyframes', unit='image'):
+    from lerf_ros.training.data_parallel import rank, separate_noise
+
+    for frame in tqdm(folder.frames, desc='keyframes', unit='image', disable=rank() > 0):
         mapper.add_frame(frame)
     if arguments.resume:
         mapper.resume()
+    separate_noise(mapper.config.training.seed + mapper.steps)
     start, begun = time.monotonic(), mapper.steps
-    with tqdm(total=arguments.steps, initial=begun, desc='training', unit='step') as bar:
+    with tqdm(total=arguments.steps, initial=begun, desc='training', unit='step',
+              disable=rank() > 0) as bar:
         while mapper.steps < arguments.steps:
             mapper.train_for(1.0, arguments.steps)
             bar.update(min(mapper.steps, arguments.steps) - bar.n)
             bar.set_postfix(loss=f'{mapper.loss:.3f}', rays_per_s=f'{mapper.rays_per_second:.0f}')
+    if rank() > 0:
+        return
     number = mapper.snapshot()
     print(f'map {mapper.directory.path}, snapshot {number}: {len(mapper.views)} keyframes, '
           f'{mapper.steps} steps in {time.monotonic() - start:.0f} s, '

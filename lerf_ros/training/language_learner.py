@@ -93,8 +93,7 @@ class LanguageLearner:
         assert self.descent is not None, 'no keyframe yet'
         with self.descent.autocast():
             loss = self.loss(samples)
-        self.descent.step(loss, step)
-        return float(loss.detach())
+        return float(self.descent.step(loss, step))
 
     def loss(self, samples: LanguageSamples) -> Tensor:
         """Embeddings at a random scale, and dense features."""

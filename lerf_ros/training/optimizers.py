@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from lerf_ros.training.data_parallel import average_gradients
+
 
 @dataclass(frozen=True)
 class Decay:
@@ -54,23 +56,30 @@ class Descent:
         """The context in which networks compute in half precision, where that is on."""
         return torch.autocast(self.device.type, torch.float16, enabled=self.half)
 
-    def step(self, loss: Tensor, step: int) -> bool:
+    def step(self, loss: Tensor, step: int) -> Tensor:
         """One step with the rates of that step number; a loss that is not finite moves nothing.
 
-        Returns whether it moved: a single bad batch must not poison the fields.
+        Returns the loss, the mean of all processes where several train together: a single bad
+        batch must not poison the fields.
         """
-        if not torch.isfinite(loss):
-            return False
+        parameters = [p for group in self.groups for e in group.optimizer.param_groups
+                      for p in e['params']]
         for group in self.groups:
             for entry in group.optimizer.param_groups:
                 entry['lr'] = group.decay.at(step)
             group.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
+        if torch.isfinite(loss):
+            self.scaler.scale(loss).backward()
+        loss = average_gradients(parameters, loss.detach())
+        if torch.isfinite(loss):
+            self._move()
+        return loss
+
+    def _move(self) -> None:
         for group in self.groups:
             if any(p.grad is not None for e in group.optimizer.param_groups for p in e['params']):
                 self.scaler.step(group.optimizer)
         self.scaler.update()
-        return True
 
     def state(self) -> dict[str, Tensor]:
         """What the optimisers remember, by group, parameter and name."""

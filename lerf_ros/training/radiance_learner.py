@@ -16,6 +16,7 @@ from lerf_ros.field.scene_frame import SceneFrame
 from lerf_ros.keyframes.frame import Keyframe
 from lerf_ros.training.annealing import Annealing, ProposalSchedule
 from lerf_ros.training.coverage import Coverage
+from lerf_ros.training.data_parallel import share
 from lerf_ros.training.losses import color_loss, depth_loss, distortion_loss, interlevel_loss
 from lerf_ros.training.optimizers import Decay, Descent, ParameterGroup
 from lerf_ros.training.pose_refinement import PoseRefinement
@@ -96,7 +97,8 @@ class RadianceLearner:
     def step(self) -> RadianceStep:
         """Draws rays, renders them, and moves the field down its loss."""
         c = self.config.training
-        batch = self.store.draw(self.rays, self.newest_fraction(), c.newest_count, self.generator)
+        batch = share(self.store.draw(self.rays, self.newest_fraction(), c.newest_count,
+                                      self.generator))
         plan = SamplingPlan(True, self.annealing.sharpness(batch.keyframe, self.steps),
                             self.schedule.due(self.steps))
         if self.poses is not None:
@@ -104,9 +106,9 @@ class RadianceLearner:
         with self.descent.autocast():
             rendered = self.field(batch.rays, plan, batch.keyframe)
         loss, color = self.loss(rendered, batch)
-        self.descent.step(loss, self.steps)
+        loss = self.descent.step(loss, self.steps)
         self.steps += 1
-        return RadianceStep(batch.detach(), rendered, float(loss.detach()), float(color.detach()))
+        return RadianceStep(batch.detach(), rendered, float(loss), float(color.detach()))
 
     def loss(self, rendered: RenderedRays, batch: PixelBatch) -> tuple[Tensor, Tensor]:
         """The whole loss, and the colour part of it."""

@@ -13,6 +13,7 @@ from lerf_ros.field.language_field import LanguageField
 from lerf_ros.field.radiance_field import RadianceField
 from lerf_ros.field.scene_frame import SceneFrame
 from lerf_ros.keyframes.frame import Keyframe
+from lerf_ros.training.data_parallel import share_of
 from lerf_ros.training.language_learner import LanguageLearner, LanguageSamples
 from lerf_ros.training.radiance_learner import RadianceLearner
 from lerf_ros.training.ray_batches import KeyframeStore
@@ -85,7 +86,7 @@ class Trainer:
         seen = self.radiance_learner.step()
         c = self.config.training
         samples = LanguageSamples.of(seen.batch, seen.rendered,
-                                     max(c.language_rays * self.rays // c.rays, 1),
+                                     share_of(c.language_rays * self.rays // c.rays),
                                      self.config.language.samples)
         language = self.language_learner.step(samples, step)
         return StepReport(seen.loss + language, seen.color_error, len(seen.batch))
