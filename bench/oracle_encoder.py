@@ -115,9 +115,11 @@ def crop_level(sums: np.ndarray, present: np.ndarray, width_px: float, stride_px
     height, width = sums.shape[1], sums.shape[2] - 1
     x, y = grid_centers(width, stride_px), grid_centers(height, stride_px)
     areas = window_areas(sums, x, y, width_px, width_px)
-    kept = min(TOP, len(present))
-    best = np.argsort(-areas, axis=-1, kind='stable')[..., :kept]
+    best = np.argsort(-areas, axis=-1, kind='stable')[..., :TOP]
     shares = np.take_along_axis(areas, best, -1) / areas.sum(-1, keepdims=True)
+    # A map that shows few labels is as deep as all others.
+    missing = [(0, 0), (0, 0), (0, TOP - best.shape[-1])]
+    best, shares = np.pad(best, missing), np.pad(shares, missing)
     return EmbeddingMap(
         width_px=float(width_px), origin_px=(float(x[0]), float(y[0])),
         stride_px=(width / len(x), height / len(y)), ids=present[best].astype(np.int32),

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,25 @@ from lerf_ros.query.text_query import TextQuery
 from lerf_ros.settings import flat_fields
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """One snapshot and what is known of its map; a newer one takes its place as a whole."""
+
+    query: TextQuery
+    coverage: Coverage | None
+    calibration: Calibration | None
+    frame_id: str
+    metric: bool
+    snapshot_id: int
+    snapshot_stamp_ns: int
+    info: Mapping[str, Any]
+
+
 class MapQuery:
-    """Answers requests from the newest complete snapshot; for one caller at a time."""
+    """Answers requests from the newest complete snapshot.
+
+    For one caller at a time; `refresh` may run beside an answer, which then is of one snapshot.
+    """
 
     def __init__(self, map_directory: str | Path, config: QueryConfig | None = None,
                  features: FeatureConfig | None = None, device: str = 'cpu',
@@ -46,18 +63,37 @@ class MapQuery:
         self._encoder = encoder
         self._picture_encoder: ImageTextEncoder | None = None
         self._encoder_features = FeatureConfig()
-        self._query: TextQuery | None = None
-        self._coverage: Coverage | None = None
-        self._calibration: Calibration | None = None
-        self.snapshot_id = 0
-        self.snapshot_stamp_ns = 0
-        self.frame_id, self.metric = '', False
-        self.info: dict[str, Any] = {}
+        self._loaded: Loaded | None = None
 
     @property
     def ready(self) -> bool:
         """Whether a snapshot is loaded."""
-        return self._query is not None
+        return self._loaded is not None
+
+    @property
+    def snapshot_id(self) -> int:
+        """Number of the loaded snapshot, 0 before the first."""
+        return self._loaded.snapshot_id if self._loaded else 0
+
+    @property
+    def snapshot_stamp_ns(self) -> int:
+        """When it was taken, 0 before the first."""
+        return self._loaded.snapshot_stamp_ns if self._loaded else 0
+
+    @property
+    def frame_id(self) -> str:
+        """The map frame, empty before the first snapshot."""
+        return self._loaded.frame_id if self._loaded else ''
+
+    @property
+    def metric(self) -> bool:
+        """Whether lengths are metres."""
+        return self._loaded is not None and self._loaded.metric
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """The manifest of the loaded snapshot, empty before the first."""
+        return self._loaded.info if self._loaded else {}
 
     def refresh(self) -> bool:
         """Loads the newest snapshot when there is a newer one than the loaded one.
@@ -81,32 +117,33 @@ class MapQuery:
             raise MapUnreadableError(f'{snapshot.path}: {error} is missing; '
                                      'the map was written by another version') from error
         encoder = self._load_encoder(identity, self._features or stored.features)
-        self._query = TextQuery(index, encoder, self._config or stored.query, radius)
-        self._coverage = coverage
-        settings = flat_fields(replace(stored, query=self._query.config))
-        self._calibration = find_calibration(
-            identity, {name: value for name, _, value in settings})
-        self.frame_id, self.metric, self.info = frame_id, metric, dict(snapshot.info)
-        self.snapshot_id, self.snapshot_stamp_ns = snapshot.number, snapshot.info['stamp_ns']
+        query = TextQuery(index, encoder, self._config or stored.query, radius)
+        settings = flat_fields(replace(stored, query=query.config))
+        calibration = find_calibration(identity, {name: value for name, _, value in settings})
+        self._loaded = Loaded(query, coverage, calibration, frame_id, metric, snapshot.number,
+                              snapshot.info['stamp_ns'], dict(snapshot.info))
         return True
 
     @property
     def text_query(self) -> TextQuery:
         """The loaded index with its encoder; NoSnapshotError before the first snapshot."""
-        if self._query is None:
+        return self._newest().query
+
+    def _newest(self) -> Loaded:
+        if self._loaded is None:
             raise NoSnapshotError(f'{self.directory.path} holds no snapshot yet: wait until '
                                   'the mapper has written one, or check map_directory')
-        return self._query
+        return self._loaded
 
     @property
     def calibrated(self) -> bool:
         """Whether probabilities are known for the map's encoder and settings."""
-        return self._calibration is not None
+        return self._loaded is not None and self._loaded.calibration is not None
 
     def replace_index(self, index: LanguageIndex) -> None:
         """Answers from another index of the same map (control experiments)."""
-        old = self.text_query
-        self._query = TextQuery(index, old.encoder, old.config, old.radius)
+        loaded, old = self._newest(), self.text_query
+        self._loaded = replace(loaded, query=TextQuery(index, old.encoder, old.config, old.radius))
 
     def _load_encoder(self, identity: dict[str, str], features: FeatureConfig) -> ImageTextEncoder:
         encoder = self._encoder or load_encoder(features, self._device, text_only=True)
@@ -146,14 +183,15 @@ class MapQuery:
         pictures BadImageError and EncoderUnavailableError.
         """
         request.check()
-        query, calibration = self.text_query, self._calibration_of(request)
+        loaded = self._newest()
+        query, calibration = loaded.query, calibration_of(request, loaded)
         start = time.perf_counter()
         question = self._question(request, query)
         encoded = time.perf_counter()
         threshold = request.threshold or query.config.threshold
         found = search(query, question, request.region, threshold,
                        request.max_hits or query.config.max_hits, calibration)
-        presence, observed = judge_presence(found.hits, found.candidate, self._coverage,
+        presence, observed = judge_presence(found.hits, found.candidate, loaded.coverage,
                                             request.region, query.config.min_observed)
         searched = time.perf_counter()
         probability = calibration.of_presence(found.candidate, observed) if calibration \
@@ -164,21 +202,22 @@ class MapQuery:
             presence=presence, observed=observed, probability=probability, threshold=threshold,
             hits=found.hits,
             points_world=query.index.points_world, relevancy=found.relevancy, labels=found.labels,
-            colors=query.index.colors, T_world_target=target, frame_id=self.frame_id,
-            metric=self.metric, snapshot_id=self.snapshot_id,
-            snapshot_stamp_ns=self.snapshot_stamp_ns,
+            colors=query.index.colors, T_world_target=target,
+            frame_id=loaded.frame_id, metric=loaded.metric, snapshot_id=loaded.snapshot_id,
+            snapshot_stamp_ns=loaded.snapshot_stamp_ns,
             timing=Timing(encoded - start, searched - encoded, time.perf_counter() - searched))
-
-    def _calibration_of(self, request: QueryRequest) -> Calibration | None:
-        """What a request's probabilities come from: fitted with the configured negatives alone."""
-        as_fitted = request.phrases and not request.negatives and not request.rather_than
-        return self._calibration if as_fitted else None
 
     def _question(self, request: QueryRequest, query: TextQuery) -> Question:
         picture = picture_of(request, self.directory.path)
         if picture is None:
             return encode_phrases(request, query.encoder, query.config.negatives)
         return picture_question(request, self._encode_picture(picture), query)
+
+
+def calibration_of(request: QueryRequest, loaded: Loaded) -> Calibration | None:
+    """What a request's probabilities come from: fitted with the configured negatives alone."""
+    as_fitted = request.phrases and not request.negatives and not request.rather_than
+    return loaded.calibration if as_fitted else None
 
 
 def check_identity(encoder: ImageTextEncoder, identity: dict[str, str]) -> None:

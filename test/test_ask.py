@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hand_made_map import COLORS, CUBES, WordEncoder, write_map
+from hand_made_map import COLORS, CUBES, WordEncoder, cube_index, write_map
 
 import lerf_ros.map_query
 from lerf_ros.errors import (
@@ -142,3 +142,21 @@ def test_requests_are_refused_in_words(tmp_path, map_query):
         map_query.ask(QueryRequest())
     with pytest.raises(NoSnapshotError):
         MapQuery(tmp_path / 'empty').ask(QueryRequest('mug'))
+
+
+def test_a_snapshot_that_comes_while_a_query_runs_does_not_mix_with_the_old_one(tmp_path):
+    class RefreshingEncoder(WordEncoder):
+        def encode_texts(self, texts):
+            if query.snapshot_id == 1:      # in the middle of the first answer
+                moved = cube_index({'mug': ((0.5, 0.5, 0.05), 0.1)})
+                query.directory.write_snapshot(
+                    {'index': moved.arrays()}, {'stamp_ns': 9, 'encoder': {'name': 'words'}}, 2)
+                assert query.refresh() and query.snapshot_id == 2
+            return super().encode_texts(texts)
+
+    query = MapQuery(write_map(tmp_path / 'map'), encoder=RefreshingEncoder())
+    query.refresh()
+    old, new = query.ask(QueryRequest('mug')), query.ask(QueryRequest('mug'))
+    assert (old.snapshot_id, old.snapshot_stamp_ns, len(old.points_world)) == (1, 5, 2248)
+    assert (new.snapshot_id, new.snapshot_stamp_ns, len(new.points_world)) == (2, 9, 1816)
+    assert old.hits[0].position[0] < 0.1 < new.hits[0].position[0]

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import cv2
 import numpy as np
 
 from lerf_ros.query.answer import Hit
@@ -19,8 +18,6 @@ from lerf_ros.query.presence import EVEN
 from lerf_ros.query.scales import STEPS
 from lerf_ros.query.text_query import SCORE_POINTS, Place, TextQuery
 
-# Of an object's scores: those at which a point is surely no part, and surely part of it.
-SPREAD = (5.0, 98.0)
 # A crop as wide as this part of the object shows little else than a part of it.
 PART_WIDTH = 0.5
 # The extent reaches down to this part of the way from even to the relevancy of the place.
@@ -75,7 +72,9 @@ def part_scores(query: TextQuery, members: np.ndarray, whole: np.ndarray,
                 part: np.ndarray) -> tuple[np.ndarray, int]:
     """How well each of the points (M,) fits the part, 0..1 within the thing, and the best scale.
 
-    The part must win against the whole, at scales that a part fills.
+    The part must win against the whole, at scales that a part fills: the mean over them, since one
+    scale alone is noisy. From 0, what the middle of the thing's points reaches (a part is the
+    smaller half), to 1, the mean of the best.
     """
     index = query.index
     size = np.ptp(index.points_world[members], axis=0).max()
@@ -84,17 +83,16 @@ def part_scores(query: TextQuery, members: np.ndarray, whole: np.ndarray,
     fitting = fitting if len(fitting) else np.array([int(scales.argmin())])
     codes = index.codes_of(members)[:, fitting]
     margins = codes @ (part - whole)                                       # (M, fitting)
-    best = margins.max(1)
-    low, high = np.percentile(best, SPREAD)
-    scale = np.bincount(margins.argmax(1), weights=best >= high).argmax()
-    return np.clip((best - low) / max(high - low, 1e-6), 0, 1), int(fitting[scale]) * STEPS
+    mean = margins.mean(1)
+    best = np.argsort(mean)[-SCORE_POINTS:]
+    low, high = float(np.median(mean)), float(mean[best].mean())
+    scale = margins[best].mean(0).argmax()
+    return np.clip((mean - low) / max(high - low, 1e-6), 0, 1), int(fitting[scale]) * STEPS
 
 
 def best_part(query: TextQuery, members: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Those of the members that are the part: above Otsu's threshold, in the best cluster."""
-    levels = np.round(scores * 255).astype(np.uint8)[:, None]
-    threshold, _ = cv2.threshold(levels, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
-    high = scores > threshold / 255
+    """Those of the members that are the part: the best cluster of what fits nearly best."""
+    high = scores >= query.config.relevant_fraction
     chosen = members[high] if high.any() else members
     clusters = query.clusters(chosen) or [chosen]
     value = dict(zip(members.tolist(), scores.tolist(), strict=True))
