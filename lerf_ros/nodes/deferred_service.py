@@ -3,7 +3,8 @@
 
 A client at the default QoS keeps 10 replies that it has not read; the eleventh overwrites the
 first without a word. Of 1,000 requests sent in one go and answered at once, 853 got a reply; with
-5 ms between the replies all did.
+5 ms between the replies all did, while the machine was idle. On a busy one clients read later:
+how late our own thread wakes up tells how busy it is.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
 UNREAD = 5          # replies that may go out at once: half of what a client keeps by default
-GAP_S = 0.005       # between further ones
+GAP_S = 0.01        # between further ones, on an idle machine
+LATE_FACTOR = 4     # and so many times the latest that a sleep has ended of late,
+LATE_DECAY = 0.95   # which counts less with every reply
+MAX_LATE_S = 0.05
 QUIET_S = 0.02      # a client that has sent nothing for so long reads
 MAX_HOLD_S = 1.0    # replies wait no longer than this for a client that goes on sending
 LOOK_S = 0.001
@@ -32,7 +36,7 @@ class ReplyPace:
     def __init__(self, clock: Callable[[], float] = time.monotonic,
                  sleep: Callable[[float], None] = time.sleep) -> None:
         self._clock, self._sleep = clock, sleep
-        self._left = float(UNREAD)
+        self._left, self._late_s = float(UNREAD), 0.0
         self._last_arrival = self._last_reply = clock()
 
     def arrived(self) -> None:
@@ -46,16 +50,27 @@ class ReplyPace:
         does not read yet.
         """
         quiet_s = self._clock() - max(self._last_arrival, self._last_reply)
-        self._left = min(self._left + quiet_s / GAP_S, UNREAD)
+        self._left = min(self._left + quiet_s / self._gap_s, UNREAD)
         if self._left < 1:
             held_since = self._clock()
             while (others_wait and self._clock() - self._last_arrival < QUIET_S
                    and self._clock() - held_since < MAX_HOLD_S):
                 self._sleep(LOOK_S)
-            self._sleep(GAP_S)
+            self._rest(self._gap_s)
             self._left = 1.0
         self._left -= 1
         self._last_reply = self._clock()
+
+    @property
+    def _gap_s(self) -> float:
+        return GAP_S + LATE_FACTOR * self._late_s
+
+    def _rest(self, seconds: float) -> None:
+        """Sleeps, and learns by how much that was too long."""
+        start = self._clock()
+        self._sleep(seconds)
+        late_s = min(self._clock() - start - seconds, MAX_LATE_S)
+        self._late_s = max(late_s, LATE_DECAY * self._late_s)
 
 
 @dataclass

@@ -160,14 +160,15 @@ def split(text: str) -> tuple[str, ...]:
 
 def in_words(answer: Answer) -> str:
     """The answer as Markdown: a line, and a table of the places."""
-    lines = [summary(answer), '']
-    if answer.hits:
-        unit = 'm' if answer.metric else 'units'
-        lines += [f'| | relevancy | probability | keyframes | size ({unit}) |', '|-|-|-|-|-|']
+    unit = 'm' if answer.metric else 'units'
+    sure = any(not math.isnan(hit.probability) for hit in answer.hits)
+    columns = ['#', 'relevancy', *['probability'] * sure, 'keyframes', f'size ({unit})']
+    rows = [columns, ['-'] * len(columns)] if answer.hits else []
     for number, hit in enumerate(answer.hits, 1):
-        name = f'{number} {hit.label}' if len(answer.texts) > 1 else str(number)
-        size = '\u00a0×\u00a0'.join(f'{edge:.2f}' for edge in hit.size)     # on one line
-        sure = '–' if math.isnan(hit.probability) else f'{hit.probability:.2f}'
-        lines.append(f'| {name} | {hit.relevancy:.2f} | {sure} | {hit.keyframes} | {size} |')
+        rows.append([
+            f'{number} {hit.label}' if len(answer.texts) > 1 else str(number),
+            f'{hit.relevancy:.2f}', *[f'{hit.probability:.2f}'] * sure, str(hit.keyframes),
+            '\u00a0×\u00a0'.join(f'{edge:.2f}' for edge in hit.size)])   # on one line
+    lines = [summary(answer), '', *(f'| {" | ".join(row)} |' for row in rows)]
     took = 1000 * (answer.timing.encode + answer.timing.search + answer.timing.grasp)
     return '\n'.join([*lines, '', f'{took:.0f} ms, snapshot {answer.snapshot_id}'])
