@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lerf_ros.config import FeatureConfig, LerfConfig, QueryConfig
+from lerf_ros.config import FeatureConfig, GraspConfig, LerfConfig, QueryConfig
 from lerf_ros.errors import (
     EncoderMismatchError,
     EncoderUnavailableError,
@@ -20,15 +20,15 @@ from lerf_ros.errors import (
     NoSnapshotError,
 )
 from lerf_ros.features.encoders import ImageTextEncoder, load_encoder
+from lerf_ros.grasping.planner import NOT_METRIC, GraspPlan, plan_grasps
 from lerf_ros.map_directory import MapDirectory
 from lerf_ros.map_pictures import picture_of
 from lerf_ros.query.answer import Answer, Timing
 from lerf_ros.query.calibration import Calibration, find_calibration
 from lerf_ros.query.coverage import Coverage
-from lerf_ros.query.grasp import target_pose
 from lerf_ros.query.language_index import LanguageIndex
 from lerf_ros.query.presence import judge_presence
-from lerf_ros.query.question import Question, encode_phrases, picture_question, search
+from lerf_ros.query.question import Found, Question, encode_phrases, picture_question, search
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.query.text_query import TextQuery
 from lerf_ros.settings import flat_fields
@@ -41,6 +41,7 @@ class Loaded:
     query: TextQuery
     coverage: Coverage | None
     calibration: Calibration | None
+    grasp: GraspConfig
     frame_id: str
     metric: bool
     snapshot_id: int
@@ -56,11 +57,13 @@ class MapQuery:
 
     def __init__(self, map_directory: str | Path, config: QueryConfig | None = None,
                  features: FeatureConfig | None = None, device: str = 'cpu',
-                 encoder: ImageTextEncoder | None = None) -> None:
-        """config and features default to the settings stored in the map, encoder to theirs."""
+                 encoder: ImageTextEncoder | None = None,
+                 grasp: GraspConfig | None = None) -> None:
+        """config, features and grasp default to the settings stored in the map, encoder to theirs.
+        """
         self.directory = MapDirectory(map_directory)
         self._config, self._features, self._device = config, features, device
-        self._encoder = encoder
+        self._encoder, self._grasp = encoder, grasp
         self._picture_encoder: ImageTextEncoder | None = None
         self._encoder_features = FeatureConfig()
         self._loaded: Loaded | None = None
@@ -120,8 +123,8 @@ class MapQuery:
         query = TextQuery(index, encoder, self._config or stored.query, radius)
         settings = flat_fields(replace(stored, query=query.config))
         calibration = find_calibration(identity, {name: value for name, _, value in settings})
-        self._loaded = Loaded(query, coverage, calibration, frame_id, metric, snapshot.number,
-                              snapshot.info['stamp_ns'], dict(snapshot.info))
+        self._loaded = Loaded(query, coverage, calibration, stored.grasp, frame_id, metric,
+                              snapshot.number, snapshot.info['stamp_ns'], dict(snapshot.info))
         return True
 
     @property
@@ -196,13 +199,15 @@ class MapQuery:
         searched = time.perf_counter()
         probability = calibration.of_presence(found.candidate, observed) if calibration \
             else math.nan
-        target = target_pose(found.hits[0]) if found.hits and request.plan_grasps else None
+        plan = grasps_of(request, found, loaded, self._grasp or loaded.grasp)
         return Answer(
             text=', '.join(question.names), texts=question.names,
             presence=presence, observed=observed, probability=probability, threshold=threshold,
             hits=found.hits,
             points_world=query.index.points_world, relevancy=found.relevancy, labels=found.labels,
-            colors=query.index.colors, T_world_target=target,
+            colors=query.index.colors, grasps=plan.grasps,
+            T_world_target=plan.grasps[0].T_world_grasp if plan.grasps else None,
+            no_target_reason=plan.reason,
             frame_id=loaded.frame_id, metric=loaded.metric, snapshot_id=loaded.snapshot_id,
             snapshot_stamp_ns=loaded.snapshot_stamp_ns,
             timing=Timing(encoded - start, searched - encoded, time.perf_counter() - searched))
@@ -218,6 +223,18 @@ def calibration_of(request: QueryRequest, loaded: Loaded) -> Calibration | None:
     """What a request's probabilities come from: fitted with the configured negatives alone."""
     as_fitted = request.phrases and not request.negatives and not request.rather_than
     return loaded.calibration if as_fitted else None
+
+
+def grasps_of(request: QueryRequest, found: Found, loaded: Loaded,
+              config: GraspConfig) -> GraspPlan:
+    """Grasps of the best hit, or why there are none."""
+    if not found.places or not request.plan_grasps:
+        return GraspPlan(())
+    if not loaded.metric:
+        return GraspPlan((), NOT_METRIC)
+    index = loaded.query.index
+    return plan_grasps(index.points_world, index.normals, found.places[0].members,
+                       found.relevancy, config)
 
 
 def check_identity(encoder: ImageTextEncoder, identity: dict[str, str]) -> None:

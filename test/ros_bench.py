@@ -88,7 +88,7 @@ class FakeMap:
 
     result = answer()
 
-    def __init__(self, directory, config=None, features=None, device='cpu'):
+    def __init__(self, directory, config=None, features=None, device='cpu', grasp=None):
         self.directory, self.ready, self.snapshot_id, self.requests = directory, True, 1, []
         self.frame_id = 'map'
 

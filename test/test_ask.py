@@ -132,11 +132,6 @@ def test_an_encoder_without_an_image_tower_is_named(map_query, monkeypatch):
         map_query.ask(QueryRequest(image=np.zeros((20, 20, 3), np.uint8)))
 
 
-def test_no_target_when_no_grasp_is_asked_for(map_query):
-    assert map_query.ask(QueryRequest('mug')).T_world_target is not None
-    assert map_query.ask(QueryRequest('mug', plan_grasps=False)).T_world_target is None
-
-
 def test_requests_are_refused_in_words(tmp_path, map_query):
     with pytest.raises(EmptyTextError):
         map_query.ask(QueryRequest())

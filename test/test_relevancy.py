@@ -9,7 +9,6 @@ from hand_made_map import plain_index
 
 from lerf_ros.config import QueryConfig
 from lerf_ros.errors import EmptyTextError, InvalidThresholdError
-from lerf_ros.query.grasp import target_pose
 from lerf_ros.query.relevancy import relevancy
 from lerf_ros.query.text_query import TextQuery, check_request
 
@@ -91,12 +90,3 @@ def test_requests_are_checked_at_the_door():
     for threshold in (-0.1, 1.5, math.nan):
         with pytest.raises(InvalidThresholdError):
             check_request('mug', threshold)
-
-
-def test_target_is_a_pose_from_above_closing_across_the_short_side():
-    query = TextQuery(index_of_two_mugs(), Words(), CONFIG, radius=1.0)
-    hit = query.hits(*query.relevancy('mug'), 0.6, 1)[0]
-    T = target_pose(hit)
-    assert np.linalg.det(T[:3, :3]) == pytest.approx(1)
-    assert T[:3, 2].tolist() == [0, 0, -1]
-    assert T[:3, 3] == pytest.approx(hit.position)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lerf_ros.camera import invert_pose
-from lerf_ros.config import FeatureConfig, QueryConfig
+from lerf_ros.config import FeatureConfig, GraspConfig, QueryConfig
 from lerf_ros.errors import LerfError, NotActiveError
 from lerf_ros.nodes import topics
 from lerf_ros.nodes.answer_frames import AnswerFrames
@@ -42,12 +42,13 @@ class AnswerConfig:
 
     query: QueryConfig = QueryConfig()
     features: FeatureConfig = FeatureConfig()
+    grasp: GraspConfig = GraspConfig()
 
 
-def open_map(*arguments: Any) -> Any:
+def open_map(*arguments: Any, **named: Any) -> Any:
     """A MapQuery; its import takes seconds, and a wrong parameter should not wait for it."""
     from lerf_ros.map_query import MapQuery
-    return MapQuery(*arguments)
+    return MapQuery(*arguments, **named)
 
 
 def open_page(*arguments: Any) -> Any:
@@ -90,7 +91,7 @@ class QueryNode(ManagedNode):
         # are taken to be meant.
         features = self.config.features if self.config.features != FeatureConfig() else None
         self.map = self._map_factory(self.directory, self.config.query, features,
-                                     self.settings.device)
+                                     self.settings.device, grasp=self.config.grasp)
         self.get_logger().info(f'answers come from the map in {self.directory}')
 
     def activate(self) -> None:

@@ -13,7 +13,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from lerf_ros.query.answer import Hit
 from lerf_ros.query.presence import EVEN
 from lerf_ros.query.scales import STEPS
 from lerf_ros.query.text_query import SCORE_POINTS, Place, TextQuery
@@ -31,8 +30,8 @@ def part_phrase(text: str, part: str) -> str:
 
 def find_parts(query: TextQuery, places: Sequence[tuple[Place, int]], names: Sequence[str],
                wholes: np.ndarray, parts: np.ndarray, negatives: np.ndarray, part: str,
-               inside: np.ndarray | None) -> tuple[np.ndarray, tuple[Hit, ...]]:
-    """The part of each of the places: relevancy (N,) of every index point, and one hit a place.
+               inside: np.ndarray | None) -> tuple[np.ndarray, list[Place]]:
+    """The part of each of the places: relevancy (N,) of every index point, and one place each.
 
     places: where the things are, and which of the `names` each is. wholes (P, r), parts (P, r),
     negatives (M, r): codes of the names, of the names with the part, and of the negatives. inside
@@ -40,16 +39,17 @@ def find_parts(query: TextQuery, places: Sequence[tuple[Place, int]], names: Seq
     it goes from 0 to 1, from what fits the part least to what fits it best. A hit has the
     relevancy and the probability of its thing: the part is as much there as the thing is.
     """
-    relevancy, hits = np.zeros(len(query.index.points_world), np.float32), []
+    relevancy, found = np.zeros(len(query.index.points_world), np.float32), []
     for place, name in places:
         members = extent(query, place, np.stack([wholes[name], parts[name]]), negatives, inside)
         scores, scale = part_scores(query, members, wholes[name], parts[name])
         relevancy[members] = np.maximum(relevancy[members], scores)
         chosen = best_part(query, members, scores)
-        hit = query.place_of(chosen, relevancy, np.full(len(relevancy), scale)).hit
-        hits.append(replace(hit, relevancy=place.hit.relevancy, label=f'{names[name]}: {part}',
-                            probability=place.hit.probability))
-    return relevancy, tuple(hits)
+        own = query.place_of(chosen, relevancy, np.full(len(relevancy), scale))
+        found.append(Place(replace(
+            own.hit, relevancy=place.hit.relevancy, label=f'{names[name]}: {part}',
+            probability=place.hit.probability), own.members))
+    return relevancy, found
 
 
 def extent(query: TextQuery, place: Place, phrases: np.ndarray, negatives: np.ndarray,

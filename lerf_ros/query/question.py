@@ -34,15 +34,20 @@ class Question:
 
 @dataclass(frozen=True)
 class Found:
-    """relevancy (N,) of each index point's best phrase, which one that is (N,), and the hits.
+    """relevancy (N,) of each index point's best phrase, which one that is (N,), and the places.
 
     candidate: the best place of all; None where no place beats the negatives.
     """
 
     relevancy: np.ndarray
     labels: np.ndarray
-    hits: tuple[Hit, ...]
+    places: tuple[Place, ...]
     candidate: Hit | None
+
+    @property
+    def hits(self) -> tuple[Hit, ...]:
+        """The places without their points."""
+        return tuple(place.hit for place in self.places)
 
 
 def negative_phrases(request: QueryRequest, configured: Sequence[str]) -> list[str]:
@@ -97,14 +102,14 @@ def search(query: TextQuery, question: Question, region: Region | None, threshol
     for label in range(len(question.names)):
         own = values if len(question.names) == 1 else np.where(labels == label, values, 0.0)
         places.extend((place, label) for place in query.places(own, scales, threshold, max_hits))
-    places = [(named(place, question.names[label], calibration), label) for place, label in
-              sorted(places, key=lambda place: rank(place[0].hit))[:max_hits]]
-    hits = tuple(place.hit for place, _ in places)
-    candidate = hits[0] if hits else best_candidate(query, values, scales)
+    best = [(named(place, question.names[label], calibration), label) for place, label in
+            sorted(places, key=lambda place: rank(place[0].hit))[:max_hits]]
+    candidate = best[0][0].hit if best else best_candidate(query, values, scales)
+    found = [place for place, _ in best]
     if question.parts is not None:
-        values, hits = find_parts(query, places, question.names, things,
-                                  question.parts @ index.basis, negatives, question.part, inside)
-    return Found(values, labels.astype(np.uint32), hits, candidate)
+        values, found = find_parts(query, best, question.names, things,
+                                   question.parts @ index.basis, negatives, question.part, inside)
+    return Found(values, labels.astype(np.uint32), tuple(found), candidate)
 
 
 def named(place: Place, name: str, calibration: Calibration | None) -> Place:
