@@ -5,15 +5,17 @@
 SEED ?= 0
 OUT ?= out/demo
 PYTEST_ARGS ?=
+GRASP_SEEDS ?= 104 105 106 107 108 109 110 111 112 113 114 115
 export PYTHON
 
-.PHONY: help setup demo test eval eval-quick lint colcon jazzy package clean
+.PHONY: help setup demo test eval eval-quick grasp lint colcon jazzy package clean
 
 help:
 	@echo 'make demo [SEED=n]  simulated camera, mapper and queries as ROS 2 processes; see $(OUT)'
 	@echo 'make test           ruff, mypy and all tests'
 	@echo 'make eval           tables of localization, existence, extents; out/eval, 45 minutes'
 	@echo 'make eval-quick     the same on one small layout, a minute'
+	@echo 'make grasp          maps simulated layouts, lifts everything in MuJoCo; out/bench, hours'
 	@echo 'make setup          only prepare .venv'
 	@echo 'make colcon         build as a colcon workspace, test the interfaces and lint there'
 	@echo 'make jazzy          the interfaces and node tests on the ROS 2 Jazzy wheels'
@@ -35,6 +37,11 @@ eval:
 # A test runs the same.
 eval-quick:
 	@bash scripts/run python bench/evaluate.py --effort quick --encoders oracle --out out/eval-quick
+
+# Maps what is missing in out/bench/maps, which takes most of the time.
+grasp:
+	@LERF_ROS_EXTRAS='ros openclip offline sim eval view physics dev' bash scripts/run \
+		python bench/grasp/run.py --encoder oracle --seeds $(GRASP_SEEDS)
 
 lint:
 	@bash scripts/run ruff check .

@@ -20,7 +20,7 @@ class GraspConfig(Checked):
     finger_depth: float = setting(
         0.045, 'length of a finger beyond the hand, along z', unit=METRES, low=0.001, high=1.0)
     finger_thickness: float = setting(
-        0.012, 'of a finger along y', unit=METRES, low=0.001, high=0.2)
+        0.01, 'of a finger along y', unit=METRES, low=0.001, high=0.2)
     finger_width: float = setting(0.02, 'of a finger along x', unit=METRES, low=0.001, high=0.2)
     hand_box: tuple[float, ...] = setting(
         (0.064, 0.206, 0.12), 'the hand behind the fingers, centred, along x, y, z', unit=METRES,
@@ -35,10 +35,10 @@ class GraspConfig(Checked):
         'any', 'from where the hand may come: straight down, within 20 degrees of the horizontal, '
         'or from anywhere above it', choices=('top_down', 'side', 'any'))
     friction: float = setting(
-        0.5, 'coefficient between finger and object: surfaces that lean more against the closing '
+        0.6, 'coefficient between finger and object: surfaces that lean more against the closing '
         'direction are no contacts', low=0.05, high=2.0)
     clearance: float = setting(
-        0.004, 'that the open fingers and the hand keep from every point of the map', unit=METRES,
+        0.003, 'that the open fingers and the hand keep from every point of the map', unit=METRES,
         low=0.0, high=0.1)
     spare_opening: float = setting(
         0.012, 'how much wider than the object, on either side, the fingers come where there is '

@@ -15,11 +15,13 @@ from lerf_ros.config import GraspConfig
 from lerf_ros.grasping.fingers import CHUNK, Fit, in_hand
 from lerf_ros.grasping.proposals import Proposals
 
-PATCH = 0.006          # metres behind the outermost point within which the surface is touched
+PATCH = 0.007          # metres behind the outermost point within which the surface is touched
 FACING = 0.3           # cosine from which a point of the patch belongs to the side that is touched
-EDGE = 0.7             # mean cosine with the way back to the hand of an edge like that
+SHARPNESS = 4          # power of the cosine by which points of a patch count
+SHOWN = 4              # such points that a side needs to count as seen
+EDGE = 0.65            # mean cosine with the way back to the hand of an edge like that
 MIN_BETWEEN = 6        # points between the fingers
-MIN_SHARE = 0.5        # of them that belong to the hit: the rest is another object
+MIN_SHARE = 0.35       # of them that belong to the hit: the rest is another object
 UNSEEN = 0.6           # score of a side that no point shows, between none and a good one
 LEVER = 0.06           # metres beside the middle at which a grasp is worth 1/e
 ENGAGED = 0.02         # metres of the object along the fingers that are enough
@@ -96,16 +98,21 @@ def geometric_score(scene: Scene, tries: Proposals, right: np.ndarray, left: np.
 def contact(lean: np.ndarray, to_hand: np.ndarray, patch: np.ndarray) -> np.ndarray:
     """Mean cosine (C,) between the outward normals of a patch (C, P) and the way out.
 
-    NaN where the object ends at an edge whose own side was never seen: all that is there faces the
-    hand. 0 where it ends otherwise. lean, to_hand (C, P): cosines with the way out and with the
-    way back to the hand.
+    Points that face the finger count most: normals near an edge lean, whatever the side does. NaN
+    where the object ends at an edge whose own side was never seen: what is there faces the hand. 0
+    where it ends otherwise. lean, to_hand (C, P): cosines with the way out and with the way back to
+    the hand.
     """
-    facing = patch & (lean > FACING)
-    count = facing.sum(1)
-    mean = np.where(facing, lean, 0.0).sum(1) / np.maximum(count, 1)
-    seen = patch.sum(1)
-    up = np.where(patch, to_hand, 0.0).sum(1) / np.maximum(seen, 1)
-    return np.where(count > 0, mean, np.where((seen > 0) & (up > EDGE), np.nan, 0.0))
+    row, column = np.nonzero(patch)
+    count = len(patch)
+    out, back = lean[row, column], to_hand[row, column]
+    weight = np.where(out > FACING, out, 0.0) ** SHARPNESS
+    total = np.bincount(row, weight, count)
+    mean = np.bincount(row, weight * out, count) / np.maximum(total, 1e-9)
+    seen = np.bincount(row, minlength=count)
+    up = np.bincount(row, back, count) / np.maximum(seen, 1)
+    shown = np.bincount(row, out > FACING, count) >= SHOWN
+    return np.where(shown, mean, np.where((seen > 0) & (up > EDGE), np.nan, 0.0))
 
 
 def hits_hand(local: np.ndarray, config: GraspConfig) -> np.ndarray:

@@ -27,8 +27,10 @@ NOT_METRIC = 'map not metric'     # said by whoever knows: a map without a metre
 
 SAME_DISTANCE = 0.01              # metres and cosine within which two grasps are one
 SAME_COSINE = np.cos(np.radians(30))
+BEST_PART = 0.95                  # of the best relevancy that is as good as it: the rest is noise
 BEST_SHARE = 0.9                  # quantile of the hit's relevancy that counts as its best
 FAR_VOXEL = 0.01                  # metres: one point at most where no finger comes
+LEAST_REACH = 0.003               # metres that fingertips reach beyond a point that they touch
 SEED = 0
 
 
@@ -55,10 +57,11 @@ def plan_grasps(points: np.ndarray, normals: np.ndarray, members: np.ndarray,
     member = np.zeros(len(points), bool)
     member[members] = True
     near = near_points(points, hit, config)
-    best = max(float(np.quantile(relevancy[members], BEST_SHARE)), 1e-6)
+    best = max(BEST_PART * float(np.quantile(relevancy[members], BEST_SHARE)), 1e-6)
     low, high = np.percentile(hit, (2, 98), axis=0)
     scene = Scene(points[near] - low, normals[near], member[near],
                   np.clip(relevancy[near] / best, 0, 1), (high - low) / 2)
+    tries = above_support(tries, float(low[2]), config)
     # Near the origin single precision is exact to micrometres, wherever the map frame is.
     tries = replace(tries, anchors=tries.anchors - low)
     grasps = search(scene, tries, low, config)
@@ -67,6 +70,16 @@ def plan_grasps(points: np.ndarray, normals: np.ndarray, members: np.ndarray,
     m = scene.member
     alone = Scene(scene.points[m], scene.normals[m], m[m], scene.relevancy[m], scene.middle)
     return GraspPlan((), NO_CLEARANCE if search(alone, tries, low, config) else TOO_WIDE)
+
+
+def above_support(tries: Proposals, height: float, config: GraspConfig) -> Proposals:
+    """The tries with fingertips drawn back to the hit's lowest points, where something bears it;
+    those that would end above what they aim at are left out."""
+    z = tries.rotations[:, 2, 2]
+    tilted = np.abs(tries.rotations[:, 2, 0]) * config.finger_width / 2
+    room = (tries.anchors[:, 2] - tilted - height - config.clearance) / np.maximum(-z, 1e-3)
+    kept = room > LEAST_REACH
+    return replace(tries, reaches=np.minimum(tries.reaches, room))[kept]
 
 
 def near_points(points: np.ndarray, hit: np.ndarray, config: GraspConfig) -> np.ndarray:

@@ -15,10 +15,13 @@ HEADINGS = 8               # of each tilt, evenly round the vertical
 STRAIGHT_SHARE = 0.4       # of the tries of `any` that come straight down: most arms reach that way
 # How far the fingertips reach beyond the point that is aimed at, parts of the finger's length.
 REACHES = (0.15, 0.3, 0.5, 0.75)
-# Part of the tries whose closing line is any, not the surface's normal: an object of which one
-# side was never seen is gripped across its extent.
-FREE_SHARE = 0.35
+# Parts of the tries: PAIRED close along a line between two points that face away from each other,
+# FREE along any, for an object of which one side was never seen, the rest along a normal.
+PAIRED, FREE = 0.6, 0.15
+PAIR_POINTS = 400          # points among which pairs are looked for
 FREE_ANGLES = 12
+DRAWS = 6                  # approaches among which one at right angles to the closing line is taken
+UPRIGHT = 0.3              # cosine up to which it counts as one
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,41 @@ def propose(points: np.ndarray, normals: np.ndarray, config: GraspConfig,
     """`config.samples` tries at points (M, 3) of the object with unit normals (M, 3)."""
     count = config.samples
     chosen = rng.integers(len(points), size=count)
-    approach = approaches(config.approach, count, rng)
-    closing = closing_lines(normals[chosen], approach, rng)
+    wanted = normals[chosen].copy()
+    first, lines = antipodal_pairs(points, normals, config, rng)
+    if len(first):
+        pair = rng.integers(len(first), size=int(PAIRED * count))
+        chosen[:len(pair)], wanted[:len(pair)] = first[pair], lines[pair]
+    approach = approaches_across(wanted, config.approach, rng)
+    closing = closing_lines(wanted, approach, rng)
     rotations = np.stack([np.cross(closing, approach), closing, approach], 2)
     reaches = config.finger_depth * rng.choice(REACHES, size=count)
     return Proposals(rotations, points[chosen], reaches)
+
+
+def antipodal_pairs(points: np.ndarray, normals: np.ndarray, config: GraspConfig,
+                    rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Points (K,), indices, and unit lines (K, 3) from opposite points out through them, where both
+    surfaces lie within the friction cone and the fingers span the distance."""
+    some = rng.permutation(len(points))[:PAIR_POINTS]
+    offset = points[some][:, None] - points[some][None]                  # from j to i
+    distance = np.linalg.norm(offset, axis=2)
+    line = offset / np.maximum(distance, 1e-9)[..., None]
+    least = np.cos(np.arctan(config.friction))
+    facing = (np.einsum('ijk,ik->ij', line, normals[some]) >= least)
+    facing &= np.einsum('ijk,jk->ij', line, normals[some]) <= -least
+    i, j = np.nonzero(facing & (distance <= config.max_opening - 2 * config.clearance))
+    return some[i], line[i, j]
+
+
+def approaches_across(lines: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray:
+    """Unit directions (C, 3) in which the hand comes, at right angles to the lines if it may."""
+    count = len(lines)
+    drawn = approaches(kind, count * DRAWS, rng).reshape(count, DRAWS, 3)
+    along = np.abs(np.einsum('cdk,ck->cd', drawn, lines))
+    fits = along <= UPRIGHT
+    best = np.where(fits.any(1), fits.argmax(1), along.argmin(1))
+    return drawn[np.arange(count), best]
 
 
 def approaches(kind: str, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -63,13 +96,13 @@ def approaches(kind: str, count: int, rng: np.random.Generator) -> np.ndarray:
 def closing_lines(normals: np.ndarray, approach: np.ndarray,
                   rng: np.random.Generator) -> np.ndarray:
     """Unit vectors (C, 3) at right angles to the approaches: the surface's normal as far as it is,
-    or, for FREE_SHARE of them and where the surface faces the hand, at any of some angles."""
+    or, for FREE of them and where the surface faces the hand, at any of some angles."""
     x, y = horizontal_frame(approach)
     angle = rng.integers(FREE_ANGLES, size=len(normals)) * (np.pi / FREE_ANGLES)
     free = np.cos(angle)[:, None] * x + np.sin(angle)[:, None] * y
     along = normals - (normals * approach).sum(1, keepdims=True) * approach
     length = np.linalg.norm(along, axis=1, keepdims=True)
-    use_free = (length < 0.5) | (rng.random((len(normals), 1)) < FREE_SHARE)
+    use_free = (length < 0.5) | (rng.random((len(normals), 1)) < FREE)
     return np.where(use_free, free, along / np.maximum(length, 1e-9))
 
 

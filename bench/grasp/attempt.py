@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One grasp carried out in physics: to the pre-grasp pose, in, close, lift by 10 cm, hold 2 s."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+from bodies import Body
+from scipy.spatial.transform import Rotation
+from world import build
+
+from lerf_ros.config import GraspConfig
+from lerf_ros.query.answer import Grasp
+
+SETTLE_S, REST_S = 1.0, 1.0    # time to come to rest, then to stay at rest
+MOVED_M, TURNED_RAD = 0.005, 0.05
+APPROACH_S, CLOSE_S, LIFT_S, HOLD_S = 1.2, 0.8, 1.2, 2.0
+LIFT_M = 0.1
+UP_M = 0.05                    # how far an object's middle has risen when it counts as up
+CLEAR_M = 0.01                 # how far the lowest point of what is up is above the table, at least
+SUCCESS, WRONG, SLIP = 'success', 'wrong_object', 'slip'
+Poses = tuple[np.ndarray, np.ndarray, np.ndarray]   # of all objects: see Table._poses
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """kind: SUCCESS, WRONG or SLIP. touched: whether the open hand moved an object on its way in.
+    """
+
+    kind: str
+    touched: bool
+
+
+class Table:
+    """A layout at rest, on which one grasp after another is tried, each from the same start."""
+
+    def __init__(self, bodies: Sequence[Body], config: GraspConfig) -> None:
+        self.model = build(bodies, config)
+        self.data = mujoco.MjData(self.model)
+        self.config, self.count = config, len(bodies)
+        self.ids = np.array([self.model.body(f'object{k}').id for k in range(self.count)])
+        self.lowest = [np.concatenate(body.pieces) for body in bodies]
+        self.unstable = self._settle()
+        self.start = (self.data.qpos.copy(), self.data.qvel.copy())
+
+    def _settle(self) -> tuple[int, ...]:
+        """Lets everything come to rest; returns the objects that do not stay where they are."""
+        self._open(self.config.max_opening)
+        self._run(SETTLE_S)
+        before = self._poses()
+        self._run(REST_S)
+        moved, turned = difference(before, self._poses())
+        return tuple(np.flatnonzero((moved > MOVED_M) | (turned > TURNED_RAD)).tolist())
+
+    def poses(self) -> list[np.ndarray]:
+        """T_world_object (4, 4) of each object's box middle now."""
+        rotation, position = self.data.xmat[self.ids], self.data.xpos[self.ids]
+        out = []
+        for k in range(self.count):
+            T = np.eye(4)
+            T[:3, :3], T[:3, 3] = rotation[k].reshape(3, 3), position[k]
+            out.append(T)
+        return out
+
+    def reset(self) -> None:
+        """Back to where everything came to rest."""
+        mujoco.mj_resetData(self.model, self.data)
+        self.data.qpos[:], self.data.qvel[:] = self.start
+        mujoco.mj_forward(self.model, self.data)
+
+    def grasp(self, grasp: Grasp, target: int) -> Outcome:
+        """Carries one grasp out; `target` is the index of the object that was asked for."""
+        self.reset()
+        before = self._poses()
+        self._place_hand(grasp.T_world_pregrasp, grasp.opening_width)
+        self._move(grasp.T_world_pregrasp, grasp.T_world_grasp, APPROACH_S)
+        self._run(0.1)
+        touched = bool((difference(before, self._poses())[0] > MOVED_M).any())
+        self._open(-self.config.max_opening)
+        self._run(CLOSE_S)
+        lifted = grasp.T_world_grasp.copy()
+        lifted[2, 3] += LIFT_M
+        self._move(grasp.T_world_grasp, lifted, LIFT_S)
+        up = self._up(before)
+        for _ in range(round(HOLD_S / 0.1)):
+            if not up.any():
+                return Outcome(SLIP, touched)
+            self._run(0.1)
+            up &= self._up(before)
+        others = np.delete(up, target)
+        if up[target] and not others.any():
+            return Outcome(SUCCESS, touched)
+        return Outcome(WRONG if others.any() else SLIP, touched)
+
+    def _up(self, before: Poses) -> np.ndarray:
+        """Which objects (K,) have risen and touch nothing below."""
+        position, rotation, _ = self._poses()
+        risen = position[:, 2] - before[0][:, 2] > UP_M
+        for k in np.flatnonzero(risen):
+            z = self.lowest[k] @ rotation[k].reshape(3, 3)[2] + self.data.xpos[self.ids[k], 2]
+            first = self.lowest[k] @ before[1][k].reshape(3, 3)[2] + before[2][k]
+            risen[k] = z.min() > first.min() + CLEAR_M
+        return risen
+
+    def _poses(self) -> Poses:
+        """Centres of mass (K, 3), rotations (K, 9) and heights (K,) of the origins."""
+        return (self.data.xipos[self.ids].copy(), self.data.xmat[self.ids].copy(),
+                self.data.xpos[self.ids, 2].copy())
+
+    def _place_hand(self, T: np.ndarray, opening: float) -> None:
+        """Puts the hand somewhere at once, at rest."""
+        quaternion = Rotation.from_matrix(T[:3, :3]).as_quat(scalar_first=True)
+        self.data.mocap_pos[0], self.data.mocap_quat[0] = T[:3, 3], quaternion
+        address = self.model.jnt_qposadr[self.model.body('hand').jntadr[0]]
+        self.data.qpos[address:address + 7] = [*T[:3, 3], *quaternion]
+        for name in ('right', 'left'):
+            self.data.qpos[self.model.joint(name).qposadr] = opening / 2
+        self._open(opening)
+        mujoco.mj_forward(self.model, self.data)
+
+    def _open(self, opening: float) -> None:
+        self.data.ctrl[:] = opening / 2
+
+    def _move(self, start: np.ndarray, stop: np.ndarray, seconds: float) -> None:
+        """Moves the hand along a line, smoothly."""
+        steps = round(seconds / self.model.opt.timestep)
+        for k in range(steps):
+            part = 0.5 - 0.5 * np.cos(np.pi * (k + 1) / steps)
+            self.data.mocap_pos[0] = start[:3, 3] + part * (stop[:3, 3] - start[:3, 3])
+            mujoco.mj_step(self.model, self.data)
+
+    def _run(self, seconds: float) -> None:
+        mujoco.mj_step(self.model, self.data, round(seconds / self.model.opt.timestep))
+
+
+def difference(a: Poses, b: Poses) -> tuple[np.ndarray, np.ndarray]:
+    """Distances (K,) in metres and angles (K,) in radians between poses."""
+    turned = Rotation.from_matrix(a[1].reshape(-1, 3, 3)).inv() * \
+        Rotation.from_matrix(b[1].reshape(-1, 3, 3))
+    return np.linalg.norm(a[0] - b[0], axis=1), turned.magnitude()

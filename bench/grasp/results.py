@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What came of every object that was asked for, and the rates over all of them."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lerf_ros.config import GraspConfig
+
+SUCCESS, WRONG, SLIP, NO_GRASP = 'success', 'wrong_object', 'slip', 'no_grasp'
+OUTCOMES = (SUCCESS, WRONG, SLIP, NO_GRASP)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One object of one layout, asked for by its name.
+
+    outcome: one of OUTCOMES. reason: of no grasp. touched: whether the open hand pushed something
+    on its way. liftable: whether it counts, because a planner that knows the true mesh lifts it, or
+    this one did. aimed_at: whose surface is nearest to where the hand closed. distance_m: from
+    there to the middle of the right object's box. plan_s: what the planner took.
+    """
+
+    seed: int
+    query: str
+    outcome: str
+    reason: str
+    touched: bool
+    liftable: bool
+    aimed_at: str
+    distance_m: float
+    opening_m: float
+    plan_s: float
+
+
+def wilson(successes: int, count: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's score interval of a rate, 95 %."""
+    if not count:
+        return 0.0, 1.0
+    rate, square = successes / count, z * z
+    middle = (rate + square / (2 * count)) / (1 + square / count)
+    half = z / (1 + square / count) * math.sqrt(
+        rate * (1 - rate) / count + square / (4 * count * count))
+    return middle - half, middle + half
+
+
+def summary(attempts: Sequence[Attempt], encoder: str, unstable: Sequence[str],
+            config: GraspConfig) -> dict[str, Any]:
+    """All that out/bench/grasp.json holds; counts are of the objects that can be lifted."""
+    counted = [a for a in attempts if a.liftable]
+    kinds = Counter(a.outcome for a in counted)
+    low, high = wilson(kinds[SUCCESS], len(counted))
+    plan = sorted(a.plan_s for a in attempts if a.plan_s > 0)
+    return {
+        'attempts': len(counted), **{kind: kinds[kind] for kind in OUTCOMES},
+        'rate': kinds[SUCCESS] / max(len(counted), 1), 'wilson_95': [low, high],
+        'touched_on_the_way': sum(a.touched for a in counted),
+        'asked': len(attempts), 'not_liftable': len(attempts) - len(counted),
+        'unstable': list(unstable), 'encoder': encoder,
+        'plan_median_s': plan[len(plan) // 2] if plan else None,
+        'layouts': {str(seed): dict(Counter(a.outcome for a in counted if a.seed == seed))
+                    for seed in sorted({a.seed for a in attempts})},
+        'gripper': asdict(config),
+        'machine': f'{platform.machine()}, {os.cpu_count()} processors',
+        'objects': [asdict(a) for a in attempts]}
+
+
+def table(result: dict[str, Any]) -> str:
+    """The counts as a Markdown table."""
+    head = ['layout', 'attempts', *OUTCOMES]
+    rows = [[seed, sum(kinds.values()), *(kinds.get(kind, 0) for kind in OUTCOMES)]
+            for seed, kinds in result['layouts'].items()]
+    rows.append(['all', result['attempts'], *(result[kind] for kind in OUTCOMES)])
+    lines = ['| ' + ' | '.join(map(str, row)) + ' |' for row in (head, ['---'] * len(head), *rows)]
+    low, high = result['wilson_95']
+    return '\n'.join([*lines, '', f'{100 * result["rate"]:.1f} % lifted (Wilson 95 %: '
+                      f'{100 * low:.1f} to {100 * high:.1f} %)'])
