@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """How long lerf/query takes over ROS: a query node as a process of its own, asked over DDS.
 
-    python bench/query_latency.py MAP [MAP...] --phrases 'red mug' 'fork' --repeat 20
+    python bench/query_latency.py --points 50000 200000        made-up maps (made_up_map.py)
+    python bench/query_latency.py --maps MAP [MAP...]          maps of your own
 
 For every map: calls with one phrase, with ten phrases at once, and with the cloud in the response.
 Encoding, search and grasps are what the response tells; transport is the rest of the round trip:
 serialization, DDS, the node's publishing on its topics, and the wait for its executor. Writes
-OUT/query_latency.json. `lerf_ros reindex MAP --set index.max_points=200000` makes larger maps.
+OUT/query_latency.json.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from made_up_map import write_made_up_map
 
 from lerf_ros.processes import isolate_ros, node_command
 
@@ -117,15 +119,18 @@ def table(results: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('maps', nargs='+', type=Path)
+    parser.add_argument('--maps', nargs='*', type=Path, default=[])
+    parser.add_argument('--points', nargs='*', type=int, default=[])
     parser.add_argument('--phrases', nargs='+', default=list(PHRASES))
     parser.add_argument('--repeat', type=int, default=10, help='calls with each phrase')
     parser.add_argument('--out', type=Path, default=Path('out/bench'))
     arguments = parser.parse_args()
     isolate_ros()
     load = os.getloadavg()
-    results = [measure_map(path, arguments.phrases, arguments.repeat) for path in arguments.maps]
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    made_up = [write_made_up_map(arguments.out / 'made_up' / str(count), count, arguments.phrases)
+               for count in arguments.points]
+    results = [measure_map(path, arguments.phrases, arguments.repeat)
+               for path in (*arguments.maps, *made_up)]
     content = {'maps': results, 'cores': len(os.sched_getaffinity(0)),
                'load_average_before': load, 'load_average_after': os.getloadavg()}
     file = arguments.out / 'query_latency.json'

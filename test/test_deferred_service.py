@@ -65,7 +65,7 @@ class Server:
     def __init__(self, node, max_waiting):
         self.gate = threading.Event()
         self.gate.set()
-        self.count, self.asked = 0, []
+        self.count, self.asked, self.done = 0, [], []
         self.service = DeferredService(node, Query, topics.QUERY, topics.QUERY_QOS, max_waiting,
                                        self.answer, self.refuse)
 
@@ -74,6 +74,7 @@ class Server:
         self.count += 1
         self.asked.append(request.text)
         response.query_id, response.success = self.count, True
+        return lambda: self.done.append(request.text)
 
     def refuse(self, response):
         self.count += 1
@@ -114,6 +115,7 @@ def test_beyond_the_limit_requests_are_refused_in_their_turn(node):
     assert codes == [0, 0, 0, 0, Query.Response.BUSY, Query.Response.BUSY]
     assert [f.result().query_id for f in futures] == [1, 2, 3, 4, 5, 6]
     assert server.asked == ['0', '1', '2', '3']
+    assert spin_until([node], lambda: server.done == server.asked)
     server.service.close(5)
 
 

@@ -39,17 +39,16 @@ class AnswerPublisher:
         self._frusta = keyframe_outlines(())
         self._logger = node.get_logger()
 
-    def publish(self, answer: Answer, stamp: Time, query_id: int) -> PointCloud2:
-        """Publishes the answer on every topic; returns its cloud."""
-        cloud = answer_to_cloud(answer, stamp)
-        self._cloud.publish(cloud)
+    def publish(self, answer: Answer, stamp: Time, query_id: int,
+                cloud: PointCloud2 | None = None) -> None:
+        """Publishes the answer on every topic; cloud: the answer's, where it is there already."""
+        self._cloud.publish(cloud or answer_to_cloud(answer, stamp))
         self._markers.publish(to_markers(answer, stamp, query_id, self._frusta))
         self._grasps.publish(grasp_poses(answer, stamp))
         if answer.T_world_target is not None:
             self.target.publish(target_pose(answer, stamp))
         if self._detections is not None:
             self._detections.publish(detections.to_detections(answer, stamp))
-        return cloud
 
     def read_keyframes(self, map_directory: Path) -> None:
         """Looks up from where the map's keyframes were taken; without them none are drawn."""

@@ -86,11 +86,13 @@ class Call:
 class DeferredService:
     """Takes requests in the executor's thread and answers them in one of its own, in order.
 
-    answer: fills the response of a request. refuse: fills that of a request beyond `max_waiting`.
+    answer: fills the response of a request, and returns what is to be done once it has been sent.
+    refuse: fills that of a request beyond `max_waiting`. None of them may raise.
     """
 
     def __init__(self, node: Node, kind: type, name: str, qos: QoSProfile, max_waiting: int,
-                 answer: Callable[[Any, Any], None], refuse: Callable[[Any], None],
+                 answer: Callable[[Any, Any], Callable[[], None] | None],
+                 refuse: Callable[[Any], None],
                  pace: ReplyPace | None = None) -> None:
         self._answer, self._refuse, self._max_waiting = answer, refuse, max_waiting
         self._pace = pace or ReplyPace()
@@ -145,11 +147,17 @@ class DeferredService:
                 self._serve(call)
 
     def _serve(self, call: Call) -> None:
+        afterwards = None
         if call.refused:
             self._refuse(call.response)
         else:
-            self._answer(call.request, call.response)
+            afterwards = self._answer(call.request, call.response)
         self._pace.wait(bool(self._calls))
+        self._reply(call)
+        if afterwards is not None:
+            afterwards()
+
+    def _reply(self, call: Call) -> None:
         try:
             self._send(call.response, call.header)
         except InvalidHandle:

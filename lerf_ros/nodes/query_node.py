@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from builtin_interfaces.msg import Time
+from sensor_msgs.msg import PointCloud2
 
 from lerf_ros.camera import invert_pose
 from lerf_ros.config import FeatureConfig, GraspConfig, QueryConfig
@@ -157,12 +159,17 @@ class QueryNode(ManagedNode):
         fill_error(response, Query.Response.BUSY,
                    f'{self.settings.max_waiting} queries are waiting: ask again later')
 
-    def on_query(self, request: Query.Request, response: Query.Response) -> None:
-        """Fills the response: every failure is a named code, the node lives on."""
+    def on_query(self, request: Query.Request,
+                 response: Query.Response) -> Callable[[], None] | None:
+        """Fills the response: every failure is a named code, the node lives on.
+
+        Returns what publishes the answer on the topics: who asked need not wait for that.
+        """
         self._queries += 1
         response.query_id = self._queries
+        publish = None
         try:
-            self._answer(request, response)
+            publish = self._answer(request, response)
         except LerfError as error:
             fill_error(response, error_code(error), str(error))
         except Exception as error:
@@ -170,19 +177,29 @@ class QueryNode(ManagedNode):
             fill_error(response, Query.Response.INTERNAL,
                        f'{type(error).__name__}: {error}; the log of {self.get_name()} says more')
         self.get_logger().info(f'query {self._queries}: {response.message}')
+        return publish
 
-    def _answer(self, request: Query.Request, response: Query.Response) -> None:
+    def _answer(self, request: Query.Request, response: Query.Response) -> Callable[[], None]:
         T_frame_map = self._frame_of(request)
         answer = self.ask(to_request(
             request, np.eye(4) if T_frame_map is None else invert_pose(T_frame_map)))
         stamp = self.get_clock().now().to_msg()
-        cloud = self.publisher.publish(answer, stamp, response.query_id)
+        shown, cloud = answer, None
         if T_frame_map is not None:
             answer = in_frame(answer, T_frame_map, request.frame_id)
-            cloud = answer_to_cloud(answer, stamp) if request.return_cloud else cloud
         fill_response(response, answer, stamp)
         if request.return_cloud:
-            response.cloud = cloud
+            response.cloud = answer_to_cloud(answer, stamp)
+            cloud = response.cloud if answer is shown else None
+        number = response.query_id
+        return lambda: self._publish(shown, stamp, number, cloud)
+
+    def _publish(self, answer: Answer, stamp: Time, query_id: int,
+                 cloud: PointCloud2 | None = None) -> None:
+        try:
+            self.publisher.publish(answer, stamp, query_id, cloud)
+        except Exception:
+            self.get_logger().error(f'query {query_id}: {traceback.format_exc()}')
 
     def _frame_of(self, request: Query.Request) -> np.ndarray | None:
         """T_frame_map (4, 4) of the frame that the request names; None for the map's own."""
@@ -220,7 +237,7 @@ class QueryNode(ManagedNode):
             return
         try:
             answer = self.ask(request)
-            self.publisher.publish(answer, self.get_clock().now().to_msg(), 0)
+            self._publish(answer, self.get_clock().now().to_msg(), 0)
             self.get_logger().info(f'standing prompt: {summary(answer)}')
         except LerfError as error:
             self.get_logger().warning(f'standing prompt: {error}')

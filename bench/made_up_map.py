@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A map that nobody trained: boxes on a table whose points mean phrases, of any number of points.
+
+For measuring how long answers take, not how good they are. The encoder is a real one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lerf_ros.config import LerfConfig
+from lerf_ros.features.encoders import load_encoder
+from lerf_ros.map_directory import MapDirectory
+from lerf_ros.query.language_index import LanguageIndex
+from lerf_ros.query.scales import searched_scales
+from lerf_ros.query.scoring import as_stored
+from lerf_ros.settings import to_dict
+
+SCALES = (0.05, 0.1, 0.2, 0.4, 0.8)     # metres
+DIMENSIONS = 51                         # times five scales: at most 256
+BOXES, BOX_M, TABLE_M = 40, 0.12, (2.4, 1.5)
+NOISE = 0.35                            # of each point's embedding, at right angles to its meaning
+
+
+def write_made_up_map(folder: Path, points: int, phrases: Sequence[str], seed: int = 0) -> Path:
+    """Half of the points on the table, half on 40 boxes; box number i means phrase i, and again."""
+    config = LerfConfig()
+    encoder = load_encoder(config.features, 'cpu', text_only=True)
+    rng = np.random.default_rng(seed)
+    meanings = encoder.encode_texts([*phrases, 'wooden table'])
+    basis = np.linalg.qr(np.concatenate(
+        [meanings.T, rng.normal(size=(meanings.shape[1], DIMENSIONS))], 1))[0][:, :DIMENSIONS]
+    thing = np.where(rng.random(points) < 0.5, BOXES, rng.integers(0, BOXES, points))
+    meaning = np.where(thing == BOXES, len(phrases), thing % len(phrases))
+    codes = (meanings @ basis)[meaning][None] + NOISE / DIMENSIONS ** 0.5 * rng.normal(
+        size=(len(SCALES), points, DIMENSIONS))
+    codes /= np.linalg.norm(codes, axis=-1, keepdims=True)
+    index = LanguageIndex(
+        places(thing, rng).astype(np.float32), rng.integers(60, 200, (points, 3), np.uint8),
+        np.full(points, 12, np.int32), as_stored(torch.from_numpy(codes.astype(np.float32))),
+        basis.astype(np.float32), np.array(searched_scales(SCALES), np.float32),
+        np.tile(np.array([0, 0, 1], np.float16), (points, 1)),
+        np.where(thing == BOXES, 0, thing + 1).astype(np.int32), np.array([[0.0, 0, 1, 0]]))
+    directory = MapDirectory(folder, metric=True)
+    directory.create({'frame_id': 'map', 'metric': True, 'encoder': encoder.identity(),
+                      'scene': {'center': [0.0, 0.0, 0.0], 'radius': 1.0},
+                      'config': to_dict(config)})
+    directory.write_snapshot({'index': index.arrays()},
+                             {'stamp_ns': 0, 'encoder': encoder.identity()}, keep=1)
+    return folder
+
+
+def places(thing: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Where the points (N,) of each thing are, (N, 3) metres: on a box of a grid, or the table."""
+    table = rng.uniform(-0.5, 0.5, (len(thing), 3)) * [*TABLE_M, 0]
+    columns = 8
+    center = np.stack([(thing % columns - 3.5) * 0.28, (thing // columns - 2) * 0.28,
+                       np.full(len(thing), BOX_M / 2)], 1)
+    surface = rng.uniform(-0.5, 0.5, (len(thing), 3))
+    side = rng.integers(0, 3, len(thing))
+    row = np.arange(len(thing))
+    surface[row, side] = np.sign(surface[row, side]) / 2
+    return np.where((thing == BOXES)[:, None], table, center + BOX_M * surface)
