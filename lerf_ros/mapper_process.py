@@ -44,6 +44,8 @@ class MapperStatus:
     loss: float = math.nan
     psnr: float = math.nan
     depth_error: float = math.nan
+    forgotten: int = 0                                          # keyframes, beyond the budget
+    weak_areas: tuple[tuple[float, float, float], ...] = ()     # world, least seen first
     snapshot_id: int = 0
     snapshot_stamp_ns: int = 0
     snapshot_keyframes: int = 0
@@ -198,7 +200,8 @@ class Loop:
         self.status = replace(
             self.status, snapshot_id=number, snapshot_stamp_ns=self.mapper.snapshot_stamp_ns,
             psnr=quality.psnr, depth_error=quality.depth_error,
-            snapshot_keyframes=len(self.mapper.views))
+            snapshot_keyframes=len(self.mapper.views),
+            weak_areas=tuple((x, y, z) for x, y, z in self.mapper.weak_areas.tolist()))
 
     def report(self, state: str) -> None:
         """Sends the status to the parent."""
@@ -206,5 +209,5 @@ class Loop:
         self.status = replace(
             self.status, state=state, keyframes=len(mapper.views), steps=mapper.steps,
             rays_per_second=mapper.rays_per_second if state == 'mapping' else 0.0,
-            loss=mapper.loss)
+            loss=mapper.loss, forgotten=mapper.slots.forgotten)
         self.outbox.put(self.status)

@@ -59,7 +59,16 @@ def test_a_scene_without_texture_is_not_blurred():
 
 
 def test_budget():
-    assert decisions([frame(x) for x in range(6)], max_count=4) == ['kept'] * 4 + ['budget'] * 2
+    frames = [frame(x) for x in range(6)]
+    assert decisions(frames, max_count=4, when_full='refuse') == ['kept'] * 4 + ['budget'] * 2
+    assert decisions(frames, max_count=4) == ['kept'] * 6      # the mapper forgets others
+
+
+def test_after_time_went_back_the_next_frame_is_kept():
+    selector = KeyframeSelector(KeyframeConfig())
+    assert selector.consider(frame(0)).accepted and not selector.consider(frame(0)).accepted
+    selector.restart()
+    assert selector.consider(frame(0)).accepted
 
 
 @pytest.mark.parametrize('degrees', [0.0, 30.0, 179.0])

@@ -163,6 +163,71 @@ def test_the_oldest_image_makes_room_and_its_refusal_says_what_it_lacks():
     assert [f.stamp_ns - STAMP for f in bench.assembler.resolve()] == [1, 2, 3]
 
 
+def test_an_image_that_comes_twice_is_taken_once():
+    bench = Bench()
+    for _ in range(2):
+        bench.feed()
+    assert len(bench.assembler.resolve()) == 1
+    assert bench.refusals.counts == {'duplicate stamp': 1}
+
+
+def test_images_out_of_order_are_all_taken():
+    bench = Bench()
+    for offset in (0, 2, 1):
+        bench.feed(stamp_ns=STAMP + offset)
+    assert [f.stamp_ns - STAMP for f in bench.assembler.resolve()] == [0, 2, 1]
+
+
+def test_a_bag_that_loops_starts_anew():
+    """The same stamps come again after 60 s: images that waited go, new ones are taken."""
+    bench = Bench(depth_topic='depth')
+    far, went_back = STAMP + 60 * 10**9, []
+    bench.assembler._time_went_back = lambda: went_back.append(True)
+    for stamp in (STAMP, far):
+        bench.assembler.add_depth(picture(stamp, (24, 32), '16UC1', np.uint16))
+        bench.feed(stamp_ns=stamp)
+        assert len(bench.assembler.resolve()) == 1
+    bench.feed(stamp_ns=far + 10**8)           # waits for its depth
+    bench.assembler.add_depth(picture(STAMP, (24, 32), '16UC1', np.uint16))
+    bench.feed(stamp_ns=STAMP)
+    assert [f.stamp_ns for f in bench.assembler.resolve()] == [STAMP] and went_back == [True]
+    assert bench.refusals.counts == {'time went back': 1}
+
+
+def test_a_new_resolution_with_its_camera_info_goes_on():
+    bench = Bench()
+    bench.feed()
+    half = PinholeCamera(16, 12, 15.0, 15.0, 8.0, 6.0)
+    bench.assembler.add_camera_info(to_camera_info(half))
+    bench.assembler.add_image(picture(STAMP + 1, (12, 16, 3)))
+    assert [f.camera.width for f in bench.assembler.resolve()] == [32, 16]
+
+
+def test_intrinsics_that_change_are_taken_by_stamp():
+    """A camera that focuses: each image has the camera_info of its own stamp, or waits for it."""
+    bench = Bench()
+    for i in range(3):
+        info = to_camera_info(PinholeCamera(32, 24, 30.0 + i, 30.0, 16.0, 12.0))
+        info.header.stamp = ns_to_stamp(STAMP + i * 10**8)
+        bench.assembler.add_camera_info(info)
+    for i in (2, 1):
+        bench.feed(info=None, stamp_ns=STAMP + i * 10**8)
+    assert [f.camera.fx for f in bench.assembler.resolve()] == [32.0, 31.0]
+    bench.feed(info=None, stamp_ns=STAMP + 7 * 10**8)
+    assert bench.give_up() == {'camera_info': 1}
+    assert 'change from message to message' in bench.refusals.latest
+
+
+@pytest.mark.parametrize('spoil', [lambda T: T.__setitem__((0, 3), np.nan),
+                                   lambda T: T.__setitem__((0, 0), 3.0)])
+def test_a_pose_that_is_none_is_named(spoil):
+    bench = Bench()
+    spoil(bench.pose)
+    bench.feed()
+    assert bench.give_up() == {'bad pose': 1}
+    assert 'who publishes the pose' in bench.refusals.latest
+
+
 def test_mask_topic_and_mask_file_both_hold(tmp_path):
     left, top = np.full((24, 32), 255, np.uint8), np.full((24, 32), 255, np.uint8)
     left[:, :16] = 0

@@ -21,6 +21,7 @@ from lerf_ros.nodes.mapper_node import MapperNode
 pytestmark = pytest.mark.ros
 SECOND = 10**9
 STAMP = 100 * SECOND + 1
+LARGER = PinholeCamera(64, 48, 9.0, 9.0, 1.0, 1.0)
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -80,7 +81,7 @@ def test_the_transform_may_arrive_after_the_image(bench):
     mapper, camera = bench()
     connect(mapper, camera)
     camera.image(STAMP + 3 * SECOND // 2)
-    assert spin_until((mapper, camera.node), lambda: mapper.counts.received)
+    assert spin_until((mapper, camera.node), lambda: mapper.inputs.received)
     assert not mapper.process.frames
     camera.pose(STAMP + 2 * SECOND, x=0.0)
     assert spin_until((mapper, camera.node), lambda: mapper.process.frames)
@@ -89,8 +90,8 @@ def test_the_transform_may_arrive_after_the_image(bench):
 @pytest.mark.parametrize(('settings', 'spoil', 'reason', 'words'), [
     ({'camera_frame': 'eye'}, lambda c: c.image(STAMP), 'no pose', 'lens, map'),
     ({'camera_info_topic': 'none'}, lambda c: c.image(STAMP), 'no camera_info', "'none'"),
-    ({}, lambda c: (c.info(PinholeCamera(64, 48, 9.0, 9.0, 1.0, 1.0)), c.image(STAMP)),
-     'camera_info', '64x48 pixels but images have 32x24'),
+    ({'queue_size': 1}, lambda c: (c.info(LARGER), c.image(STAMP)), 'camera_info',
+     '64x48 pixels but images have 32x24'),
     ({'depth_topic': 'camera/depth'}, lambda c: (c.depth(STAMP, (12, 16)), c.image(STAMP)),
      'depth', 'registered'),
     ({}, lambda c: c.image(STAMP, encoding='bayer_rggb8'), 'image', "'bayer_rggb8'")])
@@ -120,9 +121,9 @@ def test_a_full_inbox_is_a_refusal(bench):
 
 def test_a_best_effort_camera_is_followed(bench):
     mapper, camera = bench(reliable=False)
-    assert mapper._images[0].reliable
+    assert mapper.inputs.images[0].reliable
     connect(mapper, camera)
-    assert not mapper._images[0].reliable
+    assert not mapper.inputs.images[0].reliable
     camera.image(STAMP)
     assert spin_until((mapper, camera.node), lambda: mapper.process.frames)
 
@@ -134,7 +135,7 @@ def test_two_robots_do_not_mix(bench):
     robots[0][1].image(STAMP)
     nodes = [n for mapper, camera in robots for n in (mapper, camera.node)]
     assert spin_until(nodes, lambda: robots[0][0].process.frames)
-    assert robots[1][0].counts.received == 0 and not robots[1][0].process.frames
+    assert robots[1][0].inputs.received == 0 and not robots[1][0].process.frames
     assert spin_until(nodes, lambda: robots[1][1].reports)
     assert {r.keyframes_received for r in robots[1][1].reports} == {0}
 
@@ -163,7 +164,7 @@ def test_the_life_of_the_node_over_its_service(bench):
     assert spin_until(nodes, lambda: camera.images.get_subscription_count() == 0)
     assert spin_until(
         nodes, lambda: camera.reports and camera.reports[-1].state == FieldStatus.PAUSED)
-    assert mapper.counts.received == 0
+    assert mapper.inputs.received == 0
     assert transition(Transition.TRANSITION_CLEANUP)
     assert process.calls[-1] == 'stop' and mapper.process is None
     assert transition(Transition.TRANSITION_CONFIGURE) and mapper.process is not process

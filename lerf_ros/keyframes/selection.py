@@ -48,11 +48,16 @@ class KeyframeSelector:
         self._count += 1
         return Decision(True)
 
+    def restart(self) -> None:
+        """Time has gone back: the next frame is kept, and sharpness is compared anew."""
+        self._sharpness.clear()
+        self._last_pose = None
+
     def _refusal(self, T_world_camera: np.ndarray, recent: float) -> str:
+        if self._count >= self._config.max_count and self._config.when_full == 'refuse':
+            return BUDGET
         if self._last_pose is None:
             return ''
-        if self._count >= self._config.max_count:
-            return BUDGET
         distance, angle = motion(self._last_pose, T_world_camera)
         if distance < self._config.min_translation and angle < self._config.min_rotation:
             return NOT_MOVED

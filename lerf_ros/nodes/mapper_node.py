@@ -7,19 +7,17 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from rclpy.clock import JumpThreshold
+from rclpy.duration import Duration
 from rclpy.timer import Timer
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from lerf_ros.config import LerfConfig
 from lerf_ros.errors import LerfError
-from lerf_ros.keyframes.frame import Frame
-from lerf_ros.keyframes.selection import BLURRED, BUDGET, NOT_MOVED, KeyframeSelector
 from lerf_ros.mapper_process import MapperProcess
 from lerf_ros.msg import FieldStatus
 from lerf_ros.nodes import topics
-from lerf_ros.nodes.conversions import stamp_to_ns
-from lerf_ros.nodes.frame_assembler import FrameAssembler
-from lerf_ros.nodes.image_subscription import ImageSubscription
+from lerf_ros.nodes.camera_inputs import CameraInputs
+from lerf_ros.nodes.findings import Findings
 from lerf_ros.nodes.lifecycle import ManagedNode, started
 from lerf_ros.nodes.node_config import MapperNodeConfig, map_directory
 from lerf_ros.nodes.parameters import declare_all
@@ -29,7 +27,8 @@ from lerf_ros.nodes.running import run_node
 from lerf_ros.nodes.status_message import Counts, status_message
 
 RESOLVE_PERIOD_S = 0.05     # between looks whether waiting images have their pose by now
-FOLLOW_PERIOD_S = 1.0       # between looks at the reliability of the image publishers
+FOLLOW_PERIOD_S = 1.0       # between looks at who publishes what
+CLOCK_BACK = Duration(seconds=-1.0)     # a clock that was set back, not one that trembles
 # How long the process may take to end: with a last snapshot to write, or with nothing to save.
 SAVE_S, ABANDON_S = 30.0, 5.0
 
@@ -47,17 +46,21 @@ class MapperNode(ManagedNode):
         self.process: Any = None
         self.refusals = Refusals(self.get_logger().warning)
         self.counts = Counts()
-        self._images: list[ImageSubscription] = []
-        self._infos: Any = None
+        self.inputs: CameraInputs | None = None
         self._poses: PoseSource | None = None
         self._timers_of_work: list[Timer] = []
         self._status = self.create_publisher(FieldStatus, topics.STATUS, topics.STATUS_QOS)
         self.create_timer(self.settings.status_period, self.publish_status)
+        self.findings = Findings(self, self.settings.tf_timeout)
+        self.create_timer(FOLLOW_PERIOD_S, self.look_at_inputs)
+        self._jumps = self.get_clock().create_jump_callback(
+            JumpThreshold(min_forward=None, min_backward=CLOCK_BACK, on_clock_change=True),
+            post_callback=self.clock_jumped)
 
     def configure(self) -> None:
         """Starts the mapper process, paused, and follows the poses."""
-        self._assembler = FrameAssembler(self.settings, self._lookup_pose, self.refusals)
-        self._selector = KeyframeSelector(self.config.keyframes)
+        self.inputs = CameraInputs(self, self.settings, self.config.keyframes, self._lookup_pose,
+                                   self.refusals)
         self._poses = PoseSource(self, self.settings)
         self.process = self._process_factory(
             self.config, self.directory, self.settings.map_frame, self.settings.metric)
@@ -79,17 +82,17 @@ class MapperNode(ManagedNode):
 
     def activate(self) -> None:
         """Subscribes to the images and lets the training go on."""
-        self.refusals = self._assembler.refusals = Refusals(self.get_logger().warning)
+        assert self.inputs is not None
+        self.refusals = Refusals(self.get_logger().warning)
         self.counts = Counts()
-        self._subscribe()
+        self.inputs.open(self.refusals)
         self._timers_of_work = [self.create_timer(RESOLVE_PERIOD_S, self.take_frames),
-                                self.create_timer(FOLLOW_PERIOD_S, self.follow_publishers)]
+                                self.create_timer(FOLLOW_PERIOD_S, self.inputs.follow)]
         self.process.pause(False)
 
     def deactivate(self) -> None:
         """Ends the subscriptions to images and pauses the training; the map is kept."""
         self._unsubscribe()
-        self._assembler.clear()
         self.process.pause(True)
 
     def release(self) -> None:
@@ -102,73 +105,60 @@ class MapperNode(ManagedNode):
             process, self.process = self.process, None
             process.stop(SAVE_S if process.status().steps else ABANDON_S)
 
-    def on_image(self, msg: Image | CompressedImage) -> None:
-        """A colour image; its pose usually arrives later."""
-        self.counts.received += 1
-        self.counts.newest_stamp_ns = stamp_to_ns(msg.header.stamp)
-        self._assembler.add_image(msg)
+    def clock_jumped(self, jump: Any) -> None:
+        """The clock (use_sim_time) was set back: nothing from before fits what comes now."""
+        if self.inputs is None or self._poses is None:
+            return
+        self.inputs.clear()
+        self.inputs.restarts += 1
+        self._poses.restart()
+        self.get_logger().warning('the clock was set back (a bag that starts again, a simulator '
+                                  'that was reset): images and transforms that waited are '
+                                  'forgotten, the map is kept')
 
     def take_frames(self) -> None:
-        """Hands those images on whose pose, camera and depth are there by now."""
-        for frame in self._assembler.resolve():
-            self._consider(frame)
-
-    def follow_publishers(self) -> None:
-        """Adapts the image subscriptions to the reliability of their publishers."""
-        for subscription in self._images:
-            subscription.follow()
-
-    def publish_status(self) -> None:
-        """Reports on lerf/status, in every state of the node."""
-        now_ns = self.get_clock().now().nanoseconds
-        process = self.process.status() if self.process else None
-        self._status.publish(status_message(
-            process, self.process is None or self.process.alive, self.active, self.counts,
-            self.refusals, self.settings, now_ns))
-
-    def _consider(self, frame: Frame) -> None:
-        decision = self._selector.consider(frame)
-        if decision.accepted:
+        """Hands the keyframes on among those images that are complete by now."""
+        assert self.inputs is not None
+        for frame in self.inputs.chosen():
             if self.process.add(frame):
                 self.counts.used += 1
             else:
                 self.refusals.refuse('mapper busy', 'keyframes arrive faster than they can be '
                                      'learned: move slower, or raise keyframes.min_translation '
                                      'and keyframes.min_rotation')
-        elif decision.reason != NOT_MOVED:  # standing still is neither use nor refusal
-            self.refusals.refuse(decision.reason, REFUSED[decision.reason])
+
+    def look_at_inputs(self) -> None:
+        """Once a second: what is wrong with the inputs, and /diagnostics, in every state."""
+        self.findings.look(self.inputs, self._poses, self.refusals, [])
+        watches = self.inputs.watches + self._poses.watches \
+            if self.inputs is not None and self._poses is not None else []
+        self.findings.publish(self._report(), watches)
+
+    def publish_status(self) -> None:
+        """Reports on lerf/status, in every state of the node."""
+        self._status.publish(self._report())
+
+    def _report(self) -> FieldStatus:
+        process = self.process.status() if self.process else None
+        if self.inputs is not None:
+            self.counts.received = self.inputs.received
+            self.counts.newest_stamp_ns = self.inputs.newest_stamp_ns
+        msg = status_message(
+            process, self.process is None or self.process.alive, self.active, self.counts,
+            self.refusals, self.settings, self.get_clock().now().nanoseconds)
+        self.findings.write(msg, process, self.refusals)
+        return msg
 
     def _lookup_pose(self, camera_frame: str, stamp_ns: int) -> Any:
         assert self._poses is not None
         return self._poses.lookup(camera_frame, stamp_ns)
 
-    def _subscribe(self) -> None:
-        s, assembler = self.settings, self._assembler
-        compressed = s.image_transport == 'compressed'
-        self._infos = self.create_subscription(CameraInfo, s.camera_info_topic,
-                                               assembler.add_camera_info, topics.CAMERA_INFO_QOS)
-        inputs = [(CompressedImage if compressed else Image,
-                   s.image_topic + '/compressed' * compressed, self.on_image),
-                  (Image, s.depth_topic, assembler.add_depth),
-                  (Image, s.mask_topic, assembler.add_mask)]
-        self._images = [ImageSubscription(self, kind, topic, callback, s.image_reliability)
-                        for kind, topic, callback in inputs if topic]
-
     def _unsubscribe(self) -> None:
         for timer in self._timers_of_work:
             self.destroy_timer(timer)
-        for subscription in self._images:
-            subscription.close()
-        if self._infos is not None:
-            self.destroy_subscription(self._infos)
-        self._images, self._timers_of_work, self._infos = [], [], None
-
-
-REFUSED = {
-    BLURRED: 'an image is blurred compared with those before it: move slower, shorten the '
-             'exposure, or lower keyframes.sharpness_ratio',
-    BUDGET: 'the map holds as many keyframes as keyframes.max_count allows: raise it to map on',
-}
+        self._timers_of_work = []
+        if self.inputs is not None:
+            self.inputs.close()
 
 
 def main(args: Sequence[str] | None = None) -> int:

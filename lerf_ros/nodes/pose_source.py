@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from typing import Any
 
@@ -16,6 +15,7 @@ from tf2_msgs.msg import TFMessage
 
 from lerf_ros.errors import FrameError
 from lerf_ros.nodes.conversions import stamp_to_ns, transform_to_matrix
+from lerf_ros.nodes.input_watch import InputWatch, type_name
 from lerf_ros.nodes.node_config import MapperNodeConfig
 from lerf_ros.nodes.time_watch import TimeWatch
 from lerf_ros.nodes.topics import POSE_QOS, TF_FAST_QOS, TF_QOS, TF_STATIC_QOS
@@ -36,9 +36,10 @@ class PoseSource:
         self._node, self._config = node, config
         self._buffer, self._time = Buffer(), TimeWatch()
         self._static: dict[str, TransformStamped] = {}      # child frame -> the newest
-        self.heard_s, self.newest_ns = float('-inf'), 0     # monotonic; the newest moving stamp
+        self.newest_ns = 0      # the newest stamp of a moving transform
         self._recent: deque[tuple[str, int, int]] = deque(maxlen=500)
         self._subscriptions: list[Any] = []
+        self.watches: list[InputWatch] = []
         if config.pose_source != 'pose':
             self._subscribe(TFMessage, '/tf_static', self.add_static, TF_STATIC_QOS)
         if config.pose_source == 'tf':
@@ -110,7 +111,6 @@ class PoseSource:
         self._add(as_transform(msg.header, msg.child_frame_id, msg.pose.pose))
 
     def _add(self, msg: TransformStamped, static: bool = False) -> None:
-        self.heard_s = time.monotonic()
         stamp_ns = stamp_to_ns(msg.header.stamp)
         if not static and self._time.went_back(msg.child_frame_id, stamp_ns):
             self._node.get_logger().warning(
@@ -129,7 +129,19 @@ class PoseSource:
                 f'transform of {msg.child_frame_id!r} dropped: {error}', throttle_duration_sec=5.0)
 
     def _subscribe(self, kind: type, topic: str, callback, qos) -> None:
-        self._subscriptions.append(self._node.create_subscription(kind, topic, callback, qos))
+        name = self._node.resolve_topic_name(topic)
+        watch = next((w for w in self.watches if w.topic == name), None)
+        # /tf is subscribed to twice and watched once; nobody has to publish /tf_static.
+        if watch is None and topic != '/tf_static':
+            parameter = 'pose_source' if topic == '/tf' else 'pose_topic'
+            watch = InputWatch('poses', name, parameter, type_name(kind), lambda: qos)
+            self.watches.append(watch)
+
+        def take(msg: Any) -> None:
+            if watch is not None:
+                watch.seen()
+            callback(msg)
+        self._subscriptions.append(self._node.create_subscription(kind, topic, take, qos))
 
     def _explain(self, camera_frame: str, error: TransformException) -> str:
         config = self._config

@@ -18,6 +18,7 @@ class Refusals:
         self._warn, self._clock_s = warn, clock_s
         self._warned_s: dict[str, float] = {}
         self.counts: Counter[str] = Counter()
+        self._messages: dict[str, tuple[float, str]] = {}    # reason -> when and what it last was
         self.latest = ''
 
     def refuse(self, reason: str, message: str) -> None:
@@ -25,10 +26,16 @@ class Refusals:
         self.counts[reason] += 1
         self.latest = message
         now = self._clock_s()
+        self._messages[reason] = now, message
         if now - self._warned_s.get(reason, float('-inf')) >= WARN_PERIOD_S:
             self._warned_s[reason] = now
             count = self.counts[reason]
             self._warn(message + (f' ({count} images so far)' if count > 1 else ''))
+
+    def recent(self, seconds: float) -> dict[str, str]:
+        """The latest message of each reason for which an image was refused not long ago."""
+        since = self._clock_s() - seconds
+        return {reason: text for reason, (at, text) in self._messages.items() if at >= since}
 
     @property
     def total(self) -> int:

@@ -29,6 +29,10 @@ def profile(depth: int, reliable: bool = True, latched: bool = False) -> QoSProf
         durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE)
 
 
+# The topic of all robots' diagnostics, whatever the namespace.
+DIAGNOSTICS = '/diagnostics'
+DIAGNOSTICS_QOS = profile(10)
+
 STATUS_QOS = profile(10)
 # The answer stays on display for a viewer that comes late; a target does not stay for an arm.
 RELEVANCY_QOS = profile(1, latched=True)
