@@ -100,6 +100,23 @@ def test_none_is_one_scale_for_all():
     assert 0.94 < low < 1.001 and 0.999 < high < 1.07      # a bin is 6 % wide
 
 
+@pytest.mark.parametrize('widths, trained, searched', [
+    ((0.1, 0.5), [0.05] * 50 + [0.9] * 50, (0.1, 0.5)),     # beyond both ends: what was asked for
+    ((0.1, 0.5), [0.2] * 50 + [0.9] * 50, (0.2, 0.5)),      # never trained below 0.2
+    ((0.1, 0.5), [0.7] * 50 + [0.9] * 50, (0.7, 0.9)),      # nothing asked for was trained
+])
+def test_only_widths_that_were_asked_for_are_searched(widths, trained, searched):
+    learner = learner_of('width', pyramid='widths', widths=widths)
+    learner.scales.add(torch.tensor(trained))
+    assert learner.limits() == pytest.approx(searched, rel=0.07)   # a bin is 6 % wide
+
+
+def test_a_pyramid_of_parts_of_the_image_is_searched_where_it_was_trained():
+    learner = learner_of('width', widths=(0.1, 0.5))
+    learner.scales.add(torch.tensor([0.05] * 50 + [0.9] * 50))
+    assert learner.limits() == learner.scales.limits()
+
+
 def test_the_width_between_two_levels_is_linear_in_the_pyramid_by_fractions():
     learner = learner_of('width')
     learner.add(KeyframeFeatures(tuple(

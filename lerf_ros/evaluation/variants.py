@@ -93,7 +93,7 @@ def train_variant(variant: Variant, frozen: FrozenRadiance, features: Sequence[K
                                    generator=generator).to(device)
             learner.step(frozen.samples[chosen], step)
         done = stop
-        scales = index_scales(config.index, frozen.scene.radius, learner.scales.limits())
+        scales = index_scales(config.index, frozen.scene.radius, learner.limits())
         yield TrainedLanguage(stop, learner.field, build_index(
             frozen.surface, learner.field, frozen.scene, scales, config.index),
             searched_scales(scales))

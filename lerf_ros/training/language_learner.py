@@ -124,6 +124,20 @@ class LanguageLearner:
         self.scales.add(scale[:, 0])
         return scale
 
+    def limits(self) -> tuple[float, float]:
+        """The scales that may be searched, scene radii: trained often, and asked for.
+
+        Near and far views train scales beyond features.widths as well. Nobody asked for them, each
+        is seen from few places alone, and the widest speak of half a room: whatever is near a
+        thing would be it.
+        """
+        low, high = self.scales.limits()
+        features = self.config.features
+        if features.pyramid != 'widths' or self.config.language.scale_rule != 'width':
+            return low, high
+        narrow, wide = max(low, min(features.widths)), min(high, max(features.widths))
+        return (narrow, wide) if narrow < wide else (low, high)
+
     def _reference_ratio(self, batch: PixelBatch, width_px: Tensor) -> Tensor:
         """The released code's s H / f_y (R,), s from 0 at the smallest crop to 1 at the largest."""
         fractions, height = self.config.features.fractions, batch.size_px[:, 1]

@@ -93,4 +93,4 @@ class Trainer:
 
     def trained_scales(self) -> tuple[float, float]:
         """The scales between which the language was trained, scene radii."""
-        return self.language_learner.scales.limits()
+        return self.language_learner.limits()
