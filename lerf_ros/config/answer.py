@@ -81,13 +81,15 @@ class QueryConfig(Checked):
         high=1.0)
     min_points: int = setting(20, 'points that a hit needs', low=1, high=100000)
     whole_share: float = setting(
-        0.3, 'part of a segment that must be relevant so that all of it is the place', low=0.0,
+        0.1, 'part of a segment that must be relevant so that all of it is the place', low=0.0,
         high=1.0)
+    surface_share: float = setting(
+        0.3, 'the same of a supporting surface', low=0.0, high=1.0)
     boxes: str = setting(
         'upright', 'upright: boxes with vertical sides, in a map whose z is up (REP-103); minimal: '
         'turned any way', choices=('upright', 'minimal'))
     box_trim: float = setting(
-        0.01, "part of a place's points that its box leaves out at either side", low=0.0, high=0.2)
+        0.005, "part of a place's points that its box leaves out at either side", low=0.0, high=0.2)
     stand_reach: float = setting(
         0.05, 'a box goes down to a supporting surface that is nearer than this',
         unit='scene radii', low=0.0, high=1.0)

@@ -24,6 +24,16 @@ class Box:
         return (np.abs((points - self.center) @ self.rotation) <= self.size / 2 + margin).all(1)
 
 
+    def above(self, other: Box) -> bool:
+        """Whether this upright box lies over the other, one's middle over or under the other."""
+        low, top = self.center[2] - self.size[2] / 2, other.center[2] + other.size[2] / 2
+        step = self.center[:2] - other.center[:2]
+        within = any((np.abs(step @ box.rotation[:2, :2]) <= box.size[:2] / 2).all()
+                     for box in (self, other))
+        # A box that is trimmed, or a rim that hangs down, may overlap a little.
+        return bool(within and low >= top - self.size[2] / 2)
+
+
 def upright_box(points: np.ndarray, planes: np.ndarray, reach: float, trim: float) -> Box:
     """The box with vertical sides and the smallest ground area that holds points (N, 3).
 

@@ -17,7 +17,7 @@ from sklearn.cluster import DBSCAN
 
 from lerf_ros.config import QueryConfig
 from lerf_ros.query.answer import Hit
-from lerf_ros.query.boxes import Box, minimal_box, upright_box
+from lerf_ros.query.boxes import Box, ground_below, minimal_box, upright_box
 from lerf_ros.query.language_index import LanguageIndex
 
 TIE_DECIMALS = 3    # relevancies that agree to this count as equal
@@ -34,7 +34,19 @@ class Place(NamedTuple):
 
 def rank(hit: Hit) -> tuple[float, int]:
     """Best first; of places that fit equally well, such as patches of a floor, the largest."""
-    return -round(hit.relevancy, TIE_DECIMALS), -hit.points
+    return _rank(hit.relevancy, hit.points)
+
+
+def _rank(relevancy: float, points: int) -> tuple[float, int]:
+    return -round(relevancy, TIE_DECIMALS), -points
+
+
+def score(values: np.ndarray) -> float:
+    """The relevancy of a place with points of relevancies (n,)."""
+    count = len(values)
+    best = values if count <= SCORE_POINTS else np.partition(values, count - SCORE_POINTS)[
+        -SCORE_POINTS:]
+    return float(best.mean())
 
 
 class PlaceFinder:
@@ -53,23 +65,57 @@ class PlaceFinder:
         ends = np.cumsum(np.bincount(self.index.segments + 1, minlength=1))
         return np.split(order, ends[:-1])[1:] if len(ends) > 1 else []
 
-    def find(self, values: np.ndarray, scales: np.ndarray, level: float,
-             least: int) -> list[Place]:
-        """Places of at least `least` points that reach the level, best first.
+    def find(self, values: np.ndarray, scales: np.ndarray, level: float, least: int,
+             most: int) -> list[Place]:
+        """At most `most` places of at least `least` points that reach the level, best first.
 
         values (N,) relevancies, scales (N,) indices of each point's best scale.
         """
         relevant = np.flatnonzero(values >= level)
-        counts = np.bincount(self.index.segments[relevant] + 1,
-                             minlength=len(self.segments) + 1)[1:]
-        sizes = np.array([len(members) for members in self.segments], np.int64)
-        whole = counts >= np.maximum(self.config.whole_share * sizes, NOISE)
-        places = [self._whole(k, values, scales) for k in np.flatnonzero(whole).tolist()]
-        chosen = np.append(whole, False)[self.index.segments[relevant]]   # -1 is no segment
-        rest = self._apart(relevant[~chosen], np.flatnonzero(whole))
-        places.extend(self.place_of(members, values, scales) for members in self.clusters(rest))
-        return sorted((p for p in places if len(p.members) >= least),
-                      key=lambda place: rank(place.hit))
+        counts = np.bincount(self.index.segments[relevant] + 1, minlength=len(self.sizes) + 1)
+        share = np.where(np.arange(len(self.sizes)) < len(self.index.planes),
+                         self.config.surface_share, self.config.whole_share)
+        whole = counts[1:] >= np.maximum(share * self.sizes, NOISE)
+        # -1 is no segment.
+        left = (counts >= least) & ~np.append(False, whole)
+        rest = relevant[left[self.index.segments[relevant] + 1]]
+        found = self._stacked(np.flatnonzero(whole).tolist())
+        found.extend(self.clusters(self._apart(rest, np.flatnonzero(whole))))
+        groups = [self.segments[k] if isinstance(k, int) else k for k in found]
+        order = sorted((i for i, group in enumerate(groups) if len(group) >= least),
+                       key=lambda i: _rank(score(values[groups[i]]), len(groups[i])))[:most]
+        # Boxes take longer than scores: only those of the best are made.
+        places = [self._whole(k, values, scales) if isinstance(k, int)
+                  else self.place_of(k, values, scales) for k in (found[i] for i in order)]
+        return sorted(places, key=lambda place: rank(place.hit))
+
+    def _stacked(self, segments: list[int]) -> list[np.ndarray | int]:
+        """The segments, or the points of several: what hangs in the air is part of what is below.
+
+        The pole of a lamp is too thin for the field; its shade and its foot are one lamp.
+        """
+        things = [k for k in segments if k >= len(self.index.planes)]
+        if self.config.boxes != 'upright' or len(things) < 2:
+            return [*segments]
+        boxes = {k: self._part(k)[1] for k in things}
+        below = {k: next((j for j in things if j != k and boxes[k].above(boxes[j])), k)
+                 for k in things if self._hangs(boxes[k])}
+        out: list[np.ndarray | int] = []
+        for k in (k for k in segments if below.get(k, k) == k):
+            parts = [k, *(j for j in things if j != k and below.get(j, j) == k)]
+            out.append(k if len(parts) == 1 else
+                       np.concatenate([self.segments[j] for j in parts]))
+        return out
+
+    def _hangs(self, box: Box) -> bool:
+        low = box.center[2] - box.size[2] / 2
+        return ground_below(box.center[:2], low, self.index.planes,
+                            self.config.stand_reach * self.radius) is None
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """How many points each segment has."""
+        return np.array([len(members) for members in self.segments], np.int64)
 
     def _apart(self, points: np.ndarray, whole: np.ndarray) -> np.ndarray:
         """Those of the points (indices) that no whole segment is near to: the others are spill."""
@@ -89,22 +135,28 @@ class PlaceFinder:
 
         Points of two segments are never together.
         """
-        out: list[np.ndarray] = []
-        segments = self.index.segments[chosen]
-        for k in np.unique(segments):
-            own = chosen[segments == k]
-            labels = DBSCAN(eps=self.config.cluster_radius * self.radius, min_samples=NOISE
-                            ).fit_predict(self.index.points_world[own])
-            out.extend(own[labels == label] for label in range(labels.max() + 1))
-        return out
+        if not len(chosen):
+            return []
+        reach = self.config.cluster_radius * self.radius
+        # A further axis, on which segments are farther apart than points can be near.
+        apart = self.index.segments[chosen, None] * (2.0 * reach)
+        labels = DBSCAN(eps=reach, min_samples=NOISE, algorithm='kd_tree').fit_predict(
+            np.concatenate([self.index.points_world[chosen], apart], 1))
+        order = np.argsort(labels, kind='stable')
+        ends = np.cumsum(np.bincount(labels + 1, minlength=1))
+        return [chosen[members] for members in np.split(order, ends[:-1])[1:]]
 
-    def _whole(self, segment: int, values: np.ndarray, scales: np.ndarray) -> Place:
+    def _part(self, segment: int) -> tuple[np.ndarray, Box]:
+        """The points of a segment that its box holds, and the box; made once."""
         if segment not in self._wholes:
             members = self.segments[segment]
             box = self.box(members)
             inside = box.contains(self.index.points_world[members])
             self._wholes[segment] = members[inside] if inside.any() else members, box
-        return self._place(*self._wholes[segment], values, scales)
+        return self._wholes[segment]
+
+    def _whole(self, segment: int, values: np.ndarray, scales: np.ndarray) -> Place:
+        return self._place(*self._part(segment), values, scales)
 
     def place_of(self, members: np.ndarray, values: np.ndarray, scales: np.ndarray) -> Place:
         """The place that these points (indices) make; what its box leaves out is no part of it."""
@@ -123,10 +175,8 @@ class PlaceFinder:
 
     def _place(self, members: np.ndarray, box: Box, values: np.ndarray,
                scales: np.ndarray) -> Place:
-        score = values[members]
-        best = np.sort(score)[-SCORE_POINTS:]
-        scale = np.bincount(scales[members], weights=score).argmax()
+        scale = np.bincount(scales[members], weights=values[members]).argmax()
         return Place(Hit(
             position=box.center, rotation=box.rotation, size=box.size,
-            relevancy=float(best.mean()), scale=float(self.index.scales[scale]),
+            relevancy=score(values[members]), scale=float(self.index.scales[scale]),
             points=len(members), keyframes=int(np.median(self.index.keyframes[members]))), members)

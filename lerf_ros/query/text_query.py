@@ -71,8 +71,8 @@ class TextQuery:
         if not len(values) or values.max() < threshold:
             return []
         places = self.finder.find(values, scales, max(self._level(values), threshold),
-                                  self.config.min_points)
-        return [place for place in places if place.hit.relevancy >= threshold][:max_hits]
+                                  self.config.min_points, max_hits)
+        return [place for place in places if place.hit.relevancy >= threshold]
 
     def best_place(self, values: np.ndarray, scales: np.ndarray) -> Place | None:
         """Where a phrase is if it is anywhere: the best place, however low, and its points.
@@ -84,7 +84,7 @@ class TextQuery:
         if len(values) < enough:
             return None
         level = min(self._level(values), float(np.partition(values, -enough)[-enough]))
-        places = self.finder.find(values, scales, level, NOISE)
+        places = self.finder.find(values, scales, level, NOISE, 1)
         return places[0] if places else None
 
     def _level(self, values: np.ndarray) -> float:

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Answering phrases from the language index, against asking the network itself as LERF does.
+
+    python bench/query_speed.py --points 200000 --out out/bench/query_speed.json
+
+Both are run on the same synthetic points (things on a floor), in one process and on the same cores.
+Ours is relevancy, places and boxes; theirs the embedding network of the `reference` preset (193,
+4 x 256, 512) at 30 scales on the same points, with the features of the hash grid given, one sample
+a point (LERF takes 24), and the relevancy. Encoding of the texts is in neither.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lerf_ros.config import LerfConfig, load_preset, preset_path
+from lerf_ros.evaluation.full_search import least_softmax
+from lerf_ros.field.language_field import LanguageField
+from lerf_ros.field.scene_frame import SceneFrame
+from lerf_ros.query.language_index import LanguageIndex, build_index
+from lerf_ros.query.scoring import as_stored
+from lerf_ros.query.surface import Surface
+from lerf_ros.query.text_query import TextQuery
+
+GOAL, BAR_S = 1000.0, 0.05
+THINGS, PHRASES, NEGATIVES, DIMENSION, SEARCH_STEPS = 60, 10, 4, 512, 30
+RANGE = 0.05, 0.6   # of the scales, scene radii
+CHUNK = 8192        # points that the network sees at once
+
+
+def things_on_a_floor(points: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Points (N, 3) on a square floor and on boxes, and which thing each is on (0: the floor)."""
+    rng = np.random.default_rng(seed)
+    side = int(np.ceil(np.sqrt(THINGS)))
+    cells = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).reshape(-1, 2)[:THINGS]
+    centers = (cells + 0.5) * (1.6 / side) - 0.8
+    half = rng.uniform(0.02, 0.06, (THINGS, 3))
+    thing = np.concatenate([np.zeros(points // 2, int),
+                            rng.integers(1, THINGS + 1, points - points // 2)])
+    place = rng.uniform(-1, 1, (points, 3))
+    on = thing > 0
+    side_of = rng.integers(0, 3, points)
+    place[np.arange(points), side_of] = np.sign(place[np.arange(points), side_of])
+    place[:, 2] = np.where(on, place[:, 2], 0.0)
+    place[on] = place[on] * half[thing[on] - 1] + np.column_stack(
+        [centers[thing[on] - 1], half[thing[on] - 1, 2]])
+    return place + rng.normal(0, 5e-4, place.shape), thing
+
+
+def surface_of(points: np.ndarray) -> Surface:
+    """The points as rays from above found them, one sample each."""
+    where = torch.from_numpy(points).float()
+    origins = torch.tensor([0.0, 0.0, 2.0]).expand(len(points), 3)
+    away = where - origins
+    distance = away.norm(dim=1, keepdim=True)
+    return Surface(where, origins, away / distance, distance, torch.ones(len(points), 1),
+                   torch.full_like(where, 0.5), torch.full((len(points),), 9.0))
+
+
+def meanings(index: LanguageIndex, thing: np.ndarray, seed: int = 1) -> LanguageIndex:
+    """The index with other codes, of the same size: each thing means something of its own."""
+    rng, (scales, _, rank) = np.random.default_rng(seed), index.codes.shape
+    names = rng.normal(size=(scales, THINGS + 1, rank))
+    # A field is smooth: neighbours differ by little.
+    codes = names[:, thing] + 0.1 * rng.normal(size=index.codes.shape)
+    codes /= np.linalg.norm(codes, axis=-1, keepdims=True)
+    return replace(index, codes=as_stored(torch.from_numpy(codes)))
+
+
+def seconds(run: Callable[[], Any], repeats: int) -> list[float]:
+    """Wall clock of each of the repeats, after one that does not count."""
+    out = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        run()
+        out.append(time.perf_counter() - start)
+    return out[1:]
+
+
+def answer(query: TextQuery, phrases: np.ndarray, negatives: np.ndarray) -> int:
+    """Scores, places and boxes of phrases (P, r); returns how many places there are."""
+    values, scales, labels = query.best_phrase(phrases, negatives)
+    found = 0
+    for label in range(len(phrases)):
+        own = values if len(phrases) == 1 else np.where(labels == label, values, 0.0)
+        found += len(query.places(own, scales, query.config.threshold, query.config.max_hits))
+    return found
+
+
+@torch.no_grad()
+def as_lerf(field: LanguageField, features: torch.Tensor, phrase: torch.Tensor,
+            negatives: torch.Tensor) -> torch.Tensor:
+    """Relevancy (N,) of a phrase by the network itself, at all scales of LERF's search."""
+    parts = []
+    for part in features.split(CHUNK):
+        best = torch.zeros(len(part))
+        for scale in np.linspace(*RANGE, SEARCH_STEPS):
+            at = torch.full(part.shape[:2], float(scale))
+            embedding = field.embeddings(part, at)[:, 0]
+            best = torch.maximum(best, least_softmax(embedding @ phrase, embedding @ negatives.T,
+                                                     10.0))
+        parts.append(best)
+    return torch.cat(parts)
+
+
+def measure(points: int, repeats: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Rows of what, ours, theirs, ratio and goal; and what else was seen."""
+    config = load_preset(preset_path('reference'), LerfConfig())
+    torch.manual_seed(0)
+    field = LanguageField(config.language, DIMENSION, 384)
+    place, thing = things_on_a_floor(points)
+    surface = surface_of(place)
+    start = time.perf_counter()
+    default = LerfConfig()
+    scales = tuple(np.geomspace(*RANGE, default.index.scales))
+    index = build_index(surface, field, SceneFrame((0.0, 0.0, 0.0), 1.0), scales, default.index)
+    built = time.perf_counter() - start
+    rank = default.index.rank
+    # Random weights need few dimensions; a real map takes all that it may.
+    index = replace(index, codes=np.zeros((len(scales), points, rank), np.int16),
+                    basis=np.eye(DIMENSION, rank, dtype=np.float32))
+    index = meanings(index, thing)
+    query = TextQuery(index, None, replace(default.query, threshold=0.6), 1.0)  # type: ignore
+    rng = np.random.default_rng(2)
+    chosen = index.codes_of(rng.choice(np.flatnonzero(thing > 0), PHRASES))[:, 0]
+    negatives = rng.normal(size=(NEGATIVES, rank)) / np.sqrt(rank)
+    one = seconds(lambda: answer(query, chosen[:1], negatives), repeats)
+    ten = seconds(lambda: answer(query, chosen, negatives), repeats)
+    with torch.no_grad():
+        features = field.features(surface.positions())
+    embed = torch.nn.functional.normalize(torch.randn(1 + NEGATIVES, DIMENSION), dim=-1)
+    start = time.perf_counter()
+    as_lerf(field, features, embed[0], embed[1:])
+    theirs = time.perf_counter() - start
+    ours, many = statistics.median(one), statistics.median(ten)
+    rows = [
+        {'what': f'answering a phrase over {points} points, seconds', 'ours': ours,
+         'theirs': theirs, 'ratio': theirs / ours, 'goal': GOAL},
+        {'what': f'{PHRASES} phrases at once against the bar, seconds', 'ours': many,
+         'theirs': BAR_S, 'ratio': BAR_S / many, 'goal': 1.0}]
+    return rows, {
+        'points': points, 'places of ten phrases': answer(query, chosen, negatives),
+        'segments': int(index.segments.max()) + 1, 'numbers a point': len(scales) * rank,
+        'index built, seconds': built, 'paid after queries': built / (theirs - ours),
+        'one phrase, seconds': sorted(one), 'ten phrases, seconds': sorted(ten),
+        'threads': torch.get_num_threads(), 'load average': os.getloadavg()[0]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--points', type=int, default=200000)
+    parser.add_argument('--repeats', type=int, default=15)
+    parser.add_argument('--threads', type=int, default=2)
+    parser.add_argument('--out', type=Path, default=Path('out/bench/query_speed.json'))
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    rows, seen = measure(arguments.points, arguments.repeats)
+    for row in rows:
+        print(f'{row["what"]}: ours {row["ours"]:.4f}, theirs {row["theirs"]:.4g}, '
+              f'{row["ratio"]:.3g} times (goal {row["goal"]:g})')
+    for name, value in seen.items():
+        print(f'{name}: {value}')
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps({'rows': rows, **seen}, indent=1) + '\n')
+
+
+if __name__ == '__main__':
+    main()
