@@ -36,7 +36,7 @@ def in_hand(points: np.ndarray, tries: Proposals) -> np.ndarray:
     offset = np.einsum('cij,cj->ci', turned, tips).astype(np.float32)
     # One large product is several times as fast as many small ones.
     rows = turned.astype(np.float32).reshape(-1, 3) @ points.T.astype(np.float32)
-    return rows.reshape(len(tries), 3, -1) - offset[:, :, None]
+    return rows.reshape(len(tries), 3, len(points)) - offset[:, :, None]
 
 
 def fit_fingers(points: np.ndarray, tries: Proposals, config: GraspConfig) -> Fit:
