@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What dense open_clip features cost beside the paper's crop pyramid, with the same tower.
+
+    python bench/dense_features.py --seconds --max-side 1120
+
+Costs are those of random weights, which are those of any weights: operations (multiply and add
+count as two), counted without computing anything, and with --seconds time, which needs an idle
+machine. Rows go to out/bench/features.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from lerf_ros.config import FeatureConfig
+from lerf_ros.features.clip_pyramid import tile_grid
+from lerf_ros.features.extractor import resize_factors
+from lerf_ros.features.openclip_dense import CONV_PART, VIT_PART, make_tower
+
+PAPER_SIZE = 994, 738    # the photographs of the LERF paper
+GOAL = 20.0
+CONV_MODEL = 'tf_efficientnet_lite2'
+TIMED_CROPS = 32         # of the pyramid's: one batch, the others cost the same
+
+
+def levels_of(width: int, height: int, config: FeatureConfig, receptive_px: float) -> list[float]:
+    """The resize factors at which cells speak of the paper's crops, as the product chooses them."""
+    return resize_factors([part * height for part in config.fractions], receptive_px,
+                          max(width, height), config.max_side)
+
+
+def pyramid_crops(width: int, height: int, config: FeatureConfig) -> int:
+    """How many crops the paper's pyramid has."""
+    grids = [tile_grid(width, height, part, config.overlap, config.overlap_small)
+             for part in config.fractions]
+    return sum(grid.rows * grid.cols for grid in grids)
+
+
+def cost_rows(config: FeatureConfig, size: tuple[int, int], seconds: bool) -> list[dict]:
+    """Operations, and where asked for seconds, of one image as dense features and as crops."""
+    torch.backends.mha.set_fastpath_enabled(False)   # its operations would not be counted
+    rows = []
+    for name, mode in (('ViT-B-16', 'maskclip'), ('ViT-B-16', 'naclip'), (CONV_MODEL, 'conv')):
+        for unit, device in (('Gflop', 'meta'), ('s', 'cpu'))[:1 + seconds]:
+            ours, theirs, sizes, count = costs(name, mode, config, size, device)
+            rows.append({'what': f'features of a {size[0]}x{size[1]} keyframe, {name} {mode} at '
+                                 f'{sizes} sizes against {count} crops, {unit}',
+                         'ours': ours, 'theirs': theirs, 'ratio': theirs / ours, 'goal': GOAL})
+    return rows
+
+
+def costs(name: str, mode: str, config: FeatureConfig, size: tuple[int, int],
+          device: str) -> tuple[float, float, int, int]:
+    """Of dense features and of the pyramid's crops; how many image sizes, how many crops.
+
+    device: meta counts operations (1e9) without computing anything, cpu takes the time.
+    """
+    visual = image_tower(name).to(device)
+    tower, count = make_tower(visual, mode), pyramid_crops(*size, config)
+    part = CONV_PART if mode == 'conv' else VIT_PART
+    factors = levels_of(*size, config, part * tower.side)
+    images = [torch.zeros(1, 3, *(round(side * factor / tower.stride) * tower.stride
+                                  for side in (size[1], size[0])), device=device)
+              for factor in factors]
+    batch = torch.zeros(TIMED_CROPS, 3, tower.side, tower.side, device=device)
+    ours = measured(lambda: [tower(image) for image in images], device)
+    theirs = measured(lambda: visual(batch), device) * count / TIMED_CROPS
+    return ours, theirs, len(factors), count
+
+
+def image_tower(name: str) -> Any:
+    """An image tower with random weights."""
+    import open_clip
+    if name == CONV_MODEL:
+        return open_clip.timm_model.TimmModel(name, 384, 260, 'avg', 'mlp', True).eval()
+    return open_clip.create_model(name).visual.eval()
+
+
+@torch.inference_mode()
+def measured(run: Callable[[], object], device: str) -> float:
+    """Operations (1e9) of one run on `meta`, the seconds of a second run elsewhere."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    if device == 'meta':
+        return counter.get_total_flops() / 1e9
+    start = time.monotonic()
+    run()
+    return time.monotonic() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--seconds', action='store_true', help='take times as well')
+    parser.add_argument('--max-side', type=int, default=FeatureConfig().max_side,
+                        help='features.max_side, pixels')
+    parser.add_argument('--out', type=Path, default=Path('out/bench/features.json'))
+    arguments = parser.parse_args()
+    config = FeatureConfig(max_side=arguments.max_side)
+    rows = [row for size in (PAPER_SIZE, (640, 480))
+            for row in cost_rows(config, size, arguments.seconds)]
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(rows, indent=1))
+    for row in rows:
+        print(f'{row["what"]}: {row["ours"]:.3g} against {row["theirs"]:.3g}, ratio '
+              f'{row["ratio"]:.3g} (goal {row["goal"]:.3g})')
+
+
+if __name__ == '__main__':
+    main()
