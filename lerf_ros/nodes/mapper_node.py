@@ -13,6 +13,8 @@ from rclpy.timer import Timer
 
 from lerf_ros.config import LerfConfig
 from lerf_ros.errors import LerfError
+from lerf_ros.keyframes.frame import Frame
+from lerf_ros.keyframes.pose_check import PoseCheck
 from lerf_ros.mapper_process import MapperProcess
 from lerf_ros.msg import FieldStatus
 from lerf_ros.nodes import topics
@@ -47,6 +49,7 @@ class MapperNode(ManagedNode):
         self.refusals = Refusals(self.get_logger().warning)
         self.counts = Counts()
         self.inputs: CameraInputs | None = None
+        self.pose_check = PoseCheck()
         self._poses: PoseSource | None = None
         self._timers_of_work: list[Timer] = []
         self._status = self.create_publisher(FieldStatus, topics.STATUS, topics.STATUS_QOS)
@@ -84,7 +87,7 @@ class MapperNode(ManagedNode):
         """Subscribes to the images and lets the training go on."""
         assert self.inputs is not None
         self.refusals = Refusals(self.get_logger().warning)
-        self.counts = Counts()
+        self.counts, self.pose_check = Counts(), PoseCheck()
         self.inputs.open(self.refusals)
         self._timers_of_work = [self.create_timer(RESOLVE_PERIOD_S, self.take_frames),
                                 self.create_timer(FOLLOW_PERIOD_S, self.inputs.follow)]
@@ -120,6 +123,7 @@ class MapperNode(ManagedNode):
         """Hands the keyframes on among those images that are complete by now."""
         assert self.inputs is not None
         for frame in self.inputs.chosen():
+            self._check_poses(frame)
             if self.process.add(frame):
                 self.counts.used += 1
             else:
@@ -127,9 +131,18 @@ class MapperNode(ManagedNode):
                                      'learned: move slower, or raise keyframes.min_translation '
                                      'and keyframes.min_rotation')
 
+    def _check_poses(self, frame: Frame) -> None:
+        """Says once, and in the findings from then on, when the poses look mixed up."""
+        if self.pose_check.done:
+            return
+        self.pose_check.add(frame)
+        if self.pose_check.verdict is not None:
+            self.get_logger().warning(str(self.pose_check.verdict))
+
     def look_at_inputs(self) -> None:
         """Once a second: what is wrong with the inputs, and /diagnostics, in every state."""
-        self.findings.look(self.inputs, self._poses, self.refusals, [])
+        self.findings.look(self.inputs, self._poses, self.refusals,
+                           [str(self.pose_check.verdict)] if self.pose_check.verdict else [])
         watches = self.inputs.watches + self._poses.watches \
             if self.inputs is not None and self._poses is not None else []
         self.findings.publish(self._report(), watches)
