@@ -22,7 +22,7 @@ from lerf_ros.settings import to_dict
 
 SCALES = (0.05, 0.1, 0.2, 0.4, 0.8)     # metres
 DIMENSIONS = 51                         # times five scales: at most 256
-BOXES, BOX_M, TABLE_M = 40, 0.12, (2.4, 1.5)
+BOXES, BOX_M, TABLE_M = 40, 0.06, (2.4, 1.5)     # a gripper can hold such a box
 NOISE = 0.35                            # of each point's embedding, at right angles to its meaning
 
 

@@ -196,7 +196,7 @@ class Browser:
              f'--user-data-dir={folder}', '--window-size=1000,700', url],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         port_file = folder / 'DevToolsActivePort'
-        assert wait_for(port_file.is_file, 60), 'chromium does not start'
+        assert wait_for(lambda: port_file.is_file() and port_file.read_text().strip(), 60)
         port = port_file.read_text().split()[0]
         assert wait_for(lambda: self.pages(port), 30)
         self.socket = connect(self.pages(port)[0]['webSocketDebuggerUrl'], max_size=None)
