@@ -24,7 +24,7 @@ from evaluate import SETTINGS as ORACLE_SETTINGS
 from oracle_encoder import OracleEncoder, OracleExtractor
 
 from lerf_ros.commands.options import overrides
-from lerf_ros.config import LerfConfig
+from lerf_ros.config import GraspConfig, LerfConfig
 from lerf_ros.evaluation.effort import EFFORTS
 from lerf_ros.evaluation.scenes import simulated_scene
 from lerf_ros.features.encoders import load_encoder
@@ -76,10 +76,13 @@ def captured(seed: int, cache: Path) -> Capture:
     return Capture(frames, tuple(mask.astype(np.int32) for mask in labels), label_names(tabletop))
 
 
-def open_map(path: Path, encoder: str) -> MapQuery:
-    """Opens a map of this bench, made with the oracle or an encoder of the product."""
-    query = MapQuery(path, encoder=OracleEncoder(SentenceEncoder())) if encoder == 'oracle' \
-        else MapQuery(path)
+def open_map(path: Path, encoder: str, grasp: GraspConfig | None = None) -> MapQuery:
+    """Opens a map of this bench, made with the oracle or an encoder of the product.
+
+    grasp: another gripper than the one in the map's settings.
+    """
+    oracle = OracleEncoder(SentenceEncoder()) if encoder == 'oracle' else None
+    query = MapQuery(path, encoder=oracle, grasp=grasp)
     query.refresh()
     return query
 

@@ -102,7 +102,8 @@ def run_layout(seed: int, encoder: str, maps: Path, out: Path,
     """All objects of one layout; prints what came of each."""
     start = time.monotonic()
     print(map_layout(seed, encoder, maps, {}), flush=True)
-    layout = Layout(seed, open_map(maps / encoder / str(seed), encoder), maps / 'hulls', config)
+    query = open_map(maps / encoder / str(seed), encoder, config)
+    layout = Layout(seed, query, maps / 'hulls', config)
     attempts = []
     for k in range(len(layout.scene.objects)):
         a = layout.attempt(k)
