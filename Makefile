@@ -6,9 +6,11 @@ SEED ?= 0
 OUT ?= out/demo
 PYTEST_ARGS ?=
 GRASP_SEEDS ?= 104 105 106 107 108 109 110 111 112 113 114 115
+RIVAL ?= .venv-nerfstudio/bin/python
+DATA ?=
 export PYTHON
 
-.PHONY: help setup demo test eval eval-quick grasp lint colcon jazzy package clean
+.PHONY: help setup demo test eval eval-quick grasp bench lint colcon jazzy package clean
 
 help:
 	@echo 'make demo [SEED=n]  simulated camera, mapper and queries as ROS 2 processes; see $(OUT)'
@@ -16,6 +18,7 @@ help:
 	@echo 'make eval           tables of localization, existence, extents; out/eval, 45 minutes'
 	@echo 'make eval-quick     the same on one small layout, a minute'
 	@echo 'make grasp          maps simulated layouts, lifts everything in MuJoCo; out/bench, hours'
+	@echo 'make bench          table of speed; out/bench/speed.json, about 15 minutes'
 	@echo 'make setup          only prepare .venv'
 	@echo 'make colcon         build as a colcon workspace, test the interfaces and lint there'
 	@echo 'make jazzy          the interfaces and node tests on the ROS 2 Jazzy wheels'
@@ -42,6 +45,11 @@ eval-quick:
 grasp:
 	@LERF_ROS_EXTRAS='ros openclip offline sim eval view physics dev' bash scripts/run \
 		python bench/grasp/run.py --encoder oracle --seeds $(GRASP_SEEDS)
+
+# RIVAL is the Python of an environment with nerfstudio (bench/README.md), DATA a nerfstudio folder;
+# without them the rows that need them are left out.
+bench:
+	@bash scripts/run python bench/speed.py --rival $(RIVAL) $(if $(DATA),--data $(DATA))
 
 lint:
 	@bash scripts/run ruff check .

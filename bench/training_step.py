@@ -31,7 +31,7 @@ from lerf_ros.keyframes.frame import Frame, Keyframe
 from lerf_ros.training.radiance_learner import RadianceLearner
 from lerf_ros.training.scene_measurement import measure_scene
 
-WARM_UP, PAIRS = 2, 5
+WARM_UP, PAIRS, GOAL = 3, 15, 5.0
 WORKER = Path(__file__).with_name('nerfacto_worker.py')
 MALLOC = {'MALLOC_MMAP_THRESHOLD_': '8000000000', 'MALLOC_TRIM_THRESHOLD_': '20000000000',
           'MALLOC_TOP_PAD_': '500000000'}
@@ -92,18 +92,21 @@ def ask(process: subprocess.Popen[str]) -> Timing:
     return dict(json.loads(answer))
 
 
-def measure(problem: Path, python: Path, threads: int) -> dict[str, Any]:
+def measure(problem: Path, python: Path, threads: int, count: int) -> dict[str, Any]:
     """Medians over pairs, and the ratio of theirs to ours."""
     data = Problem.load(problem)
     learner = our_learner(data, same_as_nerfacto(int(data.rays)))
     first = timed(learner)['wall_s']
     with rival(python, problem, threads) as process:
-        pairs = [(timed(learner), ask(process)) for _ in range(WARM_UP + PAIRS)][WARM_UP:]
+        pairs = [(timed(learner), ask(process)) for _ in range(WARM_UP + count)][WARM_UP:]
     out: dict[str, Any] = {'rays': int(data.rays), 'pairs': len(pairs), 'first_step_s': first}
     for clock in ('wall_s', 'cpu_s'):
         ours, theirs = (np.array([pair[side][clock] for pair in pairs]) for side in (0, 1))
         out[clock] = {'ours': float(np.median(ours)), 'theirs': float(np.median(theirs)),
                       'ratio': float(np.median(theirs / ours))}
+    step = out['wall_s']
+    out['rows'] = [{'what': f'a training step of {out["rays"]} rays against nerfacto, s',
+                    'goal': GOAL, **step}]
     return out
 
 
@@ -114,10 +117,11 @@ def main() -> None:
     parser.add_argument('--rival', type=Path, default=Path('.venv-nerfstudio/bin/python'),
                         help="nerfstudio's python")
     parser.add_argument('--threads', type=int, default=2)
+    parser.add_argument('--pairs', type=int, default=PAIRS)
     parser.add_argument('--out', type=Path, help='JSON file to write')
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    found = measure(arguments.problem, arguments.rival, arguments.threads)
+    found = measure(arguments.problem, arguments.rival, arguments.threads, arguments.pairs)
     for clock, title in (('wall_s', 'wall'), ('cpu_s', 'processor')):
         row = found[clock]
         print(f'{title}: ours {row["ours"]:.3f} s, nerfacto {row["theirs"]:.3f} s, '

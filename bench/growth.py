@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What grows with the number of keyframes: training rate, memory, snapshots, answers.
+
+    python bench/growth.py --counts 50 200 1000
+
+Keyframes are noise with depth from circles above a plane, with made-up embeddings, so that no
+encoder's time is in it; the field is the preset `offline` at full size. Each number of keyframes
+is measured in the same process, the batches of steps in turn, so that what else the machine does
+meets all of them. Writes OUT/growth.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lerf_ros.camera import PinholeCamera
+from lerf_ros.config import LerfConfig, load_preset, preset_path
+from lerf_ros.features.embedding_map import EmbeddingMap
+from lerf_ros.features.keyframe_features import KeyframeFeatures
+from lerf_ros.field.scene_frame import SceneFrame
+from lerf_ros.keyframes.frame import Frame, Keyframe
+from lerf_ros.query.relevancy import relevancy
+from lerf_ros.query.surface import PosedCamera
+from lerf_ros.query.survey import take_survey
+from lerf_ros.simulation.trajectory import look_at
+from lerf_ros.training.trainer import Trainer
+
+CAMERA = PinholeCamera(320, 240, 275.0, 275.0, 160.0, 120.0)
+VOCABULARY = np.eye(64, 384, dtype=np.float32)
+ROUNDS, STEPS, WARM_UP = 5, 20, 40
+
+
+def pose(number: int) -> np.ndarray:
+    """T_world_camera on a circle that drifts, looking down at the plane z = 0."""
+    angle, drift = 0.4 * number, np.array([0.02 * number, 0.0, 0.0])
+    eye = drift + [np.cos(angle), np.sin(angle), 1.0]
+    return look_at(eye, drift + [0.2, 0.0, 0.0])
+
+
+def keyframe(number: int) -> Keyframe:
+    """A picture of noise; its depth is that of the plane."""
+    rng, T = np.random.default_rng(number), pose(number)
+    directions = CAMERA.directions(CAMERA.pixel_grid())
+    slope = (directions @ T[:3, :3].T)[..., 2]
+    depth = np.where(slope < -1e-3, -T[2, 3] / slope * directions[..., 2], 0.0)
+    image = rng.integers(0, 256, (CAMERA.height, CAMERA.width, 3), dtype=np.uint8)
+    return Keyframe(number, Frame(number, image, CAMERA, T, depth.astype(np.float32)))
+
+
+def features(number: int) -> KeyframeFeatures:
+    """Two levels of random embeddings, and dense features."""
+    rng = np.random.default_rng(number)
+    levels = tuple(EmbeddingMap(
+        width, (8.0, 8.0), (16.0, 16.0), rng.integers(0, 64, (15, 20, 4)).astype(np.int32),
+        rng.random((15, 20, 4)).astype(np.float16), VOCABULARY) for width in (40.0, 80.0))
+    return KeyframeFeatures(levels, rng.random((15, 20, 40)).astype(np.float16))
+
+
+def trainer_of(count: int, config: LerfConfig) -> Trainer:
+    """A trainer with so many keyframes."""
+    trainer = Trainer(config, SceneFrame((0.0, 0.0, 0.0), 1.5), torch.device('cpu'))
+    for number in range(count):
+        trainer.add(keyframe(number), features(number))
+    return trainer
+
+
+def rate(trainer: Trainer) -> float:
+    """Processor seconds of a step."""
+    start = time.process_time()
+    for _ in range(STEPS):
+        trainer.step()
+    return (time.process_time() - start) / STEPS
+
+
+def snapshot_and_query(trainer: Trainer, count: int, config: LerfConfig) -> dict[str, float]:
+    """Processor seconds of taking a survey, and of a relevancy over its points."""
+    cameras = [PosedCamera(CAMERA, trainer.scene.pose_to_scene(pose(n))) for n in range(count)]
+    assert trainer.language is not None
+    start = time.process_time()
+    index = take_survey(trainer.radiance, trainer.language, cameras, trainer.scene,
+                        trainer.trained_scales(), config).index
+    took, answers = time.process_time() - start, []
+    phrases = VOCABULARY[:5] @ index.basis
+    for _ in range(ROUNDS):
+        start = time.process_time()
+        relevancy(index.codes, phrases[0], phrases[1:], config.query.temperature)
+        answers.append(time.process_time() - start)
+    return {'snapshot_s': took, 'points': len(index.points_world),
+            'query_ms': 1000 * float(np.median(answers))}
+
+
+def measure(counts: list[int], config: LerfConfig) -> list[dict[str, Any]]:
+    """A row for each number of keyframes."""
+    memory, trainers = [], []
+    for count in counts:
+        trainers.append(trainer_of(count, config))
+        memory.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        for _ in range(WARM_UP):
+            trainers[-1].step()
+    rounds = [[rate(trainer) for trainer in trainers] for _ in range(ROUNDS)]
+    steps_s = np.median(rounds, axis=0)
+    return [{'keyframes': count, 'step_s': float(step_s), 'peak_memory_mb': mb,
+             **snapshot_and_query(trainer, count, config)}
+            for count, step_s, mb, trainer in zip(counts, steps_s, memory, trainers, strict=True)]
+
+
+def compared(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The most keyframes beside the fewest, as ratios of which more is better."""
+    few, many = rows[0], rows[-1]
+    words = f'with {many["keyframes"]} keyframes beside {few["keyframes"]}'
+    return [{'what': f'{title} {words}', 'ours': many[name], 'theirs': few[name],
+             'ratio': few[name] / many[name], 'goal': goal}
+            for title, name, goal in (
+                ('processor seconds of a training step', 'step_s', 0.8),
+                ('processor milliseconds of a query', 'query_ms', 0.95),
+                ('processor seconds of a snapshot', 'snapshot_s', 0.8))]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--counts', type=int, nargs='+', default=[50, 1000])
+    parser.add_argument('--out', type=Path, default=Path('out/bench'))
+    arguments = parser.parse_args()
+    config = load_preset(preset_path('offline')).override(
+        {'keyframes.max_count': max(arguments.counts)})
+    rows = measure(arguments.counts, config)
+    for row in rows:
+        print(', '.join(f'{name} {value:.4g}' for name, value in row.items()))
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / 'growth.json').write_text(json.dumps(
+        {'rows': compared(rows), 'all': rows}, indent=1) + '\n')
+
+
+if __name__ == '__main__':
+    main()
