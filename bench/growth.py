@@ -35,7 +35,7 @@ from lerf_ros.training.trainer import Trainer
 
 CAMERA = PinholeCamera(320, 240, 275.0, 275.0, 160.0, 120.0)
 VOCABULARY = np.eye(64, 384, dtype=np.float32)
-ROUNDS, STEPS, WARM_UP = 5, 20, 40
+ROUNDS, STEPS, WARM_UP = 3, 10, 10
 
 
 def pose(number: int) -> np.ndarray:
