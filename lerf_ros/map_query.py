@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from lerf_ros.errors import (
 )
 from lerf_ros.features.encoders import ImageTextEncoder, load_encoder
 from lerf_ros.grasping.planner import NOT_METRIC, GraspPlan, plan_grasps
-from lerf_ros.map_directory import MapDirectory
+from lerf_ros.map_directory import MapDirectory, Snapshot
 from lerf_ros.map_pictures import picture_of
 from lerf_ros.query.answer import Answer, Timing
 from lerf_ros.query.calibration import Calibration, find_calibration
@@ -32,6 +33,8 @@ from lerf_ros.query.question import Found, Question, encode_phrases, picture_que
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.query.text_query import TextQuery
 from lerf_ros.settings import flat_fields
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class MapQuery:
         self._picture_encoder: ImageTextEncoder | None = None
         self._encoder_features = FeatureConfig()
         self._loaded: Loaded | None = None
+        self._identity = ('', '')
 
     @property
     def ready(self) -> bool:
@@ -101,13 +105,33 @@ class MapQuery:
     def refresh(self) -> bool:
         """Loads the newest snapshot when there is a newer one than the loaded one.
 
-        Raises MapUnreadableError for a damaged or foreign directory, EncoderUnavailableError and
-        EncoderMismatchError when the map's phrases cannot be encoded here. The loaded snapshot
-        goes on answering then.
+        One that is damaged gives way to the one before it; so does a map that was loaded or reset
+        to the one that takes its place. Raises MapUnreadableError for a damaged or foreign
+        directory, EncoderUnavailableError and EncoderMismatchError when the map's phrases cannot
+        be encoded here. The loaded snapshot goes on answering then, and while there is no map.
         """
-        snapshot = self.directory.newest(after=self.snapshot_id)
-        if snapshot is None:
+        identity = self.directory.identity()
+        if identity == ('', '') and not self.directory.exists():
             return False
+        another = self.ready and identity != self._identity
+        problem: MapUnreadableError | None = None
+        for snapshot in self.directory.complete(0 if another else self.snapshot_id):
+            try:
+                self._load(snapshot)
+                self._identity = identity
+                return True
+            except MapUnreadableError as error:
+                log.warning('%s', error)
+                problem = problem or error
+        if problem is not None:
+            raise problem
+        if another:
+            log.warning('%s was reset: there are no answers until its first snapshot',
+                        self.directory.path)
+            self._loaded = None
+        return False
+
+    def _load(self, snapshot: Snapshot) -> None:
         meta = self.directory.meta()
         try:
             index = LanguageIndex.from_arrays(snapshot.arrays('index'))
@@ -116,7 +140,7 @@ class MapQuery:
             stored = LerfConfig().override(meta['config'])
             radius, frame_id, metric = meta['scene']['radius'], meta['frame_id'], meta['metric']
             identity = snapshot.info['encoder']
-        except KeyError as error:
+        except (KeyError, TypeError) as error:
             raise MapUnreadableError(f'{snapshot.path}: {error} is missing; '
                                      'the map was written by another version') from error
         encoder = self._load_encoder(identity, self._features or stored.features)
@@ -125,7 +149,6 @@ class MapQuery:
         calibration = find_calibration(identity, {name: value for name, _, value in settings})
         self._loaded = Loaded(query, coverage, calibration, stored.grasp, frame_id, metric,
                               snapshot.number, snapshot.info['stamp_ns'], dict(snapshot.info))
-        return True
 
     @property
     def text_query(self) -> TextQuery:

@@ -87,6 +87,7 @@ class Mapper:
         if self._memory is not None and self._memory.complete(len(self.views)):
             self._memory.resume(trainer)
             self._memory = None
+            self.steps_at_newest = trainer.radiance_learner.newest_step
         return True
 
     def _start(self, scene: SceneFrame) -> Trainer:
@@ -161,6 +162,16 @@ class Mapper:
     def ready(self) -> bool:
         """Whether there is something to train on."""
         return self.trainer is not None and len(self.trainer.store) > 0 and self._memory is None
+
+    @property
+    def restoring(self) -> bool:
+        """Whether keyframes of an earlier process are learned again, to go on with its training."""
+        return self._memory is not None
+
+    @property
+    def stored(self) -> int:
+        """Keyframes on the disk."""
+        return self.directory.keyframes.count
 
     @property
     def steps(self) -> int:

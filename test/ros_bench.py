@@ -45,10 +45,10 @@ def overrides(**values):
 class FakeProcess:
     """Takes keyframes and never trains."""
 
-    def __init__(self, config, directory, frame_id, metric):
+    def __init__(self, config, directory, frame_id, metric, restarts=5):
         self.config, self.directory = config, directory
         self.frame_id, self.metric = frame_id, metric
-        self.frames, self.calls = [], []
+        self.frames, self.calls, self.answers = [], [], []
         self.alive, self.full = False, False
         self.report = MapperStatus(state='mapping', steps=7, snapshot_stamp_ns=5 * 10**9)
 
@@ -66,6 +66,13 @@ class FakeProcess:
 
     def pause(self, paused):
         self.calls.append('pause' if paused else 'resume')
+
+    def command(self, name, /, **arguments):
+        self.calls.append((name, arguments))
+        return len(self.calls)
+
+    def reply(self, number):
+        return self.answers.pop(0)(number) if self.answers else None
 
     def stop(self, timeout_s=10.0):
         self.alive = False

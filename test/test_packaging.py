@@ -48,13 +48,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     'mapper': CORE | {'keyframe_queue', 'keyframe_slots', 'mapper_memory'},
     'stored_map': CORE,
     'frame_channel': BASICS | {'keyframes'},
-    'mapper_process': CORE | {'mapper', 'frame_channel'},
+    'mapper_saving': CORE | {'mapper'},
+    'saved_maps': BASICS | {'storage', 'map_directory'},
+    'mapper_loop': CORE | {'mapper', 'mapper_memory', 'mapper_saving', 'mapper_process',
+                           'saved_maps'},
+    'mapper_process': BASICS | {'keyframes', 'frame_channel', 'mapper_loop'},
+    'mapper_supervisor': BASICS | {'keyframes', 'mapper_process'},
     # They only start processes: no part of the method is loaded for that.
     'process_group': set(),
     'processes': BASICS | {'process_group'},
     'commands': CORE | {'mapper', 'stored_map', 'map_query', 'evaluation', 'viewer'},
     'cli': {'commands', 'evaluation', 'processes'},
-    'nodes': CORE | {'mapper', 'mapper_process', 'map_query', 'processes', 'process_group',
+    'nodes': CORE | {'mapper', 'mapper_process', 'mapper_supervisor', 'saved_maps', 'map_query',
+                     'processes', 'process_group',
                      'simulation', 'evaluation', 'viewer', 'msg', 'srv'},
 }
 ROS_PACKAGES = re.compile(r'(rclpy|tf2_\w+|tf2|launch|launch_ros|ament_index_python|rosbags|'

@@ -38,6 +38,7 @@ class CameraInputs:
         """Raises FrameError when a mask file cannot be read."""
         self._node, self._settings, self._keyframes = node, settings, keyframes
         self.received, self.newest_stamp_ns, self.restarts = 0, 0, 0
+        self.paused = False     # images are then dropped without a look
         self.images: list[ImageSubscription] = []
         self.watches: list[InputWatch] = []
         self._infos: list[Any] = []
@@ -125,6 +126,8 @@ class CameraInputs:
         return watch
 
     def _on_image(self, assembler: FrameAssembler, msg: Image | CompressedImage) -> None:
+        if self.paused:
+            return
         self.received += 1
         self.newest_stamp_ns = stamp_to_ns(msg.header.stamp)
         assembler.add_image(msg)

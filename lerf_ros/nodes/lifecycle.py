@@ -9,7 +9,10 @@ from typing import Any
 
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
-from lerf_ros.errors import LerfError
+from lerf_ros.errors import LerfError, StillLoadingError
+
+# A node that starts alone has nobody who would configure it again while its models load.
+LOADING_ATTEMPTS = 20
 
 
 class ManagedNode(LifecycleNode):
@@ -27,6 +30,7 @@ class ManagedNode(LifecycleNode):
         super().__init__(name, **arguments)
         self.active = False
         self.failure = ''   # why the last transition failed
+        self.still_loading = False
 
     def configure(self) -> None:
         """Acquires resources; raises LerfError when it cannot."""
@@ -43,7 +47,12 @@ class ManagedNode(LifecycleNode):
     def start_alone(self) -> bool:
         """Configures and activates without a manager; False when `failure` says why not."""
         success = TransitionCallbackReturn.SUCCESS
-        return self.trigger_configure() == success and self.trigger_activate() == success
+        for _ in range(LOADING_ATTEMPTS):
+            if self.trigger_configure() == success:
+                return self.trigger_activate() == success
+            if not self.still_loading:
+                break
+        return False
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         self.configured = True
@@ -72,10 +81,12 @@ class ManagedNode(LifecycleNode):
         super().destroy_node()
 
     def _transition(self, work: Callable[[], None], active: bool) -> TransitionCallbackReturn:
+        self.still_loading = False
         try:
             work()
         except LerfError as error:
             self.failure = str(error)
+            self.still_loading = isinstance(error, StillLoadingError)
             self.get_logger().error(self.failure)
             return TransitionCallbackReturn.FAILURE
         except Exception as error:

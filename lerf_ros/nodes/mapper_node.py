@@ -12,16 +12,17 @@ from rclpy.duration import Duration
 from rclpy.timer import Timer
 
 from lerf_ros.config import LerfConfig
-from lerf_ros.errors import LerfError
+from lerf_ros.errors import LerfError, StillLoadingError
 from lerf_ros.keyframes.frame import Frame
 from lerf_ros.keyframes.pose_check import PoseCheck
-from lerf_ros.mapper_process import MapperProcess
+from lerf_ros.mapper_supervisor import MapperSupervisor, wait_for_leaving
 from lerf_ros.msg import FieldStatus
 from lerf_ros.nodes import topics
 from lerf_ros.nodes.camera_inputs import CameraInputs
 from lerf_ros.nodes.findings import Findings
 from lerf_ros.nodes.lifecycle import ManagedNode, started
-from lerf_ros.nodes.node_config import MapperNodeConfig, map_directory
+from lerf_ros.nodes.map_commands import MapCommands
+from lerf_ros.nodes.node_config import MapperNodeConfig, map_directory, map_root
 from lerf_ros.nodes.parameters import declare_all
 from lerf_ros.nodes.pose_source import PoseSource
 from lerf_ros.nodes.refusals import Refusals
@@ -31,14 +32,15 @@ from lerf_ros.nodes.status_message import Counts, status_message
 RESOLVE_PERIOD_S = 0.05     # between looks whether waiting images have their pose by now
 FOLLOW_PERIOD_S = 1.0       # between looks at who publishes what
 CLOCK_BACK = Duration(seconds=-1.0)     # a clock that was set back, not one that trembles
-# How long the process may take to end: with a last snapshot to write, or with nothing to save.
-SAVE_S, ABANDON_S = 30.0, 5.0
+# How long a transition waits for the mapping process to end, and the node itself in the end. A
+# process that still writes its last snapshot goes on alone; the next one waits for it.
+LEAVE_S, SAVE_S = 1.0, 30.0
 
 
 class MapperNode(ManagedNode):
     """Subscribes, chooses keyframes and hands them to the mapper process."""
 
-    def __init__(self, process_factory: Callable[..., Any] = MapperProcess,
+    def __init__(self, process_factory: Callable[..., Any] = MapperSupervisor,
                  **arguments: Any) -> None:
         """Raises ConfigError for a parameter that is wrong or does not exist."""
         super().__init__('mapper_node', **arguments)
@@ -46,6 +48,7 @@ class MapperNode(ManagedNode):
         self.settings, self.config = declare_all(self, MapperNodeConfig(), LerfConfig())
         self.directory = map_directory(self.settings.map_directory, self.get_namespace())
         self.process: Any = None
+        self.paused = False
         self.refusals = Refusals(self.get_logger().warning)
         self.counts = Counts()
         self.inputs: CameraInputs | None = None
@@ -59,28 +62,35 @@ class MapperNode(ManagedNode):
         self._jumps = self.get_clock().create_jump_callback(
             JumpThreshold(min_forward=None, min_backward=CLOCK_BACK, on_clock_change=True),
             post_callback=self.clock_jumped)
+        self._commands = MapCommands(self, map_root(self.settings.map_root, self.directory))
 
     def configure(self) -> None:
         """Starts the mapper process, paused, and follows the poses."""
         self.inputs = CameraInputs(self, self.settings, self.config.keyframes, self._lookup_pose,
                                    self.refusals)
-        self._poses = PoseSource(self, self.settings)
-        self.process = self._process_factory(
-            self.config, self.directory, self.settings.map_frame, self.settings.metric)
-        self.process.start()
-        self.process.pause(True)
+        if self._poses is None:
+            self._poses = PoseSource(self, self.settings)
+        if self.process is None:    # one that was loading when an attempt before ended goes on
+            self.process = self._process_factory(
+                self.config, self.directory, self.settings.map_frame, self.settings.metric,
+                self.settings.restart_limit)
+            self.process.start()
+            self.process.pause(True)
         self._wait_for_models()
         self.get_logger().info(f'the map is written to {self.directory}')
 
     def _wait_for_models(self) -> None:
         """Returns when the process has loaded its encoder; no image is taken before it can be."""
-        end = time.monotonic() + self.settings.load_timeout
+        limit_s = self.settings.load_timeout
+        end = time.monotonic() + limit_s
         while (status := self.process.status()).state == 'loading':
             if time.monotonic() > end:
-                raise LerfError(f'the models were not loaded within {self.settings.load_timeout} '
-                                's: look at the log above, or raise load_timeout')
-            time.sleep(0.1)
+                raise StillLoadingError(
+                    f'the models were not loaded within {limit_s:g} s and load on: configure '
+                    'again, or raise load_timeout (the first time on a machine takes longest)')
+            time.sleep(0.05)
         if status.state == 'failed':
+            self.release()
             raise LerfError(f'the mapper process failed: {status.message}')
 
     def activate(self) -> None:
@@ -91,7 +101,7 @@ class MapperNode(ManagedNode):
         self.inputs.open(self.refusals)
         self._timers_of_work = [self.create_timer(RESOLVE_PERIOD_S, self.take_frames),
                                 self.create_timer(FOLLOW_PERIOD_S, self.inputs.follow)]
-        self.process.pause(False)
+        self.pause(False)
 
     def deactivate(self) -> None:
         """Ends the subscriptions to images and pauses the training; the map is kept."""
@@ -106,7 +116,24 @@ class MapperNode(ManagedNode):
             self._poses = None
         if self.process is not None:
             process, self.process = self.process, None
-            process.stop(SAVE_S if process.status().steps else ABANDON_S)
+            process.stop(LEAVE_S)
+
+    def destroy_node(self) -> None:
+        """Also waits for the last snapshot: it would end with this process."""
+        super().destroy_node()
+        wait_for_leaving(SAVE_S)
+
+    def pause(self, paused: bool) -> None:
+        """Drops images and lets the training rest, or goes on."""
+        assert self.inputs is not None
+        self.paused = self.inputs.paused = paused
+        self.process.pause(paused)
+
+    def forget_frames(self) -> None:
+        """Keyframes that were chosen before do not count any more."""
+        if self.inputs is not None:
+            self.inputs.clear()
+            self.inputs.forget()
 
     def clock_jumped(self, jump: Any) -> None:
         """The clock (use_sim_time) was set back: nothing from before fits what comes now."""
@@ -157,8 +184,9 @@ class MapperNode(ManagedNode):
             self.counts.received = self.inputs.received
             self.counts.newest_stamp_ns = self.inputs.newest_stamp_ns
         msg = status_message(
-            process, self.process is None or self.process.alive, self.active, self.counts,
-            self.refusals, self.settings, self.get_clock().now().nanoseconds)
+            process, self.process is None or self.process.alive,
+            self.active and not self.paused, self.counts, self.refusals, self.settings,
+            self.get_clock().now().nanoseconds)
         self.findings.write(msg, process, self.refusals)
         return msg
 

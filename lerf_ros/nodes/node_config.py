@@ -32,6 +32,8 @@ class MapperNodeConfig(Checked):
 
     autostart: bool = setting(True, 'configure and activate without a lifecycle manager')
     map_directory: str = setting('', MAP_DIRECTORY_DOC)
+    map_root: str = setting(
+        '', 'where saved maps are kept; empty is the folder saved_maps beside the map directory')
     map_frame: str = setting('map', 'fixed frame of the map')
     camera_frame: str = setting('', 'optical frame of the camera; empty takes the image header')
     metric: bool = setting(True, 'whether pose and depth lengths are metres')
@@ -72,8 +74,12 @@ class MapperNodeConfig(Checked):
     queue_size: int = setting(30, 'images that wait at most; then the oldest is refused', low=1,
                               high=1000)
     load_timeout: float = setting(
-        180.0, 'how long the models may take to load; the first time on a machine is the longest',
-        unit='seconds', low=1.0, high=3600.0)
+        30.0, 'how long configuring may take; models that need longer, as they do the first time '
+        'on a machine, load on, and it can be configured again', unit='seconds', low=1.0,
+        high=3600.0)
+    restart_limit: int = setting(
+        5, 'how often within ten minutes a training process that died is started again', low=0,
+        high=1000)
     status_period: float = setting(
         0.5, 'time between reports on lerf/status', unit='seconds', low=0.05, high=60.0)
 
@@ -129,3 +135,9 @@ def map_directory(configured: str, namespace: str) -> Path:
         return Path(configured).expanduser().absolute()
     home = Path(os.environ.get('ROS_HOME') or '~/.ros').expanduser()
     return home / 'lerf' / namespace.strip('/') / 'map'
+
+
+def map_root(configured: str, directory: Path) -> Path:
+    """Where the saved maps of a map directory are kept, as an absolute path."""
+    return Path(configured).expanduser().absolute() if configured else \
+        directory.parent / 'saved_maps'

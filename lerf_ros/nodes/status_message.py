@@ -13,6 +13,7 @@ from lerf_ros.nodes.node_config import MapperNodeConfig
 from lerf_ros.nodes.refusals import Refusals
 
 STATES = {'waiting': FieldStatus.WAITING, 'loading': FieldStatus.WAITING,
+          'restoring': FieldStatus.MAPPING,
           'mapping': FieldStatus.MAPPING, 'settled': FieldStatus.SETTLED,
           'paused': FieldStatus.PAUSED, 'failed': FieldStatus.FAILED}
 
@@ -38,6 +39,9 @@ def status_message(process: Any, alive: bool, active: bool, counts: Counts, refu
     if process is None:
         msg.state, msg.message = FieldStatus.WAITING, 'not configured'
         return msg
+    # Those on their way to the mapping process would be lost with this one.
+    msg.keyframes_used = max(counts.used - process.in_flight, 0)
+    msg.keyframes_stored, msg.memory_bytes = process.stored, process.memory_bytes
     msg.steps, msg.rays_per_second = process.steps, float(process.rays_per_second)
     msg.loss, msg.psnr = float(process.loss), float(process.psnr)
     msg.newest_snapshot = ns_to_stamp(process.snapshot_stamp_ns)
@@ -53,7 +57,7 @@ def state_and_message(process: Any, alive: bool, active: bool, counts: Counts,
             'the mapper process ended unexpectedly; its output says why. Clean up and configure '
             'the node again, or restart it')
     if not active:
-        return FieldStatus.PAUSED, process.message or 'not active'
+        return FieldStatus.PAUSED, process.message or 'not active, or paused by lerf/pause'
     state = STATES[process.state]
     if not counts.received:
         waiting = f'no image yet on {settings.image_topic!r}'

@@ -19,6 +19,8 @@ GRASPS = 'lerf/grasps'
 DETECTIONS = 'lerf/detections'
 PROMPTS = 'lerf/prompts'
 QUERY = 'lerf/query'
+SAVE_MAP, LOAD_MAP, LIST_MAPS = 'lerf/save_map', 'lerf/load_map', 'lerf/list_maps'
+RESET, PAUSE, RESUME = 'lerf/reset', 'lerf/pause', 'lerf/resume'
 
 
 def profile(depth: int, reliable: bool = True, latched: bool = False) -> QoSProfile:
@@ -44,6 +46,7 @@ DETECTIONS_QOS = profile(1)
 PROMPTS_QOS = profile(1)
 # At the default depth of 10 a burst of requests is lost without a word.
 QUERY_QOS = profile(2000)
+COMMAND_QOS = profile(100)
 
 TF_QOS = profile(100)
 # Beside large images Fast DDS loses small messages now and then. A reliable subscription then gets

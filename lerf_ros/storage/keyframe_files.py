@@ -39,6 +39,14 @@ class KeyframeFiles:
     def __init__(self, path: Path, metric: bool = False) -> None:
         self.path, self.metric = path, metric
         self._records: dict[int, dict[str, Any]] = {}
+        self._on_disk: set[int] | None = None   # not looked at yet
+
+    @property
+    def count(self) -> int:
+        """How many are on the disk, as far as this writer knows."""
+        if self._on_disk is None:
+            self._on_disk = set(self.indices())
+        return len(self._on_disk)
 
     def add(self, keyframe: Keyframe) -> None:
         """Stores one keyframe, in time that does not grow with the map.
@@ -57,12 +65,21 @@ class KeyframeFiles:
             flush(self.path)
         write_json(self._record_path(keyframe.index), sealed(record))
         self._records[keyframe.index] = record
+        if self._on_disk is not None:
+            self._on_disk.add(keyframe.index)
 
     def indices(self) -> list[int]:
         """Numbers of all keyframes that are on the disk, ascending."""
         folder = self.path / FOLDER
         return sorted(int(p.stem) for p in folder.glob('*.json') if p.stem.isdigit()) \
             if folder.is_dir() else []
+
+    def __contains__(self, index: object) -> bool:
+        """Whether the record of a keyframe is whole."""
+        try:
+            return isinstance(index, int) and bool(self.record(index))
+        except MapUnreadableError:
+            return False
 
     def read(self, index: int) -> Keyframe:
         """A keyframe as it was stored; MapUnreadableError when it is damaged or not there."""
@@ -103,6 +120,7 @@ class KeyframeFiles:
         for name in names:
             (self.path / name).unlink(missing_ok=True)
         self._records.pop(index, None)
+        self._on_disk = None
 
     def clear(self) -> None:
         """Forgets all keyframes."""
@@ -112,6 +130,7 @@ class KeyframeFiles:
             except MapUnreadableError:   # a damaged record names no pictures
                 self._record_path(index).unlink(missing_ok=True)
         self._records.clear()
+        self._on_disk = None
 
     def write_transforms(self) -> None:
         """Writes transforms.json of all keyframes that can be read."""

@@ -88,8 +88,11 @@ class FolderLock:
 
 
 def leaving(holder: dict[str, Any]) -> bool:
-    """Whether the holder said so, or has lost the process that started it and soon will."""
-    if not holder or holder.get('leaving'):
+    """Whether the holder said so, has lost its parent, or was stopped by the parent that is ours.
+
+    A node starts a process on its map directory only after it has stopped the one before.
+    """
+    if not holder or holder.get('leaving') or holder.get('parent') == os.getppid():
         return True
     try:
         os.kill(int(holder['parent']), 0)

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Save, load, list, reset, pause and resume over Fast DDS, with a process that answers at will."""
+
+import pytest
+
+pytest.importorskip('rclpy', reason='ROS 2 (rclpy) is not installed')
+pytest.importorskip('lerf_ros.msg', reason='the interfaces of lerf_ros are not built')
+
+import itertools
+import time
+from types import SimpleNamespace
+
+import rclpy
+from rclpy.node import Node
+from ros_bench import FakeProcess, overrides, spin_until
+
+from lerf_ros.mapper_process import MapperStatus, Reply
+from lerf_ros.msg import FieldStatus
+from lerf_ros.nodes import mapper_node, topics
+from lerf_ros.nodes.mapper_node import MapperNode
+from lerf_ros.srv import ListMaps, LoadMap, MapCommand, SaveMap
+
+pytestmark = pytest.mark.ros
+KINDS = {topics.SAVE_MAP: SaveMap, topics.LOAD_MAP: LoadMap, topics.LIST_MAPS: ListMaps,
+         topics.RESET: MapCommand, topics.PAUSE: MapCommand, topics.RESUME: MapCommand}
+
+
+@pytest.fixture(scope='module', autouse=True)
+def ros():
+    rclpy.init()
+    yield
+    rclpy.shutdown()
+
+
+@pytest.fixture
+def bench(tmp_path):
+    """A mapper node with a fake process, and `call(service, **fields)`."""
+    mapper = MapperNode(FakeProcess, parameter_overrides=overrides(
+        map_directory=str(tmp_path / 'map'), map_root=str(tmp_path / 'saved'),
+        status_period=0.05))
+    user = Node('user')
+    clients = {name: user.create_client(kind, name) for name, kind in KINDS.items()}
+    nodes = (mapper, user)
+    assert spin_until(nodes, lambda: all(c.service_is_ready() for c in clients.values()))
+
+    def call(service, /, **fields):
+        future = clients[service].call_async(KINDS[service].Request(**fields))
+        assert spin_until(nodes, future.done)
+        return future.result()
+    call.nodes, call.user, call.clients = nodes, user, clients
+    yield mapper, call
+    for node in nodes:
+        node.destroy_node()
+
+
+def test_all_but_the_list_need_an_active_node(bench):
+    _, call = bench
+    for name in KINDS:
+        response = call(name)
+        expected = response.NONE if name == topics.LIST_MAPS else response.NOT_ACTIVE
+        assert (response.error_code, response.success) == (expected, expected == response.NONE)
+
+
+def test_save_answers_when_the_process_has(bench, tmp_path):
+    mapper, call = bench
+    assert mapper.start_alone()
+    reports = []
+    call.user.create_subscription(FieldStatus, topics.STATUS, reports.append, topics.STATUS_QOS)
+    future = call.clients[topics.SAVE_MAP].call_async(SaveMap.Request(name='kitchen'))
+    saving = ('save', {'root': str(tmp_path / 'saved'), 'name': 'kitchen', 'overwrite': False})
+
+    def answered():
+        """The node goes on while the process saves."""
+        if saving in mapper.process.calls and len(reports) > 2 and not mapper.process.answers:
+            assert not future.done() or future.result().success
+            mapper.process.answers.append(lambda n: Reply(n, result={'path': '/saved/kitchen'}))
+        return future.done()
+    assert spin_until(call.nodes, answered)
+    assert future.result().success and future.result().path == '/saved/kitchen'
+
+
+def test_errors_of_the_process_come_back_by_name(bench):
+    mapper, call = bench
+    assert mapper.start_alone()
+    for code, expected in (('STORAGE', SaveMap.Response.STORAGE),
+                           ('INVALID_SETTING', SaveMap.Response.MAP_UNREADABLE),
+                           ('?', SaveMap.Response.INTERNAL)):
+        mapper.process.answers.append(lambda n, code=code: Reply(n, code, 'in words'))
+        response = call(topics.LOAD_MAP, name='hall')
+        assert (response.success, response.error_code, response.message) == (
+            False, expected, 'in words')
+
+
+@pytest.mark.parametrize('name', ['', '../../etc', '/tmp/x', '.x', 'a/../b'])
+def test_names_cannot_leave_the_map_root(bench, name):
+    mapper, call = bench
+    assert mapper.start_alone()
+    for service in (topics.SAVE_MAP, topics.LOAD_MAP):
+        assert call(service, name=name).error_code == SaveMap.Response.INVALID_NAME
+    assert mapper.process.calls == ['start', 'pause', 'resume']
+
+
+def test_a_taken_name_is_refused_and_listed(bench, tmp_path):
+    mapper, call = bench
+    assert mapper.start_alone()
+    (tmp_path / 'saved' / 'hall').mkdir(parents=True)
+    (tmp_path / 'saved' / 'hall' / 'meta.json').write_text('{}')
+    assert call(topics.SAVE_MAP, name='hall').error_code == SaveMap.Response.NAME_TAKEN
+    assert call(topics.LIST_MAPS).names == ['hall']
+
+
+def test_reset_chooses_the_next_image_as_a_keyframe(bench):
+    mapper, call = bench
+    assert mapper.start_alone()
+    selector = mapper._selector
+    mapper.process.answers.append(Reply)
+    assert call(topics.RESET).success and mapper._selector is not selector
+
+
+def test_pause_and_resume(bench):
+    mapper, call = bench
+    assert mapper.start_alone()
+    reports = []
+    call.user.create_subscription(FieldStatus, topics.STATUS, reports.append, topics.STATUS_QOS)
+    assert call(topics.PAUSE).success and mapper.process.calls[-1] == 'pause'
+    mapper.on_image(None)       # dropped without a look
+    assert mapper.counts.received == 0
+    assert spin_until(call.nodes, lambda: reports and reports[-1].state == FieldStatus.PAUSED)
+    assert call(topics.RESUME).success and mapper.process.calls[-1] == 'resume'
+    assert spin_until(call.nodes, lambda: reports[-1].state == FieldStatus.MAPPING)
+
+
+def test_a_command_that_the_cleanup_overtakes_is_answered(bench):
+    mapper, call = bench
+    assert mapper.start_alone()
+    future = call.clients[topics.RESET].call_async(MapCommand.Request())
+
+    def cleaned_up():
+        if mapper.process is not None and ('reset', {}) in mapper.process.calls:
+            mapper.trigger_deactivate()
+            mapper.trigger_cleanup()
+        return future.done()
+    assert spin_until(call.nodes, cleaned_up)
+    assert future.result().error_code == MapCommand.Response.INTERNAL
+    assert 'cleaned up' in future.result().message
+
+
+def test_counted_keyframes_are_on_the_disk(bench):
+    mapper, call = bench
+    assert mapper.start_alone()
+    mapper.counts.used = 9
+    mapper.process.report = MapperStatus(state='mapping', stored=7, in_flight=2, memory_bytes=5)
+    reports = []
+    call.user.create_subscription(FieldStatus, topics.STATUS, reports.append, topics.STATUS_QOS)
+    assert spin_until(call.nodes, lambda: reports)
+    assert (reports[-1].keyframes_used, reports[-1].keyframes_stored) == (7, 7)
+    assert reports[-1].memory_bytes == 5
+
+
+def test_models_that_load_too_long_fail_by_name_and_load_on(bench, monkeypatch):
+    mapper, _ = bench
+    ticks = itertools.count()
+    monkeypatch.setattr(mapper_node, 'time', SimpleNamespace(
+        monotonic=lambda: next(ticks) * 10.0, sleep=time.sleep))
+    loading = MapperStatus(state='loading')
+    monkeypatch.setattr(FakeProcess, 'status', lambda self: loading)
+    mapper.trigger_configure()
+    assert mapper.still_loading and 'within 30 s' in mapper.failure
+    process = mapper.process
+    monkeypatch.setattr(FakeProcess, 'status', lambda self: self.report)
+    assert mapper.start_alone() and mapper.process is process
+    assert process.calls == ['start', 'pause', 'resume']
+
+
+def test_cycles_leave_nothing_behind(bench):
+    mapper, _ = bench
+    counts = []
+    for _ in range(20):
+        assert mapper.start_alone()
+        mapper.trigger_deactivate()
+        mapper.trigger_cleanup()
+        counts.append((len(list(mapper.subscriptions)), len(list(mapper.timers)),
+                       len(list(mapper.services))))
+    assert len(set(counts)) == 1 and mapper.process is None
