@@ -4,13 +4,14 @@
 
 SEED ?= 0
 OUT ?= out/demo
+MINUTES ?= 30
 PYTEST_ARGS ?=
 GRASP_SEEDS ?= 104 105 106 107 108 109 110 111 112 113 114 115
 RIVAL ?= .venv-nerfstudio/bin/python
 DATA ?=
 export PYTHON
 
-.PHONY: help setup demo test eval eval-quick grasp bench lint colcon jazzy package clean
+.PHONY: help setup demo test eval eval-quick grasp bench kill-test soak lint colcon jazzy package clean
 
 help:
 	@echo 'make demo [SEED=n]  simulated camera, mapper and queries as ROS 2 processes; see $(OUT)'
@@ -19,6 +20,8 @@ help:
 	@echo 'make eval-quick     the same on one small layout, a minute'
 	@echo 'make grasp          maps simulated layouts, lifts everything in MuJoCo; out/bench, hours'
 	@echo 'make bench          table of speed; out/bench/speed.json, about 15 minutes'
+	@echo 'make kill-test      kills the nodes 50 times at random moments; out/bench/kill.json'
+	@echo 'make soak           mapper and queries for MINUTES=$(MINUTES); out/bench/soak.json'
 	@echo 'make setup          only prepare .venv'
 	@echo 'make colcon         build as a colcon workspace, test the interfaces and lint there'
 	@echo 'make jazzy          the interfaces and node tests on the ROS 2 Jazzy wheels'
@@ -50,6 +53,12 @@ grasp:
 # without them the rows that need them are left out.
 bench:
 	@bash scripts/run python bench/speed.py --rival $(RIVAL) $(if $(DATA),--data $(DATA))
+
+kill-test:
+	@bash scripts/run python bench/kill_test.py --out out/bench/kill.json
+
+soak:
+	@bash scripts/run python bench/soak.py --minutes $(MINUTES) --out out/bench/soak.json
 
 lint:
 	@bash scripts/run ruff check .

@@ -32,6 +32,7 @@ OTHERS = {
     'namespace': ('', 'of both nodes and all relative topics'),
     'use_sim_time': ('false', 'follow /clock'),
     'autostart': ('true', 'configure and activate the nodes without a lifecycle manager'),
+    'respawn': ('true', 'start a node that has died again'),
     'rviz': ('false', 'start RViz as well'),
     'log_level': ('info', 'debug, info, warn, error or fatal'),
     'tf_topic': ('/tf', 'where transforms are published; tf for those of the namespace'),
@@ -39,6 +40,8 @@ OTHERS = {
 }
 # After Ctrl-C the mapper writes a last snapshot; launch would kill it after 5 and 10 seconds.
 PATIENCE_S = '40'
+# A node that dies is started again on the same map directory and goes on.
+RESPAWN_DELAY_S = 2.0
 # RViz' configuration names topics without a namespace.
 RVIZ_TOPICS = ('lerf/relevancy', 'lerf/target_pose', 'lerf/markers', 'lerf/grasps',
                'camera/color/image_raw')
@@ -89,7 +92,8 @@ def lerf_node(name, value, parameters):
         output='screen', parameters=[value('params_file'), parameters],
         remappings=[('/tf', value('tf_topic')), ('/tf_static', value('tf_static_topic'))],
         ros_arguments=['--log-level', value('log_level')],
-        sigterm_timeout=PATIENCE_S, sigkill_timeout=PATIENCE_S)
+        sigterm_timeout=PATIENCE_S, sigkill_timeout=PATIENCE_S,
+        respawn=is_true(value('respawn')), respawn_delay=RESPAWN_DELAY_S)
 
 
 def rviz_node(share, value, map_frame, image):

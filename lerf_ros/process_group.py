@@ -20,6 +20,10 @@ ORPHANS_S = 1.0
 FLUSH_S = 1.0
 POLL_S = 0.1
 LAST_LINES = 15
+# How often within a minute a child that died is started again, and how long after its end.
+RESPAWNS, RESPAWN_WINDOW_S, RESPAWN_DELAY_S = 5, 60.0, 2.0
+# Wrong settings: another start would end in the same way.
+HOPELESS = 2
 
 
 class Child:
@@ -27,7 +31,7 @@ class Child:
 
     def __init__(self, name: str, command: Sequence[str], width: int = 0):
         """width: to which the name is filled up, so that lines of all children align."""
-        self.name = name
+        self.name, self.command, self.width = name, command, width
         self._prefix = f'[{name}]'.ljust(width + 2)
         self._last: collections.deque[str] = collections.deque(maxlen=LAST_LINES)
         # A group of its own: Ctrl-C in the terminal reaches us alone, and we stop it in order.
@@ -80,8 +84,11 @@ class Child:
 class ProcessGroup:
     """Children by name, with one end for all."""
 
-    def __init__(self) -> None:
+    def __init__(self, respawn: bool = False) -> None:
+        """respawn: whether children that die are started again, a few times."""
         self.children: list[Child] = []
+        self._respawn = respawn
+        self._deaths: dict[str, list[float]] = {}
 
     def start(self, commands: Mapping[str, Sequence[str]]) -> None:
         """Starts all commands; one at a time, so that `stop` ends those that were reached."""
@@ -105,8 +112,24 @@ class ProcessGroup:
                 print(f'lerf_ros: {child.death()}', file=sys.stderr, flush=True)
                 if main:
                     return 1
+                if self._may_respawn(child):
+                    time.sleep(RESPAWN_DELAY_S)
+                    print(f'lerf_ros: {child.name} is started again', file=sys.stderr, flush=True)
+                    again = Child(child.name, child.command, child.width)
+                    self.children[self.children.index(child)] = again
+                    running.append(again)
+                    continue
                 code = code or exit_status(child.exit_code or 0)
         return code
+
+    def _may_respawn(self, child: Child) -> bool:
+        """Whether it died, not of wrong settings and not too often."""
+        if not self._respawn or child.exit_code in (0, HOPELESS):
+            return False
+        now = time.monotonic()
+        recent = [t for t in self._deaths.get(child.name, []) if now - t < RESPAWN_WINDOW_S]
+        self._deaths[child.name] = [*recent, now]
+        return len(recent) < RESPAWNS
 
     def stop(self) -> None:
         """SIGINT, SIGTERM, SIGKILL, each only to those that still run; then what they left."""
@@ -135,14 +158,17 @@ def exit_status(code: int) -> int:
     return code if code >= 0 else 128 - code
 
 
-def run(commands: Mapping[str, Sequence[str]], main: str = '') -> int:
-    """Starts the commands, waits, and stops what is left, also on SIGINT, SIGTERM and SIGHUP."""
+def run(commands: Mapping[str, Sequence[str]], main: str = '', respawn: bool = False) -> int:
+    """Starts the commands, waits, and stops what is left, also on SIGINT, SIGTERM and SIGHUP.
+
+    respawn: children that die of anything but wrong settings are started again, a few times.
+    """
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, interrupt)
               for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    group = ProcessGroup()
+    group = ProcessGroup(respawn)
     try:
         group.start(commands)
         return group.wait(main)

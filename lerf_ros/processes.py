@@ -40,7 +40,7 @@ def add_parsers(subparsers: argparse._SubParsersAction) -> None:
 
 
 def lerf_up(arguments: argparse.Namespace) -> int:
-    """Runs mapper and query until Ctrl-C or until both have ended."""
+    """Runs mapper and query until Ctrl-C; one that dies is started again, a few times."""
     wrong = [text for text in arguments.parameters if ':=' not in text]
     if wrong:
         raise ConfigError(f'{wrong[0]!r}: expected name:=value')
@@ -52,7 +52,7 @@ def lerf_up(arguments: argparse.Namespace) -> int:
         options += ['-r', '__ns:=/' + arguments.namespace.strip('/')]
     if arguments.log_level:
         options += ['--log-level', arguments.log_level]
-    return run({node: node_command(node, options) for node in MAIN_NODES})
+    return run({node: node_command(node, options) for node in MAIN_NODES}, respawn=True)
 
 
 def lerf_demo(arguments: argparse.Namespace) -> int:

@@ -64,6 +64,17 @@ def test_without_a_main_child_the_others_live_on_and_the_first_failure_counts(ca
     assert code == 4 and '[b] still here' in capfd.readouterr().out
 
 
+@pytest.mark.parametrize(('code', 'starts'), [(9, 3), (2, 1), (0, 1)])
+def test_a_child_that_dies_is_started_again_but_not_for_wrong_settings(
+        tmp_path, monkeypatch, code, starts):
+    monkeypatch.setattr('lerf_ros.process_group.RESPAWNS', 2)
+    monkeypatch.setattr('lerf_ros.process_group.RESPAWN_DELAY_S', 0.0)
+    log = tmp_path / 'log'
+    dies = python(f'open({str(log)!r}, "a").write("x"); raise SystemExit({code})')
+    assert run({'mapper': dies}, respawn=True) == code
+    assert log.read_text() == 'x' * starts
+
+
 def test_stopping_ends_whole_groups_even_those_that_ignore_sigint(tmp_path, monkeypatch):
     monkeypatch.setattr('lerf_ros.process_group.PATIENCE_S', (
         (signal.SIGINT, 1.0), (signal.SIGTERM, 1.0), (signal.SIGKILL, 5.0)))
@@ -127,7 +138,7 @@ def parameters_of(command):
 
 def test_up_starts_the_main_nodes_with_the_same_options(tmp_path, monkeypatch):
     seen = {}
-    monkeypatch.setattr(processes, 'run', lambda commands: seen.update(commands) or 0)
+    monkeypatch.setattr(processes, 'run', lambda commands, respawn: seen.update(commands) or 0)
     params = tmp_path / 'p.yaml'
     params.write_text('')
     arguments = parse(['up', '--params-file', str(params), '--map-directory',
