@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Configure, activate, deactivate and clean up both main nodes, many times: does memory stay?
+
+    python bench/lifecycle_cycles.py [--cycles 200] [--real 0] [--out out/bench/lifecycle.json]
+
+The mapper node gets a process that does nothing, since its models load in a process that ends with
+each cycle; `--real N` adds N cycles with the real one. The query node opens a map directory.
+Writes resident memory before, after and per cycle, and the longest deactivation and cleanup.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rclpy
+from rclpy.parameter import Parameter
+
+from lerf_ros.mapper_process import MapperStatus
+from lerf_ros.mapper_supervisor import MapperSupervisor, wait_for_leaving
+from lerf_ros.nodes.mapper_node import MapperNode
+from lerf_ros.nodes.query_node import QueryNode
+
+PAGE_MB = os.sysconf('SC_PAGE_SIZE') / 2**20
+WARM_UP = 20    # cycles until imports and pools are there
+
+
+class Idle:
+    """A mapping process that does nothing."""
+
+    alive = True
+
+    def __init__(self, *_: Any) -> None:
+        self.pause = self.stop = lambda *_: None
+
+    def start(self) -> None:
+        """Nothing to start."""
+
+    def status(self) -> MapperStatus:
+        """Always ready."""
+        return MapperStatus(state='waiting')
+
+
+def rss_mb() -> float:
+    """Resident memory of this process, MiB."""
+    return int(Path('/proc/self/statm').read_text().split()[1]) * PAGE_MB
+
+
+def cycle(node: Any, slowest: dict[str, float]) -> None:
+    """All four transitions, timed."""
+    for name in ('configure', 'activate', 'deactivate', 'cleanup'):
+        start = time.monotonic()
+        result = getattr(node, f'trigger_{name}')()
+        slowest[name] = max(slowest.get(name, 0.0), time.monotonic() - start)
+        if result.name != 'SUCCESS':
+            raise SystemExit(f'{name} of {node.get_name()}: {node.failure}')
+
+
+def run(node: Any, cycles: int) -> dict[str, Any]:
+    """Many cycles of one node."""
+    memory, slowest = [], {}
+    for _ in range(cycles):
+        cycle(node, slowest)
+        memory.append(rss_mb())
+    node.destroy_node()
+    warm = memory[min(WARM_UP, len(memory) // 2):]
+    slope = float(np.polyfit(np.arange(len(warm)), warm, 1)[0]) if len(warm) > 1 else 0.0
+    return {'cycles': cycles, 'rss_mb_start': round(warm[0], 2), 'rss_mb_end': round(warm[-1], 2),
+            'kb_per_cycle': round(1024 * slope, 2),
+            'slowest_s': {name: round(value, 3) for name, value in slowest.items()}}
+
+
+def main() -> None:
+    """Runs and writes the file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--cycles', type=int, default=200)
+    parser.add_argument('--real', type=int, default=0, help='cycles with the real process')
+    parser.add_argument('--out', type=Path, default=Path('out/bench/lifecycle.json'))
+    arguments = parser.parse_args()
+    rclpy.init()
+    with tempfile.TemporaryDirectory() as folder:
+        given = [Parameter('map_directory', value=f'{folder}/map'),
+                 Parameter('load_timeout', value=300.0)]
+        result = {'mapper_node': run(MapperNode(Idle, parameter_overrides=given),
+                                     arguments.cycles),
+                  'query_node': run(QueryNode(parameter_overrides=given[:1]), arguments.cycles)}
+        if arguments.real:
+            result['mapper_node with its process'] = run(
+                MapperNode(MapperSupervisor, parameter_overrides=given), arguments.real)
+            wait_for_leaving(60.0)
+    rclpy.shutdown()
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(result, indent=1))
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == '__main__':
+    main()
