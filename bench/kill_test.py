@@ -34,7 +34,7 @@ from lerf_ros.srv import SaveMap
 INTERVAL_S = 10.0       # map.checkpoint_interval here
 SETTINGS = {'keyframes.max_count': 1000, 'map.snapshot_interval': 3.0,
             'map.checkpoint_interval': INTERVAL_S, 'restart_limit': 1000}
-TARGETS = ('trainer', 'mapper_node', 'query_node', 'all')
+TARGETS = ('trainer', 'mapper_node', 'query_node', 'all', 'all')
 PATIENCE_S = 300.0
 
 

@@ -7,6 +7,8 @@ pytest.importorskip('rclpy', reason='ROS 2 (rclpy) is not installed')
 pytest.importorskip('lerf_ros.msg', reason='the interfaces of lerf_ros are not built')
 
 import itertools
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
@@ -182,3 +184,10 @@ def test_cycles_leave_nothing_behind(bench):
         counts.append((len(list(mapper.subscriptions)), len(list(mapper.timers)),
                        len(list(mapper.services))))
     assert len(set(counts)) == 1 and mapper.process is None
+
+
+def test_the_node_needs_no_torch():
+    """Models live in the mapping process; the node stays small and starts at once."""
+    code = ('import sys, lerf_ros.nodes.mapper_node; '
+            'sys.exit(any(m in sys.modules for m in ("torch", "safetensors", "open_clip")))')
+    assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0

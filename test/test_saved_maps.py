@@ -234,3 +234,20 @@ def test_a_reset_map_has_nothing_of_the_old_one(maps):
     assert current.identity() != identity and current.newest() is None
     assert not query.refresh() and not query.ready
     assert json.loads((current.path / 'meta.json').read_text())['scene'] is None
+
+
+def test_a_damaged_newest_snapshot_gives_way_to_the_one_before(maps, caplog):
+    current, _ = maps
+    first = current.newest()
+    parts = {name: first.arrays(name) for name in ('index', 'coverage')}
+    for _ in range(2):
+        current.write_snapshot(parts, {k: v for k, v in first.info.items() if k != 'files'}, 3)
+    damage(current.path / 'snapshots' / '000003', 'index.safetensors', 'flipped')
+    query = MapQuery(current.path)
+    assert query.refresh() and query.snapshot_id == 2
+    assert '000003/index.safetensors is damaged' in caplog.text
+    with pytest.raises(MapUnreadableError, match='damaged'):    # said again, and answers stay
+        query.refresh()
+    assert len(query.answer('red').points_world)
+    shutil.rmtree(current.path)
+    assert not query.refresh() and len(query.answer('red').points_world)

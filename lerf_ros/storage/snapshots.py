@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
-from safetensors.torch import load_file
 
 from lerf_ros.errors import MapUnreadableError
 from lerf_ros.storage.durable import check_file, flush, read_sealed, sealed, sha256, write_json
@@ -32,6 +31,8 @@ class Snapshot:
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
         """The arrays of NAME.safetensors; MapUnreadableError when the checksum does not hold."""
+        from safetensors.numpy import load_file
+
         file = f'{name}.safetensors'
         try:
             check_file(self.path / file, self.info['files'][file])
@@ -84,6 +85,7 @@ class SnapshotFolder:
     @staticmethod
     def _fill(folder: Path, arrays: Mapping[str, Mapping[str, np.ndarray]],
               info: Mapping[str, Any]) -> None:
+
         files = {}
         for name, tensors in arrays.items():
             file = folder / f'{name}.safetensors'

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the mapping process does, step by step in this process: commands, full disks, repeats."""
+
+import errno
+import queue
+
+import pytest
+from test_end_to_end import SMALL
+from tiny_world import ColorEncoder, orbit, photograph
+
+from lerf_ros import mapper_loop
+from lerf_ros.errors import LockedError
+from lerf_ros.map_directory import MapDirectory
+from lerf_ros.mapper_loop import Loop
+from lerf_ros.mapper_process import Channels, Command, MapperStatus, Reply
+
+CONFIG = SMALL.override({'map.snapshot_interval': 1000.0, 'map.checkpoint_interval': 1000.0,
+                         'training.settle_steps': 0})
+FRAMES = [photograph(T, i) for i, T in enumerate(orbit(6))]
+
+
+@pytest.fixture
+def make(tmp_path, monkeypatch):
+    """Loops on one map directory; each is released when the next one is made."""
+    monkeypatch.setattr(mapper_loop, 'load_encoder', lambda *_: ColorEncoder())
+    monkeypatch.setattr(mapper_loop, 'TRAIN_SLICE_S', 0.01)
+    made = []
+
+    def make(release=True):
+        if made and release:
+            made[-1].lock.release()
+        made.append(Loop(CONFIG, str(tmp_path / 'map'), 'map', True,
+                         Channels(queue.Queue(), queue.Queue(), queue.Queue())))
+        return made[-1]
+    yield make
+    for loop in made:
+        loop.lock.release()
+
+
+def feed(loop, frames):
+    for frame in frames:
+        loop.channels.inbox.put(frame)
+    loop.take(0.0)
+    while len(loop.mapper.waiting) and (loop.mapper.trainer or len(loop.mapper.waiting) >= 4):
+        loop.learn()
+
+
+def said(loop, kind):
+    """The newest of that kind in the outbox."""
+    found = None
+    while not loop.channels.outbox.empty():
+        message = loop.channels.outbox.get()
+        found = message if isinstance(message, kind) else found
+    return found
+
+
+def asked(loop, name, /, **arguments):
+    loop.channels.commands.put(Command(name, 7, arguments))
+    loop.obey()
+    return said(loop, Reply)
+
+
+def test_all_that_wait_are_stored_before_any_is_learned(make):
+    loop = make()
+    for frame in FRAMES:
+        loop.channels.inbox.put(frame)
+    loop.take(0.0)
+    loop.report('waiting')
+    status = said(loop, MapperStatus)
+    assert (status.stored, status.taken, status.keyframes) == (6, 6, 0)
+
+
+def test_a_frame_that_comes_again_after_a_restart_is_stored_once(make):
+    feed(make(), FRAMES[:4])
+    loop = make()
+    feed(loop, FRAMES[3:5])
+    assert loop.taken == 2 and MapDirectory(loop.path).keyframes.indices() == [0, 1, 2, 3, 4]
+
+
+def test_a_second_mapper_is_locked_out(make):
+    loop = make()
+    loop.lock.path.write_text('{"pid": 1, "parent": 1, "leaving": false}')
+    with pytest.raises(LockedError):
+        make(release=False)
+
+
+def test_save_reset_and_load(make, tmp_path):
+    loop, root = make(), str(tmp_path / 'saved')
+    assert asked(loop, 'save', root=root, name='a', overwrite=False).code == 'NO_SNAPSHOT'
+    feed(loop, FRAMES)
+    loop.train()
+    reply = asked(loop, 'save', root=root, name='a', overwrite=False)
+    assert reply == Reply(7, result={'path': f'{root}/a'})
+    steps = loop.mapper.steps
+    assert asked(loop, 'save', root=root, name='a', overwrite=False).code == 'NAME_TAKEN'
+    assert asked(loop, 'reset') == Reply(7)
+    assert loop.mapper.steps == 0 and MapDirectory(loop.path).newest() is None
+    assert asked(loop, 'load', root=root, name='b').code == 'NO_SUCH_MAP'
+    assert asked(loop, 'load', root=root, name='a') == Reply(7, result={'keyframes': 6})
+    while loop.mapper.restoring:
+        loop.learn()
+    assert loop.mapper.steps == steps and loop.saving.snapshot_id == 1
+    loop.train()
+    assert loop.mapper.steps > steps
+
+
+def test_a_map_of_other_settings_is_not_loaded(make, tmp_path, monkeypatch):
+    loop, root = make(), str(tmp_path / 'saved')
+    feed(loop, FRAMES)
+    loop.train()
+    assert not asked(loop, 'save', root=root, name='a', overwrite=False).code
+    loop.mapper.config = CONFIG.override({'training.rays': 77})
+    reply = asked(loop, 'load', root=root, name='a')
+    assert reply.code == 'INVALID_SETTING' and 'training.rays' in reply.message
+
+
+def test_a_full_disk_is_a_word_in_the_status_and_training_goes_on(make, monkeypatch):
+    loop = make()
+    feed(loop, FRAMES)
+    loop.train()
+    loop.saving.snapshot()
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+    with monkeypatch.context() as patched:
+        patched.setattr('lerf_ros.storage.snapshots.write_json', full)
+        steps = loop.mapper.steps
+        loop.train()
+        loop.saving.snapshot()
+        loop.report('mapping')
+        status = said(loop, MapperStatus)
+        assert status.code == 'STORAGE' and 'No space left on device' in status.message
+        assert 'mapping goes on' in status.message and status.snapshot_id == 1
+        loop.train()
+        assert loop.mapper.steps > steps
+    loop.saving.snapshot()
+    loop.report('mapping')
+    status = said(loop, MapperStatus)
+    assert (status.code, status.message, status.snapshot_id) == ('', '', 2)
+
+
+def test_checkpoints_keep_what_may_be_lost_within_the_interval(make, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr('lerf_ros.mapper_saving.time.monotonic', lambda: clock[0])
+    monkeypatch.setattr(mapper_loop, 'TRAIN_SLICE_S', 0.0)
+    loop = make()
+    loop.saving.config = CONFIG.override({'map.checkpoint_interval': 30.0}).map
+    feed(loop, FRAMES)
+    durable, worst = 0.0, 0.0
+    for _ in range(200):
+        loop.mapper.guard.step()
+        clock[0] += 0.5
+        loop.saving.tick()
+        newest = next(MapDirectory(loop.path).training_states(), None)
+        if newest and newest.info['steps'] == loop.mapper.steps:
+            durable = clock[0]
+        worst = max(worst, clock[0] - durable)
+    assert 25.0 < worst <= 30.5     # the first half second passes before the first look
+
+
+def test_pause_stores_but_does_not_learn(make):
+    loop = make()
+    for name in ('pause', 'stop'):
+        loop.channels.commands.put(Command(name))
+    loop.obey()
+    assert loop.paused and loop.stopping and loop.idle
+    loop.channels.commands.put(Command('resume'))
+    loop.obey()
+    assert not loop.paused
