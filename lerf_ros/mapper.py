@@ -221,7 +221,7 @@ class Mapper:
         info = {**self.info(trainer), 'stamp_ns': self.snapshot_stamp_ns,
                 'points': len(survey.index.points_world),
                 'trained_scales': list(trainer.trained_scales()),
-                'psnr': _json(self.quality.psnr), 'depth_error': _json(self.quality.depth_error)}
+                **self.quality.known()}
         parts: dict[str, Mapping[str, np.ndarray]] = {
             'field': field_arrays(trainer.radiance, trainer.language), **survey.arrays()}
         if self.config.map.training_state:
@@ -297,7 +297,3 @@ class Mapper:
 
 def _running(mean: float, value: float) -> float:
     return value if math.isnan(mean) else mean + 0.02 * (value - mean)
-
-
-def _json(value: float) -> float | None:
-    return None if math.isnan(value) else value

@@ -15,7 +15,6 @@ from lerf_ros.errors import StorageError
 from lerf_ros.mapper import Mapper
 
 SNAPSHOT_SHARE = 0.15    # of the time at most that snapshots may take while training
-SLICE_S = 1.0            # training and learning until the next look at the clock
 RETRY_S = 10.0           # until the next try after one that failed
 
 log = logging.getLogger(__name__)
@@ -34,7 +33,9 @@ class Saving:
         self.snapshot_steps = newest.info['steps'] if newest else 0
         self._snapshot_due = math.inf       # a first interval of training comes before
         self._durable_steps, self._durable_at = mapper.steps, time.monotonic()
-        self._snapshot_s = self._checkpoint_s = 0.0     # how long the last one took
+        # How long the last one took; before the first snapshot nobody knows.
+        self._snapshot_s, self._checkpoint_s = math.inf, 0.0
+        self._looked_at = time.monotonic()
         self._retry_at = 0.0
 
     def tick(self) -> None:
@@ -50,12 +51,16 @@ class Saving:
         due = steps > self.snapshot_steps and (self.mapper.settled or now > self._snapshot_due)
         if steps <= self._durable_steps:
             self._durable_at = now
-        ahead = self._checkpoint_s + SLICE_S + (self._snapshot_s if due else 0.0)
-        if self.config.training_state \
+        # The next look at the clock comes after as long as the last one, at most twice.
+        until_next = 2 * (now - self._looked_at)
+        self._looked_at = now
+        ahead = self._checkpoint_s + until_next + (self._snapshot_s if due else 0.0)
+        if self.config.training_state and steps > self._durable_steps \
                 and now - self._durable_at + ahead > self.config.checkpoint_interval:
             self.checkpoint()
         if due:
             self.snapshot()
+        self._looked_at = time.monotonic()
 
     def last(self) -> None:
         """Writes what is not written yet."""

@@ -114,9 +114,9 @@ def test_a_taken_name_is_refused_and_listed(bench, tmp_path):
 def test_reset_chooses_the_next_image_as_a_keyframe(bench):
     mapper, call = bench
     assert mapper.start_alone()
-    selector = mapper._selector
+    selectors = mapper.inputs._selectors
     mapper.process.answers.append(Reply)
-    assert call(topics.RESET).success and mapper._selector is not selector
+    assert call(topics.RESET).success and mapper.inputs._selectors is not selectors
 
 
 def test_pause_and_resume(bench):
@@ -125,8 +125,8 @@ def test_pause_and_resume(bench):
     reports = []
     call.user.create_subscription(FieldStatus, topics.STATUS, reports.append, topics.STATUS_QOS)
     assert call(topics.PAUSE).success and mapper.process.calls[-1] == 'pause'
-    mapper.on_image(None)       # dropped without a look
-    assert mapper.counts.received == 0
+    mapper.inputs._on_image(None, None)     # dropped without a look
+    assert mapper.inputs.received == 0
     assert spin_until(call.nodes, lambda: reports and reports[-1].state == FieldStatus.PAUSED)
     assert call(topics.RESUME).success and mapper.process.calls[-1] == 'resume'
     assert spin_until(call.nodes, lambda: reports[-1].state == FieldStatus.MAPPING)

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import save_file
 
 from lerf_ros.errors import MapUnreadableError
 from lerf_ros.storage.durable import check_file, flush, read_sealed, sealed, sha256, write_json
@@ -31,7 +29,8 @@ class Snapshot:
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
         """The arrays of NAME.safetensors; MapUnreadableError when the checksum does not hold."""
-        from safetensors.numpy import load_file
+        from safetensors import SafetensorError  # brings torch with it, which a node may not need
+        from safetensors.torch import load_file
 
         file = f'{name}.safetensors'
         try:
@@ -85,6 +84,8 @@ class SnapshotFolder:
     @staticmethod
     def _fill(folder: Path, arrays: Mapping[str, Mapping[str, np.ndarray]],
               info: Mapping[str, Any]) -> None:
+        from safetensors import SafetensorError
+        from safetensors.numpy import save_file
 
         files = {}
         for name, tensors in arrays.items():

@@ -21,6 +21,11 @@ class Quality:
     psnr: float = math.nan
     depth_error: float = math.nan
 
+    def known(self) -> dict[str, float | None]:
+        """As JSON holds it: None where unknown."""
+        return {name: None if math.isnan(value) else value
+                for name, value in (('psnr', self.psnr), ('depth_error', self.depth_error))}
+
 
 @torch.no_grad()
 def measure_quality(radiance: RadianceField, held_out: KeyframeStore, radius: float,
