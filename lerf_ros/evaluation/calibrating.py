@@ -16,6 +16,8 @@ from lerf_ros.evaluation.plots import finish, new_figure, save, style
 from lerf_ros.query.calibration import FEATURES, Logistic
 
 BINS = 8
+# Inverse of the penalty on the weights: a handful of layouts says little about three features.
+STRENGTH = 0.1
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def fit_logistic(samples: Samples) -> Logistic:
     """
     scaler = StandardScaler().fit(samples.features)
     scale = np.where(scaler.scale_ > 0, scaler.scale_, 1.0)
-    model = LogisticRegression(class_weight='balanced').fit(
+    model = LogisticRegression(C=STRENGTH, class_weight='balanced').fit(
         (samples.features - scaler.mean_) / scale, samples.right)
     return Logistic(tuple(map(float, scaler.mean_)), tuple(map(float, scale)),
                     tuple(map(float, model.coef_[0])), float(model.intercept_[0]))

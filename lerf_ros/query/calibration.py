@@ -26,8 +26,9 @@ from lerf_ros.query.answer import Hit
 FOLDER = Path(__file__).resolve().parent / 'calibrations'
 # What changes how relevancies come about; a calibration holds for these settings alone.
 SETTINGS = ('query.negatives', 'query.temperature', 'query.relevant_fraction',
-            'query.cluster_radius', 'features.widths', 'features.pyramid', 'index.voxel',
-            'index.scales', 'index.search_low', 'index.search_high', 'index.search_unit')
+            'query.cluster_radius', 'query.whole_share', 'features.widths', 'features.pyramid',
+            'index.voxel', 'index.scales', 'index.search_low', 'index.search_high',
+            'index.search_unit')
 FEATURES = ('log-odds of the relevancy', 'logarithm of the points', 'logarithm of the keyframes')
 EXTREME = 1e-4   # relevancies are taken to be at least as far as this from 0 and 1
 
