@@ -83,11 +83,12 @@ class QueryRequest:
         self._check_region()
 
     def _check_lengths(self) -> None:
-        words = (self.text, *self.texts, *self.negatives, *self.rather_than, self.part)
+        words = [word for word in (self.text, *self.texts, *self.negatives, *self.rather_than,
+                                   self.part) if word]
         if len(words) > MAX_PHRASES:
             raise InvalidRequestError(f'{len(words)} phrases in one request: at most '
                                       f'{MAX_PHRASES} are answered; send several requests')
-        longest = max(map(len, words))
+        longest = max(map(len, words), default=0)
         if longest > MAX_CHARACTERS:
             raise InvalidRequestError(f'a phrase of {longest} characters: at most '
                                       f'{MAX_CHARACTERS} are read')

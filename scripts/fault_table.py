@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes docs/faults.md from the cases of the fault tests: python scripts/fault_table.py"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAD = """# What can go wrong, and what comes back
+
+Written by `scripts/fault_table.py` from the cases of test/test_faults_query.py and
+test/test_faults_mapper.py. Each row is a test over real DDS that also checks that the node goes on:
+the next request is answered, the next good image becomes a keyframe. What kills, damage and
+restarts do is in test/test_restore.py, test/test_saved_maps.py, test/test_supervisor.py and
+`make kill-test`.
+"""
+
+
+def rows() -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Titles, each with its rows of (what goes in, what comes back)."""
+    sys.path.insert(0, str(ROOT / 'test'))
+    import test_faults_mapper as mapper
+    import test_faults_query as query
+    codes = {getattr(query.R, name): name for name in dir(type(query.R))
+             if name.isupper() and name not in ('ABSENT', 'PRESENT', 'NOT_OBSERVED')}
+    yield 'Requests to lerf/query', [
+        (name, f'`{codes[code]}`' if code else 'answered')
+        for name, (_, code, _) in query.REQUESTS.items()]
+    yield 'Maps that the query node opens', [
+        (name, f'`{codes[code]}`' if code else 'answered, from an older snapshot where need be')
+        for name, (_, code) in query.MAPS.items()]
+    yield 'Messages to the mapper', [
+        (name, f'refused and counted as "{reason}"' if reason else
+         'the image is used, the fault is left out') for name, (_, _, reason, _)
+        in mapper.CASES.items()]
+
+
+def page() -> str:
+    """docs/faults.md."""
+    lines = [HEAD]
+    for title, table in rows():
+        lines += [f'## {title}', '', '| what goes in | what comes back |', '|---|---|']
+        lines += [f'| {name} | {outcome} |' for name, outcome in table]
+        lines.append('')
+    return '\n'.join(lines)
+
+
+if __name__ == '__main__':
+    (ROOT / 'docs' / 'faults.md').write_text(page(), encoding='utf-8')
