@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from lerf_ros.config import LerfConfig
@@ -129,7 +130,9 @@ class Loop:
                 elif command.name in ('pause', 'resume'):
                     self.paused = command.name == 'pause'
                 else:
-                    self.channels.outbox.put(self.answer(command))
+                    reply = self.answer(command)
+                    if command.number:
+                        self.channels.outbox.put(reply)
 
     def answer(self, command: Command) -> Reply:
         """Does what a command asks for."""
@@ -161,6 +164,11 @@ class Loop:
         self.mapper.directory.clear(self.mapper.meta(None))
         self.open()
         return {}
+
+    def on_move(self, poses: dict[int, np.ndarray]) -> dict[str, Any]:
+        """Better poses (4, 4) of keyframes by stamp (ns), also of those just handed over."""
+        self.take(0.0)
+        return {'moved': self.mapper.move_keyframes(poses)}
 
     def report(self, state: str) -> None:
         """Sends the status to the parent."""

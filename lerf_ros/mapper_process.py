@@ -17,6 +17,8 @@ from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lerf_ros.config import LerfConfig
 from lerf_ros.errors import LerfError
 from lerf_ros.frame_channel import FrameChannel
@@ -64,11 +66,11 @@ class MapperStatus:
 class Command:
     """Something the child shall do between two slices of training.
 
-    pause, resume and stop go without a reply. No event or lock is shared with the child: a child
-    that is killed while it holds one would take the parent with it.
+    pause, resume, stop and what has no number go without a reply. No event or lock is shared with
+    the child: a child that is killed while it holds one would take the parent with it.
     """
 
-    name: str                       # save, load, reset, pause, resume or stop
+    name: str                       # save, load, reset, move, pause, resume or stop
     number: int = 0
     arguments: dict[str, Any] = field(default_factory=dict)
 
@@ -183,6 +185,10 @@ class MapperProcess:
     def pause(self, paused: bool) -> None:
         """Stops or resumes training; keyframes are stored meanwhile, and wait."""
         self.send(Command('pause' if paused else 'resume'))
+
+    def move(self, poses: dict[int, np.ndarray]) -> None:
+        """Takes better poses (4, 4) of keyframes by stamp (ns); other stamps are passed over."""
+        self.send(Command('move', arguments={'poses': poses}))
 
     def ask_to_end(self) -> None:
         """Tells the child to write a last snapshot and end; returns at once."""

@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lerf_ros.config import LerfConfig
 from lerf_ros.keyframes.frame import Frame
 from lerf_ros.mapper_process import Command, MapperProcess, MapperStatus, Reply
@@ -64,6 +66,10 @@ class MapperSupervisor:
         """Stops or resumes training."""
         self._paused = paused
         self._process.pause(paused)
+
+    def move(self, poses: dict[int, np.ndarray]) -> None:
+        """Takes better poses (4, 4) of keyframes by stamp (ns); lost if the process dies first."""
+        self._process.move(poses)
 
     def command(self, name: str, /, **arguments: Any) -> int:
         """Gives the process something to do; the number by which to ask for its reply."""

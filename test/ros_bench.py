@@ -67,6 +67,9 @@ class FakeProcess:
     def pause(self, paused):
         self.calls.append('pause' if paused else 'resume')
 
+    def move(self, poses):
+        self.calls.append(('move', poses))
+
     def command(self, name, /, **arguments):
         self.calls.append((name, arguments))
         return len(self.calls)

@@ -4,6 +4,7 @@
 import errno
 import queue
 
+import numpy as np
 import pytest
 from test_end_to_end import SMALL
 from tiny_world import ColorEncoder, orbit, photograph
@@ -167,3 +168,21 @@ def test_pause_stores_but_does_not_learn(make):
     loop.channels.commands.put(Command('resume'))
     loop.obey()
     assert not loop.paused
+
+
+def test_a_move_reaches_learned_waiting_and_handed_over_keyframes_without_a_reply(make):
+    loop = make()
+    feed(loop, FRAMES[:4])
+    loop.channels.inbox.put(FRAMES[4])
+    shift = np.eye(4)
+    shift[0, 3] = 0.25
+    poses = {f.stamp_ns: shift @ f.T_world_camera for f in (FRAMES[0], FRAMES[4], FRAMES[5])}
+    loop.channels.commands.put(Command('move', arguments={'poses': poses}))
+    loop.obey()
+    assert said(loop, Reply) is None
+    feed(loop, FRAMES[5:])      # comes after the update and keeps its own pose
+    keyframes = MapDirectory(loop.path).keyframes
+    for i, frame in enumerate(FRAMES):
+        moved = shift if i in (0, 4) else np.eye(4)
+        np.testing.assert_allclose(keyframes.read(i).frame.T_world_camera,
+                                   moved @ frame.T_world_camera, atol=1e-9)

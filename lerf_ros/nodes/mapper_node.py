@@ -25,6 +25,7 @@ from lerf_ros.nodes.map_commands import MapCommands
 from lerf_ros.nodes.node_config import MapperNodeConfig, map_directory, map_root
 from lerf_ros.nodes.parameters import declare_all
 from lerf_ros.nodes.pose_source import PoseSource
+from lerf_ros.nodes.pose_updates import PoseUpdates
 from lerf_ros.nodes.refusals import Refusals
 from lerf_ros.nodes.running import run_node
 from lerf_ros.nodes.status_message import Counts, status_message
@@ -54,6 +55,7 @@ class MapperNode(ManagedNode):
         self.inputs: CameraInputs | None = None
         self.pose_check = PoseCheck()
         self._poses: PoseSource | None = None
+        self.pose_updates: PoseUpdates | None = None
         self._timers_of_work: list[Timer] = []
         self._status = self.create_publisher(FieldStatus, topics.STATUS, topics.STATUS_QOS)
         self.create_timer(self.settings.status_period, self.publish_status)
@@ -76,6 +78,9 @@ class MapperNode(ManagedNode):
                 self.settings.restart_limit)
             self.process.start()
             self.process.pause(True)
+            if topic := self.settings.pose_updates_topic:
+                self.pose_updates = PoseUpdates(self, topic, self.settings.map_frame,
+                                                self.process.move)
         self._wait_for_models()
         self.get_logger().info(f'the map is written to {self.directory}')
 
@@ -114,6 +119,9 @@ class MapperNode(ManagedNode):
         if self._poses is not None:
             self._poses.close()
             self._poses = None
+        if self.pose_updates is not None:
+            self.pose_updates.close()
+            self.pose_updates = None
         if self.process is not None:
             process, self.process = self.process, None
             process.stop(LEAVE_S)
@@ -168,8 +176,10 @@ class MapperNode(ManagedNode):
 
     def look_at_inputs(self) -> None:
         """Once a second: what is wrong with the inputs, and /diagnostics, in every state."""
-        self.findings.look(self.inputs, self._poses, self.refusals,
-                           [str(self.pose_check.verdict)] if self.pose_check.verdict else [])
+        more = [str(self.pose_check.verdict)] if self.pose_check.verdict else []
+        if self.pose_updates is not None and self.pose_updates.fault:
+            more.append(self.pose_updates.fault)
+        self.findings.look(self.inputs, self._poses, self.refusals, more)
         watches = self.inputs.watches + self._poses.watches \
             if self.inputs is not None and self._poses is not None else []
         self.findings.publish(self._report(), watches)

@@ -65,6 +65,9 @@ class MapperNodeConfig(Checked):
         'tf', 'where the camera pose comes from', choices=('tf', 'pose', 'odometry'))
     pose_topic: str = setting(
         'camera/pose', 'PoseStamped of the optical frame (pose) or Odometry (odometry)')
+    pose_updates_topic: str = setting(
+        '', 'nav_msgs/Path of better poses for keyframes, as after a loop closure: of the optical '
+        'frame of the camera in map_frame, each with the stamp of its image; empty for none')
     tf_timeout: float = setting(
         5.0, 'how long an image waits for its pose, depth and mask; DDS repeats lost messages '
         'within 3', unit='seconds', low=0.0, high=60.0)
@@ -95,6 +98,9 @@ class MapperNodeConfig(Checked):
         if count and self.pose_source == 'pose':
             raise ConfigError('pose_source pose speaks of one camera: with extra_image_topics '
                               'use tf or odometry')
+        if count and self.pose_updates_topic:
+            raise ConfigError('pose_updates_topic speaks of one camera: it does not go with '
+                              'extra_image_topics')
 
     def cameras(self) -> tuple[CameraInput, ...]:
         """The inputs of all cameras, the first of them that of the single parameters."""

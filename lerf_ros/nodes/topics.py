@@ -54,6 +54,7 @@ TF_QOS = profile(100)
 TF_FAST_QOS = profile(100, reliable=False)
 TF_STATIC_QOS = profile(100, latched=True)
 POSE_QOS = profile(100, reliable=False)
+POSE_UPDATES_QOS = profile(5)
 # A best-effort subscription matches every publisher, and these messages are small.
 CAMERA_INFO_QOS = profile(5, reliable=False)
 IMAGE_DEPTH = 5
