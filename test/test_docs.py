@@ -24,8 +24,8 @@ def test_readme_names_every_topic_service_and_make_target():
     topics = (ROOT / 'lerf_ros/nodes/topics.py').read_text()
     for name in re.findall(r"= '(lerf/\w+)'", topics):
         assert f'`{name}`' in readme, name
-    targets = re.findall(r'^(\w+):', (ROOT / 'Makefile').read_text(), re.M)
-    for command in re.findall(r'make (\w+)', readme):
+    targets = re.findall(r'^([\w-]+):', (ROOT / 'Makefile').read_text(), re.M)
+    for command in re.findall(r'make ([\w-]+)', readme):
         assert command in targets, command
 
 
