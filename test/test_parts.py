@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parts of things, on two mugs with handles and a spoon whose handle is none of theirs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hand_made_map import plain_index
@@ -70,6 +72,23 @@ def test_the_handle_of_each_mug_is_found_and_no_other_handle(query):
     assert sorted(float(hit.position[0]) for hit in found.hits) == pytest.approx(
         [x + 0.07 for x in MUGS], abs=2e-3)
     assert all(hit.points == 3 * 3 * 7 for hit in found.hits)
+
+
+def test_a_handle_in_another_segment_than_its_mug_belongs_to_the_mug(query):
+    index, kind = query[0].index, query[1]
+    own = np.where(kind == 1, index.segments + 3, index.segments)
+    apart = TextQuery(replace(index, segments=own), Words(), query[0].config, radius=1.0)
+    question = encode_phrases(QueryRequest('mug', part='handle'), apart.encoder, NEGATIVES)
+    found = search(apart, question, None, 0.68, 2)
+    assert sorted(float(hit.position[0]) for hit in found.hits) == pytest.approx(
+        [x + 0.07 for x in MUGS], abs=2e-3)
+    assert all(hit.points == 3 * 3 * 7 for hit in found.hits)
+
+
+def test_the_box_of_a_part_does_not_reach_down_to_the_floor(query):
+    for hit in ask(query[0], QueryRequest('mug', part='handle')).hits:
+        assert hit.position[2] == pytest.approx(0.05, abs=1e-3)     # from 0.02 to 0.08
+        assert hit.size[2] == pytest.approx(0.06, abs=1e-3)
 
 
 def test_relevancy_is_of_the_part_inside_of_the_thing_and_nothing_outside(query):

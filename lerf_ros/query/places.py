@@ -130,16 +130,16 @@ class PlaceFinder:
             points = points[~np.isfinite(distance)]
         return points
 
-    def clusters(self, chosen: np.ndarray) -> list[np.ndarray]:
+    def clusters(self, chosen: np.ndarray, across: bool = False) -> list[np.ndarray]:
         """Those of the chosen points that lie together, cluster by cluster, noise left out.
 
-        Points of two segments are never together.
+        Points of two segments are never together, unless `across`.
         """
         if not len(chosen):
             return []
         reach = self.config.cluster_radius * self.radius
         # A further axis, on which segments are farther apart than points can be near.
-        apart = self.index.segments[chosen, None] * (2.0 * reach)
+        apart = self.index.segments[chosen, None] * (0.0 if across else 2.0 * reach)
         labels = DBSCAN(eps=reach, min_samples=NOISE, algorithm='kd_tree').fit_predict(
             np.concatenate([self.index.points_world[chosen], apart], 1))
         order = np.argsort(labels, kind='stable')
@@ -158,19 +158,24 @@ class PlaceFinder:
     def _whole(self, segment: int, values: np.ndarray, scales: np.ndarray) -> Place:
         return self._place(*self._part(segment), values, scales)
 
-    def place_of(self, members: np.ndarray, values: np.ndarray, scales: np.ndarray) -> Place:
-        """The place that these points (indices) make; what its box leaves out is no part of it."""
-        box = self.box(members)
+    def place_of(self, members: np.ndarray, values: np.ndarray, scales: np.ndarray,
+                 stands: bool = True) -> Place:
+        """The place that these points (indices) make; what its box leaves out is no part of it.
+
+        stands: on what is below, so that the box goes down to it.
+        """
+        box = self.box(members, stands)
         inside = box.contains(self.index.points_world[members])
         return self._place(members[inside] if inside.any() else members, box, values, scales)
 
-    def box(self, members: np.ndarray) -> Box:
+    def box(self, members: np.ndarray, stands: bool = True) -> Box:
         """The box around these points (indices), upright or not as configured."""
         points, c = self.index.points_world[members].astype(np.float64), self.config
         # One point in a hundred of few is none.
         trim = c.box_trim if len(points) >= 2 / max(c.box_trim, 1e-9) else 0.0
         if c.boxes == 'upright':
-            return upright_box(points, self.index.planes, c.stand_reach * self.radius, trim)
+            planes = self.index.planes if stands else np.zeros((0, 4))
+            return upright_box(points, planes, c.stand_reach * self.radius, trim)
         return minimal_box(points, trim)
 
     def _place(self, members: np.ndarray, box: Box, values: np.ndarray,

@@ -97,9 +97,9 @@ class TextQuery:
         return top - (1 - self.config.relevant_fraction) * max(top - 0.5, 0.0)
 
     def clusters(self, chosen: np.ndarray) -> list[np.ndarray]:
-        """Those of the chosen points (indices) that lie together in one segment."""
-        return self.finder.clusters(chosen)
+        """Those of the chosen points (indices) that lie together, of whatever segments."""
+        return self.finder.clusters(chosen, across=True)
 
-    def place_of(self, members: np.ndarray, values: np.ndarray, scales: np.ndarray) -> Place:
-        """The place that these points (indices) make."""
-        return self.finder.place_of(members, values, scales)
+    def part_of(self, members: np.ndarray, values: np.ndarray, scales: np.ndarray) -> Place:
+        """The place that these points (indices) of a thing make; a part need not stand."""
+        return self.finder.place_of(members, values, scales, stands=False)
