@@ -21,7 +21,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSProfile
 
 UNREAD = 5          # replies that may go out at once: half of what a client keeps by default
-GAP_S = 0.01        # between further ones, on an idle machine
+GAP_S = 0.02        # between further ones, on an idle machine: four times what was just enough
 LATE_FACTOR = 4     # and so many times the latest that a sleep has ended of late,
 LATE_DECAY = 0.95   # which counts less with every reply
 MAX_LATE_S = 0.05
