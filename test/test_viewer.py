@@ -20,7 +20,7 @@ from lerf_ros.commands.view import follow
 from lerf_ros.errors import ConfigError, NoSnapshotError
 from lerf_ros.keyframes.frame import Frame, Keyframe
 from lerf_ros.map_query import MapQuery
-from lerf_ros.query.answer import Presence
+from lerf_ros.query.answer import Grasp, Presence
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.viewer import page as page_module
 from lerf_ros.viewer.page import MapPage, in_words
@@ -87,7 +87,9 @@ def test_before_the_first_phrase_the_surface_is_shown(page):
 def test_a_typed_phrase_is_answered(page):
     page.submit('mug')
     assert shown(page, 'mug')
-    assert {'/answer/0/box', '/answer/0/label', '/answer/gripper'} <= nodes(page)
+    assert {'/answer/0/box', '/answer/0/label'} <= nodes(page)
+    assert '/answer/gripper' not in nodes(page)     # a solid lattice of points cannot be gripped
+
     np.testing.assert_allclose(page.answer.hits[0].position, CUBES['mug'][0], atol=0.02)
     cloud = page.server.scene._handle_from_node_name['/cloud']
     # The mug has turbo's end, and what fits as well as the negatives (0.5) turbo's beginning.
@@ -96,6 +98,18 @@ def test_a_typed_phrase_is_answered(page):
     page.submit('plate')
     assert shown(page, 'plate')
     assert '/answer/1/box' not in nodes(page)
+
+
+def test_the_gripper_stands_at_the_best_grasp(query):
+    T = np.eye(4)
+    grasp = Grasp(T, T, T, 0.05, 1.0, 1.0, 1.0)
+    page = MapPage(lambda request: replace(query.ask(request), grasps=(grasp,), T_world_target=T),
+                   query.directory.path, port=free_port())
+    try:
+        page.submit('mug')
+        assert shown(page, 'mug') and '/answer/gripper' in nodes(page)
+    finally:
+        page.close()
 
 
 def test_several_phrases_have_a_colour_each(page):
