@@ -111,6 +111,7 @@ def hit(relevancy, keyframes):
 
 def test_three_answers():
     c, enough = coverage_of(), QueryConfig().min_observed
+
     def judge(*arguments):
         return judge_presence(*arguments, enough)[0]
     assert judge((hit(0.9, 9),), hit(0.9, 9), c, ASIDE) == Presence.PRESENT

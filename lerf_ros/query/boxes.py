@@ -23,7 +23,6 @@ class Box:
         """Which points (N, 3) lie in the box grown by `margin` on every side, (N,) bool."""
         return (np.abs((points - self.center) @ self.rotation) <= self.size / 2 + margin).all(1)
 
-
     def above(self, other: Box) -> bool:
         """Whether this upright box lies over the other, one's middle over or under the other."""
         low, top = self.center[2] - self.size[2] / 2, other.center[2] + other.size[2] / 2
