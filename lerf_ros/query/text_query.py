@@ -72,7 +72,9 @@ class TextQuery:
             return []
         places = self.finder.find(values, scales, max(self._level(values), threshold),
                                   self.config.min_points, max_hits)
-        return [place for place in places if place.hit.relevancy >= threshold]
+        # A box leaves out strays, so that fewer points may be left than were relevant.
+        return [place for place in places if place.hit.relevancy >= threshold
+                and place.hit.points >= self.config.min_points]
 
     def best_place(self, values: np.ndarray, scales: np.ndarray) -> Place | None:
         """Where a phrase is if it is anywhere: the best place, however low, and its points.
