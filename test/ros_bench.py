@@ -100,7 +100,7 @@ class FakeMap:
 
     def __init__(self, directory, config=None, features=None, device='cpu', grasp=None):
         self.directory, self.ready, self.snapshot_id, self.requests = directory, True, 1, []
-        self.frame_id = 'map'
+        self.frame_id, self.snapshot_stamp_ns = 'map', 5 * 10**9
 
     def refresh(self):
         return False

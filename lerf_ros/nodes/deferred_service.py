@@ -109,6 +109,11 @@ class DeferredService:
         self._thread = threading.Thread(target=self._run, name=f'{name} answers', daemon=True)
         self._thread.start()
 
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for their answer."""
+        return self._waiting
+
     def do(self, job: Callable[[], None]) -> None:
         """Runs a job between two answers, before those that wait; it must not raise."""
         with self._changed:

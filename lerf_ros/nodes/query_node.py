@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from lerf_ros.nodes.deferred_service import DeferredService
 from lerf_ros.nodes.lifecycle import ManagedNode, started
 from lerf_ros.nodes.node_config import QueryNodeConfig, map_directory
 from lerf_ros.nodes.parameters import declare_all
+from lerf_ros.nodes.query_diagnostics import QueryDiagnostics
 from lerf_ros.nodes.query_messages import error_code, fill_error, fill_response
 from lerf_ros.nodes.query_request import check_frame, to_request
 from lerf_ros.nodes.running import run_node
@@ -86,6 +88,7 @@ class QueryNode(ManagedNode):
             self, Query, topics.QUERY, topics.QUERY_QOS, self.settings.max_waiting, self.on_query,
             self.refuse)
         self.prompt = StandingPrompt(self, self.answer_prompt)
+        self.diagnostics = QueryDiagnostics(self, self._state)
 
     def configure(self) -> None:
         """Opens the map directory; it may be empty until the mapper has written a snapshot."""
@@ -158,6 +161,7 @@ class QueryNode(ManagedNode):
         response.query_id = self._queries
         fill_error(response, Query.Response.BUSY,
                    f'{self.settings.max_waiting} queries are waiting: ask again later')
+        self.diagnostics.tally.add(response.error_code, 0.0)
 
     def on_query(self, request: Query.Request,
                  response: Query.Response) -> Callable[[], None] | None:
@@ -167,7 +171,7 @@ class QueryNode(ManagedNode):
         """
         self._queries += 1
         response.query_id = self._queries
-        publish = None
+        publish, start = None, time.monotonic()
         try:
             publish = self._answer(request, response)
         except LerfError as error:
@@ -176,8 +180,14 @@ class QueryNode(ManagedNode):
             self.get_logger().error(f'query {self._queries}: {traceback.format_exc()}')
             fill_error(response, Query.Response.INTERNAL,
                        f'{type(error).__name__}: {error}; the log of {self.get_name()} says more')
+        self.diagnostics.tally.add(response.error_code, time.monotonic() - start)
         self.get_logger().info(f'query {self._queries}: {response.message}')
         return publish
+
+    def _state(self) -> tuple[Any, bool, str, int]:
+        """What the diagnostics report on."""
+        waiting = self.service.waiting if self.service is not None else 0
+        return self.map, self.active, str(self._map_error or ''), waiting
 
     def _answer(self, request: Query.Request, response: Query.Response) -> Callable[[], None]:
         T_frame_map = self._frame_of(request)
