@@ -2,14 +2,17 @@
 """Frames from one process to another through shared memory: a bounded queue that cannot leak.
 
 The memory has no name: the system frees it with the last process that has it open, however that
-ends. What goes through the pipe is a frame's camera, pose and sizes.
+ends. What goes through the pipe is a frame's camera, pose and sizes. When as many frames wait as
+may, the oldest gives way to the newest: what a robot sees now is worth more than what it has seen.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
+import queue
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import reduction
@@ -26,6 +29,9 @@ from lerf_ros.keyframes.frame import Frame
 SLOT_BYTES = 1 << 27
 # Beside those that wait, one is being written and one being read.
 SPARE_SLOTS = 2
+# How long the writer waits for a reader that is just taking a frame; one that was killed meanwhile
+# never lets go. How long the reader waits for the writer, and between two looks.
+PATIENCE_S, LOOK_S = 0.1, 0.02
 
 
 Layout = tuple[tuple[int, tuple[int, ...], str] | None, ...]
@@ -33,21 +39,25 @@ Layout = tuple[tuple[int, tuple[int, ...], str] | None, ...]
 
 @dataclass(frozen=True)
 class _Message:
-    """A frame without its pixels. arrays: (offset in the slot, shape, type) of each, or None."""
+    """A frame without its pixels. arrays: (offset in the slot, shape, type) of each, or None.
+
+    whole: the frame itself where its pixels do not fit into a slot.
+    """
 
     number: int
     stamp_ns: int
     camera: PinholeCamera
     T_world_camera: np.ndarray
     arrays: Layout
+    whole: Frame | None = None
 
 
 class FrameChannel:
     """A bounded queue of frames for one writer and one reader, in two processes.
 
-    To both it looks like a multiprocessing.Queue, but no pixels are pickled. It is handed to the
-    reader as an argument of its process. Frames use the slots in turn; since the reader copies a
-    frame before it takes the next one, no slot is written while it is read.
+    No pixels are pickled. It is handed to the reader as an argument of its process. Frames use the
+    slots in turn; since the reader copies a frame before it takes the next one, and the writer
+    drops none meanwhile, no slot is written while it is read.
     """
 
     def __init__(self, context: BaseContext, size: int) -> None:
@@ -55,6 +65,8 @@ class FrameChannel:
         self._queue: Any = context.Queue(size)
         # Frames that nobody takes any more must not keep the writer from ending.
         self._queue.cancel_join_thread()
+        # Held while a frame is taken out, by either side. Nobody waits for it without an end.
+        self._taking: Any = context.Lock()
         self._slots, self._number = size + SPARE_SLOTS, 0
         self._open(anonymous_file(self._slots * SLOT_BYTES))
 
@@ -63,7 +75,8 @@ class FrameChannel:
         self._memory = mmap.mmap(descriptor, self._slots * SLOT_BYTES)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {'_queue': self._queue, '_slots': self._slots, '_number': 0,
+        return {'_queue': self._queue, '_taking': self._taking, '_slots': self._slots,
+                '_number': 0,
                 'file': reduction.DupFd(self._descriptor)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -71,15 +84,35 @@ class FrameChannel:
         self.__dict__.update(state)
         self._open(descriptor)
 
-    def put_nowait(self, frame: Frame) -> None:
-        """Hands a frame over; queue.Full when as many wait as may."""
+    def put(self, frame: Frame) -> tuple[int | None, int | None]:
+        """Hands a frame over: its number, and that of the oldest one where it had to give way.
+
+        The frame itself has no number, and is lost, where the reader was killed while it took one.
+        """
+        dropped = None
+        while True:
+            try:
+                return self.put_nowait(frame), dropped
+            except queue.Full:
+                pass
+            if not self._taking.acquire(timeout=PATIENCE_S):
+                return None, dropped
+            try:
+                dropped = self._queue.get(timeout=PATIENCE_S).number
+            except queue.Empty:
+                return None, dropped
+            finally:
+                self._taking.release()
+
+    def put_nowait(self, frame: Frame) -> int:
+        """Hands a frame over; returns its number. queue.Full when as many wait as may."""
         pixels = (frame.image, frame.depth_m, frame.valid)
-        message: Frame | _Message = frame
-        if sum(aligned(a.nbytes) for a in pixels if a is not None) <= SLOT_BYTES:
-            message = _Message(self._number, frame.stamp_ns, frame.camera, frame.T_world_camera,
-                               self._write(pixels))
+        fits = sum(aligned(a.nbytes) for a in pixels if a is not None) <= SLOT_BYTES
+        message = _Message(self._number, frame.stamp_ns, frame.camera, frame.T_world_camera,
+                           self._write(pixels) if fits else (), None if fits else frame)
         self._queue.put_nowait(message)
         self._number += 1
+        return message.number
 
     def _write(self, pixels: Sequence[np.ndarray | None]) -> Layout:
         at = 0
@@ -95,15 +128,27 @@ class FrameChannel:
 
     def get(self, timeout: float) -> Frame:
         """The next frame; queue.Empty when none comes within `timeout` seconds."""
-        return self._read(self._queue.get(timeout=timeout))
+        end = time.monotonic() + timeout
+        while True:
+            try:
+                return self.get_nowait()
+            except queue.Empty:
+                if time.monotonic() >= end:
+                    raise
+            time.sleep(LOOK_S)
 
     def get_nowait(self) -> Frame:
         """The next frame; queue.Empty when none is there."""
-        return self._read(self._queue.get_nowait())
+        if not self._taking.acquire(timeout=PATIENCE_S):
+            raise queue.Empty
+        try:
+            return self._read(self._queue.get_nowait())
+        finally:
+            self._taking.release()
 
-    def _read(self, message: Frame | _Message) -> Frame:
-        if isinstance(message, Frame):
-            return message
+    def _read(self, message: _Message) -> Frame:
+        if message.whole is not None:
+            return message.whole
         self._number = message.number
         image, depth_m, valid = (
             None if a is None else self._array(*a).copy() for a in message.arrays)

@@ -14,8 +14,9 @@ from lerf_ros.errors import MapUnreadableError
 from lerf_ros.keyframes.frame import Frame, Keyframe
 from lerf_ros.storage.keyframe_files import KeyframeFiles, as_stored
 
-# Keyframes that the disk did not take are kept in memory to be tried again, so many at most.
-UNSTORED = 64
+# Keyframes that the disk did not take are kept in memory to be tried again, so many at most: then
+# the oldest is given up. Of those that wait so many are kept in memory, later ones are read again.
+UNSTORED = AT_HAND = 64
 log = logging.getLogger(__name__)
 
 
@@ -28,7 +29,8 @@ class KeyframeQueue:
         self._files = files
         self._waiting: deque[int] = deque()
         self._at_hand: dict[int, Keyframe] = {}
-        self._unstored: deque[Keyframe] = deque(maxlen=UNSTORED)
+        self._unstored: deque[Keyframe] = deque()
+        self.given_up = 0   # keyframes that will never be on the disk
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -43,7 +45,13 @@ class KeyframeQueue:
         self._at_hand[keyframe.index] = keyframe
         self._waiting.append(keyframe.index)
         self._unstored.append(keyframe)
-        return self.store_again()
+        if len(self._unstored) > UNSTORED:
+            self._unstored.popleft()
+            self.given_up += 1
+        stored = self.store_again()
+        if stored and len(self._at_hand) > AT_HAND:
+            del self._at_hand[keyframe.index]
+        return stored
 
     def store_again(self) -> bool:
         """Stores what the disk did not take before; whether all is stored now."""
@@ -53,6 +61,8 @@ class KeyframeQueue:
                 self._unstored.popleft()
         except OSError as error:
             self.fault = f'keyframes cannot be stored: {error}'
+            if self.given_up:
+                self.fault += f' ({self.given_up} of them never will be: more than {UNSTORED} wait)'
             return False
         self.fault = ''
         return True

@@ -11,7 +11,6 @@ import os
 import queue
 import signal
 import time
-from collections import deque
 from dataclasses import dataclass, field, replace
 from multiprocessing.queues import Queue
 from pathlib import Path
@@ -120,7 +119,7 @@ class MapperProcess:
             args=(config, str(map_directory), frame_id, metric, self._channels))
         self._status = MapperStatus()
         # Handed over, but not known to be stored: given to the next child when this one dies.
-        self.in_flight: deque[Frame] = deque()
+        self.in_flight: dict[int, Frame] = {}       # by number, as they were handed over
         self._added = 0
         self._replies: dict[int, Reply] = {}
 
@@ -143,15 +142,17 @@ class MapperProcess:
         """None while it runs; minus the signal's number when a signal ended it."""
         return self._process.exitcode
 
-    def add(self, frame: Frame) -> bool:
-        """Hands over a keyframe; False when the inbox is full and the frame was not taken."""
-        try:
-            self._channels.inbox.put_nowait(frame)
-        except queue.Full:
-            return False
-        self.in_flight.append(frame)
-        self._added += 1
-        return True
+    def add(self, frame: Frame) -> int:
+        """Hands over a keyframe; how many are lost by it: the oldest that waits when too many do.
+        """
+        number, dropped = self._channels.inbox.put(frame)
+        if dropped is not None:
+            del self.in_flight[dropped]
+            self._added -= 1
+        if number is not None:
+            self.in_flight[number] = frame
+            self._added += 1
+        return (dropped is not None) + (number is None)
 
     def send(self, command: Command) -> None:
         """Gives the child something to do; `reply` tells what became of it."""
@@ -173,7 +174,7 @@ class MapperProcess:
                 else:
                     self._status = report
         while self._added - len(self.in_flight) < self._status.taken:
-            self.in_flight.popleft()
+            del self.in_flight[next(iter(self.in_flight))]
         self._status = replace(self._status, in_flight=len(self.in_flight))
         if self._status.state != 'failed' and self.exit_code not in (None, 0):
             self._status = replace(

@@ -37,7 +37,7 @@ class MapperSupervisor:
         self._make = lambda: make(config, map_directory, frame_id, metric)
         self._limit = restarts
         self._deaths: deque[float] = deque()
-        self._note, self._paused = '', False
+        self._note, self._paused, self._left_out = '', False, 0
         self._numbers = itertools.count(1)
         self._asked: set[int] = set()
         self._lost: dict[int, Reply] = {}
@@ -58,9 +58,11 @@ class MapperSupervisor:
         """Whether a process runs."""
         return self._process.alive
 
-    def add(self, frame: Frame) -> bool:
-        """Hands over a keyframe; False when too many wait already."""
-        return self._process.add(frame)
+    def add(self, frame: Frame) -> int:
+        """Hands over a keyframe; how many, the oldest that waited, were lost since the last call.
+        """
+        lost, self._left_out = self._left_out + self._process.add(frame), 0
+        return lost
 
     def pause(self, paused: bool) -> None:
         """Stops or resumes training."""
@@ -116,15 +118,15 @@ class MapperSupervisor:
                       f'restarted, {len(self._deaths)} of {self._limit} times in ten minutes')
         log.warning('%s: %s', self._note, status.message)
         self._before = replace(status, final=False, code='', rays_per_second=0.0)
-        frames = list(self._process.in_flight)
+        frames = list(self._process.in_flight.values())
         self._process.close()
         self._process = self._make()
         self._process.start()
         self._process.pause(self._paused)
-        for frame in frames:
-            self._process.add(frame)
+        lost = sum(self._process.add(frame) for frame in frames)
+        self._left_out += lost
         return replace(status, state='loading', message=self._note, code='',
-                       in_flight=len(frames))
+                       in_flight=len(frames) - lost)
 
     def stop(self, timeout_s: float = 30.0) -> None:
         """Asks the process to write a last snapshot and end.

@@ -57,9 +57,10 @@ class FakeProcess:
         self.calls.append('start')
 
     def add(self, frame):
-        if not self.full:
-            self.frames.append(frame)
-        return not self.full
+        self.frames.append(frame)
+        if self.full:
+            del self.frames[0]
+        return int(self.full)
 
     def status(self):
         return self.report

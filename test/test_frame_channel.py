@@ -80,10 +80,37 @@ def test_a_full_channel_refuses_and_overwrites_nothing():
     channel.close()
 
 
+def test_in_a_full_channel_the_oldest_gives_way():
+    channel = FrameChannel(CONTEXT, SIZE)
+    numbers = [channel.put(frame(i)) for i in range(3 * SIZE)]
+    assert numbers == [(i, None) for i in range(SIZE)] + [
+        (i, i - SIZE) for i in range(SIZE, 3 * SIZE)]
+    reader = reader_of(channel)
+    assert all(same(reader.get(timeout=10.0), frame(i)) for i in range(2 * SIZE, 3 * SIZE))
+    with pytest.raises(queue.Empty):
+        reader.get_nowait()
+    channel.close()
+
+
+def test_nothing_is_dropped_while_a_frame_is_read(monkeypatch):
+    """A reader that was killed while it took a frame holds the lock: the writer goes on."""
+    monkeypatch.setattr(lerf_ros.frame_channel, 'PATIENCE_S', 0.01)
+    channel = FrameChannel(CONTEXT, SIZE)
+    for i in range(SIZE):
+        channel.put(frame(i))
+    with channel._taking:
+        assert channel.put(frame(SIZE)) == (None, None)
+    assert channel.put(frame(SIZE + 1)) == (SIZE, 0)
+    reader = reader_of(channel)
+    assert [reader.get(timeout=10.0).stamp_ns for _ in range(SIZE)] == [1, 2, 3, SIZE + 1]
+    channel.close()
+
+
 def reader_of(channel):
     """The other end, in this process."""
     other = object.__new__(FrameChannel)
-    other.__dict__.update(_queue=channel._queue, _slots=channel._slots, _number=0)
+    other.__dict__.update(_queue=channel._queue, _taking=channel._taking, _slots=channel._slots,
+                          _number=0)
     other._open(os.dup(channel._descriptor))
     return other
 

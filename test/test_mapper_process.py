@@ -42,7 +42,7 @@ def test_it_maps_settles_and_leaves_a_snapshot(tmp_path, conse):
     process = started(tmp_path)
     try:
         for T in orbit(8):
-            assert process.add(photograph(T))
+            assert process.add(photograph(T)) == 0
         status = wait_for(process, lambda s: s.state in ('settled', 'failed')
                           and s.snapshot_keyframes in (0, 8))
         assert (status.state, status.keyframes, status.message) == ('settled', 8, '')
@@ -75,9 +75,10 @@ def test_an_unknown_encoder_is_named(tmp_path):
         process.stop(1.0)
 
 
-def test_a_full_inbox_refuses(tmp_path):
+def test_a_full_inbox_drops_the_oldest_and_counts_it(tmp_path):
     process = MapperProcess(SMALL, tmp_path, 'map', True)   # not started: nobody takes them
-    frame = photograph(orbit(1)[0])
-    accepted = [process.add(frame) for _ in range(40)]
-    assert accepted == [True] * 32 + [False] * 8
+    T = orbit(1)[0]
+    lost = [process.add(photograph(T, i)) for i in range(40)]
+    assert lost == [0] * 32 + [1] * 8
+    assert [frame.stamp_ns for frame in process.in_flight.values()] == list(range(8, 40))
     process.stop()

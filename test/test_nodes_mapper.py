@@ -111,12 +111,17 @@ def test_bad_input_is_counted_and_named_on_the_status_topic(bench, settings, spo
     assert (camera.reports[-1].keyframes_received, camera.reports[-1].keyframes_used) == (1, 0)
 
 
-def test_a_full_inbox_is_a_refusal(bench):
+def test_a_full_inbox_leaves_out_the_oldest_and_counts_it(bench):
     mapper, camera = bench()
     connect(mapper, camera)
-    mapper.process.full = True
     camera.image(STAMP)
+    assert spin_until((mapper, camera.node), lambda: mapper.process.frames)
+    mapper.process.full = True
+    camera.pose(STAMP + 2 * SECOND, x=1.0)
+    camera.image(STAMP + 2 * SECOND)
     assert spin_until((mapper, camera.node), lambda: mapper.refusals.counts['mapper busy'])
+    assert [frame.stamp_ns for frame in mapper.process.frames] == [STAMP + 2 * SECOND]
+    assert (mapper.refusals.counts['mapper busy'], mapper.counts.used) == (1, 1)
 
 
 def test_a_best_effort_camera_is_followed(bench):

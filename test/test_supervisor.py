@@ -4,7 +4,6 @@
 import os
 import signal
 import time
-from collections import deque
 
 import pytest
 from test_end_to_end import SMALL
@@ -25,7 +24,7 @@ class Child:
     made = []
 
     def __init__(self, *_):
-        self.in_flight, self.calls, self.alive, self.exit_code = deque(), [], False, None
+        self.in_flight, self.calls, self.alive, self.exit_code = {}, [], False, None
         self.report = MapperStatus(state='mapping')
         Child.made.append(self)
 
@@ -33,8 +32,8 @@ class Child:
         self.alive = True
 
     def add(self, frame):
-        self.in_flight.append(frame)
-        return True
+        self.in_flight[len(self.in_flight)] = frame
+        return int('full' in self.calls)
 
     def pause(self, paused):
         self.calls.append('pause' if paused else 'resume')
@@ -82,9 +81,26 @@ def test_a_dead_process_is_replaced_and_gets_what_was_under_way(supervised):
     assert status.state == 'loading' and status.in_flight == 2
     assert 'signal SIGKILL' in status.message and '1 of 2' in status.message
     first, second = Child.made
-    assert list(second.in_flight) == ['a', 'b'] and second.calls == ['pause'] and second.alive
+    assert list(second.in_flight.values()) == ['a', 'b']
+    assert second.calls == ['pause'] and second.alive
     assert 'close' in first.calls
     assert 'was restarted, 1 of 2' in supervised.status().message     # for a while
+
+
+def test_what_does_not_fit_into_the_inbox_of_the_next_process_is_counted(supervised):
+    supervised.add('a')
+    Child.made[0].die()
+    make = supervised._make
+
+    def full():
+        child = make()
+        child.calls.append('full')
+        return child
+
+    supervised._make = full
+    assert supervised.status().in_flight == 0
+    Child.made[1].calls.remove('full')
+    assert (supervised.add('b'), supervised.add('c')) == (1, 0)
 
 
 def test_enough_is_enough(supervised):
@@ -166,10 +182,10 @@ def test_a_real_process_that_is_killed_goes_on(tmp_path, conse, caplog):  # noqa
     process.start()
     try:
         for i, T in enumerate(orbit(8)):
-            assert process.add(photograph(T, i))
+            assert process.add(photograph(T, i)) == 0
         wait_for(process, lambda s: s.steps >= 20 and s.stored == 8 and not s.in_flight)
         saved = [s.info['steps'] for s in MapDirectory(tmp_path).training_states()]
-        assert process.add(photograph(orbit(1, 0.2)[0], 99))
+        assert process.add(photograph(orbit(1, 0.2)[0], 99)) == 0
         os.kill(process.pid, signal.SIGKILL)
         status = wait_for(process, lambda s: s.keyframes == 9 and s.steps > max(saved, default=0))
         assert 'was restarted, 1 of 5' in caplog.text and status.taken == 1

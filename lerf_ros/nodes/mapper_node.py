@@ -159,12 +159,13 @@ class MapperNode(ManagedNode):
         assert self.inputs is not None
         for frame in self.inputs.chosen():
             self._check_poses(frame)
-            if self.process.add(frame):
-                self.counts.used += 1
-            else:
+            lost = self.process.add(frame)
+            self.counts.used += 1 - lost
+            for _ in range(lost):
                 self.refusals.refuse('mapper busy', 'keyframes arrive faster than they can be '
-                                     'learned: move slower, or raise keyframes.min_translation '
-                                     'and keyframes.min_rotation')
+                                     'stored, and the oldest that waited was left out: move '
+                                     'slower, or raise keyframes.min_translation and '
+                                     'keyframes.min_rotation')
 
     def _check_poses(self, frame: Frame) -> None:
         """Says once, and in the findings from then on, when the poses look mixed up."""
