@@ -175,7 +175,7 @@ class Loop:
         mapper, saving = self.mapper, self.saving
         again = f'{len(mapper.waiting)} keyframes are learned again'
         words = [again if state == 'restoring' else '', mapper.waiting.fault, saving.fault,
-                 mapper.guard.message if mapper.guard else '']
+                 mapper.extractor.limits.message, mapper.guard.message if mapper.guard else '']
         self.status = replace(
             self.status, state=state, message='; '.join(filter(None, words)),
             code='STORAGE' if mapper.waiting.fault or saving.fault else '',

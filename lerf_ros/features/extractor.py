@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 
 from lerf_ros.config import FeatureConfig
 from lerf_ros.errors import ConfigError
@@ -18,6 +19,7 @@ from lerf_ros.features.dense_features import DenseFeatures, load_dense_features
 from lerf_ros.features.encoders import DenseEncoder, FeatureEncoder, ImageTextEncoder
 from lerf_ros.features.feature_file import feature_key
 from lerf_ros.features.keyframe_features import KeyframeFeatures, no_features, sort_levels
+from lerf_ros.features.memory_limits import MemoryLimits
 from lerf_ros.keyframes.frame import Frame
 
 # Below this the network sees too little of an image to know anything in it.
@@ -43,6 +45,7 @@ class FeatureExtractor:
         self._encoder = encoder
         self._config = config
         self._cache = cache
+        self.limits = MemoryLimits(config)
         self._dense: DenseFeatures | None = None
         if config.encoder == 'openclip' and not isinstance(encoder, FeatureEncoder):
             self._dense = load_dense_features(config, getattr(encoder, 'device', 'cpu'))
@@ -54,9 +57,19 @@ class FeatureExtractor:
         widths_world: widths that embeddings shall speak of, world units. depth_world: typical
         z-depth of what the image shows, world units; together they give the widths in pixels.
         Raises ValueError when one of them is not positive. A pyramid by fractions needs neither.
+        Where the memory does not do, the encoder gets less at once, from then on (`limits`);
+        TrainingFailedError when the least is too much.
         """
         image = fill_masked(frame.image, frame.valid)
-        levels = self._levels(frame, widths_world, depth_world)
+        while True:
+            try:
+                return self._cached(image, self._levels(frame, widths_world, depth_world))
+            except torch.OutOfMemoryError as error:
+                reason = str(error).splitlines()[0]
+            # Outside of the except clause: the error holds on to the tensors of its frames.
+            self.limits.halve(isinstance(self._encoder, DenseEncoder), reason)
+
+    def _cached(self, image: np.ndarray, levels: Sequence[CropGrid | float]) -> KeyframeFeatures:
         if self._cache is None:
             return self._run(image, levels)
         # The masked image stands for image and mask: nothing else of them is looked at.
@@ -95,7 +108,8 @@ class FeatureExtractor:
             check_widths(widths_world, depth_world)
             widths_px = [w * frame.camera.fx / depth_world for w in widths_world]
         if dense:
-            return resize_factors(widths_px, self._receptive_px, max(height, width), c.max_side)
+            return resize_factors(widths_px, self._receptive_px, max(height, width),
+                                  self.limits.max_side)
         return [crop_grid(width, height, side, *overlaps)
                 for side in crop_sides(widths_px, height, width)]
 
@@ -104,7 +118,7 @@ class FeatureExtractor:
             factors = [level for level in levels if isinstance(level, float)]
             return self._run_dense(self._encoder, image, factors)
         grids = [level for level in levels if isinstance(level, CropGrid)]
-        maps = [encode_level(self._encoder, image, grid, self._config.batch) for grid in grids]
+        maps = [encode_level(self._encoder, image, grid, self.limits.batch) for grid in grids]
         return KeyframeFeatures(sort_levels(maps), self._dense.features(image) if self._dense
                                 else no_features())
 
