@@ -4,21 +4,30 @@
 from functools import partial
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 (rclpy) is not installed')
 pytest.importorskip('lerf_ros.msg', reason='the interfaces of lerf_ros are not built')
 
 import rclpy
+import tiny_world
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import TransformStamped
+from nav_msgs.msg import Path
 from rclpy.node import Node
 from ros_bench import Camera, FakeProcess, overrides, spin_until
 from sensor_msgs.msg import CompressedImage
 from test_nodes_mapper import STAMP, connect
+from tf2_msgs.msg import TFMessage
+from tiny_world import orbit, photograph
 
+from lerf_ros.camera import invert_pose
 from lerf_ros.errors import ConfigError
+from lerf_ros.keyframes.pose_check import T_BODY_OPTICAL
 from lerf_ros.msg import FieldStatus
 from lerf_ros.nodes import diagnoses, topics
+from lerf_ros.nodes.conversions import matrix_to_transform, to_image
 from lerf_ros.nodes.diagnoses import diagnose_topic, stale_poses
 from lerf_ros.nodes.input_watch import InputWatch
 from lerf_ros.nodes.mapper_node import MapperNode
@@ -98,6 +107,16 @@ def test_waits_forever_theme_a_stream_that_stops():
     assert 'has gone after 50 messages' in diagnose_topic(watch, [], {})
 
 
+def test_what_comes_only_when_something_happens_may_be_silent():
+    clock, watch = watched()
+    watch.rare = True
+    diagnose_topic(watch, [offer()], {})
+    clock.s += 1000
+    assert diagnose_topic(watch, [offer()], {}) == ''
+    assert 'QoS does not match' in diagnose_topic(watch, [offer(reliable=False)], {})
+    assert 'nobody publishes' in diagnose_topic(watch, [], {})
+
+
 def test_stale_poses_and_clocks_that_differ():
     now = 1_700_000_000_123_456_789
     assert stale_poses(now, now - 10**9, 5.0) == '' and stale_poses(0, now, 5.0) == ''
@@ -147,6 +166,60 @@ def test_a_live_graph_is_read(bench):
     assert statuses['mapper_node: images'].level == DiagnosticStatus.WARN
     assert statuses['mapper_node: field'].level == DiagnosticStatus.WARN
     assert kept
+
+
+def test_pose_updates_whose_qos_does_not_match_are_named(bench):
+    mapper, camera = bench(pose_updates_topic='slam/path')
+    path = camera.node.create_publisher(Path, 'slam/path', profile(5, reliable=False))
+    nodes = (mapper, camera.node)
+    connect(mapper, camera)     # without images nothing is looked at
+    words = "pose updates: QoS does not match on '/slam/path'"
+    assert spin_until(nodes, lambda: said(camera, words))
+    (text,) = [t for t in camera.reports[-1].diagnoses if words in t]
+    assert 'Best effort publisher and reliable subscription' in text
+    assert 'the publisher is /robot' in text and 'image_reliability' not in text
+    camera.node.destroy_publisher(path)
+    path = camera.node.create_publisher(Path, 'slam/path', profile(5))
+    assert spin_until(nodes, lambda: not said(camera, 'QoS does not match'))
+    assert path
+
+
+def body_axes(T_map_optical):
+    """What a publisher of a body frame (x forward, z up) says of a true optical pose."""
+    return T_map_optical @ invert_pose(T_BODY_OPTICAL)
+
+
+@pytest.mark.parametrize(('mix_up', 'words'), [
+    (body_axes, 'set camera_frame to the optical frame'),
+    (invert_pose, 'the poses are inverted'), (lambda T: T, '')])
+def test_a_wrong_optical_frame_is_named_in_the_status(bench, mix_up, words):
+    """Eight keyframes with depth through the node; the pose check compares them."""
+    mapper, camera = bench(depth_topic='camera/depth', keyframes__min_translation=0.01,
+                           keyframes__min_rotation=1.0)
+    nodes, stamp = (mapper, camera.node), STAMP
+    connect(mapper, camera)
+    assert spin_until(nodes, camera.depths.get_subscription_count)
+    camera.info(tiny_world.CAMERA)
+    for frame in (photograph(T) for T in orbit(32)[:8]):
+        stamp += 10**9 // 2
+        transform = TransformStamped(child_frame_id='lens', transform=matrix_to_transform(
+            mix_up(frame.T_world_camera)))
+        transform.header = camera.header(stamp)
+        transform.header.frame_id = 'map'
+        camera.tf.publish(TFMessage(transforms=[transform]))
+        depth_m = np.where(frame.depth_m > 3, 0, frame.depth_m).astype(np.float32)
+        camera.depths.publish(to_image(depth_m, '32FC1', camera.header(stamp)))
+        camera.images.publish(to_image(frame.image, 'rgb8', camera.header(stamp)))
+        assert spin_until(nodes, lambda n=mapper.counts.used: mapper.counts.used > n)
+    assert mapper.pose_check.done
+    if words:
+        assert spin_until(nodes, lambda: said(camera, words))
+        assert spin_until(nodes, lambda: words in {
+            s.name: s.message for s in camera.diagnostics[-1].status}['mapper_node: field'])
+    else:
+        mapper.look_at_inputs()
+        assert mapper.pose_check.verdict is None
+        assert not any('poses are' in text for text in mapper.findings.others)
 
 
 def test_rates_refusals_and_ages_are_reported(bench):

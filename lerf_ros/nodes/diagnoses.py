@@ -35,7 +35,7 @@ def diagnose_topic(watch: InputWatch, offers: Sequence[Any],
     mismatches = [text for offer in fitting if (text := qos_mismatch(watch, offer))]
     if len(mismatches) == len(fitting) and watch.age_s() > PATIENCE_S:
         return mismatches[0]
-    if now - watch.publisher_since_s < PATIENCE_S or watch.age_s() < SILENCE_S:
+    if watch.rare or now - watch.publisher_since_s < PATIENCE_S or watch.age_s() < SILENCE_S:
         return ''
     return _unheard(watch, fitting[0])
 
@@ -47,9 +47,11 @@ def qos_mismatch(watch: InputWatch, offer: Any) -> str:
     if compatibility != QoSCompatibility.ERROR:
         return ''
     reason = reason.removeprefix('ERROR: ').strip('; ')
+    or_else = ', or set image_reliability to auto or best_effort' \
+        if watch.type_name.startswith('sensor_msgs/') else ''
     return (f'{watch.name}: QoS does not match on {watch.topic!r}: {reason} (the publisher is '
-            f'{publisher_name(offer)}, the subscription is ours): let the publisher offer it, or '
-            'set image_reliability to auto or best_effort')
+            f'{publisher_name(offer)}, the subscription is ours): let the publisher offer it'
+            f'{or_else}')
 
 
 def publisher_name(offer: Any) -> str:

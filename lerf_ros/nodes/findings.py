@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -30,14 +31,13 @@ class Findings:
         self.faults: dict[str, str] = {}    # by topic
         self.others: list[str] = []
 
-    def look(self, inputs: CameraInputs | None, poses: Any, refusals: Refusals,
-             more: list[str]) -> None:
-        """Asks the graph who publishes what; `more` are findings made elsewhere."""
+    def look(self, inputs: CameraInputs | None, poses: Any, watches: Sequence[InputWatch],
+             refusals: Refusals, more: list[str]) -> None:
+        """Asks the graph who publishes what is watched; `more` are findings made elsewhere."""
         self.faults, self.others = {}, []
         if inputs is None or not inputs.watches:
             return
         types = dict(self._node.get_topic_names_and_types())
-        watches: list[InputWatch] = [*inputs.watches, *poses.watches]
         for watch in watches:
             offers = self._node.get_publishers_info_by_topic(watch.topic)
             if fault := diagnose_topic(watch, offers, types):
@@ -59,7 +59,7 @@ class Findings:
             msg.keyframes_forgotten = process.forgotten
             msg.weak_areas = [Point(x=x, y=y, z=z) for x, y, z in process.weak_areas]
 
-    def publish(self, msg: FieldStatus, watches: list[InputWatch]) -> None:
+    def publish(self, msg: FieldStatus, watches: Sequence[InputWatch]) -> None:
         """Sends /diagnostics that go with a report."""
         now_ns = self._node.get_clock().now().nanoseconds
         name = self._node.get_fully_qualified_name().lstrip('/')

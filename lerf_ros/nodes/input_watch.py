@@ -19,7 +19,8 @@ class InputWatch:
     """One topic that a node listens to.
 
     name: of the input, for people. parameter: that sets the topic. type_name: as
-    'package/msg/Name'. qos: what the subscription asks for now.
+    'package/msg/Name'. qos: what the subscription asks for now. rare: messages come only when
+    something has happened, so that silence means nothing.
     """
 
     name: str
@@ -28,6 +29,7 @@ class InputWatch:
     type_name: str
     qos: Callable[[], QoSProfile]
     clock_s: Callable[[], float] = time.monotonic
+    rare: bool = False
     count: int = 0
     last_s: float = -math.inf
     publisher_since_s: float = math.inf

@@ -20,6 +20,7 @@ from lerf_ros.msg import FieldStatus
 from lerf_ros.nodes import topics
 from lerf_ros.nodes.camera_inputs import CameraInputs
 from lerf_ros.nodes.findings import Findings
+from lerf_ros.nodes.input_watch import InputWatch
 from lerf_ros.nodes.lifecycle import ManagedNode, started
 from lerf_ros.nodes.map_commands import MapCommands
 from lerf_ros.nodes.node_config import MapperNodeConfig, map_directory, map_root
@@ -180,10 +181,16 @@ class MapperNode(ManagedNode):
         more = [str(self.pose_check.verdict)] if self.pose_check.verdict else []
         if self.pose_updates is not None and self.pose_updates.fault:
             more.append(self.pose_updates.fault)
-        self.findings.look(self.inputs, self._poses, self.refusals, more)
-        watches = self.inputs.watches + self._poses.watches \
-            if self.inputs is not None and self._poses is not None else []
+        watches = self._watches()
+        self.findings.look(self.inputs, self._poses, watches, self.refusals, more)
         self.findings.publish(self._report(), watches)
+
+    def _watches(self) -> list[InputWatch]:
+        """All inputs that are listened to now."""
+        if self.inputs is None or self._poses is None:
+            return []
+        updates = [self.pose_updates.watch] if self.pose_updates is not None else []
+        return [*self.inputs.watches, *self._poses.watches, *updates]
 
     def publish_status(self) -> None:
         """Reports on lerf/status, in every state of the node."""

@@ -11,6 +11,7 @@ from rclpy.node import Node
 
 from lerf_ros.errors import FrameError
 from lerf_ros.nodes.conversions import pose_to_matrix, stamp_to_ns
+from lerf_ros.nodes.input_watch import InputWatch, type_name
 from lerf_ros.nodes.topics import POSE_UPDATES_QOS
 
 WARN_PERIOD_S = 5.0
@@ -26,10 +27,14 @@ class PoseUpdates:
         self.left_out = 0       # poses that say nothing: NaN, or no rotation
         self.refused = 0        # messages in another frame
         self.fault = ''         # of the latest message; empty when all of it was taken
+        self.watch = InputWatch('pose updates', node.resolve_topic_name(topic),
+                                'pose_updates_topic', type_name(Path), lambda: POSE_UPDATES_QOS,
+                                rare=True)
         self._subscription = node.create_subscription(Path, topic, self.take, POSE_UPDATES_QOS)
 
     def take(self, msg: Path) -> None:
         """Takes in one message; one in another frame is refused as a whole."""
+        self.watch.seen()
         self.fault = ''
         frames = {msg.header.frame_id, *(pose.header.frame_id for pose in msg.poses)} - {''}
         if frames != {self._map_frame}:
