@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ import numpy as np
 
 from lerf_ros.errors import MapUnreadableError
 from lerf_ros.keyframes.frame import Frame, Keyframe
+from lerf_ros.keyframes.pose_jump import Placed
 from lerf_ros.storage.keyframe_files import KeyframeFiles, as_stored
 
 # Keyframes that the disk did not take are kept in memory to be tried again, so many at most: then
@@ -92,11 +94,11 @@ class KeyframeQueue:
             log.warning('keyframe %d stays on the disk: %s', index, error)
 
     def move(self, poses: Mapping[int, np.ndarray], learned: Mapping[int, np.ndarray]) -> int:
-        """Takes better poses (4, 4) by stamp (ns) for keyframes that wait; how many have one.
+        """Takes better poses (4, 4) by index for keyframes that wait; how many have one.
 
         Stores those, and the poses of learned keyframes by index.
         """
-        waiting = {i: poses[stamp] for i in self._waiting if (stamp := self._stamp(i)) in poses}
+        waiting = {i: poses[i] for i in self._waiting if i in poses}
         for index, T_world_camera in waiting.items():
             if index in self._at_hand:
                 frame = replace(self._at_hand[index].frame, T_world_camera=T_world_camera)
@@ -108,14 +110,18 @@ class KeyframeQueue:
                 log.warning('the new pose of keyframe %d is not stored: %s', index, error)
         return len(waiting)
 
-    def _stamp(self, index: int) -> int:
-        """Of a waiting keyframe; -1 where its record is damaged."""
-        if index in self._at_hand:
-            return self._at_hand[index].frame.stamp_ns
-        try:
-            return int(self._files.record(index)['frame'].get('stamp_ns', -1))
-        except MapUnreadableError:      # named when it is its turn to be learned
-            return -1
+    def placed(self) -> list[Placed]:
+        """Where and when those that wait were taken, without those whose record is damaged."""
+        placed = []
+        for index in self._waiting:
+            if index in self._at_hand:
+                frame = self._at_hand[index].frame
+                placed.append(Placed(index, frame.stamp_ns, frame.T_world_camera))
+                continue
+            # A damaged one is named when it is its turn to be learned.
+            with contextlib.suppress(MapUnreadableError):
+                placed.append(Placed(index, *self._files.pose(index)))
+        return placed
 
     def _get(self, index: int) -> Keyframe:
         return self._at_hand.get(index) or self._files.read(index)

@@ -7,7 +7,7 @@ no more, a new keyframe takes the slot of one that is forgotten.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +16,7 @@ from lerf_ros.camera import PinholeCamera
 from lerf_ros.config import KeyframeConfig
 from lerf_ros.keyframes.forgetting import most_redundant
 from lerf_ros.keyframes.frame import Keyframe
+from lerf_ros.keyframes.pose_jump import Placed
 from lerf_ros.keyframes.selection import motion
 from lerf_ros.training.world_changes import WorldChanges
 
@@ -88,11 +89,14 @@ class KeyframeSlots:
         alike = [view for view in self.views if view.held_out == held_out]
         return [view.index for view in sorted(alike, key=lambda view: view.row)]
 
+    def placed(self) -> list[Placed]:
+        """Where and when the keyframes were taken."""
+        return [Placed(view.index, view.stamp_ns, view.T_world_camera) for view in self.views]
+
     def moved(self, poses: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
-        """The slots whose keyframe's pose (4, 4) by stamp (ns) differs from the one it has."""
-        return {slot: poses[view.stamp_ns] for slot, view in enumerate(self.views)
-                if view.stamp_ns in poses
-                and not same_pose(view.T_world_camera, poses[view.stamp_ns])}
+        """The slots whose keyframe's pose (4, 4) by index differs from the one it has."""
+        return {slot: poses[view.index] for slot, view in enumerate(self.views)
+                if view.index in poses and not same_pose(view.T_world_camera, poses[view.index])}
 
     def move(self, poses: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
         """Takes better poses (4, 4) by slot; returns stale pixels as `put` does, and fresh ones."""
@@ -110,15 +114,3 @@ def same_pose(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether two poses (4, 4) are equal but for rounding."""
     distance, angle = motion(a, b)
     return distance < SAME_DISTANCE and angle < SAME_ANGLE
-
-
-def by_stamp(stamps_ns: Sequence[int], poses: Mapping[int, np.ndarray],
-             tolerance_ns: int) -> dict[int, np.ndarray]:
-    """For each of these stamps the pose (4, 4) of the nearest stamp within the tolerance."""
-    known = np.array(sorted(poses), np.int64)
-    found = {}
-    for stamp_ns in stamps_ns if len(known) else ():
-        nearest = int(known[np.argmin(np.abs(known - stamp_ns))])
-        if abs(nearest - stamp_ns) <= tolerance_ns:
-            found[stamp_ns] = poses[nearest]
-    return found

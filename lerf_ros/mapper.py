@@ -120,7 +120,7 @@ class Mapper:
         self._unlearn(self.slots.put(keyframe, held_out, row, victim))
 
     def move_keyframes(self, poses: Mapping[int, np.ndarray]) -> int:
-        """Takes better poses (4, 4) by stamp (ns), as after a loop closure; how many moved.
+        """Takes better poses (4, 4) by index, as after a loop closure; how many moved.
 
         Rays start from the new poses at once; the field follows as it trains on.
         """

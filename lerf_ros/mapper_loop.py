@@ -9,6 +9,7 @@ import os
 import queue
 import resource
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from lerf_ros.config import LerfConfig
 from lerf_ros.errors import LerfError, MapUnreadableError, StorageError
 from lerf_ros.features.cache import FeatureCache
 from lerf_ros.features.encoders import load_encoder
+from lerf_ros.keyframes.pose_jump import Placed, PoseJump, of_stamps
 from lerf_ros.map_directory import MapDirectory
 from lerf_ros.mapper import Mapper
 from lerf_ros.mapper_memory import check_same_map
@@ -31,6 +33,7 @@ from lerf_ros.training.device import choose_device
 
 TRAIN_SLICE_S = 0.5      # training between two looks into the inbox
 IDLE_S = 0.2             # between two looks when there is nothing to train
+HANDOVER_S = 2.0         # a command may overtake keyframes that were handed over before it
 # How long an earlier process may take for its last snapshot before the map counts as in use.
 LOCK_PATIENCE_S = 60.0
 
@@ -165,10 +168,22 @@ class Loop:
         self.open()
         return {}
 
-    def on_move(self, poses: dict[int, np.ndarray]) -> dict[str, Any]:
+    def on_move(self, poses: dict[int, np.ndarray], handed_over: int = 0) -> dict[str, Any]:
         """Better poses (4, 4) of keyframes by stamp (ns), also of those just handed over."""
+        placed = self.placed(handed_over)
+        return {'moved': self.mapper.move_keyframes(of_stamps(placed, poses))}
+
+    def on_jump(self, jump: PoseJump, handed_over: int = 0) -> dict[str, Any]:
+        """The localisation has corrected itself at once: earlier keyframes follow."""
+        return {'moved': self.mapper.move_keyframes(jump.corrected(self.placed(handed_over)))}
+
+    def placed(self, handed_over: int) -> list[Placed]:
+        """Where all keyframes are, also those that were handed over before and come later."""
+        end = time.monotonic() + HANDOVER_S
         self.take(0.0)
-        return {'moved': self.mapper.move_keyframes(poses)}
+        while self.taken < handed_over and time.monotonic() < end:
+            self.take(IDLE_S)
+        return [*self.mapper.slots.placed(), *self.mapper.waiting.placed()]
 
     def report(self, state: str) -> None:
         """Sends the status to the parent."""

@@ -22,6 +22,7 @@ from lerf_ros.config import LerfConfig
 from lerf_ros.errors import LerfError
 from lerf_ros.frame_channel import FrameChannel
 from lerf_ros.keyframes.frame import Frame
+from lerf_ros.keyframes.pose_jump import PoseJump
 
 INBOX_SIZE = 32          # keyframes that may wait to be stored
 NICENESS = 5             # a node's callbacks come first on a small machine
@@ -69,7 +70,7 @@ class Command:
     the child: a child that is killed while it holds one would take the parent with it.
     """
 
-    name: str                       # save, load, reset, move, pause, resume or stop
+    name: str                       # save, load, reset, move, jump, pause, resume or stop
     number: int = 0
     arguments: dict[str, Any] = field(default_factory=dict)
 
@@ -189,7 +190,11 @@ class MapperProcess:
 
     def move(self, poses: dict[int, np.ndarray]) -> None:
         """Takes better poses (4, 4) of keyframes by stamp (ns); other stamps are passed over."""
-        self.send(Command('move', arguments={'poses': poses}))
+        self.send(Command('move', arguments={'poses': poses, 'handed_over': self._added}))
+
+    def jump(self, jump: PoseJump) -> None:
+        """The localisation has jumped: all keyframes that were handed over so far follow."""
+        self.send(Command('jump', arguments={'jump': jump, 'handed_over': self._added}))
 
     def ask_to_end(self) -> None:
         """Tells the child to write a last snapshot and end; returns at once."""

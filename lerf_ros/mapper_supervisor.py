@@ -17,6 +17,7 @@ import numpy as np
 
 from lerf_ros.config import LerfConfig
 from lerf_ros.keyframes.frame import Frame
+from lerf_ros.keyframes.pose_jump import PoseJump
 from lerf_ros.mapper_process import Command, MapperProcess, MapperStatus, Reply
 
 WINDOW_S = 600.0        # in which restarts are counted
@@ -72,6 +73,10 @@ class MapperSupervisor:
     def move(self, poses: dict[int, np.ndarray]) -> None:
         """Takes better poses (4, 4) of keyframes by stamp (ns); lost if the process dies first."""
         self._process.move(poses)
+
+    def jump(self, jump: PoseJump) -> None:
+        """The localisation has jumped, earlier keyframes follow; lost if the process dies first."""
+        self._process.jump(jump)
 
     def command(self, name: str, /, **arguments: Any) -> int:
         """Gives the process something to do; the number by which to ask for its reply."""

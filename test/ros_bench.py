@@ -71,6 +71,9 @@ class FakeProcess:
     def move(self, poses):
         self.calls.append(('move', poses))
 
+    def jump(self, jump):
+        self.calls.append(('jump', jump))
+
     def command(self, name, /, **arguments):
         self.calls.append((name, arguments))
         return len(self.calls)

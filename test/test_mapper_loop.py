@@ -3,6 +3,7 @@
 
 import errno
 import queue
+import threading
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from tiny_world import ColorEncoder, orbit, photograph
 
 from lerf_ros import mapper_loop
 from lerf_ros.errors import LockedError
+from lerf_ros.keyframes.pose_jump import PoseJump
 from lerf_ros.map_directory import MapDirectory
 from lerf_ros.mapper_loop import Loop
 from lerf_ros.mapper_process import Channels, Command, MapperStatus, Reply
@@ -168,6 +170,25 @@ def test_pause_stores_but_does_not_learn(make):
     loop.channels.commands.put(Command('resume'))
     loop.obey()
     assert not loop.paused
+
+
+def test_a_jump_carries_what_was_handed_over_before_it(make, monkeypatch):
+    monkeypatch.setattr(mapper_loop, 'IDLE_S', 0.01)
+    loop = make()
+    feed(loop, FRAMES[:4])
+    shift = np.eye(4)
+    shift[0, 3] = 0.25
+    jump = PoseJump(shift, since_ns=0, until_ns=FRAMES[4].stamp_ns, spread=False)
+    later = threading.Timer(0.05, loop.channels.inbox.put, [FRAMES[4]])
+    later.start()       # the command overtakes the keyframe
+    reply = asked(loop, 'jump', jump=jump, handed_over=5)
+    assert reply.result == {'moved': 5}
+    feed(loop, FRAMES[5:])
+    keyframes = MapDirectory(loop.path).keyframes
+    for i, frame in enumerate(FRAMES):
+        moved = shift if i <= 4 else np.eye(4)
+        np.testing.assert_allclose(keyframes.read(i).frame.T_world_camera,
+                                   moved @ frame.T_world_camera, atol=1e-9)
 
 
 def test_a_move_reaches_learned_waiting_and_handed_over_keyframes_without_a_reply(make):

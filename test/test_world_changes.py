@@ -7,6 +7,7 @@ from test_end_to_end import SMALL, assert_in_cube, color_encoder, query_of  # no
 from tiny_world import CUBES, ColorEncoder, look_at, orbit, photograph
 
 from lerf_ros.config import IndexConfig
+from lerf_ros.keyframes.pose_jump import of_stamps
 from lerf_ros.map_directory import MapDirectory
 from lerf_ros.mapper import Mapper
 from lerf_ros.query.surface import PosedCamera, Surface, view_grids
@@ -119,6 +120,10 @@ def test_a_moved_thing_is_found_at_its_new_place_and_not_at_its_old_one(tmp_path
     assert_in_cube(query_of(tmp_path).answer('blue'), 'blue')
 
 
+def move(mapper, poses):
+    return mapper.move_keyframes(of_stamps(mapper.slots.placed(), poses))
+
+
 def test_better_poses_by_stamp_move_rays_views_and_what_is_stored(tmp_path):
     frames = capture(8)
     mapper = mapper_on(tmp_path)
@@ -128,8 +133,8 @@ def test_better_poses_by_stamp_move_rays_views_and_what_is_stored(tmp_path):
         T = drift @ frame.T_world_camera if i >= 4 else frame.T_world_camera
         mapper.add_frame(type(frame)(frame.stamp_ns, frame.image, frame.camera, T, frame.depth_m))
     truth = {frame.stamp_ns: frame.T_world_camera for frame in frames}
-    assert mapper.move_keyframes({**truth, 77: np.eye(4)}) == 4
-    assert mapper.move_keyframes(truth) == 0
+    assert move(mapper, {**truth, 77: np.eye(4)}) == 4
+    assert move(mapper, truth) == 0
     straight = mapper_on(tmp_path / 'straight')
     for frame in frames:
         straight.add_frame(frame)
@@ -153,7 +158,7 @@ def test_the_field_follows_better_poses(tmp_path):
     off = [type(f)(f.stamp_ns, f.image, f.camera, shift @ f.T_world_camera, f.depth_m)
            for f in frames]
     mapper = feed(mapper_on(tmp_path), off, 0, 150)
-    mapper.move_keyframes({f.stamp_ns: f.T_world_camera for f in frames})
+    move(mapper, {f.stamp_ns: f.T_world_camera for f in frames})
     feed(mapper, [], 0, 300)
     assert_in_cube(query_of(tmp_path).answer('green'), 'green')
 

@@ -15,6 +15,7 @@ from lerf_ros.config import LerfConfig
 from lerf_ros.errors import LerfError, StillLoadingError
 from lerf_ros.keyframes.frame import Frame
 from lerf_ros.keyframes.pose_check import PoseCheck
+from lerf_ros.keyframes.pose_jump import PoseJump
 from lerf_ros.mapper_supervisor import MapperSupervisor, wait_for_leaving
 from lerf_ros.msg import FieldStatus
 from lerf_ros.nodes import topics
@@ -72,7 +73,7 @@ class MapperNode(ManagedNode):
         self.inputs = CameraInputs(self, self.settings, self.config.keyframes, self._lookup_pose,
                                    self.refusals)
         if self._poses is None:
-            self._poses = PoseSource(self, self.settings)
+            self._poses = PoseSource(self, self.settings, self.poses_jumped)
         if self.process is None:    # one that was loading when an attempt before ended goes on
             self.process = self._process_factory(
                 self.config, self.directory, self.settings.map_frame, self.settings.metric,
@@ -154,6 +155,11 @@ class MapperNode(ManagedNode):
         self.get_logger().warning('the clock was set back (a bag that starts again, a simulator '
                                   'that was reset): images and transforms that waited are '
                                   'forgotten, the map is kept')
+
+    def poses_jumped(self, jump: PoseJump) -> None:
+        """The localisation has corrected itself at once: earlier keyframes follow."""
+        if self.process is not None:
+            self.process.jump(jump)
 
     def take_frames(self) -> None:
         """Hands the keyframes on among those images that are complete by now."""

@@ -68,6 +68,13 @@ class MapperNodeConfig(Checked):
     pose_updates_topic: str = setting(
         '', 'nav_msgs/Path of better poses for keyframes, as after a loop closure: of the optical '
         'frame of the camera in map_frame, each with the stamp of its image; empty for none')
+    odom_frame: str = setting(
+        'odom', 'frame whose place in map_frame a localisation corrects on /tf (REP-105)')
+    tf_jumps: str = setting(
+        'spread', 'what keyframes do when odom_frame jumps in map_frame, as after a loop closure; '
+        'spread: the error has grown with the distance since the jump before, the last keyframe '
+        'moves as odom_frame did and the first stays; carry: all move as odom_frame did, for a map '
+        'that was given another place; ignore: none moves', choices=('spread', 'carry', 'ignore'))
     tf_timeout: float = setting(
         5.0, 'how long an image waits for its pose, depth and mask; DDS repeats lost messages '
         'within 3', unit='seconds', low=0.0, high=60.0)

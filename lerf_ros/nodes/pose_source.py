@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -14,9 +16,11 @@ from rclpy.time import Time
 from tf2_msgs.msg import TFMessage
 
 from lerf_ros.errors import FrameError
-from lerf_ros.nodes.conversions import stamp_to_ns, transform_to_matrix
+from lerf_ros.keyframes.pose_jump import PoseJump
+from lerf_ros.nodes.conversions import ns_to_stamp, stamp_to_ns, transform_to_matrix
 from lerf_ros.nodes.input_watch import InputWatch, type_name
 from lerf_ros.nodes.node_config import MapperNodeConfig
+from lerf_ros.nodes.tf_jumps import JumpWatch
 from lerf_ros.nodes.time_watch import TimeWatch
 from lerf_ros.nodes.topics import POSE_QOS, TF_FAST_QOS, TF_QOS, TF_STATIC_QOS
 from lerf_ros.nodes.transforms import Buffer, TransformException, known_frames
@@ -32,8 +36,12 @@ class PoseSource:
     `odometry` takes the base from one topic and the mount of the camera from /tf_static.
     """
 
-    def __init__(self, node: Node, config: MapperNodeConfig) -> None:
-        self._node, self._config = node, config
+    def __init__(self, node: Node, config: MapperNodeConfig,
+                 jumped: Callable[[PoseJump], None] = lambda jump: None) -> None:
+        """jumped: told when the localisation has corrected itself at once."""
+        self._node, self._config, self._jumped = node, config, jumped
+        self._jumps = JumpWatch(config.map_frame, config.odom_frame, config.tf_jumps == 'spread')
+        self._jumped_ns = 0     # poses up to this stamp are those of before the last jump
         self._buffer, self._time = Buffer(), TimeWatch()
         self._static: dict[str, TransformStamped] = {}      # child frame -> the newest
         self.newest_ns = 0      # the newest stamp of a moving transform
@@ -55,6 +63,9 @@ class PoseSource:
 
         Raises FrameError, which says what is known and what to do, when there is no pose (yet).
         """
+        if stamp_ns <= self._jumped_ns:
+            raise FrameError(f'the image is from before {self._config.odom_frame!r} jumped in '
+                             f'{self._config.map_frame!r}, and came after that: its pose is wrong')
         source = TOPIC_CAMERA if self._config.pose_source == 'pose' else camera_frame
         try:
             msg = self._buffer.lookup_transform(
@@ -79,6 +90,8 @@ class PoseSource:
         """Time has gone back: forgets all motion; what is static holds on."""
         self._buffer, self._time, self.newest_ns = Buffer(), TimeWatch(), 0
         self._recent.clear()
+        self._jumps.restart()
+        self._jumped_ns = 0
         for transform in self._static.values():
             self._buffer.set_transform_static(transform, 'lerf_ros')
 
@@ -95,7 +108,8 @@ class PoseSource:
             key = transform.child_frame_id, stamp.sec, stamp.nanosec
             if key not in self._recent:     # tf2 warns of every transform that comes twice
                 self._recent.append(key)
-                self._add(transform)
+                if self._add(transform) and self._config.tf_jumps != 'ignore':
+                    self._look_for_jump(transform)
 
     def add_static(self, msg: TFMessage) -> None:
         """Takes in a message of /tf_static."""
@@ -110,7 +124,24 @@ class PoseSource:
         """Takes in the pose of the robot's base in the map frame."""
         self._add(as_transform(msg.header, msg.child_frame_id, msg.pose.pose))
 
-    def _add(self, msg: TransformStamped, static: bool = False) -> None:
+    def _look_for_jump(self, msg: TransformStamped) -> None:
+        jump = self._jumps.look(msg)
+        if jump is None:
+            return
+        # In between nothing is to be interpolated: the new transform holds from the old one on.
+        at_once = deepcopy(msg)
+        at_once.header.stamp = ns_to_stamp(jump.until_ns + 1)
+        self._buffer.set_transform(at_once, 'lerf_ros')
+        self._jumped_ns = jump.until_ns
+        metres, degrees = self._jumps.size
+        self._node.get_logger().warning(
+            f'{msg.child_frame_id!r} jumped in {msg.header.frame_id!r} by {metres:.2f} m and '
+            f'{degrees:.1f} degrees: the keyframes before it follow (tf_jumps: '
+            f'{self._config.tf_jumps})')
+        self._jumped(jump)
+
+    def _add(self, msg: TransformStamped, static: bool = False) -> bool:
+        """Whether the transform says something."""
         stamp_ns = stamp_to_ns(msg.header.stamp)
         if not static and self._time.went_back(msg.child_frame_id, stamp_ns):
             self._node.get_logger().warning(
@@ -127,6 +158,8 @@ class PoseSource:
         except FrameError as error:     # tf2 itself drops such transforms with a log line
             self._node.get_logger().warning(
                 f'transform of {msg.child_frame_id!r} dropped: {error}', throttle_duration_sec=5.0)
+            return False
+        return True
 
     def _subscribe(self, kind: type, topic: str, callback, qos) -> None:
         name = self._node.resolve_topic_name(topic)

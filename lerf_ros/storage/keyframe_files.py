@@ -104,6 +104,14 @@ class KeyframeFiles:
             self._records[index] = record
         return self._records[index]
 
+    def pose(self, index: int) -> tuple[int, np.ndarray]:
+        """Stamp (ns) and T_world_camera (4, 4) of a keyframe. Raises MapUnreadableError."""
+        frame = self.record(index)['frame']
+        try:
+            return int(frame['stamp_ns']), np.array(frame['transform_matrix']) @ OPENGL_TO_OPENCV
+        except (KeyError, TypeError, ValueError) as error:
+            raise MapUnreadableError(f'keyframe {index} has no {error}') from error
+
     def set_pose(self, index: int, T_world_camera: np.ndarray) -> None:
         """Stores a better pose (4, 4). Raises OSError, MapUnreadableError without a record."""
         record = self.record(index)
