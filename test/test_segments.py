@@ -7,8 +7,8 @@ from hand_made_map import CUBES, WordEncoder, cube_index
 
 from lerf_ros.config import IndexConfig, QueryConfig
 from lerf_ros.query.boxes import minimal_box, upright_box
-from lerf_ros.query.normals import surface_normals
-from lerf_ros.query.segments import Looks, find_segments
+from lerf_ros.query.normals import roughness, surface_normals
+from lerf_ros.query.segments import Looks, behind_surfaces, find_segments
 from lerf_ros.query.text_query import TextQuery
 
 CONFIG = IndexConfig()
@@ -89,6 +89,44 @@ def test_equal_boxes_apart_are_two():
     looks, kind = looks_of(TABLE, (*BOX, 1), (*block((0.06, -0.06, 0.0), (0.16, 0.06, 0.1)), 1))
     segments, _ = find_segments(looks, CONFIG)
     assert len({own_segment(segments, kind, thing) for thing in range(3)}) == 3
+
+
+def test_roughness_is_the_noise_across_a_surface():
+    points, _ = face(2, 0.0, (-0.5, -0.5), (0.5, 0.5))
+    rng = np.random.default_rng(3)
+    points = points + rng.normal(0, 1, points.shape) * (0, 0, 0.002)
+    # Of 24 points a plane through three parameters explains an eighth of the variance.
+    assert roughness(points) == pytest.approx(0.002 * np.sqrt(21 / 24), rel=0.1)
+    assert roughness(points[:10]) == 0.0     # too few to tell
+
+
+def test_a_rough_table_is_one_surface_and_no_slice_of_things_is_one():
+    looks, kind = looks_of((*face(2, 0.0, (-0.25, -0.2), (0.15, 0.2)), 0), (*BOX, 1))
+    rough = looks.points + np.random.default_rng(4).normal(0, 0.006, looks.points.shape)
+    above = np.tile([0.0, 0.0, 2.0], (len(rough), 1))
+    segments, planes = find_segments(
+        Looks(rough, surface_normals(rough, above), looks.colors, looks.dense), CONFIG)
+    assert len(planes) == 1 and planes[0, :3] == pytest.approx([0, 0, 1], abs=0.02)
+    assert own_segment(segments, kind, 0) == 0
+    assert own_segment(segments, kind, 1) > 0
+
+
+def test_behind_a_surface_is_under_it_and_within_its_outline():
+    table = TABLE[0]
+    asked = np.array([[0.0, 0.0, 0.3], [0.0, 0.0, -0.3], [0.52, 0.0, -0.3], [0.9, 0.0, -0.3],
+                      [0.0, 0.0, -0.005]])
+    points = np.concatenate([table, asked])
+    labels = np.repeat([0, -1], [len(table), len(asked)])
+    behind = behind_surfaces(points, labels, np.array([[0.0, 0.0, 1.0, 0.0]]), 0.02, 0.01)
+    assert behind[-5:, 0].tolist() == [False, True, True, False, False]
+
+
+def test_nothing_grows_through_a_surface():
+    """A box on the table, and one that looks the same and hangs below where the first stands."""
+    below = block((-0.1, -0.06, -0.12), (0.0, 0.06, -0.011))
+    looks, kind = looks_of(TABLE, (*BOX, 1), (*below, 1))
+    segments, _ = find_segments(looks, CONFIG)
+    assert own_segment(segments, kind, 1) != own_segment(segments, kind, 2)
 
 
 def test_nothing_is_no_segment():

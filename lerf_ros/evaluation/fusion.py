@@ -51,11 +51,12 @@ def fuse(frames: Sequence[Frame], features: Sequence[KeyframeFeatures],
     kept = seen > 0
     codes, basis = _compress(total[kept], config.index.rank)
     points, color = points[kept], color[kept] / seen[kept, None] / 255
-    normals = surface_normals(points, origins[kept])
     # Planes and things are told apart in units of the scene's size, whose middle does not matter.
     middle, radius = points.mean(0), voxel / config.index.voxel
-    segments, planes = find_segments(Looks((points - middle) / radius, normals, color,
-                                           np.zeros((len(points), 0))), config.index)
+    scaled = (points - middle) / radius
+    normals = surface_normals(scaled, (origins[kept] - middle) / radius)
+    segments, planes = find_segments(Looks(scaled, normals, color, np.zeros((len(points), 0))),
+                                     config.index)
     return LanguageIndex(
         points.astype(np.float32), (color * 255).astype(np.uint8), seen[kept], codes, basis,
         np.asarray(searched_scales(scales_world), np.float32), normals.astype(np.float16), segments,

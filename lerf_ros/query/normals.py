@@ -7,8 +7,12 @@ The gradient of the field's density is about twice as far off: hash grids are ro
 from __future__ import annotations
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 NEIGHBOURS = 24
+MOST_NEIGHBOURS = 96
+SMOOTH = 8.0      # times the roughness: how far off the neighbours must be to tell a direction
+SAMPLE = 2000     # points that roughness is measured at
 
 
 def surface_normals(points: np.ndarray, origins: np.ndarray) -> np.ndarray:
@@ -18,7 +22,34 @@ def surface_normals(points: np.ndarray, origins: np.ndarray) -> np.ndarray:
     if not len(points):
         return np.zeros((0, 3))
     cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(points))
-    cloud.estimate_normals(o3d.geometry.KDTreeSearchParamKNN(NEIGHBOURS))
+    cloud.estimate_normals(o3d.geometry.KDTreeSearchParamKNN(enough_neighbours(points)))
     normals = np.asarray(cloud.normals)
     away = ((origins - points) * normals).sum(1) < 0
     return np.where(away[:, None], -normals, normals)
+
+
+def roughness(points: np.ndarray) -> float:
+    """How far points (N, 3) lie from the planes of their neighbours: the median, in their unit.
+
+    Only the middle of the scene counts, where cameras looked from near.
+    """
+    return _measured(points)[0]
+
+
+def enough_neighbours(points: np.ndarray) -> int:
+    """How many neighbours reach so far that roughness does not decide where a surface faces."""
+    rough, reach = _measured(points)
+    return int(np.clip(NEIGHBOURS * (SMOOTH * rough / max(reach, 1e-12)) ** 2, NEIGHBOURS,
+                       MOST_NEIGHBOURS))
+
+
+def _measured(points: np.ndarray) -> tuple[float, float]:
+    """The roughness of points (N, 3), and the median distance of the farthest neighbour."""
+    middle = points[np.abs(points).max(1) < 1.0]
+    if len(middle) <= NEIGHBOURS:
+        return 0.0, 0.0
+    asked = middle[::max(1, len(middle) // SAMPLE)]
+    distance, near = cKDTree(middle).query(asked, NEIGHBOURS)
+    around = middle[near] - middle[near].mean(1, keepdims=True)
+    rough = np.linalg.svd(around, compute_uv=False)[:, -1] / np.sqrt(NEIGHBOURS)
+    return float(np.median(rough)), float(np.median(distance[:, -1]))

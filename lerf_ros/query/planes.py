@@ -8,12 +8,15 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from lerf_ros.config import IndexConfig
+from lerf_ros.query.normals import roughness
 
 CELL = 0.04            # scene radii: edge of the cells that areas are counted in
 ROUNDS = 12            # planes looked for, one after the other
 ITERATIONS = 400       # of RANSAC for each
 SEED = 0
 FLAT = 0.85            # cosine of the angle by which a point's normal may lean from the plane's
+FLAT_SHARE = 0.6       # of the points near a surface that face as it does; a slice has fewer
+ROUGH = 6.0            # a surface is at least so many times as thick as the map is rough
 
 
 def supporting_planes(points: np.ndarray, normals: np.ndarray,
@@ -26,6 +29,7 @@ def supporting_planes(points: np.ndarray, normals: np.ndarray,
     import open3d as o3d
 
     o3d.utility.random.seed(SEED)
+    thickness = surface_thickness(points, config)
     plane_of = np.full(len(points), -1, np.int32)
     planes: list[np.ndarray] = []
     left = np.arange(len(points))
@@ -33,21 +37,26 @@ def supporting_planes(points: np.ndarray, normals: np.ndarray,
         if len(left) < config.support_points:
             break
         cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(points[left]))
-        found, _ = cloud.segment_plane(config.support_thickness, 3, ITERATIONS)
-        plane = refined(np.asarray(found), points[left], normals[left], config.support_thickness)
-        flat = left[near(plane, points[left], config.support_thickness)
-                    & (np.abs(normals[left] @ plane[:3]) >= FLAT)]
+        found, _ = cloud.segment_plane(thickness, 3, ITERATIONS)
+        plane = refined(np.asarray(found), points[left], normals[left], thickness)
+        on = left[near(plane, points[left], thickness)]
+        flat = on[np.abs(normals[on] @ plane[:3]) >= FLAT]
         if len(flat) < config.support_points:
             break
-        if largest_area(points[flat]) >= config.support_area:
+        if (len(flat) >= FLAT_SHARE * len(on)
+                and largest_area(points[flat]) >= config.support_area):
             # Beside the foot of a thing normals are blurred: all that is near enough is the plane.
-            on = left[near(plane, points[left], config.support_thickness)]
             plane_of[on] = len(planes)
             planes.append(plane)
             left = left[plane_of[left] < 0]
         else:   # without what only looked like a surface the next one can be found
             left = np.setdiff1d(left, flat)
     return np.array(planes, np.float64).reshape(-1, 4), plane_of
+
+
+def surface_thickness(points: np.ndarray, config: IndexConfig) -> float:
+    """How far points (N, 3) of a surface may lie from its plane: farther where the map is rough."""
+    return max(config.support_thickness, ROUGH * roughness(points))
 
 
 def refined(plane: np.ndarray, points: np.ndarray, normals: np.ndarray,

@@ -19,7 +19,7 @@ from sklearn.cluster import AgglomerativeClustering
 
 from lerf_ros.config import IndexConfig
 from lerf_ros.field.scene_frame import contract
-from lerf_ros.query.planes import supporting_planes
+from lerf_ros.query.planes import supporting_planes, surface_thickness
 
 NEIGHBOURS = 8
 LEAST_SPREAD = 0.1
@@ -54,7 +54,9 @@ def find_segments(looks: Looks, config: IndexConfig) -> tuple[np.ndarray, np.nda
         labels[on[largest_piece(looks[on], config)]] = i
     rest = np.flatnonzero(labels < 0)
     if len(rest):
-        things = grown_together(looks[rest], config)
+        behind = behind_surfaces(looks.points, labels, planes, config.segment_gap,
+                                 surface_thickness(looks.points, config))
+        things = grown_together(looks[rest], config, behind[rest])
         counts = np.bincount(things)
         order = np.argsort(-counts, kind='stable')
         order = order[counts[order] >= config.segment_points]
@@ -71,10 +73,32 @@ def largest_piece(looks: Looks, config: IndexConfig) -> np.ndarray:
     return (counts >= config.support_share * counts.max())[pieces]
 
 
-def grown_together(looks: Looks, config: IndexConfig) -> np.ndarray:
-    """Points (N,) numbered by the piece that they are part of, from 0."""
-    cells, cell_of = cells_in(looks, config.segment_cell)
-    touching = neighbours(looks.points, cell_of, len(cells.points), config.segment_gap)
+def behind_surfaces(points: np.ndarray, labels: np.ndarray, planes: np.ndarray,
+                    gap: float, thickness: float) -> np.ndarray:
+    """Behind which surfaces (N, P) bool each point (N, 3) lies: away from the cameras.
+
+    A surface ends `gap` beyond the points that are labelled (N,) with its number; how far they go
+    is as uncertain as it is thick.
+    """
+    out = np.zeros((len(points), len(planes)), bool)
+    for i, plane in enumerate(planes):
+        height = points @ plane[:3] + plane[3]
+        behind = np.flatnonzero(height < -thickness)
+        foot = points[behind] - height[behind, None] * plane[:3]
+        distance, _ = cKDTree(points[labels == i]).query(foot, distance_upper_bound=gap + thickness)
+        out[behind, i] = np.isfinite(distance)
+    return out
+
+
+def grown_together(looks: Looks, config: IndexConfig,
+                   behind: np.ndarray | None = None) -> np.ndarray:
+    """Points (N,) numbered by the piece that they are part of, from 0.
+
+    behind (N, P) bool: surfaces between them; nothing grows through one.
+    """
+    behind = np.zeros((len(looks.points), 0), bool) if behind is None else behind
+    cells, cell_of = cells_in(looks, config.segment_cell, behind)
+    touching = neighbours(looks.points, cell_of, len(cells.points), config.segment_gap, behind)
     features = comparable(cells.dense)
     touching = without_creases(
         touching, cells, np.concatenate([features, comparable(cells.colors)], 1), config)
@@ -94,10 +118,13 @@ def split(features: np.ndarray, touching: csr_matrix, difference: float) -> np.n
                                    distance_threshold=difference).fit_predict(features)
 
 
-def cells_in(looks: Looks, edge: float) -> tuple[Looks, np.ndarray]:
-    """Cells of contracted space with the mean looks of their points, and each point's cell (N,)."""
+def cells_in(looks: Looks, edge: float, behind: np.ndarray) -> tuple[Looks, np.ndarray]:
+    """Cells of contracted space with the mean looks of their points, and each point's cell (N,).
+
+    behind (N, P) bool: points that differ in it are in different cells.
+    """
     at = (contract(torch.from_numpy(looks.points.astype(np.float32))) * (4 / edge)).long().numpy()
-    cell_of = np.unique(at, axis=0, return_inverse=True)[1].reshape(-1)
+    cell_of = np.unique(np.concatenate([at, behind], 1), axis=0, return_inverse=True)[1].reshape(-1)
     count = np.bincount(cell_of)[:, None]
 
     def mean(values: np.ndarray) -> np.ndarray:
@@ -111,13 +138,19 @@ def cells_in(looks: Looks, edge: float) -> tuple[Looks, np.ndarray]:
                  cells.dense), cell_of
 
 
-def neighbours(points: np.ndarray, cell_of: np.ndarray, cells: int, gap: float) -> csr_matrix:
-    """Which cells (M, M) have points nearer than `gap` to each other; gaps grow as space does."""
+def neighbours(points: np.ndarray, cell_of: np.ndarray, cells: int, gap: float,
+               behind: np.ndarray) -> csr_matrix:
+    """Which cells (M, M) have points nearer than `gap` to each other; gaps grow as space does.
+
+    behind (N, P) bool: points that differ in it are never near.
+    """
     count = min(NEIGHBOURS + 1, len(points))
     distance, other = cKDTree(points).query(points, count)
     reach = gap * np.maximum(np.abs(points).max(1), 1.0)[:, None] ** 2
     row, column = np.nonzero(distance <= reach)
-    a, b = cell_of[row], cell_of[other[row, column]]
+    column = other[row, column]
+    same = (behind[row] == behind[column]).all(1)
+    a, b = cell_of[row[same]], cell_of[column[same]]
     links = coo_matrix((np.ones(len(a), np.float32), (a, b)), shape=(cells, cells)).tocsr()
     return links.maximum(links.T)
 
