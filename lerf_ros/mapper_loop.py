@@ -29,7 +29,7 @@ from lerf_ros.mapper_process import INBOX_SIZE, Channels, Command, MapperStatus,
 from lerf_ros.mapper_saving import Saving
 from lerf_ros.saved_maps import SavedMaps, finish_load
 from lerf_ros.storage.lock import FolderLock
-from lerf_ros.training.device import choose_device
+from lerf_ros.training.device import choose_device, reuse_memory
 
 TRAIN_SLICE_S = 0.5      # training between two looks into the inbox
 IDLE_S = 0.2             # between two looks when there is nothing to train
@@ -48,6 +48,7 @@ class Loop:
         """Raises LockedError while another mapper works there, and what `Mapper.restore` does."""
         self.config, self.channels, self.parent = config, channels, os.getppid()
         self.path, self.frame_id, self.metric = Path(map_directory), frame_id, metric
+        reuse_memory()
         if config.training.threads:
             torch.set_num_threads(config.training.threads)
         self.lock = FolderLock(self.path)

@@ -48,7 +48,7 @@ class Saving:
             return
         if math.isinf(self._snapshot_due):
             self._snapshot_due, self._durable_at = now + self.config.snapshot_interval, now
-        due = steps > self.snapshot_steps and (self.mapper.settled or now > self._snapshot_due)
+        due = steps > self.snapshot_steps and (self.mapper.settled or self._snapshot_is_due(now))
         if steps <= self._durable_steps:
             self._durable_at = now
         # The next look at the clock comes after as long as the last one, at most twice.
@@ -61,6 +61,13 @@ class Saving:
         if due:
             self.snapshot()
         self._looked_at = time.monotonic()
+
+    def _snapshot_is_due(self, now: float) -> bool:
+        """By the clock; but one of a map that will have settled within the interval waits for it,
+        and never for longer than that."""
+        interval = self.config.snapshot_interval
+        return now > self._snapshot_due and (
+            now > self._snapshot_due + interval or seconds_to_settle(self.mapper) > interval)
 
     def last(self) -> None:
         """Writes what is not written yet."""
@@ -115,3 +122,12 @@ class Saving:
         log.warning(self.fault)
         self._retry_at = time.monotonic() + RETRY_S
         return False
+
+
+def seconds_to_settle(mapper: Mapper) -> float:
+    """How long training will go on if no keyframe comes, as fast as just now; inf: no end."""
+    limit = mapper.config.training.settle_steps
+    if not limit or len(mapper.waiting) or mapper.trainer is None or not mapper.rays_per_second:
+        return math.inf
+    left = max(limit - (mapper.steps - mapper.steps_at_newest), 0)
+    return left * mapper.trainer.rays / mapper.rays_per_second

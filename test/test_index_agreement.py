@@ -158,8 +158,14 @@ class Painted:
     def features(self, positions):
         return positions[:, 0, 0]                          # x counts the points
 
-    def render(self, features, weights, scale):
-        return self.rows[(features * 1e4).round().long()]
+    def span(self):
+        return torch.eye(self.embedding_dimension)
+
+    def projection(self, basis):
+        return basis
+
+    def render_codes(self, projection, features, weights, scale):
+        return self.rows[(features * 1e4).round().long()] @ projection
 
 
 def painted_surface(odd, common=1000, dimensions=40):

@@ -43,3 +43,11 @@ def test_a_projection_draws_no_random_numbers(rendered):
     before = torch.get_rng_state()
     field.projection(torch.eye(40)[:, :8].contiguous())
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_the_span_of_the_last_layer_holds_every_embedding(rendered):
+    field, features, weights, whole = rendered
+    span = field.span()
+    assert span.shape == (40, 33)                      # 32 hidden values and the bias
+    codes = field.render_codes(field.projection(span), features, weights, 0.2)
+    assert torch.allclose(codes @ span.T, whole, atol=1e-5)

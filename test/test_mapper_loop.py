@@ -161,6 +161,30 @@ def test_checkpoints_keep_what_may_be_lost_within_the_interval(make, monkeypatch
     assert 25.0 < worst <= 30.5     # the first half second passes before the first look
 
 
+@pytest.mark.parametrize('settle_steps, rays_per_second, written', [
+    (0, 32.0, [21, 42]),    # it never settles: one whenever the interval is over
+    (50, 16.0, [21, 50]),   # a step a second: 29 s are left at the first, 8 at the next
+    (50, 32.0, [41, 50])])  # 15 s are left at the first: it waits, but for one interval alone
+def test_a_snapshot_is_spared_when_the_settled_one_is_near(make, monkeypatch, settle_steps,
+                                                           rays_per_second, written):
+    clock, loop = [0.0], make()
+    monkeypatch.setattr('lerf_ros.mapper_saving.time.monotonic', lambda: clock[0])
+    feed(loop, FRAMES)
+    mapper, saving = loop.mapper, loop.saving
+    mapper.config = CONFIG.override({'training.settle_steps': settle_steps})
+    saving.config = CONFIG.override({'map.snapshot_interval': 20.0}).map
+    mapper.trainer.limit_rays(16)
+    mapper.rays_per_second, numbers = rays_per_second, []
+    for step in range(51):
+        saving.tick()
+        if saving.snapshot_steps not in (0, *numbers):
+            numbers.append(saving.snapshot_steps)
+        if step < 50:
+            mapper.guard.step()
+            clock[0] += 1.0
+    assert numbers == written
+
+
 def test_pause_stores_but_does_not_learn(make):
     loop = make()
     for name in ('pause', 'stop'):

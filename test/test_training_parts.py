@@ -2,6 +2,8 @@
 """The parts of training: rates, annealing, coverage, pose corrections, the range of scales."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -155,3 +157,24 @@ def test_the_range_of_scales_leaves_the_rare_ones_out():
     assert 0.2 / 1.06 < low <= 0.2 <= high < 0.2 * 1.06
     scales.add(torch.tensor([0.0, -1.0, float('nan')]))
     assert int(scales.counts.sum()) == 100
+
+
+FAULTS = """
+import resource, torch
+from lerf_ros.training.device import reuse_memory
+kept = reuse_memory()
+def faults(megabytes):
+    torch.ones(megabytes << 18)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+first, second = faults(80), faults(64)
+print(int(kept), second - first)
+"""
+
+
+def test_memory_that_was_freed_is_used_again():
+    out = subprocess.run([sys.executable, '-c', FAULTS], capture_output=True, text=True)
+    assert out.returncode == 0, out.stderr
+    kept, faults = map(int, out.stdout.split())
+    if not kept:
+        pytest.skip('this C library has no mallopt')
+    assert faults < 100         # every page anew would be 16384 of 4 kB, or 32 of 2 MB

@@ -55,8 +55,9 @@ def train_folder(arguments: argparse.Namespace) -> int:
     from lerf_ros.mapper import Mapper
     from lerf_ros.storage.lock import FolderLock
     from lerf_ros.training.data_parallel import own_directory
-    from lerf_ros.training.device import choose_device
+    from lerf_ros.training.device import choose_device, reuse_memory
 
+    reuse_memory()
     config = read_config(arguments)
     folder = load_folder(arguments.folder, scale=arguments.scale, mask_path=arguments.mask,
                          max_side=arguments.max_side)

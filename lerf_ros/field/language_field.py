@@ -59,6 +59,15 @@ class LanguageField(nn.Module):
         inputs = torch.cat([features, scale_input(scale, self.config.scale_input)[..., None]], -1)
         return functional.normalize(self.embedding_network(inputs).float(), dim=-1, eps=1e-6)
 
+    def span(self) -> Tensor:
+        """Orthonormal columns (D, m) that hold all that can be rendered, m at most hidden + 1.
+
+        Every embedding is a sum of the columns and the bias of the last layer.
+        """
+        last = self.embedding_network[-1]
+        assert isinstance(last, nn.Linear)
+        return torch.linalg.qr(torch.cat([last.weight, last.bias[:, None]], 1).detach())[0]
+
     def projection(self, basis: Tensor) -> Perceptron:
         """The embedding network with its outputs in the columns of an orthonormal basis (D, r).
 

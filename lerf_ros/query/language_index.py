@@ -123,6 +123,18 @@ def render_embeddings(surface: Surface, language: LanguageField,
         for scale in scales], 1)
 
 
+def render_coordinates(surface: Surface, language: LanguageField, scales: Sequence[float],
+                       span: Tensor) -> Tensor:
+    """The same in the columns of an orthonormal span (D, m) that holds them all, (N, S, m)."""
+    projection, parts = language.projection(span), []
+    for start in range(0, len(surface), CHUNK):
+        part = surface[torch.arange(start, min(start + CHUNK, len(surface)))]
+        features = language.features(part.positions())
+        parts.append(torch.stack([language.render_codes(projection, features, part.weights, scale)
+                                  for scale in scales], 1))
+    return torch.cat(parts)
+
+
 def compression_basis(surface: Surface, language: LanguageField, scales: Sequence[float],
                       config: IndexConfig) -> Tensor:
     """Orthonormal columns (D, r) that hold the embeddings' energy in every part of the map.
@@ -136,7 +148,9 @@ def compression_basis(surface: Surface, language: LanguageField, scales: Sequenc
         return torch.eye(language.embedding_dimension)[:, :config.rank]
     part = parts_of(surface.points)
     chosen = even_sample(part, max(BASIS_SAMPLE // len(scales), 1))
-    rows = render_embeddings(surface[chosen], language, scales)         # (n, S, D) unit
+    # In the m columns that they lie in: the same lengths and angles, from far fewer numbers.
+    span = language.span()                                              # (D, m)
+    rows = render_coordinates(surface[chosen], language, scales, span)  # (n, S, m) unit
     part = torch.unique(part[chosen], return_inverse=True)[1]
     weight, best, least = torch.ones_like(rows[:, 0, 0]), rows.new_empty(0), math.inf
     for _ in range(ROUNDS):
@@ -145,11 +159,11 @@ def compression_basis(surface: Surface, language: LanguageField, scales: Sequenc
         worst = loss.amax(0)
         enough = (worst <= config.rank_loss).nonzero()
         if len(enough):
-            return vectors[:, :int(enough[0]) + 1].contiguous()
+            return (span @ vectors[:, :int(enough[0]) + 1]).contiguous()
         if float(worst[-1]) < least:
             best, least = vectors, float(worst[-1])
         weight = weight * (loss[part, -1] / worst[-1]).clamp_min(0.1)
-    return best.contiguous()
+    return (span @ best).contiguous()
 
 
 def parts_of(points: Tensor) -> Tensor:
@@ -168,13 +182,13 @@ def even_sample(part: Tensor, count: int) -> Tensor:
 
 
 def principal_directions(rows: Tensor, weight: Tensor) -> Tensor:
-    """Eigenvectors (D, D) of the energy of rows (n, S, D) that count weight (n,), largest first."""
+    """Eigenvectors (m, m) of the energy of rows (n, S, m) that count weight (n,), largest first."""
     flat = (rows * weight.sqrt()[:, None, None]).reshape(-1, rows.shape[-1])
     return torch.linalg.eigh(flat.T @ flat)[1].flip(-1)
 
 
 def part_losses(rows: Tensor, vectors: Tensor, part: Tensor) -> Tensor:
-    """Energy (P, r) that parts lose to the first 1 to r of vectors (D, r), of rows (n, S, D).
+    """Energy (P, r) that parts lose to the first 1 to r of vectors (m, r), of rows (n, S, m).
 
     part (n,) counts from 0, and no part is empty.
     """
