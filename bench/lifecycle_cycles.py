@@ -4,8 +4,9 @@
     python bench/lifecycle_cycles.py [--cycles 200] [--real 0] [--out out/bench/lifecycle.json]
 
 The mapper node gets a process that does nothing, since its models load in a process that ends with
-each cycle; `--real N` adds N cycles with the real one. The query node opens a map directory.
-Writes resident memory before, after and per cycle, and the longest deactivation and cleanup.
+each cycle; `--real N` adds N cycles with the real one, at most so many as `--minutes` allows. The
+query node opens a map directory. Writes resident memory before, after and per cycle, the longest of
+each transition, and with the real process also how many are left in the end, and file descriptors.
 """
 
 from __future__ import annotations
@@ -52,6 +53,11 @@ def rss_mb() -> float:
     return int(Path('/proc/self/statm').read_text().split()[1]) * PAGE_MB
 
 
+def children() -> int:
+    """Processes that this one has started and that are not gone; multiprocessing keeps one."""
+    return len(Path(f'/proc/self/task/{os.getpid()}/children').read_text().split())
+
+
 def cycle(node: Any, slowest: dict[str, float]) -> None:
     """All four transitions, timed."""
     for name in ('configure', 'activate', 'deactivate', 'cleanup'):
@@ -62,16 +68,19 @@ def cycle(node: Any, slowest: dict[str, float]) -> None:
             raise SystemExit(f'{name} of {node.get_name()}: {node.failure}')
 
 
-def run(node: Any, cycles: int) -> dict[str, Any]:
-    """Many cycles of one node."""
-    memory, slowest = [], {}
-    for _ in range(cycles):
+def run(node: Any, cycles: int, minutes: float = 60.0) -> dict[str, Any]:
+    """Many cycles of one node, as many as fit into the time."""
+    memory, slowest, open_files = [], {}, []
+    end = time.monotonic() + 60 * minutes
+    while len(memory) < cycles and time.monotonic() < end:
         cycle(node, slowest)
         memory.append(rss_mb())
+        open_files.append(len(list(Path('/proc/self/fd').iterdir())))
     node.destroy_node()
     warm = memory[min(WARM_UP, len(memory) // 2):]
     slope = float(np.polyfit(np.arange(len(warm)), warm, 1)[0]) if len(warm) > 1 else 0.0
-    return {'cycles': cycles, 'rss_mb_start': round(warm[0], 2), 'rss_mb_end': round(warm[-1], 2),
+    return {'cycles': len(memory), 'open_files_first_last': [open_files[0], open_files[-1]],
+            'rss_mb_start': round(warm[0], 2), 'rss_mb_end': round(warm[-1], 2),
             'kb_per_cycle': round(1024 * slope, 2),
             'slowest_s': {name: round(value, 3) for name, value in slowest.items()}}
 
@@ -81,19 +90,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--cycles', type=int, default=200)
     parser.add_argument('--real', type=int, default=0, help='cycles with the real process')
+    parser.add_argument('--minutes', type=float, default=60.0, help='for the real process')
     parser.add_argument('--out', type=Path, default=Path('out/bench/lifecycle.json'))
     arguments = parser.parse_args()
     rclpy.init()
     with tempfile.TemporaryDirectory() as folder:
         given = [Parameter('map_directory', value=f'{folder}/map'),
                  Parameter('load_timeout', value=300.0)]
-        result = {'mapper_node': run(MapperNode(Idle, parameter_overrides=given),
-                                     arguments.cycles),
-                  'query_node': run(QueryNode(parameter_overrides=given[:1]), arguments.cycles)}
+        result = {}
+        if arguments.cycles:
+            result = {'mapper_node': run(MapperNode(Idle, parameter_overrides=given),
+                                         arguments.cycles),
+                      'query_node': run(QueryNode(parameter_overrides=given[:1]),
+                                        arguments.cycles)}
         if arguments.real:
-            result['mapper_node with its process'] = run(
-                MapperNode(MapperSupervisor, parameter_overrides=given), arguments.real)
+            result['mapper_node with its process'] = real = run(
+                MapperNode(MapperSupervisor, parameter_overrides=given), arguments.real,
+                arguments.minutes)
             wait_for_leaving(60.0)
+            real['processes_left'] = children()
     rclpy.shutdown()
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=1))

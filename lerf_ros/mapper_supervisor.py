@@ -47,6 +47,7 @@ class MapperSupervisor:
 
     def start(self) -> None:
         """Starts the process; models load there, `status` tells when it is ready."""
+        close_those_that_left()
         self._process.start()
 
     @property
@@ -95,6 +96,7 @@ class MapperSupervisor:
 
     def status(self) -> MapperStatus:
         """The newest report; a process that died is restarted by this, as often as allowed."""
+        close_those_that_left()
         status = self._process.status()
         if status.state == 'loading':   # what is on the disk is there all the same
             status = replace(self._before, state='loading', message='', taken=0,
@@ -144,6 +146,15 @@ class MapperSupervisor:
             self._process.close()
         else:
             _leaving.append(self._process)
+
+
+def close_those_that_left() -> None:
+    """Frees what was shared with processes that have ended meanwhile, and hears out the others."""
+    for process in list(_leaving):
+        process.status()    # an unread outbox would keep it from ending
+        if not process.alive:
+            _leaving.remove(process)
+            process.close()
 
 
 def wait_for_leaving(timeout_s: float) -> None:

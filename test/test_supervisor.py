@@ -146,6 +146,21 @@ def test_one_that_still_writes_goes_on_alone_and_is_waited_for(supervised):
     assert Child.made[0].calls[-1] == 'stop'
 
 
+def test_one_that_has_left_meanwhile_is_closed_by_its_successor(supervised):
+    child = Child.made[0]
+    child.calls.append('slow')
+    supervised.stop(0.1)
+    assert 'close' not in child.calls
+    successor = MapperSupervisor(None, '', 'map', True, make=Child)
+    successor.start()
+    assert 'close' not in child.calls       # it still writes
+    child.alive = False
+    successor.status()
+    assert child.calls[-1] == 'close'
+    wait_for_leaving(0.1)
+    assert 'stop' not in child.calls
+
+
 # The lock ------------------------------------------------------------------------------------
 
 def test_a_map_directory_has_one_writer(tmp_path):
