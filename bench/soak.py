@@ -11,6 +11,7 @@ and the latency of the queries while training went on.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -38,11 +39,30 @@ def rss_mb(pids: list[int]) -> float:
     return total
 
 
+def heap_mb(pid: int) -> float:
+    """Resident memory of a process that is not of mapped files, MiB; 0 when it has ended."""
+    try:
+        lines = Path(f'/proc/{pid}/status').read_text().splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith('RssAnon')), 0.0)
+
+
+def index_mb(rig: Rig) -> float:
+    """Size of the newest snapshot's index, which the query node maps into its memory, MiB."""
+    for folder in sorted((rig.map / 'snapshots').glob('[0-9]*'), reverse=True):
+        with contextlib.suppress(OSError):      # removed for a newer one meanwhile
+            return (folder / 'index.safetensors').stat().st_size / 2**20
+    return 0.0
+
+
 def sample(rig: Rig) -> dict[str, float]:
     """Memory now: the mapper node with its children, the query node, and what training says."""
     status = rig.status()
     return {'t': time.monotonic(), 'mapper': rss_mb(rig.pids('mapper_node')),
-            'query': rss_mb(rig.pids('query_node')), 'steps': status.steps if status else 0,
+            'query': rss_mb(rig.pids('query_node')),
+            'query_heap': heap_mb(rig.processes['query_node'].pid), 'index': index_mb(rig),
+            'steps': status.steps if status else 0,
             'state': status.state if status else -1,
             'stored': status.keyframes_stored if status else 0}
 
@@ -75,8 +95,9 @@ def report(samples: list[dict[str, float]], start: float, latency_ms: np.ndarray
     total = np.array([s['mapper'] + s['query'] for s in samples])
     warm = t > min(WARM_UP_S / 60, t[-1] / 2)
     half = t > t[-1] / 2
-    slope = {name: float(np.polyfit(t[half], [s[name] for s, h in zip(samples, half, strict=True)
-                                              if h], 1)[0] * 60) for name in ('mapper', 'query')}
+    late = [s for s, h in zip(samples, half, strict=True) if h]
+    slope = {name: float(np.polyfit(t[half], [s[name] for s in late], 1)[0] * 60)
+             for name in ('mapper', 'query', 'query_heap', 'index')}
     p50, p95, p99 = np.percentile(latency_ms, (50, 95, 99))
     return {'minutes': round(float(t[-1]), 1), 'rss_mb_start': round(float(total[warm][0]), 1),
             'rss_mb_end': round(float(total[-1]), 1), 'queries': asked, 'failures': int(failures),

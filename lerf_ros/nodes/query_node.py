@@ -22,6 +22,7 @@ from lerf_ros.nodes.answer_frames import AnswerFrames
 from lerf_ros.nodes.answer_publisher import AnswerPublisher
 from lerf_ros.nodes.conversions import answer_to_cloud
 from lerf_ros.nodes.deferred_service import DeferredService
+from lerf_ros.nodes.heap import give_back
 from lerf_ros.nodes.lifecycle import ManagedNode, started
 from lerf_ros.nodes.node_config import QueryNodeConfig, map_directory
 from lerf_ros.nodes.parameters import declare_all
@@ -148,6 +149,7 @@ class QueryNode(ManagedNode):
                         f'snapshot {map_.snapshot_id} answers from now on')
                     self.publisher.read_keyframes(self.directory)
                     self.prompt.due = True
+                    give_back()
                     if self.page is not None:
                         self.page.refreshed()
                 self._map_error = None

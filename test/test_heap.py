@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Free pages of the heap go back to the system; without glibc nothing happens."""
+
+import ctypes
+import platform
+
+import pytest
+
+pytest.importorskip('rclpy', reason='ROS 2 (rclpy) is not installed')
+
+from lerf_ros.nodes import heap
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    heap._trim.cache_clear()
+    yield
+    heap._trim.cache_clear()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='needs glibc')
+def test_what_was_freed_in_small_pieces_is_given_back():
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+    # 1 kB pieces come from the heap; the last one, which stays, keeps its top from shrinking.
+    pieces = [libc.malloc(1024) for _ in range(4000)]
+    for piece in pieces[:-1]:
+        libc.free(piece)
+    assert heap.give_back()
+    libc.free(pieces[-1])
+
+
+def test_another_c_library_has_nothing_to_give_back(monkeypatch):
+    monkeypatch.setattr(heap.ctypes, 'CDLL', lambda name: object())
+    assert not heap.give_back()
