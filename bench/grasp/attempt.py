@@ -10,14 +10,19 @@ import mujoco
 import numpy as np
 from bodies import Body
 from scipy.spatial.transform import Rotation
-from world import build
+from world import PUSHED_M, build
 
 from lerf_ros.config import GraspConfig
 from lerf_ros.query.answer import Grasp
 
 SETTLE_S, REST_S = 1.0, 1.0    # time to come to rest, then to stay at rest
-MOVED_M, TURNED_RAD = 0.005, 0.05
-APPROACH_S, CLOSE_S, LIFT_S, HOLD_S = 1.2, 0.8, 1.2, 2.0
+# What moves farther than this while everything comes to rest is not where it was mapped.
+FALLEN_M, FALLEN_RAD = 0.02, 0.26
+MOVED_M = 0.005
+APPROACH_S, LIFT_S, HOLD_S = 1.2, 1.2, 2.0
+# Of each finger; a Franka Hand closes at 0.1 m/s, both together. Faster ones knock things away.
+CLOSE_M_S = 0.05
+SQUEEZE_S = 0.4                # that the closed fingers hold before the lift
 LIFT_M = 0.1
 UP_M = 0.05                    # how far an object's middle has risen when it counts as up
 CLEAR_M = 0.01                 # how far the lowest point of what is up is above the table, at least
@@ -43,17 +48,21 @@ class Table:
         self.config, self.count = config, len(bodies)
         self.ids = np.array([self.model.body(f'object{k}').id for k in range(self.count)])
         self.lowest = [np.concatenate(body.pieces) for body in bodies]
-        self.unstable = self._settle()
+        self.fallen = self._settle()
         self.start = (self.data.qpos.copy(), self.data.qvel.copy())
 
     def _settle(self) -> tuple[int, ...]:
-        """Lets everything come to rest; returns the objects that do not stay where they are."""
+        """Lets everything come to rest; returns the objects that do not stand where the layout has
+        them, or do not stop."""
+        mujoco.mj_forward(self.model, self.data)
+        mapped = self._poses()
         self._open(self.config.max_opening)
         self._run(SETTLE_S)
         before = self._poses()
         self._run(REST_S)
-        moved, turned = difference(before, self._poses())
-        return tuple(np.flatnonzero((moved > MOVED_M) | (turned > TURNED_RAD)).tolist())
+        moved, turned = difference(mapped, self._poses())
+        still = difference(before, self._poses())[0] <= MOVED_M
+        return tuple(np.flatnonzero((moved > FALLEN_M) | (turned > FALLEN_RAD) | ~still).tolist())
 
     def poses(self) -> list[np.ndarray]:
         """T_world_object (4, 4) of each object's box middle now."""
@@ -78,9 +87,9 @@ class Table:
         self._place_hand(grasp.T_world_pregrasp, grasp.opening_width)
         self._move(grasp.T_world_pregrasp, grasp.T_world_grasp, APPROACH_S)
         self._run(0.1)
-        touched = bool((difference(before, self._poses())[0] > MOVED_M).any())
-        self._open(-self.config.max_opening)
-        self._run(CLOSE_S)
+        moved = difference(before, self._poses())[0] > MOVED_M
+        touched = bool(np.delete(moved, self.fallen).any())
+        self._close(grasp.opening_width)
         lifted = grasp.T_world_grasp.copy()
         lifted[2, 3] += LIFT_M
         self._move(grasp.T_world_grasp, lifted, LIFT_S)
@@ -123,6 +132,14 @@ class Table:
 
     def _open(self, opening: float) -> None:
         self.data.ctrl[:] = opening / 2
+
+    def _close(self, opening: float) -> None:
+        """Closes the fingers at their speed until they push with all of their force."""
+        step_m = CLOSE_M_S * self.model.opt.timestep
+        for target in np.arange(opening / 2, -PUSHED_M, -step_m):
+            self.data.ctrl[:] = target
+            mujoco.mj_step(self.model, self.data)
+        self._run(SQUEEZE_S)
 
     def _move(self, start: np.ndarray, stop: np.ndarray, seconds: float) -> None:
         """Moves the hand along a line, smoothly."""

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from lerf_ros.config import GraspConfig
 
 SUCCESS, WRONG, SLIP, NO_GRASP = 'success', 'wrong_object', 'slip', 'no_grasp'
@@ -50,20 +52,20 @@ def wilson(successes: int, count: int, z: float = 1.96) -> tuple[float, float]:
     return middle - half, middle + half
 
 
-def summary(attempts: Sequence[Attempt], encoder: str, unstable: Sequence[str],
+def summary(attempts: Sequence[Attempt], encoder: str, fallen: Sequence[str],
             config: GraspConfig) -> dict[str, Any]:
     """All that out/bench/grasp.json holds; counts are of the objects that can be lifted."""
     counted = [a for a in attempts if a.liftable]
     kinds = Counter(a.outcome for a in counted)
     low, high = wilson(kinds[SUCCESS], len(counted))
-    plan = sorted(a.plan_s for a in attempts if a.plan_s > 0)
+    plan = [a.plan_s for a in attempts if a.plan_s > 0]
     return {
         'attempts': len(counted), **{kind: kinds[kind] for kind in OUTCOMES},
         'rate': kinds[SUCCESS] / max(len(counted), 1), 'wilson_95': [low, high],
         'touched_on_the_way': sum(a.touched for a in counted),
         'asked': len(attempts), 'not_liftable': len(attempts) - len(counted),
-        'unstable': list(unstable), 'encoder': encoder,
-        'plan_median_s': plan[len(plan) // 2] if plan else None,
+        'fallen': list(fallen), 'encoder': encoder,
+        'plan_s': {f'p{q}': float(np.percentile(plan, q)) for q in (50, 95, 100)} if plan else {},
         'layouts': {str(seed): dict(Counter(a.outcome for a in counted if a.seed == seed))
                     for seed in sorted({a.seed for a in attempts})},
         'gripper': asdict(config),

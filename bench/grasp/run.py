@@ -53,9 +53,10 @@ class Layout:
         self.tried: list[tuple[Grasp | None, str]] = []
 
     @property
-    def unstable(self) -> list[str]:
-        """Objects that do not stand still by themselves."""
-        return [f'{self.scene.seed}: {self.scene.objects[k].query}' for k in self.table.unstable]
+    def fallen(self) -> list[str]:
+        """Objects that do not stand by themselves where the layout has them: the map shows a place
+        where they no longer are, and they are not asked for."""
+        return [f'{self.scene.seed}: {self.scene.objects[k].query}' for k in self.table.fallen]
 
     def attempt(self, k: int) -> Attempt:
         """Asks for object k by name and tries the best grasp."""
@@ -105,7 +106,7 @@ def run_layout(seed: int, encoder: str, maps: Path, out: Path,
     query = open_map(maps / encoder / str(seed), encoder, config)
     layout = Layout(seed, query, maps / 'hulls', config)
     attempts = []
-    for k in range(len(layout.scene.objects)):
+    for k in sorted(set(range(len(layout.scene.objects))) - set(layout.table.fallen)):
         a = layout.attempt(k)
         attempts.append(a)
         print(f'  {a.query:20} {a.outcome:12} {a.reason or a.aimed_at:20}'
@@ -114,7 +115,7 @@ def run_layout(seed: int, encoder: str, maps: Path, out: Path,
     save_strip(maps / encoder / str(seed), attempts, [g for g, _ in layout.tried], config,
                out / f'grasp_{encoder}_{seed}.jpg')
     print(f'  {time.monotonic() - start:.0f} s', flush=True)
-    return attempts, layout.unstable
+    return attempts, layout.fallen
 
 
 def main() -> None:
@@ -126,12 +127,12 @@ def main() -> None:
     parser.add_argument('--name', default='grasp', help='of the JSON file in OUT')
     a = parser.parse_args()
     a.out.mkdir(parents=True, exist_ok=True)
-    attempts, unstable, config = [], [], GraspConfig()
+    attempts, fallen, config = [], [], GraspConfig()
     for seed in a.seeds:
-        rows, fallen = run_layout(seed, a.encoder, a.maps, a.out, config)
+        rows, unfit = run_layout(seed, a.encoder, a.maps, a.out, config)
         attempts += rows
-        unstable += fallen
-        result = summary(attempts, a.encoder, unstable, config)
+        fallen += unfit
+        result = summary(attempts, a.encoder, fallen, config)
         (a.out / f'{a.name}.json').write_text(json.dumps(result, indent=1))
     print(table(result))
 

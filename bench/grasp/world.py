@@ -22,6 +22,8 @@ MASSES = (0.03, 1.0)   # kg, the lightest and the heaviest object
 # Coefficients: rubber pads on objects; everything else on everything else.
 PAD_FRICTION, FRICTION = 0.9, 0.5
 GRIP_FORCE = 40.0      # newtons a finger; a Franka Hand holds with up to 70
+STIFFNESS = 4000.0     # N/m of a finger's position control
+PUSHED_M = 1.5 * GRIP_FORCE / STIFFNESS   # beyond closed: a target with which it pushes in full
 HOME = np.array([0.0, 0.0, TABLE_HEIGHT + 0.8])
 PAD = 0.001            # metres: thickness of a pad, part of the finger
 
@@ -96,12 +98,13 @@ def add_finger(spec: mujoco.MjSpec, hand: mujoco.MjsBody, sign: int, name: str,
     half = [config.finger_width / 2, config.finger_thickness / 2, config.finger_depth / 2]
     finger = hand.add_body(name=name, gravcomp=1.0)
     finger.add_joint(name=name, type=mujoco.mjtJoint.mjJNT_SLIDE, axis=[0, sign, 0],
-                     range=[0, config.max_opening / 2], limited=True, damping=20.0, armature=0.1)
+                     range=[0, config.max_opening / 2], limited=True, damping=20.0, armature=0.1,
+                     solref_limit=[0.005, 1])
     geom = finger.add_geom(name=name, type=mujoco.mjtGeom.mjGEOM_BOX, size=half, mass=0.05,
                            pos=[0, sign * half[1], -half[2]])
     rub(geom, PAD_FRICTION)
     geom.priority = 1     # the pad's friction holds, whatever it touches
     motor = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
-    motor.set_to_position(kp=4000.0, kv=100.0)
+    motor.set_to_position(kp=STIFFNESS, kv=100.0)
     motor.forcelimited, motor.forcerange = True, [-GRIP_FORCE, GRIP_FORCE]
     motor.ctrllimited, motor.ctrlrange = True, [-config.max_opening, config.max_opening / 2]

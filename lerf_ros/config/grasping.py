@@ -38,7 +38,7 @@ class GraspConfig(Checked):
         0.6, 'coefficient between finger and object: surfaces that lean more against the closing '
         'direction are no contacts', low=0.05, high=2.0)
     clearance: float = setting(
-        0.003, 'that the open fingers and the hand keep from every point of the map', unit=METRES,
+        0.002, 'that the open fingers and the hand keep from every point of the map', unit=METRES,
         low=0.0, high=0.1)
     spare_opening: float = setting(
         0.012, 'how much wider than the object, on either side, the fingers come where there is '
@@ -49,7 +49,7 @@ class GraspConfig(Checked):
         0.05, 'of how well fingers and surface fit', low=0.0, high=1.0)
     max_candidates: int = setting(10, 'grasps returned', low=1, high=1000)
     samples: int = setting(
-        1200, 'poses of the hand that are tried for a hit', low=10, high=100000)
+        2400, 'poses of the hand that are tried for a hit', low=10, high=100000)
     min_points: int = setting(12, 'points that a hit needs to be grasped', low=3, high=100000)
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from lerf_ros.grasping.proposals import Proposals
 
 BIN = 0.002     # metres: how finely room is measured along the closing line
 CHUNK = 128     # tries in the hand's coordinates at once: what fits a processor's cache
+REGION = 0.05   # metres: tries that aim into the same cube are looked at together
 
 
 @dataclass(frozen=True)
@@ -39,15 +41,33 @@ def in_hand(points: np.ndarray, tries: Proposals) -> np.ndarray:
     return rows.reshape(len(tries), 3, len(points)) - offset[:, :, None]
 
 
+def regions(points: np.ndarray, tries: Proposals,
+            reach: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Indices of tries that aim at about the same place, CHUNK at most, and of all points (P, 3)
+    within `reach` metres of what they aim at."""
+    cell = np.floor(tries.anchors / REGION).astype(np.int64)
+    cubes, cube = np.unique(cell, axis=0, return_inverse=True)
+    for k, corner in enumerate(cubes):
+        aimed = np.flatnonzero(cube.ravel() == k)
+        middle = (corner + 0.5) * REGION
+        near = np.flatnonzero((np.abs(points - middle) <= REGION / 2 + reach).all(1))
+        for part in np.array_split(aimed, max(1, len(aimed) // CHUNK)):
+            yield part, near
+
+
 def fit_fingers(points: np.ndarray, tries: Proposals, config: GraspConfig) -> Fit:
     """Finds, for each try, what lies between two gaps into which the fingers fit.
 
-    A gap is free over all of the fingers' way in, from the pre-grasp pose to the fingertips. So a
-    wall of a cup, a handle and a whole object are all found, however much of it was seen.
+    A gap is free along all of the fingers. So a wall of a cup, a handle and a whole object are all
+    found, however much of it was seen.
     """
-    parts = [_fit(in_hand(points, tries[part]), config)
-             for part in np.array_split(np.arange(len(tries)), max(1, len(tries) // CHUNK))]
-    return Fit(*(np.concatenate([getattr(p, n) for p in parts]) for n in ('low', 'high', 'room')))
+    span = config.max_opening + config.finger_thickness + 2 * config.clearance
+    reach = float(np.linalg.norm([config.finger_width, span, config.finger_depth]))
+    out = np.zeros((3, len(tries)))
+    for part, near in regions(points, tries, reach):
+        fit = _fit(in_hand(points[near], tries[part]), config)
+        out[:, part] = fit.low, fit.high, fit.room
+    return Fit(*out)
 
 
 def _fit(local: np.ndarray, config: GraspConfig) -> Fit:
@@ -55,7 +75,7 @@ def _fit(local: np.ndarray, config: GraspConfig) -> Fit:
     half = int(np.ceil(reach / BIN))
     x, y, z = local[:, 0], local[:, 1], local[:, 2]
     swept = (np.abs(x) <= config.finger_width / 2 + config.clearance) & (np.abs(y) < half * BIN)
-    swept &= (z <= config.clearance) & (z >= -config.finger_depth - config.pregrasp)
+    swept &= (z <= config.clearance) & (z >= -config.finger_depth)
     row, column = np.nonzero(swept)
     at = y[row, column]
     cell = np.floor(at / BIN).astype(np.int64) + half

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lerf_ros.config import GraspConfig
-from lerf_ros.grasping.fingers import CHUNK, Fit, in_hand
+from lerf_ros.grasping.fingers import Fit, in_hand, regions
 from lerf_ros.grasping.proposals import Proposals
 
 PATCH = 0.007          # metres behind the outermost point within which the surface is touched
@@ -20,6 +20,7 @@ FACING = 0.3           # cosine from which a point of the patch belongs to the s
 SHARPNESS = 4          # power of the cosine by which points of a patch count
 SHOWN = 4              # such points that a side needs to count as seen
 EDGE = 0.65            # mean cosine with the way back to the hand of an edge like that
+BELOW_EDGE = 0.02      # metres below a fingertip where the thing may not go on: that is no edge
 MIN_BETWEEN = 6        # points between the fingers
 MIN_SHARE = 0.35       # of them that belong to the hit: the rest is another object
 UNSEEN = 0.6           # score of a side that no point shows, between none and a good one
@@ -38,10 +39,15 @@ class Scene:
     relevancy: np.ndarray
     middle: np.ndarray
 
+    def part(self, keep: np.ndarray) -> Scene:
+        """Of some points, by index or mask."""
+        return Scene(self.points[keep], self.normals[keep], self.member[keep],
+                     self.relevancy[keep], self.middle)
+
 
 @dataclass(frozen=True)
 class Judged:
-    """holds (C,): whether contacts are good and nothing is hit. semantic, geometric (C,) 0..1."""
+    """holds (C,): whether both contacts are good. semantic, geometric (C,) 0..1."""
 
     holds: np.ndarray
     semantic: np.ndarray
@@ -50,9 +56,13 @@ class Judged:
 
 def judge(scene: Scene, tries: Proposals, fit: Fit, config: GraspConfig) -> Judged:
     """Judges C tries whose fingers fit; they are centred between what the fingers touch."""
-    rows = [_judge(scene, tries[part], fit.width[part], fit.room[part], config)
-            for part in np.array_split(np.arange(len(tries)), max(1, len(tries) // CHUNK))]
-    return Judged(*(np.concatenate(column) for column in zip(*rows, strict=True)))
+    holds, out = np.zeros(len(tries), bool), np.zeros((2, len(tries)))
+    reach = float(np.linalg.norm([config.finger_width / 2, config.max_opening / 2,
+                                  config.finger_depth]))
+    for part, near in regions(scene.points, tries, reach):
+        holds[part], out[0, part], out[1, part] = _judge(
+            scene.part(near), tries[part], fit.width[part], fit.room[part], config)
+    return Judged(holds, *out)
 
 
 def _judge(scene: Scene, tries: Proposals, width: np.ndarray, room: np.ndarray,
@@ -68,8 +78,12 @@ def _judge(scene: Scene, tries: Proposals, width: np.ndarray, room: np.ndarray,
     to_hand = -tries.rotations[:, :, 2].astype(np.float32) @ scene.normals.T.astype(np.float32)
     right = contact(lean, to_hand, between & (y >= half - PATCH))
     left = contact(-lean, to_hand, between & (y <= PATCH - half))
+    beyond = scene.member & (np.abs(x) <= config.finger_width / 2) & (z > 0) & (z <= BELOW_EDGE)
+    outer = half + config.finger_thickness
+    right[(beyond & (y >= half) & (y <= outer)).any(1) & np.isnan(right)] = 0.0
+    left[(beyond & (-y >= half) & (-y <= outer)).any(1) & np.isnan(left)] = 0.0
     least = np.cos(np.arctan(config.friction))
-    holds = (count >= MIN_BETWEEN) & (share >= MIN_SHARE) & ~hits_hand(local, config)
+    holds = (count >= MIN_BETWEEN) & (share >= MIN_SHARE)
     holds &= (right >= least) | np.isnan(right)
     holds &= (left >= least) | np.isnan(left)
     # One side may never have been seen, but not both.
@@ -116,16 +130,22 @@ def contact(lean: np.ndarray, to_hand: np.ndarray, patch: np.ndarray) -> np.ndar
 
 
 def hits_hand(local: np.ndarray, config: GraspConfig) -> np.ndarray:
-    """Whether (C,) a point (C, 3, P) is where the hand is, at the grasp or on the way to it."""
-    half_x, half_y, length = config.hand_box[0] / 2, config.hand_box[1] / 2, config.hand_box[2]
-    c = config.clearance
-    inside = (np.abs(local[:, 0]) <= half_x + c) & (np.abs(local[:, 1]) <= half_y + c)
-    inside &= (local[:, 2] <= c - config.finger_depth)
-    inside &= (local[:, 2] >= -config.finger_depth - length - config.pregrasp)
+    """Whether (C,) a point (C, 3, P) is where the hand is, at the grasp or on the way to it; the
+    way is as wide as the fingers need it, too."""
+    fingers = config.max_opening / 2 + config.finger_thickness
+    half_x = max(config.hand_box[0], config.finger_width) / 2 + config.clearance
+    half_y = max(config.hand_box[1] / 2, fingers) + config.clearance
+    inside = (np.abs(local[:, 0]) <= half_x) & (np.abs(local[:, 1]) <= half_y)
+    inside &= local[:, 2] <= config.clearance - config.finger_depth
+    inside &= local[:, 2] >= -config.finger_depth - config.hand_box[2] - config.pregrasp
     return inside.any(1)
 
 
 def masked_median(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Medians (C,) of values (P,) where the masks (C, P) hold; 0 where they hold nowhere."""
-    rows = [values[row] for row in mask]
-    return np.array([float(np.median(row)) if len(row) else 0.0 for row in rows])
+    """Upper medians (C,) of values (P,) where the masks (C, P) hold; 0 where they hold nowhere."""
+    order = np.argsort(values, kind='stable')
+    row, rank = np.nonzero(mask[:, order])
+    count = mask.sum(1)
+    middle = np.cumsum(count) - count + count // 2
+    found = values[order][rank[np.minimum(middle, max(len(row) - 1, 0))]] if len(row) else 0.0
+    return np.where(count > 0, found, 0.0)

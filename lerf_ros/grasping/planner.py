@@ -9,15 +9,17 @@ fingers nor hand meet a point of the map, at the grasp or on the way to it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from lerf_ros.config import GraspConfig
-from lerf_ros.grasping.fingers import Fit, fit_fingers
-from lerf_ros.grasping.judging import Judged, Scene, judge
+from lerf_ros.grasping.fingers import CHUNK, Fit, fit_fingers, in_hand
+from lerf_ros.grasping.judging import Judged, Scene, hits_hand, judge
 from lerf_ros.grasping.proposals import Proposals, propose
+from lerf_ros.grasping.surface import find_bearing, smoothed
 from lerf_ros.query.answer import Grasp
 
 TOO_WIDE = 'too wide'             # nowhere narrow enough for the gripper, or no two sides face
@@ -31,6 +33,7 @@ BEST_PART = 0.95                  # of the best relevancy that is as good as it:
 BEST_SHARE = 0.9                  # quantile of the hit's relevancy that counts as its best
 FAR_VOXEL = 0.01                  # metres: one point at most where no finger comes
 LEAST_REACH = 0.003               # metres that fingertips reach beyond a point that they touch
+ROUNDING = 1e-6                   # metres
 SEED = 0
 
 
@@ -51,33 +54,36 @@ def plan_grasps(points: np.ndarray, normals: np.ndarray, members: np.ndarray,
     """
     if len(members) < config.min_points:
         return GraspPlan((), TOO_FEW_POINTS)
-    hit = np.asarray(points, np.float64)[members]
-    tries = propose(hit, np.asarray(normals, np.float64)[members], config,
-                    np.random.default_rng(SEED))
     member = np.zeros(len(points), bool)
     member[members] = True
-    near = near_points(points, hit, config)
     best = max(BEST_PART * float(np.quantile(relevancy[members], BEST_SHARE)), 1e-6)
+    near = near_points(points, points[members], config)
+    bearing = find_bearing(points[near], normals[near], member[near])
+    # Fingers keep off the bearing plane as a whole; its noisy points need not be met one by one.
+    near = near[member[near] | (points[near, 2] > bearing.height + bearing.noise)]
+    surface, outward = smoothed(points[near].astype(np.float64), normals[near].astype(np.float64))
+    hit = surface[member[near]]
     low, high = np.percentile(hit, (2, 98), axis=0)
-    scene = Scene(points[near] - low, normals[near], member[near],
-                  np.clip(relevancy[near] / best, 0, 1), (high - low) / 2)
-    tries = above_support(tries, float(low[2]), config)
     # Near the origin single precision is exact to micrometres, wherever the map frame is.
-    tries = replace(tries, anchors=tries.anchors - low)
-    grasps = search(scene, tries, low, config)
+    origin = np.array([*low[:2], bearing.height])
+    scene = Scene(surface - origin, outward, member[near],
+                  np.clip(relevancy[near] / best, 0, 1), (low + high) / 2 - origin)
+    tries = propose(scene.points[scene.member], scene.normals[scene.member], config,
+                    np.random.default_rng(SEED))
+    tries = above_bearing(tries, config)
+    grasps = search(scene, tries, origin, config)
     if grasps:
         return GraspPlan(grasps)
-    m = scene.member
-    alone = Scene(scene.points[m], scene.normals[m], m[m], scene.relevancy[m], scene.middle)
-    return GraspPlan((), NO_CLEARANCE if search(alone, tries, low, config) else TOO_WIDE)
+    alone = search(scene.part(scene.member), tries, origin, config)
+    return GraspPlan((), NO_CLEARANCE if alone else TOO_WIDE)
 
 
-def above_support(tries: Proposals, height: float, config: GraspConfig) -> Proposals:
-    """The tries with fingertips drawn back to the hit's lowest points, where something bears it;
-    those that would end above what they aim at are left out."""
+def above_bearing(tries: Proposals, config: GraspConfig) -> Proposals:
+    """The tries with fingertips drawn back to keep off the plane z = 0; those that would end above
+    what they aim at are left out."""
     z = tries.rotations[:, 2, 2]
     tilted = np.abs(tries.rotations[:, 2, 0]) * config.finger_width / 2
-    room = (tries.anchors[:, 2] - tilted - height - config.clearance) / np.maximum(-z, 1e-3)
+    room = (tries.anchors[:, 2] - tilted - config.clearance) / np.maximum(-z, 1e-3)
     kept = room > LEAST_REACH
     return replace(tries, reaches=np.minimum(tries.reaches, room))[kept]
 
@@ -109,10 +115,41 @@ def search(scene: Scene, tries: Proposals, origin: np.ndarray,
     judged = judge(scene, tries, fit, config)
     score = config.semantic_weight * judged.semantic + config.geometric_weight * judged.geometric
     score /= max(config.semantic_weight + config.geometric_weight, 1e-9)
-    order = np.flatnonzero(judged.holds)
+    holds = judged.holds & (lowest_corner(tries, fit, config) >= config.clearance - ROUNDING)
+    order = np.flatnonzero(holds)
     order = order[np.argsort(-score[order], kind='stable')]
     return tuple(as_grasp(i, tries, fit, judged, score, origin, config)
-                 for i in different(tries, order, config.max_candidates))
+                 for i in best_free(scene.points, tries, order, config))
+
+
+def best_free(points: np.ndarray, tries: Proposals, order: np.ndarray,
+              config: GraspConfig) -> list[int]:
+    """The first of the order whose hand meets no point, all different; no more are looked at than
+    that takes."""
+    kept: list[int] = []
+    for block in np.array_split(order, max(1, len(order) // CHUNK)):
+        free = block[~hits_hand(in_hand(points, tries[block]), config)]
+        kept = different(tries, [*kept, *free.tolist()], config.max_candidates)
+        if len(kept) == config.max_candidates:
+            break
+    return kept
+
+
+def lowest_corner(tries: Proposals, fit: Fit, config: GraspConfig) -> np.ndarray:
+    """Heights (C,) above the bearing plane of the lowest corners of open fingers and hand."""
+    x, y, z = np.moveaxis(tries.rotations[:, 2], 1, 0)
+    outer = opening(fit, config) / 2 + config.finger_thickness
+    tips = tries.anchors[:, 2] + tries.reaches * z
+    fingers = tips - np.abs(x) * config.finger_width / 2 - np.abs(y) * outer
+    hand = tips - config.finger_depth * z - np.abs([x, y]).T @ config.hand_box[:2] / 2
+    return np.minimum(fingers, hand)
+
+
+def opening(fit: Fit, config: GraspConfig) -> np.ndarray:
+    """How wide (C,) the fingers come: wider than what is between them where there is room."""
+    spare = np.clip(fit.room - config.finger_thickness - config.clearance, config.clearance,
+                    config.spare_opening)
+    return np.minimum(fit.width + 2 * spare, config.max_opening)
 
 
 def centred(tries: Proposals, fit: Fit) -> Proposals:
@@ -121,7 +158,7 @@ def centred(tries: Proposals, fit: Fit) -> Proposals:
     return replace(tries, anchors=tries.anchors + middle[:, None] * tries.rotations[:, :, 1])
 
 
-def different(tries: Proposals, order: np.ndarray, count: int) -> list[int]:
+def different(tries: Proposals, order: Sequence[int], count: int) -> list[int]:
     """The first `count` of the order that are not nearly the same; a half turn is the same."""
     kept: list[int] = []
     for i in order:
@@ -133,7 +170,7 @@ def different(tries: Proposals, order: np.ndarray, count: int) -> list[int]:
                     and abs(a[:, 1] @ b[:, 1]) > SAME_COSINE):
                 break
         else:
-            kept.append(int(i))
+            kept.append(i)
         if len(kept) == count:
             break
     return kept
@@ -146,11 +183,9 @@ def as_grasp(i: int, tries: Proposals, fit: Fit, judged: Judged, score: np.ndarr
     T[:3, :3] = tries.rotations[i]
     T[:3, 3] = tries.anchors[i] + tries.reaches[i] * T[:3, 2] + origin
     back[2, 3] = -config.pregrasp
-    spare = np.clip(fit.room[i] - config.finger_thickness - config.clearance, config.clearance,
-                    config.spare_opening)
     return Grasp(T, T @ back, T @ tcp_to_gripper(config),
-                 float(min(fit.width[i] + 2 * spare, config.max_opening)), float(score[i]),
-                 float(judged.semantic[i]), float(judged.geometric[i]))
+                 float(opening(fit, config)[i]), float(score[i]), float(judged.semantic[i]),
+                 float(judged.geometric[i]))
 
 
 def tcp_to_gripper(config: GraspConfig) -> np.ndarray:
