@@ -34,38 +34,46 @@ from lerf_ros.query.surface import Surface
 from lerf_ros.query.text_query import TextQuery
 
 GOAL, BAR_S = 1000.0, 0.05
+FLOOR_SHARE = 2 / 3    # of the points, about that of the area
 THINGS, PHRASES, NEGATIVES, DIMENSION, SEARCH_STEPS = 60, 10, 4, 512, 30
 RANGE = 0.05, 0.6   # of the scales, scene radii
 CHUNK = 8192        # points that the network sees at once
 
 
 def things_on_a_floor(points: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Points (N, 3) on a square floor and on boxes, and which thing each is on (0: the floor)."""
+    """Points (N, 3) on a square floor and on boxes, and which thing each is on (0: the floor).
+
+    About as dense on the boxes as on the floor, as an index's are, and none where no camera sees.
+    """
     rng = np.random.default_rng(seed)
     side = int(np.ceil(np.sqrt(THINGS)))
     cells = np.stack(np.meshgrid(np.arange(side), np.arange(side)), -1).reshape(-1, 2)[:THINGS]
     centers = (cells + 0.5) * (1.6 / side) - 0.8
     half = rng.uniform(0.02, 0.06, (THINGS, 3))
-    thing = np.concatenate([np.zeros(points // 2, int),
-                            rng.integers(1, THINGS + 1, points - points // 2)])
-    place = rng.uniform(-1, 1, (points, 3))
-    on = thing > 0
-    side_of = rng.integers(0, 3, points)
-    place[np.arange(points), side_of] = np.sign(place[np.arange(points), side_of])
-    place[:, 2] = np.where(on, place[:, 2], 0.0)
-    place[on] = place[on] * half[thing[on] - 1] + np.column_stack(
-        [centers[thing[on] - 1], half[thing[on] - 1, 2]])
+    floor = np.column_stack([rng.uniform(-1, 1, (2 * points, 2)), np.zeros(2 * points)])
+    under = (np.abs(floor[:, None, :2] - centers) < half[:, :2]).all(2).any(1)
+    floor = floor[~under][:round(points * FLOOR_SHARE)]
+    thing = np.concatenate([np.zeros(len(floor), int),
+                            rng.integers(1, THINGS + 1, points - len(floor))])
+    on = thing[len(floor):] - 1
+    at = rng.uniform(-1, 1, (len(on), 3))
+    # The top and the four sides.
+    axis, sign = rng.choice(3, len(on), p=[0.4, 0.4, 0.2]), rng.choice([-1.0, 1.0], len(on))
+    at[np.arange(len(on)), axis] = np.where(axis == 2, 1.0, sign)
+    boxes = at * half[on] + np.column_stack([centers[on], half[on, 2]])
+    place = np.concatenate([floor, boxes])
     return place + rng.normal(0, 5e-4, place.shape), thing
 
 
-def surface_of(points: np.ndarray) -> Surface:
-    """The points as rays from above found them, one sample each."""
+def surface_of(points: np.ndarray, thing: np.ndarray, seed: int = 3) -> Surface:
+    """The points as rays from above found them, one sample each; things differ in colour."""
     where = torch.from_numpy(points).float()
     origins = torch.tensor([0.0, 0.0, 2.0]).expand(len(points), 3)
     away = where - origins
     distance = away.norm(dim=1, keepdim=True)
+    colors = np.random.default_rng(seed).random((THINGS + 1, 3))[thing]
     return Surface(where, origins, away / distance, distance, torch.ones(len(points), 1),
-                   torch.full_like(where, 0.5), torch.full((len(points),), 9.0))
+                   torch.from_numpy(colors).float(), torch.full((len(points),), 9.0))
 
 
 def meanings(index: LanguageIndex, thing: np.ndarray, seed: int = 1) -> LanguageIndex:
@@ -120,7 +128,7 @@ def measure(points: int, repeats: int) -> tuple[list[dict[str, Any]], dict[str, 
     torch.manual_seed(0)
     field = LanguageField(config.language, DIMENSION, 384)
     place, thing = things_on_a_floor(points)
-    surface = surface_of(place)
+    surface = surface_of(place, thing)
     start = time.perf_counter()
     default = LerfConfig()
     scales = tuple(np.geomspace(*RANGE, default.index.scales))

@@ -125,9 +125,12 @@ class PlaceFinder:
                 break
             if k not in self._trees:
                 self._trees[k] = cKDTree(self.index.points_world[self.segments[k]])
-            distance, _ = self._trees[k].query(self.index.points_world[points],
-                                               distance_upper_bound=reach)
-            points = points[~np.isfinite(distance)]
+            tree, world = self._trees[k], self.index.points_world[points]
+            about = ((world >= tree.mins - reach) & (world <= tree.maxes + reach)).all(1)
+            distance, _ = tree.query(world[about], distance_upper_bound=reach)
+            far = ~about
+            far[about] = ~np.isfinite(distance)
+            points = points[far]
         return points
 
     def clusters(self, chosen: np.ndarray, across: bool = False) -> list[np.ndarray]:
@@ -135,7 +138,7 @@ class PlaceFinder:
 
         Points of two segments are never together, unless `across`.
         """
-        if not len(chosen):
+        if len(chosen) < NOISE:
             return []
         reach = self.config.cluster_radius * self.radius
         # A further axis, on which segments are farther apart than points can be near.

@@ -8,7 +8,8 @@ the strongest negative reaches at each point and scale is kept: it is nearly alw
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from lerf_ros.query.scales import STEPS
 
-CHUNK = 32768   # points at once: a core's share of the products stays in its cache
+CHUNK = 16384   # points at once: a core's share of the products stays in its cache
 
 
 class Scorer:
@@ -27,6 +28,8 @@ class Scorer:
         # Processors without half precision products are several times faster in single.
         self.dtype = self.codes.dtype if bfloat16_products() else torch.float32
         self._strongest: tuple[bytes, Tensor] = b'', torch.zeros(0)
+        # A chunk is too small for torch to share it out among the cores.
+        self._threads = ThreadPoolExecutor(torch.get_num_threads())
 
     def best_phrase(self, positives: np.ndarray, negatives: np.ndarray
                     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -41,12 +44,14 @@ class Scorer:
         strongest, count = self.strongest(negatives), self.codes.shape[1]
         margin = torch.empty(count)
         scale, phrase = (torch.empty(count, dtype=torch.int64) for _ in range(2))
-        for part in parts_of(count):
-            fits = [cosine.max(0) for cosine in self._cosines(part, positives)]
-            margins = torch.stack([best for best, _ in fits]).float() - strongest[:, part]
-            names = torch.stack([name for _, name in fits])
-            margin[part], scale[part], at = peaks(margins)
-            phrase[part] = names.gather(0, at[None])[0]
+
+        def fit(part: slice) -> None:
+            cosines = list(self._cosines(part, positives))
+            margins = torch.stack([cosine.amax(0) for cosine in cosines]).float()
+            margin[part], scale[part], at = peaks(margins - strongest[:, part])
+            phrase[part] = best_row(cosines, at)
+
+        self._each_part(count, fit)
         values = torch.sigmoid(self.temperature * margin)
         return values.numpy(), scale.numpy(), phrase.numpy()
 
@@ -55,11 +60,19 @@ class Scorer:
         key = np.ascontiguousarray(negatives).tobytes()
         if self._strongest[0] != key:
             rows = torch.empty(self.codes.shape[:2], dtype=self.dtype)
-            for part in parts_of(rows.shape[1]):
+
+            def fit(part: slice) -> None:
                 for row, cosine in zip(rows, self._cosines(part, negatives), strict=True):
                     row[part] = cosine.amax(0)
+
+            self._each_part(rows.shape[1], fit)
             self._strongest = key, rows
         return self._strongest[1]
+
+    def _each_part(self, count: int, work: Callable[[slice], None]) -> None:
+        """Does the work for all of `count` points, chunks side by side."""
+        for _ in self._threads.map(work, parts_of(count)):
+            pass
 
     def _cosines(self, part: slice, texts: np.ndarray) -> Iterator[Tensor]:
         """The cosines (T, n) of texts (T, r) at one stored scale after the other."""
@@ -72,20 +85,32 @@ def parts_of(count: int) -> Iterator[slice]:
     return (slice(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK))
 
 
+def best_row(cosines: list[Tensor], at: Tensor) -> Tensor:
+    """Which row of cosines (S of (P, n)) is the largest at each point's scale `at` (n,), (n,).
+
+    Asked for once, since torch finds a maximum quickly, but where it is slowly, and `argmax` is
+    slower still than `max`.
+    """
+    if len(cosines[0]) == 1:
+        return torch.zeros_like(at)
+    return torch.stack(cosines).gather(0, at.expand(1, len(cosines[0]), -1))[0].max(0)[1]
+
+
 def peaks(margins: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The peak (n,) of margins (S, n) over the scale, where it is in STEPS of the way from one
     stored scale to the next, and the stored scale (n,) nearest to it."""
     best, at = margins.max(0)
-    scale = at * STEPS
+    nearest = at.float()
+    scale = nearest * STEPS
     for s in range(1, len(margins) - 1):
         before, middle, after = margins[s - 1:s + 2]
-        bend, slope = before - 2 * middle + after, (after - before) / 2
-        shift = -slope / bend.clamp_max(-1e-6)
+        bend, slope = before + after - 2 * middle, (after - before) / 2
+        shift = slope / -bend.clamp_max(-1e-6)
         peak = middle + slope * shift / 2
-        better = (peak > best) & (shift.abs() <= 1) & (at - s).abs().le(1) & (bend < -1e-6)
+        better = (peak > best) & (shift.abs() <= 1) & ((nearest - s).abs() <= 1) & (bend < -1e-6)
         best = torch.where(better, peak, best)
-        scale = torch.where(better, (STEPS * (s + shift)).round().long(), scale)
-    return best, scale, at
+        scale = torch.where(better, STEPS * (s + shift), scale)
+    return best, scale.round().long(), at
 
 
 def as_tensor(codes: np.ndarray) -> Tensor:
