@@ -211,10 +211,11 @@ class Mapper:
         when the disk does not take it.
         """
         trainer = self.trainer
-        if trainer is None or trainer.language is None or not trainer.steps or not self.ready:
+        if (trainer is None or trainer.mean_language is None or not trainer.steps
+                or not self.ready):
             return 0
         self.quality, self.snapshot_stamp_ns = self.measure_quality(), time.time_ns()
-        survey = take_survey(trainer.radiance, trainer.language, self.cameras(), trainer.scene,
+        survey = take_survey(trainer.radiance, trainer.mean_language, self.cameras(), trainer.scene,
                              trainer.trained_scales(), self.config,
                              self.slots.changes.contradicted)
         self.weak_areas = survey.weak_areas
@@ -223,7 +224,7 @@ class Mapper:
                 'trained_scales': list(trainer.trained_scales()),
                 **self.quality.known()}
         parts: dict[str, Mapping[str, np.ndarray]] = {
-            'field': field_arrays(trainer.radiance, trainer.language), **survey.arrays()}
+            'field': field_arrays(trainer.radiance, trainer.mean_language), **survey.arrays()}
         if self.config.map.training_state:
             parts['training'] = training_arrays(trainer)
         try:
@@ -235,11 +236,11 @@ class Mapper:
     def checkpoint(self) -> None:
         """Writes what is needed to go on training, and nothing else. Raises StorageError."""
         trainer = self.trainer
-        if trainer is None or trainer.language is None or not self.ready:
+        if trainer is None or trainer.mean_language is None or not self.ready:
             return
         try:
             self.directory.write_checkpoint(
-                {'field': field_arrays(trainer.radiance, trainer.language),
+                {'field': field_arrays(trainer.radiance, trainer.mean_language),
                  'training': training_arrays(trainer)}, self.info(trainer))
         except OSError as error:
             raise StorageError(f'no checkpoint could be written: {error}') from error

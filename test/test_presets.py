@@ -34,6 +34,7 @@ TABLE = {
     'training.language_learning_rate': (1e-2, 1e-2, 1e-2, 1e-2),
     'training.language_final_learning_rate': (1e-3, 1e-3, 1e-3, 1e-3),
     'training.language_decay_steps': (5000, 4000, 7000, 3000),
+    'training.language_average_steps': (1, 1, 1, 1),
     'training.optimizer': ('adam', 'adam', 'radam', 'adam'),
     'training.rays': (4096, 4096, 4096, 4096),
     'features.openclip_model': ('ViT-B-16', 'ViT-B-16', 'ViT-B-16', 'ViT-L-14'),

@@ -33,7 +33,8 @@ def run(mapper, steps):
 
 def parameters(mapper):
     poses = mapper.trainer.radiance_learner.poses
-    modules = (mapper.trainer.radiance, mapper.trainer.language, *([poses] if poses else []))
+    modules = (mapper.trainer.radiance, mapper.trainer.language, mapper.trainer.mean_language,
+               *([poses] if poses else []))
     return [p.detach().clone() for module in modules for p in module.parameters()]
 
 
@@ -88,7 +89,7 @@ def test_no_encoder_weights_in_a_snapshot(tmp_path):
     snapshot = MapDirectory(tmp_path).newest()
     names = {name.split('.')[0] for part in ('field', 'training') for name in snapshot.arrays(part)}
     assert names == {'radiance', 'language', 'poses', 'counters', 'annealing', 'coverage',
-                     'scales', 'generator', 'random'}
+                     'scales', 'generator', 'random', 'latest'}
 
 
 def test_a_changed_manifest_is_not_taken(tmp_path):

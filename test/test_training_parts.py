@@ -17,6 +17,7 @@ from lerf_ros.training.coverage import Coverage
 from lerf_ros.training.optimizers import Decay, Descent, ParameterGroup
 from lerf_ros.training.pose_refinement import PoseRefinement, rotation_matrix
 from lerf_ros.training.scale_range import ScaleRange
+from lerf_ros.training.weight_average import WeightAverage
 
 CPU = torch.device('cpu')
 
@@ -25,6 +26,31 @@ def test_the_rate_falls_exponentially_to_a_floor():
     decay = Decay(1e-2, 1e-4, 100)
     assert [decay.at(step) for step in (0, 50, 100, 10**6)] == pytest.approx(
         [1e-2, 1e-3, 1e-4, 1e-4])
+
+
+def averaged(window, weights):
+    """What is left of weights (K,) after K steps with the average of that window."""
+    module = nn.Linear(1, 1, bias=False)
+    average = WeightAverage(module, window)
+    for step, value in enumerate(weights):
+        nn.init.constant_(module.weight, float(value))
+        average.update(module, step)
+    return average.module.weight.item()
+
+
+def test_the_mean_of_weights_forgets_the_start_and_smooths_noise():
+    generator = torch.Generator().manual_seed(0)
+    noisy = 2 + torch.randn(1000, generator=generator)
+    # Of every fourth step, over about 100 steps: about 25 to 50 values with a deviation of 1.
+    assert averaged(100, noisy) == pytest.approx(2, abs=0.5)
+    assert averaged(100, noisy) != pytest.approx(noisy[-4].item(), abs=0.1)
+    assert averaged(1, noisy) == pytest.approx(noisy[-1].item())
+    # An exponential mean: after a step from 0 to 1 what is missing falls by 1 - 4/100 every 4.
+    step = torch.cat([torch.zeros(800), torch.ones(100)])
+    assert averaged(100, step) == pytest.approx(1 - 0.96 ** 25)
+    # The start is no part of it: early on only the last quarter counts.
+    early = torch.cat([torch.full((4,), 100.0), torch.ones(60)])
+    assert averaged(100, early) == pytest.approx(1, abs=1.0)
 
 
 @pytest.mark.parametrize('kind', ['adam', 'radam'])

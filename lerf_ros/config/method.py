@@ -131,6 +131,9 @@ class TrainingConfig(Checked):
     language_learning_rate: float = setting(1e-2, 'of the language field', low=1e-6, high=1.0)
     language_final_learning_rate: float = setting(2e-3, 'its floor', low=1e-7, high=1.0)
     language_decay_steps: int = setting(3000, 'steps from one to the other', low=1, high=10**7)
+    language_average_steps: int = setting(
+        100, 'latest steps over which the mean of its weights makes the map; 1: the last alone, '
+        'as LERF does', low=1, high=10**6)
     language_weight_decay: float = setting(
         0.0, 'of the language field; LERF: 1e-9', low=0.0, high=1.0)
     beta2: float = setting(

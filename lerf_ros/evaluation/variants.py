@@ -85,7 +85,7 @@ def train_variant(variant: Variant, frozen: FrozenRadiance, features: Sequence[K
     for row, feature, height in zip(frozen.trained, features, heights, strict=True):
         if row >= 0:
             learner.add(variant.choose(feature, height))
-    assert learner.field is not None
+    assert learner.mean_field is not None
     done = 0
     for stop in stops:
         for step in range(done, stop):
@@ -94,6 +94,6 @@ def train_variant(variant: Variant, frozen: FrozenRadiance, features: Sequence[K
             learner.step(frozen.samples[chosen], step)
         done = stop
         scales = index_scales(config.index, frozen.scene.radius, learner.limits())
-        yield TrainedLanguage(stop, learner.field, build_index(
-            frozen.surface, learner.field, frozen.scene, scales, config.index),
+        yield TrainedLanguage(stop, learner.mean_field, build_index(
+            frozen.surface, learner.mean_field, frozen.scene, scales, config.index),
             searched_scales(scales))

@@ -12,7 +12,8 @@ from lerf_ros.query.normals import roughness
 
 CELL = 0.04            # scene radii: edge of the cells that areas are counted in
 ROUNDS = 12            # planes looked for, one after the other
-ITERATIONS = 400       # of RANSAC for each
+CANDIDATES = 1000      # of each: planes through three points drawn at random
+JUDGES = 4000          # points that choose between them
 SEED = 0
 FLAT = 0.85            # cosine of the angle by which a point's normal may lean from the plane's
 FLAT_SHARE = 0.6       # of the points near a surface that face as it does; a slice has fewer
@@ -24,11 +25,10 @@ def supporting_planes(points: np.ndarray, normals: np.ndarray,
     """Planes (P, 4) that are large enough, and which of them each point (N,) lies on, -1 for none.
 
     points (N, 3) in scene radii, normals (N, 3) unit, towards the cameras. A plane is (n, d) with
-    n . p + d = 0. RANSAC (Open3D), the plane with most points first.
+    n . p + d = 0. RANSAC, the plane with most points first; Open3D's own draws in as many threads
+    as there are, so that no map could be made twice.
     """
-    import open3d as o3d
-
-    o3d.utility.random.seed(SEED)
+    rng = np.random.default_rng(SEED)
     thickness = surface_thickness(points, config)
     plane_of = np.full(len(points), -1, np.int32)
     planes: list[np.ndarray] = []
@@ -36,9 +36,8 @@ def supporting_planes(points: np.ndarray, normals: np.ndarray,
     for _ in range(ROUNDS):
         if len(left) < config.support_points:
             break
-        cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(points[left]))
-        found, _ = cloud.segment_plane(thickness, 3, ITERATIONS)
-        plane = refined(np.asarray(found), points[left], normals[left], thickness)
+        plane = refined(drawn_plane(points[left], thickness, rng), points[left], normals[left],
+                        thickness)
         on = left[near(plane, points[left], thickness)]
         flat = on[np.abs(normals[on] @ plane[:3]) >= FLAT]
         if len(flat) < config.support_points:
@@ -52,6 +51,19 @@ def supporting_planes(points: np.ndarray, normals: np.ndarray,
         else:   # without what only looked like a surface the next one can be found
             left = np.setdiff1d(left, flat)
     return np.array(planes, np.float64).reshape(-1, 4), plane_of
+
+
+def drawn_plane(points: np.ndarray, thickness: float, rng: np.random.Generator) -> np.ndarray:
+    """The plane (4,) through three of the points (N, 3) that is near to most of them."""
+    a, b, c = points[rng.integers(len(points), size=(3, CANDIDATES))]
+    normal = np.cross(b - a, c - a)
+    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
+    offset = -(normal * a).sum(1)
+    judges = points[rng.permutation(len(points))[:JUDGES]]
+    near_it = np.abs(judges @ normal.T + offset) <= thickness
+    # Three points in a line make no plane.
+    best = np.where(normal.any(1), near_it.sum(0), 0).argmax()
+    return np.append(normal[best], offset[best])
 
 
 def surface_thickness(points: np.ndarray, config: IndexConfig) -> float:

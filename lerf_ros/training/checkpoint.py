@@ -19,6 +19,8 @@ from lerf_ros.field.radiance_field import RadianceField
 from lerf_ros.training.optimizers import Descent
 from lerf_ros.training.trainer import Trainer
 
+LATEST = 'latest.language.'     # the weights after the last step
+
 
 def field_arrays(radiance: RadianceField, language: LanguageField) -> dict[str, np.ndarray]:
     """All parameters of both fields, float32, by name."""
@@ -64,6 +66,10 @@ def training_arrays(trainer: Trainer) -> dict[str, np.ndarray]:
         tensors['poses'] = radiance.poses.table
     for name, descent in _descents(trainer):
         tensors.update({f'{name}.{key}': value for key, value in descent.state().items()})
+    if trainer.language is not None:
+        # A map holds the mean of these.
+        tensors.update({f'{LATEST}{name}': value
+                        for name, value in trainer.language.state_dict().items()})
     return {name: value.detach().cpu().numpy() for name, value in tensors.items()}
 
 
@@ -76,7 +82,7 @@ def load_training(trainer: Trainer, fields: Mapping[str, np.ndarray],
     is stored does not fit.
     """
     radiance, language = trainer.radiance_learner, trainer.language_learner
-    assert trainer.language is not None, 'keyframes come first'
+    assert language.field is not None and language.average is not None, 'keyframes come first'
     try:
         stored = {name: torch.from_numpy(value) for name, value in arrays.items()}
         present = len(radiance.annealing.starts)
@@ -86,7 +92,10 @@ def load_training(trainer: Trainer, fields: Mapping[str, np.ndarray],
                 f'{present}: resume with the same images')
         known = torch.arange(present) if rows is None else torch.tensor(rows, dtype=torch.int64)
         _load(trainer.radiance, 'radiance.', fields)
-        _load(trainer.language, 'language.', fields)
+        _load(language.average.module, 'language.', fields)
+        # A map of an older version has no mean: its field is the latest.
+        latest = {name: value for name, value in arrays.items() if name.startswith(LATEST)}
+        _load(language.field, LATEST if latest else 'language.', latest or fields)
         radiance.steps, radiance.newest_step, radiance.schedule.since = \
             stored['counters'].tolist()
         radiance.annealing.starts.rows[:len(known)] = \

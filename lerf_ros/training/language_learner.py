@@ -19,6 +19,7 @@ from lerf_ros.training.losses import dense_loss, embedding_loss
 from lerf_ros.training.optimizers import Decay, Descent, ParameterGroup
 from lerf_ros.training.ray_batches import PixelBatch
 from lerf_ros.training.scale_range import ScaleRange
+from lerf_ros.training.weight_average import WeightAverage
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,12 @@ class LanguageLearner:
         self.scales = ScaleRange(device)
         self.field: LanguageField | None = None
         self.descent: Descent | None = None
+        self.average: WeightAverage[LanguageField] | None = None
+
+    @property
+    def mean_field(self) -> LanguageField | None:
+        """The field with the mean of its latest weights, which maps are made of."""
+        return None if self.average is None else self.average.module
 
     def add(self, features: KeyframeFeatures) -> None:
         """Takes the features of the next keyframe; the first fix the embeddings' dimensions."""
@@ -87,13 +94,17 @@ class LanguageLearner:
             Decay(c.language_learning_rate, c.language_final_learning_rate,
                   c.language_decay_steps), c.beta2, c.language_weight_decay)
         self.descent = Descent([group], self.device, c.mixed_precision)
+        self.average = WeightAverage(self.field, c.language_average_steps)
 
     def step(self, samples: LanguageSamples, step: int) -> float:
         """Moves the field down its loss on these samples; returns the loss."""
-        assert self.descent is not None, 'no keyframe yet'
+        assert self.descent is not None and self.field is not None, 'no keyframe yet'
+        assert self.average is not None
         with self.descent.autocast():
             loss = self.loss(samples)
-        return float(self.descent.step(loss, step))
+        value = float(self.descent.step(loss, step))
+        self.average.update(self.field, step)
+        return value
 
     def loss(self, samples: LanguageSamples) -> Tensor:
         """Embeddings at a random scale, and dense features."""

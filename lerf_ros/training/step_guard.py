@@ -85,14 +85,14 @@ class StepGuard:
         Raises TrainingFailedError.
         """
         trainer = self.trainer
-        if trainer.language is None:
+        if trainer.mean_language is None:
             return False
         if not self.healthy():
             self._roll_back()
             return False
         # On a CPU the arrays are views of the weights themselves.
         fields, training = ({name: np.array(value) for name, value in arrays.items()} for arrays in
-                            (field_arrays(trainer.radiance, trainer.language),
+                            (field_arrays(trainer.radiance, trainer.mean_language),
                              training_arrays(trainer)))
         self._good, self._rollbacks = (fields, training, trainer.steps), 0
         return True

@@ -51,6 +51,11 @@ class Trainer:
         return self.language_learner.field
 
     @property
+    def mean_language(self) -> LanguageField | None:
+        """The language field with the mean of its latest weights; None before a keyframe."""
+        return self.language_learner.mean_field
+
+    @property
     def store(self) -> KeyframeStore:
         return self.radiance_learner.store
 
