@@ -12,48 +12,26 @@ pytest.importorskip('rclpy', reason='ROS 2 (rclpy) is not installed')
 pytest.importorskip('lerf_ros.srv', reason='the interfaces of lerf_ros are not built')
 
 import rclpy
+from full_answer import GRASP, full_answer
 from geometry_msgs.msg import Pose, PoseArray, PoseStamped, TransformStamped, Vector3
-from hand_made_map import CAMERA
 from rclpy.node import Node
 from ros_bench import FakeMap, answer, overrides, spin_until
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header, String
 from tf2_msgs.msg import TFMessage
-from visualization_msgs.msg import Marker
 
-from lerf_ros.nodes import detections, topics
+from lerf_ros.nodes import topics
 from lerf_ros.nodes.conversions import stamp_to_ns
-from lerf_ros.nodes.markers import to_markers
 from lerf_ros.nodes.query_client import answer_from_response
 from lerf_ros.nodes.query_messages import age, fill_response
 from lerf_ros.nodes.query_node import QueryNode
 from lerf_ros.nodes.standing_prompt import prompt_request
-from lerf_ros.query.answer import Grasp, Presence, Timing
-from lerf_ros.query.outlines import keyframe_outlines
+from lerf_ros.query.answer import Presence
 from lerf_ros.query.request import QueryRequest
-from lerf_ros.query.wording import label_text, summary
 from lerf_ros.srv import Query
 
 pytestmark = pytest.mark.ros
 Response = Query.Response
-
-
-def shifted(x=0.0, y=0.0, z=0.0):
-    T = np.eye(4)
-    T[:3, 3] = x, y, z
-    return T
-
-
-GRASP = Grasp(shifted(1, 2, 3), shifted(1, 2, 2.9), shifted(1, 2, 2.8), 0.06, 0.9, 0.95, 0.5)
-
-
-def full_answer():
-    """Two phrases, a grasp, a calibrated probability."""
-    plain = answer('mug, cup')
-    hit = replace(plain.hits[0], label='cup', probability=0.75)
-    return replace(plain, hits=(hit,), texts=('mug', 'cup'), labels=np.array([1, 0], np.uint32),
-                   grasps=(GRASP,), T_world_target=GRASP.T_world_grasp, probability=0.875,
-                   observed=0.5, timing=Timing(0.25, 0.125, 0.0625))
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -238,75 +216,6 @@ def test_a_prompt_that_cannot_be_answered_leaves_the_node_alive(bench):
     b.node.prompt.on_prompt(String(data='mug'))
     assert spin_until(b.nodes, lambda: b.node.map.requests)
     assert ask(b, text='mug').error_code == Response.INTERNAL
-
-
-def test_markers_are_coloured_by_relevancy_and_show_gripper_and_keyframes():
-    frusta = keyframe_outlines([(CAMERA, shifted(z=1.0)), (CAMERA, shifted(x=1.0, z=1.0))])
-    markers = to_markers(full_answer(), Header().stamp, 7, frusta).markers
-    by_name = {m.ns: m for m in markers}
-    assert markers[0].action == Marker.DELETEALL
-    assert set(by_name) == {'', 'query_7_box', 'query_7_label', 'query_7_gripper',
-                            'query_7_keyframes'}
-    assert by_name['query_7_label'].text == 'cup 75 %'
-    box = by_name['query_7_box'].color
-    # its relevancy is the highest of the cloud: the red end of turbo
-    assert (box.r, box.g, box.b) == pytest.approx((122 / 255, 4 / 255, 2 / 255), abs=0.02)
-    gripper = by_name['query_7_gripper'].points
-    tips = [(p.x, p.y, p.z) for p in (gripper[0], gripper[2])]
-    np.testing.assert_allclose(tips, [(1, 1.97, 3), (1, 2.03, 3)])     # 6 cm apart, along y
-    assert len(by_name['query_7_keyframes'].points) == 2 * 8 * 2
-
-
-def test_labels_show_relevancy_where_there_is_no_probability():
-    assert label_text(answer().hits[0], 'mug') == 'mug 0.80'
-
-
-def test_summaries_name_the_phrase_of_the_best_place():
-    assert "best (cup) at (1.00, 2.00, 3.00) m in 'map'" in summary(full_answer())
-
-
-class FakeVision:
-    """The message types of vision_msgs with the fields that are filled here."""
-
-    @staticmethod
-    def Detection3DArray(header, detections):
-        return SimpleNamespace(header=header, detections=detections)
-
-    @staticmethod
-    def Detection3D(header):
-        box = SimpleNamespace(center=None, size=Vector3())
-        return SimpleNamespace(header=header, bbox=box, results=[])
-
-    @staticmethod
-    def ObjectHypothesisWithPose():
-        return SimpleNamespace(hypothesis=SimpleNamespace(class_id='', score=0.0),
-                               pose=SimpleNamespace(pose=None))
-
-
-def test_hits_as_detections(monkeypatch):
-    vision = FakeVision
-    if detections.vision_msgs is not None:
-        vision = detections.vision_msgs
-    monkeypatch.setattr(detections, 'vision_msgs', vision)
-    msg = detections.to_detections(full_answer(), Header().stamp)
-    (detection,) = msg.detections
-    assert msg.header.frame_id == detection.header.frame_id == 'map'
-    assert (detection.bbox.center.position.z, detection.bbox.size.z) == (3.0, 0.4)
-    (result,) = detection.results
-    assert (result.hypothesis.class_id, result.hypothesis.score) == ('cup', 0.75)
-    assert result.pose.pose.position.z == 3.0
-    plain = detections.to_detections(answer(), Header().stamp).detections[0]
-    assert plain.results[0].hypothesis.score == pytest.approx(0.8)      # relevancy
-
-
-def test_keyframe_outlines_end_in_the_image_plane():
-    segments = keyframe_outlines([(CAMERA, shifted(z=2.0))])
-    assert segments.shape == (8, 2, 3)
-    depth = 0.05
-    # the camera is at (0, 0, 2); pixel (0, 0) lies at -32/60, -24/60 of its depth
-    np.testing.assert_allclose(segments[0], [[0, 0, 2], [-32 / 60 * depth, -24 / 60 * depth,
-                                                         2 + depth]], atol=1e-12)
-    assert keyframe_outlines(()).shape == (0, 2, 3)
 
 
 def test_the_node_serves_the_page_while_it_is_active(bench):
