@@ -24,6 +24,7 @@ from lerf_ros.map_directory import MapDirectory
 from lerf_ros.mapper_memory import Memory, check_same_training, recall
 from lerf_ros.query.surface import PosedCamera
 from lerf_ros.query.survey import take_survey
+from lerf_ros.query.view_memory import ViewMemory
 from lerf_ros.settings import to_dict
 from lerf_ros.training.checkpoint import field_arrays, load_training, training_arrays
 from lerf_ros.training.device import choose_device
@@ -49,11 +50,10 @@ class Mapper:
         self.held_out: KeyframeStore | None = None
         self.slots = KeyframeSlots(config.keyframes)
         self.weak_areas = np.zeros((0, 3))      # world, as of the newest snapshot
-        self.quality = Quality()
-        self.snapshot_stamp_ns = 0
+        self.quality, self.seen = Quality(), ViewMemory()   # seen: as of the newest snapshot
         self.loss = self.color_error = math.nan
         self.rays_per_second = 0.0
-        self.steps_at_newest = 0
+        self.steps_at_newest = self.snapshot_stamp_ns = 0
         self.waiting = KeyframeQueue(directory.keyframes)
         self._memory: Memory | None = None      # of an earlier process, until all of it is back
 
@@ -211,13 +211,13 @@ class Mapper:
         when the disk does not take it.
         """
         trainer = self.trainer
-        if (trainer is None or trainer.mean_language is None or not trainer.steps
-                or not self.ready):
+        if trainer is None or not (trainer.mean_language and trainer.steps and self.ready):
             return 0
         self.quality, self.snapshot_stamp_ns = self.measure_quality(), time.time_ns()
-        survey = take_survey(trainer.radiance, trainer.mean_language, self.cameras(), trainer.scene,
-                             trainer.trained_scales(), self.config,
-                             self.slots.changes.contradicted)
+        survey = take_survey(
+            trainer.radiance, trainer.mean_language, self.cameras(), trainer.scene,
+            trainer.trained_scales(), self.config, self.slots.changes.contradicted,
+            None if self.settled else self.seen)    # the last one owes nothing to earlier ones
         self.weak_areas = survey.weak_areas
         info = {**self.info(trainer), 'stamp_ns': self.snapshot_stamp_ns,
                 'points': len(survey.index.points_world),

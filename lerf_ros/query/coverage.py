@@ -12,6 +12,7 @@ surface is known once as many saw it as the index asks for.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -97,25 +98,55 @@ def voxel_centers(size: int) -> np.ndarray:
     return uncontract(grid).numpy()
 
 
+class CoverageCounts:
+    """How many views saw through each voxel, a surface in it, and had it behind a surface."""
+
+    def __init__(self, cells: int) -> None:
+        centers = voxel_centers(cells)
+        self.cells, self.points = cells, columns(centers)
+        # Voxels grow with the distance from the scene frame as contraction does.
+        self.half = 2 / cells * np.maximum(np.abs(centers).max(1), 1.0)
+        self.free, self.surface, self.hidden = np.zeros((3, len(centers)), np.int32)
+        # By the pose and the id of the depths, which are kept here so that it stays theirs.
+        self._counted: dict[tuple[bytes, int], tuple[View, np.ndarray]] = {}
+        self._times: Counter[tuple[bytes, int]] = Counter()
+
+    def update(self, views: Sequence[View], depths: Sequence[np.ndarray]) -> None:
+        """Counts these views and no others; arrays of depths that it knows change nothing."""
+        pairs = list(zip(views, depths, strict=True))
+        keys = [(view.T_scene_camera.tobytes(), id(depth)) for view, depth in pairs]
+        now, times = dict(zip(keys, pairs, strict=True)), Counter(keys)
+        for key in now.keys() | self._counted.keys():
+            change = times[key] - self._times[key]
+            if change:
+                self._count(*(now.get(key) or self._counted[key]), change)
+        self._counted, self._times = now, times
+
+    def _count(self, view: View, depth: np.ndarray, times: int) -> None:
+        shown = in_picture(view.camera, view.T_scene_camera, view.step, self.points)
+        beyond = shown.distance - depth[shown.row, shown.column]
+        near = self.half[shown.index]
+        # Where depth is unknown none of them holds.
+        self.free[shown.index] += times * (beyond < -near)
+        self.surface[shown.index] += times * (np.abs(beyond) <= near)
+        self.hidden[shown.index] += times * (beyond > near)
+
+    def grids(self) -> list[np.ndarray]:
+        """The three counts (G, G, G) uint16."""
+        return [counts.astype(np.uint16).reshape((self.cells,) * 3)
+                for counts in (self.free, self.surface, self.hidden)]
+
+
 def measure_coverage(views: Sequence[View], depths: Sequence[np.ndarray], scene: SceneFrame,
-                     cells: int, min_keyframes: int) -> Coverage:
+                     cells: int, min_keyframes: int,
+                     counts: CoverageCounts | None = None) -> Coverage:
     """The coverage of views with their rendered depths (rows, columns), scene radii.
 
-    cells: voxels along each edge of contracted space. min_keyframes: see IndexConfig.
+    cells: voxels along each edge of contracted space. min_keyframes: see IndexConfig. counts: of
+    an earlier time, in which only the views that changed are counted anew.
     """
-    centers = voxel_centers(cells)
-    # Voxels grow with the distance from the scene frame as contraction does.
-    half = 2 / cells * np.maximum(np.abs(centers).max(1), 1.0)
-    free, surface, hidden = np.zeros((3, len(centers)), np.uint16)
-    points = columns(centers)
-    for view, depth in zip(views, depths, strict=True):
-        shown = in_picture(view.camera, view.T_scene_camera, view.step, points)
-        beyond = shown.distance - depth[shown.row, shown.column]
-        near = half[shown.index]
-        free[shown.index] += beyond < -near      # where depth is unknown none of them holds
-        surface[shown.index] += np.abs(beyond) <= near
-        hidden[shown.index] += beyond > near
-    shape = (cells, cells, cells)
-    return Coverage(free.reshape(shape), surface.reshape(shape), hidden.reshape(shape),
-                    np.array([*scene.center, scene.radius]),
+    counts = counts or CoverageCounts(cells)
+    counts.update(views, depths)
+    free, surface, hidden = counts.grids()
+    return Coverage(free, surface, hidden, np.array([*scene.center, scene.radius]),
                     np.array([needed_views(min_keyframes, len(views)), min_keyframes], np.int32))

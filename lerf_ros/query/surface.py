@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -98,7 +99,7 @@ class Surface:
         """Where the samples are (N, k, 3)."""
         return self.origins[:, None] + self.distances[..., None] * self.directions[:, None]
 
-    def __getitem__(self, keep: Tensor) -> Surface:
+    def __getitem__(self, keep: Tensor | slice) -> Surface:
         return Surface(*(getattr(self, name)[keep] for name in self.__dataclass_fields__))
 
 
@@ -111,11 +112,11 @@ def find_surface(radiance: RadianceField, views: Sequence[View], config: IndexCo
     return confirmed_surface(views, *render_views(radiance, views, config, samples), config, seed)
 
 
-@torch.no_grad()
 def render_views(radiance: RadianceField, views: Sequence[View], config: IndexConfig,
                  samples: int) -> tuple[list[Surface], list[np.ndarray]]:
     """Each view's opaque points, and its depths (rows, columns), NaN where it is transparent."""
-    rendered = [_opaque(radiance, view, config, samples) for view in views]
+    rendered = [opaque_part(view, *ends, config)
+                for view, ends in zip(views, view_ends(radiance, views, samples), strict=True)]
     return [surface for surface, _ in rendered], [depth for _, depth in rendered]
 
 
@@ -143,25 +144,37 @@ def needed_views(wanted: int, views: int) -> int:
     return min(max(2, min(wanted, views // 5)), views) if wanted > 1 else 1
 
 
-@torch.no_grad()
 def all_rays(radiance: RadianceField, view: View, samples: int) -> tuple[Surface, Tensor]:
     """Where each ray of a view ends, opaque or not, and its accumulation (R,)."""
+    return view_ends(radiance, [view], samples)[0]
+
+
+@torch.no_grad()
+def view_ends(radiance: RadianceField, views: Sequence[View], samples: int,
+              every: int = 1) -> list[tuple[Surface, Tensor]]:
+    """The same of every so-manieth ray of many views, which share their chunks."""
+    if not views:
+        return []
+    asked = [view.rays[::every] for view in views]
+    rays = Rays(torch.cat([some.origins for some in asked]),
+                torch.cat([some.directions for some in asked]))
     parts, accumulations = [], []
-    for start in range(0, len(view.rays), CHUNK):
-        rays = view.rays[start:start + CHUNK]
-        out = radiance(rays)
+    for start in range(0, len(rays), CHUNK):
+        some = rays[start:start + CHUNK]
+        out = radiance(some)
         weights, middle = strongest(out.weights, out.edges, samples)
-        parts.append(Surface(rays.origins + out.distance[:, None] * rays.directions, rays.origins,
-                             rays.directions, middle, weights, out.color,
+        parts.append(Surface(some.origins + out.distance[:, None] * some.directions, some.origins,
+                             some.directions, middle, weights, out.color,
                              torch.ones_like(out.distance)))
         accumulations.append(out.accumulation)
-    return _join(parts), torch.cat(accumulations)
+    ends, accumulation = _join(parts), torch.cat(accumulations)
+    bounds = np.cumsum([0, *map(len, asked)]).tolist()
+    return [(ends[slice(*pair)], accumulation[slice(*pair)]) for pair in pairwise(bounds)]
 
 
-def _opaque(radiance: RadianceField, view: View, config: IndexConfig,
-            samples: int) -> tuple[Surface, np.ndarray]:
+def opaque_part(view: View, ends: Surface, accumulation: Tensor,
+                config: IndexConfig) -> tuple[Surface, np.ndarray]:
     """The opaque points of a view, and its depth grid (rows, columns), NaN where transparent."""
-    ends, accumulation = all_rays(radiance, view, samples)
     opaque = accumulation >= config.min_accumulation
     distance = (ends.points - ends.origins).norm(dim=-1)
     distance = torch.where(opaque, distance, torch.full_like(distance, float('nan')))

@@ -16,7 +16,8 @@ from lerf_ros.field.scene_frame import SceneFrame
 from lerf_ros.query.coverage import Coverage, measure_coverage
 from lerf_ros.query.language_index import LanguageIndex, build_index
 from lerf_ros.query.scales import index_scales
-from lerf_ros.query.surface import PosedCamera, confirmed_surface, render_views, view_grids
+from lerf_ros.query.surface import PosedCamera, confirmed_surface, view_grids
+from lerf_ros.query.view_memory import ViewMemory
 from lerf_ros.query.weak_areas import weak_areas
 
 
@@ -38,20 +39,23 @@ class Survey:
 
 def take_survey(radiance: RadianceField, language: LanguageField, cameras: Sequence[PosedCamera],
                 scene: SceneFrame, trained: tuple[float, float], config: LerfConfig,
-                contradicted: Callable[[np.ndarray], np.ndarray] | None = None) -> Survey:
+                contradicted: Callable[[np.ndarray], np.ndarray] | None = None,
+                memory: ViewMemory | None = None) -> Survey:
     """Renders all keyframes' views and indexes their surfaces with the language there.
 
     trained: the scales that the language was trained at, scene radii. contradicted: which of
-    points (N, 3), world, are known to have gone, (N,) bool. Raises ValueError without a keyframe.
+    points (N, 3), world, are known to have gone, (N,) bool. memory: of the survey before; views
+    that show the same as then are not rendered anew. Raises ValueError without a keyframe.
     """
-    c = config.index
+    c, memory = config.index, memory or ViewMemory()
     views = view_grids(cameras, c.rays, next(radiance.parameters()).device)
-    surfaces, depths = render_views(radiance, views, c, config.language.samples)
+    surfaces, depths = memory.render_views(radiance, views, c, config.language.samples)
     surface = confirmed_surface(views, surfaces, depths, c)
     if contradicted is not None:
         gone = contradicted(scene.to_world(surface.points.cpu().numpy()))
         surface = surface[torch.from_numpy(~gone).to(surface.points.device)]
     scales = index_scales(c, scene.radius, trained)
     return Survey(build_index(surface, language, scene, scales, c),
-                  measure_coverage(views, depths, scene, c.coverage_cells, c.min_keyframes),
+                  measure_coverage(views, depths, scene, c.coverage_cells, c.min_keyframes,
+                                   memory.counts(c.coverage_cells)),
                   scene.to_world(weak_areas(views, surfaces, depths, c)))
