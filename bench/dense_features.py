@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from lerf_ros.config import FeatureConfig
+from lerf_ros.config import FeatureConfig, load_preset, preset_path
 from lerf_ros.features.clip_pyramid import tile_grid
 from lerf_ros.features.extractor import resize_factors
 from lerf_ros.features.openclip_dense import CONV_PART, VIT_PART, make_tower
@@ -99,11 +99,12 @@ def measured(run: Callable[[], object], device: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--seconds', action='store_true', help='take times as well')
-    parser.add_argument('--max-side', type=int, default=FeatureConfig().max_side,
-                        help='features.max_side, pixels')
+    parser.add_argument('--max-side', type=int,
+                        help='features.max_side, pixels (default: that of the preset online)')
     parser.add_argument('--out', type=Path, default=Path('out/bench/features.json'))
     arguments = parser.parse_args()
-    config = FeatureConfig(max_side=arguments.max_side)
+    online = load_preset(preset_path('online')).features
+    config = FeatureConfig(max_side=arguments.max_side or online.max_side)
     rows = [row for size in (PAPER_SIZE, (640, 480))
             for row in cost_rows(config, size, arguments.seconds)]
     arguments.out.parent.mkdir(parents=True, exist_ok=True)

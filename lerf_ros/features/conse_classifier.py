@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -73,6 +74,27 @@ class ConseClassifier(nn.Module):
         return self._network._fc(head.mean((2, 3)))
 
 
+class SamePadding(nn.Module):
+    """A convolution with TensorFlow's padding, which is the same on both sides but for even sizes
+    at stride 2; what is the same it pads itself, without a padded copy of its input."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) to (N, C', ceil(H / stride), ceil(W / stride))."""
+        conv, stride = self.conv, self.conv.stride
+        missing = [max((math.ceil(size / step) - 1) * step + kernel - size, 0)
+                   for size, step, kernel in zip(x.shape[-2:], stride, conv.kernel_size)]
+        if any(total % 2 for total in missing):
+            (top, left), (height, width) = ((total // 2 for total in missing), missing)
+            x = nn.functional.pad(x, (left, width - left, top, height - top))
+            missing = [0, 0]
+        return nn.functional.conv2d(x, conv.weight, conv.bias, stride,
+                                    [total // 2 for total in missing], groups=conv.groups)
+
+
 def fold_batch_norms(network: Any) -> nn.Module:
     """Folds each batch norm of an EfficientNet into the convolution before it."""
     pairs = [(network, '_conv_stem', '_bn0'), (network, '_conv_head', '_bn1')]
@@ -81,7 +103,8 @@ def fold_batch_norms(network: Any) -> nn.Module:
             pairs.append((block, '_expand_conv', '_bn0'))
         pairs += [(block, '_depthwise_conv', '_bn1'), (block, '_project_conv', '_bn2')]
     for owner, conv, norm in pairs:
-        setattr(owner, conv, fuse_conv_bn_eval(getattr(owner, conv), getattr(owner, norm)))
+        setattr(owner, conv, SamePadding(fuse_conv_bn_eval(getattr(owner, conv),
+                                                           getattr(owner, norm))))
         setattr(owner, norm, nn.Identity())
     for module in network.modules():
         if isinstance(module, nn.ReLU6):
