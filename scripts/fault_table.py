@@ -14,7 +14,10 @@ Written by `scripts/fault_table.py` from the cases of test/test_faults_query.py 
 test/test_faults_mapper.py. Each row is a test over real DDS that also checks that the node goes on:
 the next request is answered, the next good image becomes a keyframe. What kills, damage and
 restarts do is in test/test_restore.py, test/test_saved_maps.py, test/test_supervisor.py and
-`make kill-test`.
+`make kill-test`. Inputs that stay silent, do not match or have poses in another convention are in
+test/test_nodes_diagnoses.py; what is done without memory, disk space or time in
+test/test_step_guard.py, test/test_features_memory.py, test/test_mapper_loop.py and
+test/test_keyframe_queue.py.
 """
 
 

@@ -13,9 +13,9 @@ from lerf_ros.nodes import heap
 
 @pytest.fixture(autouse=True)
 def fresh():
-    heap._trim.cache_clear()
+    heap._glibc.cache_clear()
     yield
-    heap._trim.cache_clear()
+    heap._glibc.cache_clear()
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='needs glibc')
@@ -32,4 +32,12 @@ def test_what_was_freed_in_small_pieces_is_given_back():
 
 def test_another_c_library_has_nothing_to_give_back(monkeypatch):
     monkeypatch.setattr(heap.ctypes, 'CDLL', lambda name: object())
-    assert not heap.give_back()
+    assert not heap.give_back() and not heap.share_heaps()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='needs glibc')
+def test_heaps_are_shared_unless_the_user_says_otherwise(monkeypatch):
+    monkeypatch.setenv('MALLOC_ARENA_MAX', '4')
+    assert not heap.share_heaps()
+    monkeypatch.delenv('MALLOC_ARENA_MAX')
+    assert heap.share_heaps()
