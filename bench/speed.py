@@ -25,6 +25,8 @@ from typing import Any
 import numpy as np
 from radiance_report import seconds_to
 
+from lerf_ros.quiet_threads import wait_quietly
+
 BENCH = Path(__file__).parent
 DEMO_GOAL_S, DEMO_RIGHT, SAME_PSNR_GOAL = 120.0, 7, 10.0
 
@@ -132,6 +134,7 @@ def main() -> None:
     parser.add_argument('--out', type=Path, default=Path('out/bench'))
     parser.add_argument('--collect', action='store_true', help='run nothing')
     arguments = parser.parse_args()
+    wait_quietly()      # all parts, as the product's own processes do
     problem = arguments.curves / 'problem.npz'
     if arguments.data and not problem.exists():
         prepare(arguments.data, problem)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 
 from lerf_ros import processes
@@ -17,8 +16,6 @@ from lerf_ros.evaluation import command
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns 0, or 2 with one line that says what is wrong."""
-    # Spinning threads slow each other down many times on a busy machine; read when torch loads.
-    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
     logging.basicConfig(level=logging.INFO, format='%(message)s')
     logging.getLogger('httpx').setLevel(logging.WARNING)
     parsed = parser().parse_args(arguments)

@@ -23,6 +23,7 @@ from lerf_ros.errors import LerfError
 from lerf_ros.frame_channel import FrameChannel
 from lerf_ros.keyframes.frame import Frame
 from lerf_ros.keyframes.pose_jump import PoseJump
+from lerf_ros.quiet_threads import wait_quietly
 
 INBOX_SIZE = 32          # keyframes that may wait to be stored
 NICENESS = 5             # a node's callbacks come first on a small machine
@@ -229,8 +230,7 @@ def run_mapper(config: LerfConfig, map_directory: str, frame_id: str, metric: bo
     signal.signal(signal.SIGINT, signal.SIG_IGN)   # Ctrl-C reaches the parent, which stops us
     logging.basicConfig(level=logging.INFO, format='[%(name)s] %(message)s')
     os.nice(NICENESS)
-    # Threads that spin while they wait take the second core from the nodes. Read when torch loads.
-    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+    wait_quietly()
     try:
         # Heavy imports happen here, in the child: the node's process needs no torch.
         from lerf_ros.mapper_loop import Loop

@@ -10,3 +10,4 @@ os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 os.environ.setdefault('ROS_HOME', os.path.join(os.environ.get('TMPDIR', '/tmp'), 'lerf_ros_test'))
 # Threads that spin while they wait slow each other down many times on a busy machine.
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')

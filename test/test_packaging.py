@@ -24,6 +24,7 @@ CORE = BASICS | {'keyframes', 'features', 'field', 'training', 'query', 'graspin
 MAY_IMPORT: dict[str, set[str]] = {
     '__init__': set(),
     'errors': set(),
+    'quiet_threads': set(),
     'settings': set(),
     'config': {'settings'},
     'camera': set(),
@@ -52,15 +53,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     'saved_maps': BASICS | {'storage', 'map_directory'},
     'mapper_loop': CORE | {'mapper', 'mapper_memory', 'mapper_saving', 'mapper_process',
                            'saved_maps'},
-    'mapper_process': BASICS | {'keyframes', 'frame_channel', 'mapper_loop'},
+    'mapper_process': BASICS | {'keyframes', 'frame_channel', 'mapper_loop', 'quiet_threads'},
     'mapper_supervisor': BASICS | {'keyframes', 'mapper_process'},
     # They only start processes: no part of the method is loaded for that.
     'process_group': set(),
     'processes': BASICS | {'process_group'},
-    'commands': CORE | {'mapper', 'stored_map', 'map_query', 'evaluation', 'viewer'},
+    'commands': CORE | {'mapper', 'stored_map', 'map_query', 'evaluation', 'viewer',
+                        'quiet_threads'},
     'cli': {'commands', 'evaluation', 'processes'},
     'nodes': CORE | {'mapper', 'mapper_process', 'mapper_supervisor', 'saved_maps', 'map_query',
-                     'processes', 'process_group',
+                     'processes', 'process_group', 'quiet_threads',
                      'simulation', 'evaluation', 'viewer', 'msg', 'srv'},
 }
 ROS_PACKAGES = re.compile(r'(rclpy|tf2_\w+|tf2|launch|launch_ros|ament_index_python|rosbags|'

@@ -1,2 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The commands of `lerf_ros`, one module each: their arguments and what they do."""
+
+from lerf_ros.quiet_threads import wait_quietly
+
+wait_quietly()
