@@ -52,8 +52,7 @@ def parts(out: Path, problem: Path, rival: Path) -> list[Part]:
         Part('training_step.py', (
             '--problem', str(problem), '--rival', str(rival), '--out',
             str(out / 'training_step.json')), 'training_step.json', no_rival or no_problem),
-        Part('dense_features.py', ('--cost', '--out', str(out / 'features.json')),
-             'features.json'),
+        Part('dense_features.py', ('--out', str(out / 'features.json')), 'features.json'),
         Part('growth.py', target, 'growth.json'),
         Part('callback_latency.py', target, 'callback_latency.json', no_ros)]
 
