@@ -41,7 +41,7 @@ class GraspConfig(Checked):
         0.002, 'that the open fingers and the hand keep from every point of the map', unit=METRES,
         low=0.0, high=0.1)
     spare_opening: float = setting(
-        0.012, 'how much wider than the object, on either side, the fingers come where there is '
+        0.02, 'how much wider than the object, on either side, the fingers come where there is '
         'room', unit=METRES, low=0.0, high=0.1)
     semantic_weight: float = setting(
         0.95, 'of relevancy in the ranking (LERF-TOGO)', low=0.0, high=1.0)

@@ -20,10 +20,12 @@ FACING = 0.3           # cosine from which a point of the patch belongs to the s
 SHARPNESS = 4          # power of the cosine by which points of a patch count
 SHOWN = 4              # such points that a side needs to count as seen
 EDGE = 0.65            # mean cosine with the way back to the hand of an edge like that
-BELOW_EDGE = 0.02      # metres below a fingertip where the thing may not go on: that is no edge
+BELOW_EDGE = 0.01      # metres below a fingertip where the thing may not go on: that is no edge
 MIN_BETWEEN = 6        # points between the fingers
 MIN_SHARE = 0.35       # of them that belong to the hit: the rest is another object
-UNSEEN = 0.6           # score of a side that no point shows, between none and a good one
+UNSEEN = 0.0           # score of a side that no point shows: it holds, but what is seen is better
+# Parts of the geometric score, one in all: see geometric_score.
+FACE_SHARE, LEVER_SHARE, DEEP_SHARE, ROOM_SHARE, DOWN_SHARE = 0.38, 0.2, 0.1, 0.06, 0.26
 LEVER = 0.06           # metres beside the middle at which a grasp is worth 1/e
 ENGAGED = 0.02         # metres of the object along the fingers that are enough
 
@@ -104,8 +106,9 @@ def geometric_score(scene: Scene, tries: Proposals, right: np.ndarray, left: np.
     lever = np.linalg.norm((tips - scene.middle)[:, :2], axis=1)
     spare = np.clip((room - config.finger_thickness) / (2 * config.spare_opening + 1e-9), 0, 1)
     down = np.clip(-tries.rotations[:, 2, 2], 0, 1)
-    score = (0.35 * np.minimum(*faces) + 0.3 * np.exp(-lever / LEVER)
-             + 0.15 * np.clip(engaged / ENGAGED, 0, 1) + 0.1 * spare + 0.1 * down)
+    score = (FACE_SHARE * np.minimum(*faces) + LEVER_SHARE * np.exp(-lever / LEVER)
+             + DEEP_SHARE * np.clip(engaged / ENGAGED, 0, 1) + ROOM_SHARE * spare
+             + DOWN_SHARE * down)
     return np.clip(score, 0, 1)
 
 

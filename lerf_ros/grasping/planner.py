@@ -31,6 +31,7 @@ SAME_DISTANCE = 0.01              # metres and cosine within which two grasps ar
 SAME_COSINE = np.cos(np.radians(30))
 BEST_PART = 0.95                  # of the best relevancy that is as good as it: the rest is noise
 BEST_SHARE = 0.9                  # quantile of the hit's relevancy that counts as its best
+TELLING = 200                     # points of a thing that tell whether the hand is in it
 FAR_VOXEL = 0.01                  # metres: one point at most where no finger comes
 LEAST_REACH = 0.003               # metres that fingertips reach beyond a point that they touch
 ROUNDING = 1e-6                   # metres
@@ -68,9 +69,9 @@ def plan_grasps(points: np.ndarray, normals: np.ndarray, members: np.ndarray,
     origin = np.array([*low[:2], bearing.height])
     scene = Scene(surface - origin, outward, member[near],
                   np.clip(relevancy[near] / best, 0, 1), (low + high) / 2 - origin)
-    tries = propose(scene.points[scene.member], scene.normals[scene.member], config,
-                    np.random.default_rng(SEED))
-    tries = above_bearing(tries, config)
+    rng = np.random.default_rng(SEED)
+    tries = propose(scene.points[scene.member], scene.normals[scene.member], config, rng)
+    tries = worth_trying(above_bearing(tries, config), scene, config, rng)
     grasps = search(scene, tries, origin, config)
     if grasps:
         return GraspPlan(grasps)
@@ -86,6 +87,16 @@ def above_bearing(tries: Proposals, config: GraspConfig) -> Proposals:
     room = (tries.anchors[:, 2] - tilted - config.clearance) / np.maximum(-z, 1e-3)
     kept = room > LEAST_REACH
     return replace(tries, reaches=np.minimum(tries.reaches, room))[kept]
+
+
+def worth_trying(tries: Proposals, scene: Scene, config: GraspConfig,
+                 rng: np.random.Generator) -> Proposals:
+    """The first `config.samples` of the tries whose hand keeps off the thing itself, some points of
+    which tell: most that aim at the lower part of what is higher than fingers are long do not."""
+    some = rng.permutation(scene.points[scene.member])[:TELLING]
+    free = [part[~hits_hand(in_hand(some, tries[part]), config)]
+            for part in np.array_split(np.arange(len(tries)), max(1, len(tries) // CHUNK))]
+    return tries[np.concatenate(free)[:config.samples]]
 
 
 def near_points(points: np.ndarray, hit: np.ndarray, config: GraspConfig) -> np.ndarray:

@@ -18,7 +18,9 @@ REACHES = (0.15, 0.3, 0.5, 0.75)
 # Parts of the tries: PAIRED close along a line between two points that face away from each other,
 # FREE along any, for an object of which one side was never seen, the rest along a normal.
 PAIRED, FREE = 0.6, 0.15
+SPARE = 6                  # tries for each that is looked at closely: most are of no use
 PAIR_POINTS = 400          # points among which pairs are looked for
+LEVEL = 0.5                # part of the closing lines that are made level
 FREE_ANGLES = 12
 DRAWS = 6                  # approaches among which one at right angles to the closing line is taken
 UPRIGHT = 0.3              # cosine up to which it counts as one
@@ -43,19 +45,30 @@ class Proposals:
 
 def propose(points: np.ndarray, normals: np.ndarray, config: GraspConfig,
             rng: np.random.Generator) -> Proposals:
-    """`config.samples` tries at points (M, 3) of the object with unit normals (M, 3)."""
-    count = config.samples
+    """SPARE tries for each of `config.samples`, at points (M, 3) of the object with unit normals
+    (M, 3)."""
+    count = SPARE * config.samples
     chosen = rng.integers(len(points), size=count)
     wanted = normals[chosen].copy()
     first, lines = antipodal_pairs(points, normals, config, rng)
     if len(first):
         pair = rng.integers(len(first), size=int(PAIRED * count))
         chosen[:len(pair)], wanted[:len(pair)] = first[pair], lines[pair]
+    wanted = levelled(wanted, rng)
     approach = approaches_across(wanted, config.approach, rng)
     closing = closing_lines(wanted, approach, rng)
     rotations = np.stack([np.cross(closing, approach), closing, approach], 2)
     reaches = config.finger_depth * rng.choice(REACHES, size=count)
     return Proposals(rotations, points[chosen], reaches)
+
+
+def levelled(lines: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Unit lines (C, 3), LEVEL of them without their part along the vertical where that is the
+    smaller one: a gripper that closes level keeps both fingers off what bears the thing."""
+    flat = lines * [1.0, 1.0, 0.0]
+    length = np.linalg.norm(flat, axis=1, keepdims=True)
+    change = (length > np.sqrt(0.5)) & (rng.random((len(lines), 1)) < LEVEL)
+    return np.where(change, flat / np.maximum(length, 1e-9), lines)
 
 
 def antipodal_pairs(points: np.ndarray, normals: np.ndarray, config: GraspConfig,
