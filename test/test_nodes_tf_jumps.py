@@ -111,11 +111,13 @@ def test_the_next_jump_knows_of_the_one_before(bench):
 @pytest.mark.parametrize(('settings', 'corrections'), [
     ({'tf_jumps': 'ignore'}, (0.0, 0.0, -0.5)),
     ({'odom_frame': 'other'}, (0.0, 0.0, -0.5)),
-    ({}, (0.0, 0.05, 0.1))])        # small corrections are no jump: a localisation at work
+    ({}, (0.0, 0.05, 0.1)),         # small corrections are no jump: a localisation at work
+    ({}, (0.0, 0.05, None, None, 0.3))])    # nor is what was corrected while transforms were lost
 def test_what_is_no_jump_moves_nothing(bench, settings, corrections):
     mapper, robot, nodes = bench(**settings)
     for second, correction in enumerate(corrections):
-        robot.drive(START + second * SECOND, float(second), correction)
+        if correction is not None:
+            robot.drive(START + second * SECOND, float(second), correction)
     robot.image(START + SECOND // 2)
     assert spin_until(nodes, lambda: mapper.process.frames)
     assert not jumps(mapper)

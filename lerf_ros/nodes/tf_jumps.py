@@ -13,6 +13,8 @@ from lerf_ros.nodes.conversions import stamp_to_ns, transform_to_matrix
 
 # From one transform to the next; what a localisation corrects while it follows is less.
 JUMP_M, JUMP_DEG = 0.1, 2.0
+# Transforms are lost on a busy machine: so much odometry may drift in a second of such a gap.
+DRIFT_M, DRIFT_DEG = 0.1, 3.0
 
 
 class JumpWatch:
@@ -36,7 +38,8 @@ class JumpWatch:
         if before is None:
             return None
         distance, angle = motion(before[1], T_map_odom)
-        if distance < JUMP_M and angle < JUMP_DEG:
+        gap_s = (stamp_ns - before[0]) * 1e-9
+        if distance < JUMP_M + gap_s * DRIFT_M and angle < JUMP_DEG + gap_s * DRIFT_DEG:
             return None
         self.size = distance, angle
         jump = PoseJump(T_map_odom @ invert_pose(before[1]), self._since_ns, before[0],
