@@ -164,6 +164,18 @@ def test_features_that_are_no_numbers_do_no_harm(kind, tmp_path):
     assert_goes_on_down(mapper, run(mapper, 60))
 
 
+@pytest.mark.parametrize(('weight', 'columns'), [(0.3, 3), (0.0, 0)])
+def test_a_head_that_nothing_trains_is_no_part_of_the_map(weight, columns, tmp_path):
+    """Things are told apart by dense features: those of an untrained head would be noise."""
+    config = SMALL.override({'training.dense_weight': weight, 'training.rays': 64})
+    mapper = mapper_of(tmp_path, config, BrokenEncoder(), [photograph(T) for T in orbit(6)])
+    run(mapper, 2)
+    mapper.snapshot()
+    names = MapDirectory(tmp_path).newest().arrays('field')
+    assert any('dense_network' in name for name in names) == bool(columns)
+    assert mapper.trainer.language.dense_dimension == columns
+
+
 def test_rays_that_see_nothing_do_no_harm(tmp_path, monkeypatch):
     mapper = mapper_of(tmp_path, SMALL.override({'training.rays': 64}), ColorEncoder(),
                        [photograph(T) for T in orbit(6)])

@@ -85,10 +85,12 @@ class LanguageLearner:
     def start(self) -> None:
         """Makes the field, untrained."""
         c = self.config.training
+        # A head that nothing trains would say noise, by which things would be told apart.
+        dense = self.targets.dense_dimension if c.dense_weight > 0 else 0
         # Its size must not move the random numbers that jitter the radiance field's samples.
         with torch.random.fork_rng(devices=[]):
             self.field = LanguageField(self.config.language, self.targets.embedding_dimension,
-                                       self.targets.dense_dimension).to(self.device)
+                                       dense).to(self.device)
         group = ParameterGroup(
             self.field.parameters(), c.language_optimizer,
             Decay(c.language_learning_rate, c.language_final_learning_rate,
@@ -116,7 +118,7 @@ class LanguageLearner:
         rendered = field.render(features, samples.weights, scale)
         loss = c.language_weight * embedding_loss(
             rendered, target, samples.weights, c.embedding_loss, c.huber_delta)
-        if field.dense_network is not None and c.dense_weight > 0:
+        if field.dense_network is not None:
             dense = self.targets.dense(batch.keyframe, batch.pixels, batch.size_px)
             loss = loss + c.dense_weight * dense_loss(
                 field.render_dense(features, samples.weights), dense, samples.weights)
