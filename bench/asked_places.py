@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How exact places are: asks maps of simulated layouts for every object by its name.
+
+    python bench/asked_places.py --maps out/bench/maps --encoder oracle --seeds 104 105 106
+
+Centre: from the middle of the best hit's box to the middle of the object's, both upright boxes of
+the smallest ground area, the object's from its mesh. Box IoU: of these two boxes, from POINTS
+drawn in each. Twins: of the two objects of a layout that differ in colour alone, asked for by
+what they have in common; separated when each has a hit of its own with its middle in its box.
+OUT/places_ENCODER.json holds every object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from lerf_ros.evaluation.extents import inside_box
+from lerf_ros.map_query import MapQuery
+from lerf_ros.query.boxes import Box, upright_box
+from lerf_ros.query.request import QueryRequest
+from lerf_ros.simulation.evaluation_layout import evaluation_layout
+from lerf_ros.simulation.scene import SceneObject, TabletopScene
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from simulated_maps import open_map
+
+POINTS = 20000
+HITS = 10
+
+
+def box_of(thing: SceneObject) -> Box:
+    """The upright box around an object's mesh."""
+    corners = np.concatenate([part.world_vertices() for part in thing.parts])
+    return upright_box(corners, np.zeros((0, 4)), 0.0, 0.0)
+
+
+def oriented_iou(a: Box, b: Box, rng: np.random.Generator) -> float:
+    """Intersection over union of two boxes' volumes, each side's share drawn at random."""
+    def shared(one: Box, other: Box) -> float:
+        drawn = rng.uniform(-0.5, 0.5, (POINTS, 3)) * one.size
+        return float(other.contains(drawn @ one.rotation.T + one.center).mean() * one.size.prod())
+    both = (shared(a, b) + shared(b, a)) / 2
+    return both / float(a.size.prod() + b.size.prod() - both)
+
+
+def ask_objects(query: MapQuery, tabletop: TabletopScene) -> list[dict]:
+    """One row an object: found, right (in its box grown by 3 cm), centre error, box IoU."""
+    rng, rows = np.random.default_rng(0), []
+    for thing in tabletop.objects:
+        hits = query.ask(QueryRequest(thing.query, max_hits=HITS, plan_grasps=False)).hits
+        row = {'object': thing.query, 'hits': len(hits), 'right': False}
+        if hits:
+            best, truth = hits[0], box_of(thing)
+            row['right'] = inside_box(best.position, thing.box_min, thing.box_max)
+            row['centre_m'] = float(np.linalg.norm(best.position - truth.center))
+            row['box_iou'] = oriented_iou(Box(best.position, best.rotation, best.size), truth, rng)
+        rows.append(row)
+    return rows
+
+
+def twins_of(tabletop: TabletopScene) -> dict[str, list[SceneObject]]:
+    """Objects that share all of their name but the first word, by what they share."""
+    shared: dict[str, list[SceneObject]] = {}
+    for thing in tabletop.objects:
+        if ' ' in thing.query:
+            shared.setdefault(thing.query.split(' ', 1)[1], []).append(thing)
+    return {noun: things for noun, things in shared.items() if len(things) == 2}
+
+
+def separated(query: MapQuery, noun: str, things: list[SceneObject]) -> bool:
+    """Whether each of the things has a hit of its own among those of the noun."""
+    hits = query.ask(QueryRequest(noun, max_hits=HITS, plan_grasps=False)).hits
+    own = [{i for i, hit in enumerate(hits) if inside_box(hit.position, t.box_min, t.box_max)}
+           for t in things]
+    return all(own) and len(set.union(*own)) >= len(things)
+
+
+def summary(rows: list[dict], twins: list[bool]) -> dict:
+    """Counts and medians; errors are those of the objects that were found rightly."""
+    right = [row for row in rows if row['right']]
+    return {'objects': len(rows), 'right': len(right),
+            'centre_m_median': float(np.median([r['centre_m'] for r in right])),
+            'centre_m_p90': float(np.quantile([r['centre_m'] for r in right], 0.9)),
+            'box_iou_median': float(np.median([r['box_iou'] for r in right])),
+            'box_iou_p10': float(np.quantile([r['box_iou'] for r in right], 0.1)),
+            'twins': len(twins), 'twins_separated': sum(twins)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--maps', type=Path, default=Path('out/bench/maps'))
+    parser.add_argument('--encoder', default='oracle')
+    parser.add_argument('--seeds', type=int, nargs='+', required=True)
+    parser.add_argument('--out', type=Path, default=Path('out/bench'))
+    a = parser.parse_args()
+    rows, twins = [], []
+    for seed in a.seeds:
+        tabletop = evaluation_layout(seed)
+        query = open_map(a.maps / a.encoder / str(seed), a.encoder)
+        rows += [{'seed': seed, **row} for row in ask_objects(query, tabletop)]
+        twins += [separated(query, noun, things) for noun, things in twins_of(tabletop).items()]
+    found = summary(rows, twins)
+    print(json.dumps(found, indent=1))
+    a.out.mkdir(parents=True, exist_ok=True)
+    (a.out / f'places_{a.encoder}.json').write_text(json.dumps({**found, 'rows': rows}, indent=1))
+
+
+if __name__ == '__main__':
+    main()
