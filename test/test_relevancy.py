@@ -6,11 +6,9 @@ import math
 import numpy as np
 import pytest
 from hand_made_map import plain_index
-from sklearn.cluster import DBSCAN
 
 from lerf_ros.config import QueryConfig
 from lerf_ros.errors import EmptyTextError, InvalidThresholdError
-from lerf_ros.query.places import NOISE, lying_together
 from lerf_ros.query.relevancy import relevancy
 from lerf_ros.query.text_query import TextQuery, check_request
 
@@ -92,11 +90,3 @@ def test_requests_are_checked_at_the_door():
     for threshold in (-0.1, 1.5, math.nan):
         with pytest.raises(InvalidThresholdError):
             check_request('mug', threshold)
-
-
-@pytest.mark.parametrize('spread', [0.02, 0.2, 0.5, 2.0])
-def test_what_lies_together_is_what_dbscan_says(spread):
-    rng = np.random.default_rng(round(100 * spread))
-    points = rng.choice(rng.normal(0, 1, (12, 3)), 600) + rng.normal(0, spread, (600, 3))
-    expected = DBSCAN(eps=0.3, min_samples=NOISE).fit_predict(points)
-    np.testing.assert_array_equal(lying_together(points, 0.3), expected)

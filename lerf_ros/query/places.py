@@ -12,9 +12,8 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
+from sklearn.cluster import DBSCAN
 
 from lerf_ros.config import QueryConfig
 from lerf_ros.query.answer import Hit
@@ -48,28 +47,6 @@ def score(values: np.ndarray) -> float:
     best = values if count <= SCORE_POINTS else np.partition(values, count - SCORE_POINTS)[
         -SCORE_POINTS:]
     return float(best.mean())
-
-
-def lying_together(points: np.ndarray, reach: float) -> np.ndarray:
-    """The cluster (N,) of each point (N, C), from 0, -1 for noise: DBSCAN (Ester et al., 1996).
-
-    A cluster is made of points with NOISE or more within reach, themselves among them, and of what
-    these reach. For the few points of a query a fifth of the time of scikit-learn's.
-    """
-    pairs = cKDTree(points).query_pairs(reach, output_type='ndarray')
-    core = np.bincount(pairs.ravel(), minlength=len(points)) + 1 >= NOISE
-    a, b = pairs[core[pairs].all(1)].T
-    links = coo_matrix((np.ones(len(a), bool), (a, b)), (len(points), len(points)))
-    _, part = connected_components(links, directed=False)
-    labels = np.full(len(points), -1)
-    labels[core] = np.unique(part[core], return_inverse=True)[1]
-    # The rim of several clusters is part of the first.
-    inner, rim = np.concatenate([pairs, pairs[:, ::-1]]).T
-    found = core[inner] & ~core[rim]
-    first = np.full(len(points), len(points))
-    np.minimum.at(first, rim[found], labels[inner[found]])
-    labels[first < len(points)] = first[first < len(points)]
-    return labels
 
 
 class PlaceFinder:
@@ -166,8 +143,8 @@ class PlaceFinder:
         reach = self.config.cluster_radius * self.radius
         # A further axis, on which segments are farther apart than points can be near.
         apart = self.index.segments[chosen, None] * (0.0 if across else 2.0 * reach)
-        labels = lying_together(
-            np.concatenate([self.index.points_world[chosen], apart], 1), reach)
+        labels = DBSCAN(eps=reach, min_samples=NOISE, algorithm='kd_tree').fit_predict(
+            np.concatenate([self.index.points_world[chosen], apart], 1))
         order = np.argsort(labels, kind='stable')
         ends = np.cumsum(np.bincount(labels + 1, minlength=1))
         return [chosen[members] for members in np.split(order, ends[:-1])[1:]]
