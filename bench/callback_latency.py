@@ -66,27 +66,26 @@ def publish(seconds: float) -> None:
     rclpy.shutdown()
 
 
-def make_node(folder: str) -> Any:
-    """The mapper node, which also notes when each image came and how old it was."""
+def make_node(folder: str, ages: list[tuple[float, float]]) -> Any:
+    """The mapper node; (monotonic seconds, age in seconds) of each image goes into `ages`."""
     from rclpy.parameter import Parameter
 
+    from lerf_ros.nodes import mapper_node
+    from lerf_ros.nodes.camera_inputs import CameraInputs
     from lerf_ros.nodes.conversions import stamp_to_ns
-    from lerf_ros.nodes.mapper_node import MapperNode
 
-    class NotingNode(MapperNode):
-        """Notes (monotonic seconds, age in seconds) of each image."""
-
-        ages: list[tuple[float, float]] = []
-
-        def on_image(self, msg: Any) -> None:
+    class NotingInputs(CameraInputs):
+        def _on_image(self, assembler: Any, msg: Any) -> None:
             age = (time.time_ns() - stamp_to_ns(msg.header.stamp)) * 1e-9
-            self.ages.append((time.monotonic(), age))
-            super().on_image(msg)
+            ages.append((time.monotonic(), age))
+            super()._on_image(assembler, msg)
 
+    mapper_node.CameraInputs = NotingInputs     # type: ignore[misc]
     values = {'map_directory': folder, 'pose_source': 'pose', 'pose_topic': 'pose',
               'keyframes.min_translation': 0.25, 'keyframes.min_rotation': 15.0,
               'training.settle_steps': 0}
-    return NotingNode(parameter_overrides=[Parameter(k, value=v) for k, v in values.items()])
+    return mapper_node.MapperNode(
+        parameter_overrides=[Parameter(k, value=v) for k, v in values.items()])
 
 
 def run(folder: str) -> dict[str, list[float]]:
@@ -96,7 +95,8 @@ def run(folder: str) -> dict[str, list[float]]:
     from lerf_ros.nodes.lifecycle import started
     from lerf_ros.nodes.running import spin
     rclpy.init()
-    node = started(make_node(folder))
+    noted: list[tuple[float, float]] = []
+    node = started(make_node(folder, noted))
     over = threading.Event()
     ages: dict[str, list[float]] = {'paused': [], 'training': []}
 
@@ -111,7 +111,7 @@ def run(folder: str) -> dict[str, list[float]]:
             begin = time.monotonic()
             time.sleep(PHASE_S)
             end = time.monotonic()
-            ages[name] += [age for at, age in list(node.ages) if begin <= at <= end]
+            ages[name] += [age for at, age in list(noted) if begin <= at <= end]
         over.set()
 
     total = START_S + PHASES * (PHASE_S + 1) + 60
