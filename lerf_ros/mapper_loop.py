@@ -32,6 +32,7 @@ from lerf_ros.storage.lock import FolderLock
 from lerf_ros.training.device import choose_device, reuse_memory
 
 TRAIN_SLICE_S = 0.5      # training between two looks into the inbox
+HURRY = 5                # so many times less of it while keyframes wait to be learned, at most
 IDLE_S = 0.2             # between two looks when there is nothing to train
 HANDOVER_S = 2.0         # a command may overtake keyframes that were handed over before it
 # How long an earlier process may take for its last snapshot before the map counts as in use.
@@ -119,8 +120,11 @@ class Loop:
             log.warning('a keyframe is left out: %s', error)
 
     def train(self) -> None:
-        """One slice of training, and what is due to be written."""
-        self.mapper.train_for(TRAIN_SLICE_S)
+        """One slice of training, and what is due to be written.
+
+        What was seen comes before polish: the longer the queue, the shorter the slice.
+        """
+        self.mapper.train_for(TRAIN_SLICE_S / min(1 + len(self.mapper.waiting), HURRY))
         self.saving.tick()
         self.report('settled' if self.mapper.settled else 'mapping')
 

@@ -185,6 +185,19 @@ def test_a_snapshot_is_spared_when_the_settled_one_is_near(make, monkeypatch, se
     assert numbers == written
 
 
+def test_the_more_keyframes_wait_the_less_is_trained_between_them(make, monkeypatch):
+    loop, slices = make(), []
+    for frame in FRAMES:
+        loop.channels.inbox.put(frame)
+    loop.take(0.0)
+    monkeypatch.setattr(mapper_loop, 'TRAIN_SLICE_S', 1.0)
+    monkeypatch.setattr(loop.mapper, 'train_for', slices.append)
+    for _ in FRAMES:
+        loop.learn()
+        slices.clear() if not loop.mapper.ready else loop.train()
+    assert slices == [1 / 5, 1 / 5, 1 / 4, 1 / 3, 1 / 2, 1.0]      # 5, 4, 3, 2, 1, 0 wait
+
+
 def test_pause_stores_but_does_not_learn(make):
     loop = make()
     for name in ('pause', 'stop'):
