@@ -63,11 +63,12 @@ class Saving:
         self._looked_at = time.monotonic()
 
     def _snapshot_is_due(self, now: float) -> bool:
-        """By the clock; but one of a map that will have settled within the interval waits for it,
-        and never for longer than that."""
-        interval = self.config.snapshot_interval
+        """By the clock; but it waits for keyframes that are not learned yet, and one of a map that
+        will have settled within the interval for that, never for longer than an interval."""
+        interval, mapper = self.config.snapshot_interval, self.mapper
         return now > self._snapshot_due and (
-            now > self._snapshot_due + interval or seconds_to_settle(self.mapper) > interval)
+            now > self._snapshot_due + interval
+            or not len(mapper.waiting) and seconds_to_settle(mapper) > interval)
 
     def last(self) -> None:
         """Writes what is not written yet."""
@@ -127,7 +128,7 @@ class Saving:
 def seconds_to_settle(mapper: Mapper) -> float:
     """How long training will go on if no keyframe comes, as fast as just now; inf: no end."""
     limit = mapper.config.training.settle_steps
-    if not limit or len(mapper.waiting) or mapper.trainer is None or not mapper.rays_per_second:
+    if not limit or mapper.trainer is None or not mapper.rays_per_second:
         return math.inf
     left = max(limit - (mapper.steps - mapper.steps_at_newest), 0)
     return left * mapper.trainer.rays / mapper.rays_per_second

@@ -161,15 +161,18 @@ def test_checkpoints_keep_what_may_be_lost_within_the_interval(make, monkeypatch
     assert 25.0 < worst <= 30.5     # the first half second passes before the first look
 
 
-@pytest.mark.parametrize('settle_steps, rays_per_second, written', [
-    (0, 32.0, [21, 42]),    # it never settles: one whenever the interval is over
-    (50, 16.0, [21, 50]),   # a step a second: 29 s are left at the first, 8 at the next
-    (50, 32.0, [41, 50])])  # 15 s are left at the first: it waits, but for one interval alone
-def test_a_snapshot_is_spared_when_the_settled_one_is_near(make, monkeypatch, settle_steps,
-                                                           rays_per_second, written):
+@pytest.mark.parametrize('settle_steps, rays_per_second, frames, written', [
+    (0, 32.0, 6, [21, 42]),     # it never settles: one whenever the interval is over
+    (50, 16.0, 6, [21, 50]),    # a step a second: 29 s are left at the first, 8 at the next
+    (50, 32.0, 6, [41, 50]),    # 15 s are left at the first: it waits, but for one interval alone
+    (0, 32.0, 7, [41])])        # a keyframe waits, and the snapshot for it, as long
+def test_a_snapshot_waits_for_keyframes_and_for_the_map_to_settle(
+        make, monkeypatch, settle_steps, rays_per_second, frames, written):
     clock, loop = [0.0], make()
     monkeypatch.setattr('lerf_ros.mapper_saving.time.monotonic', lambda: clock[0])
     feed(loop, FRAMES)
+    for T in orbit(7)[:frames - 6]:
+        loop.mapper.store(photograph(T, 100))
     mapper, saving = loop.mapper, loop.saving
     mapper.config = CONFIG.override({'training.settle_steps': settle_steps})
     saving.config = CONFIG.override({'map.snapshot_interval': 20.0}).map
