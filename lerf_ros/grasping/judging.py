@@ -25,7 +25,7 @@ MIN_BETWEEN = 6        # points between the fingers
 MIN_SHARE = 0.35       # of them that belong to the hit: the rest is another object
 UNSEEN = 0.0           # score of a side that no point shows: it holds, but what is seen is better
 # Parts of the geometric score, one in all: see geometric_score.
-FACE_SHARE, LEVER_SHARE, DEEP_SHARE, ROOM_SHARE, DOWN_SHARE = 0.38, 0.2, 0.1, 0.06, 0.26
+FACE_SHARE, LEVER_SHARE, DEEP_SHARE, ROOM_SHARE, DOWN_SHARE = 0.32, 0.17, 0.09, 0.2, 0.22
 LEVER = 0.06           # metres beside the middle at which a grasp is worth 1/e
 ENGAGED = 0.02         # metres of the object along the fingers that are enough
 
