@@ -56,19 +56,23 @@ class Judged:
     geometric: np.ndarray
 
 
-def judge(scene: Scene, tries: Proposals, fit: Fit, config: GraspConfig) -> Judged:
-    """Judges C tries whose fingers fit; they are centred between what the fingers touch."""
+def judge(scene: Scene, tries: Proposals, fit: Fit, config: GraspConfig,
+          blind: bool = False) -> Judged:
+    """Judges C tries whose fingers fit; they are centred between what the fingers touch.
+
+    One side may never have been seen, and both where `blind`: sides of thin things show no points.
+    """
     holds, out = np.zeros(len(tries), bool), np.zeros((2, len(tries)))
     reach = float(np.linalg.norm([config.finger_width / 2, config.max_opening / 2,
                                   config.finger_depth]))
     for part, near in regions(scene.points, tries, reach):
         holds[part], out[0, part], out[1, part] = _judge(
-            scene.part(near), tries[part], fit.width[part], fit.room[part], config)
+            scene.part(near), tries[part], fit.width[part], fit.room[part], config, blind)
     return Judged(holds, *out)
 
 
 def _judge(scene: Scene, tries: Proposals, width: np.ndarray, room: np.ndarray,
-           config: GraspConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+           config: GraspConfig, blind: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     local = in_hand(scene.points, tries)
     x, y, z = local[:, 0], local[:, 1], local[:, 2]
     half = width[:, None] / 2
@@ -88,8 +92,7 @@ def _judge(scene: Scene, tries: Proposals, width: np.ndarray, room: np.ndarray,
     holds = (count >= MIN_BETWEEN) & (share >= MIN_SHARE)
     holds &= (right >= least) | np.isnan(right)
     holds &= (left >= least) | np.isnan(left)
-    # One side may never have been seen, but not both.
-    holds &= ~(np.isnan(right) & np.isnan(left))
+    holds &= blind | ~(np.isnan(right) & np.isnan(left))
     engaged = -np.where(between, z, 0.0).min(1, initial=0.0)
     geometric = geometric_score(scene, tries, right, left, engaged, room, config)
     return holds, masked_median(scene.relevancy, between), geometric

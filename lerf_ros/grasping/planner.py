@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """READ FIRST of grasping: points of a hit -> hands -> fingers fit -> they hold -> ranked grasps.
 
-Poses of the hand are tried by the hundred, all at once (numpy): aimed at points of the hit, closing
-along their normals or across the extent, from the allowed directions. What lies between two gaps
-for the fingers is gripped when both sides face the fingers within the friction cone, and neither
-fingers nor hand meet a point of the map, at the grasp or on the way to it.
+Surfaces are smoothed and what bears the thing is found. Then poses of the hand are tried by the
+thousand, all at once (numpy): aimed at points of the hit, closing along their normals or across the
+extent, from the allowed directions; those with the hand in the thing are left out at once. What
+lies between two gaps for the fingers is gripped when both sides face the fingers within the
+friction cone, and neither fingers nor hand meet a point of the map, at the grasp or on the way.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ SAME_DISTANCE = 0.01              # metres and cosine within which two grasps ar
 SAME_COSINE = np.cos(np.radians(30))
 BEST_PART = 0.95                  # of the best relevancy that is as good as it: the rest is noise
 BEST_SHARE = 0.9                  # quantile of the hit's relevancy that counts as its best
+ROUNDS = 3                        # of tries, as many each, until one holds; the last is blind
 TELLING = 200                     # points of a thing that tell whether the hand is in it
 FAR_VOXEL = 0.01                  # metres: one point at most where no finger comes
 LEAST_REACH = 0.003               # metres that fingertips reach beyond a point that they touch
@@ -70,12 +72,13 @@ def plan_grasps(points: np.ndarray, normals: np.ndarray, members: np.ndarray,
     scene = Scene(surface - origin, outward, member[near],
                   np.clip(relevancy[near] / best, 0, 1), (low + high) / 2 - origin)
     rng = np.random.default_rng(SEED)
-    tries = propose(scene.points[scene.member], scene.normals[scene.member], config, rng)
-    tries = worth_trying(above_bearing(tries, config), scene, config, rng)
-    grasps = search(scene, tries, origin, config)
-    if grasps:
-        return GraspPlan(grasps)
-    alone = search(scene.part(scene.member), tries, origin, config)
+    for k in range(ROUNDS):
+        tries = propose(scene.points[scene.member], scene.normals[scene.member], config, rng)
+        tries = worth_trying(above_bearing(tries, config), scene, config, rng)
+        grasps = search(scene, tries, origin, config, blind=k == ROUNDS - 1)
+        if grasps:
+            return GraspPlan(grasps)
+    alone = search(scene.part(scene.member), tries, origin, config, blind=True)
     return GraspPlan((), NO_CLEARANCE if alone else TOO_WIDE)
 
 
@@ -115,18 +118,20 @@ def near_points(points: np.ndarray, hit: np.ndarray, config: GraspConfig) -> np.
 
 
 def search(scene: Scene, tries: Proposals, origin: np.ndarray,
-           config: GraspConfig) -> tuple[Grasp, ...]:
-    """The tries that fit and hold, ranked; origin (3,): of the scene in the world."""
+           config: GraspConfig, blind: bool) -> tuple[Grasp, ...]:
+    """The tries that fit and hold, ranked; origin (3,): of the scene in the world; blind: see
+    judge."""
     fit = fit_fingers(scene.points, tries, config)
     fits = (fit.room > 0) & (fit.width <= config.max_opening - 2 * config.clearance)
     tries = centred(tries[fits], Fit(fit.low[fits], fit.high[fits], fit.room[fits]))
     fit = Fit(fit.low[fits], fit.high[fits], fit.room[fits])
+    tries = off_bearing(tries, fit, config)
     if not len(tries):
         return ()
-    judged = judge(scene, tries, fit, config)
+    judged = judge(scene, tries, fit, config, blind)
     score = config.semantic_weight * judged.semantic + config.geometric_weight * judged.geometric
     score /= max(config.semantic_weight + config.geometric_weight, 1e-9)
-    holds = judged.holds & (lowest_corner(tries, fit, config) >= config.clearance - ROUNDING)
+    holds = judged.holds & keeps_off(tries, fit, config)
     order = np.flatnonzero(holds)
     order = order[np.argsort(-score[order], kind='stable')]
     return tuple(as_grasp(i, tries, fit, judged, score, origin, config)
@@ -146,20 +151,37 @@ def best_free(points: np.ndarray, tries: Proposals, order: np.ndarray,
     return kept
 
 
-def lowest_corner(tries: Proposals, fit: Fit, config: GraspConfig) -> np.ndarray:
-    """Heights (C,) above the bearing plane of the lowest corners of open fingers and hand."""
-    x, y, z = np.moveaxis(tries.rotations[:, 2], 1, 0)
-    outer = opening(fit, config) / 2 + config.finger_thickness
+def off_bearing(tries: Proposals, fit: Fit, config: GraspConfig) -> Proposals:
+    """The tries drawn back until both fingers keep off the plane z = 0, however they lean."""
+    outer = fit.width / 2 + config.clearance + config.finger_thickness
+    missing = np.abs(tries.rotations[:, 2, 1]) * outer - above_plane(tries, config)
+    back = np.maximum(missing, 0) / np.maximum(-tries.rotations[:, 2, 2], 1e-3)
+    return replace(tries, reaches=tries.reaches - back)
+
+
+def above_plane(tries: Proposals, config: GraspConfig) -> np.ndarray:
+    """Metres (C,) that a finger may be lower than the middle of the fingertips."""
+    x, z = tries.rotations[:, 2, 0], tries.rotations[:, 2, 2]
     tips = tries.anchors[:, 2] + tries.reaches * z
-    fingers = tips - np.abs(x) * config.finger_width / 2 - np.abs(y) * outer
-    hand = tips - config.finger_depth * z - np.abs([x, y]).T @ config.hand_box[:2] / 2
-    return np.minimum(fingers, hand)
+    return tips - np.abs(x) * config.finger_width / 2 - config.clearance
 
 
-def opening(fit: Fit, config: GraspConfig) -> np.ndarray:
+def keeps_off(tries: Proposals, fit: Fit, config: GraspConfig) -> np.ndarray:
+    """Whether (C,) open fingers and hand keep off the plane and the tips reach what they aim at."""
+    x, y, z = np.moveaxis(tries.rotations[:, 2], 1, 0)
+    outer = opening(tries, fit, config) / 2 + config.finger_thickness
+    fingers = above_plane(tries, config) - np.abs(y) * outer
+    hand = tries.anchors[:, 2] + (tries.reaches - config.finger_depth) * z \
+        - np.abs([x, y]).T @ config.hand_box[:2] / 2 - config.clearance
+    return (np.minimum(fingers, hand) >= -ROUNDING) & (tries.reaches > LEAST_REACH)
+
+
+def opening(tries: Proposals, fit: Fit, config: GraspConfig) -> np.ndarray:
     """How wide (C,) the fingers come: wider than what is between them where there is room."""
-    spare = np.clip(fit.room - config.finger_thickness - config.clearance, config.clearance,
-                    config.spare_opening)
+    lean = np.maximum(np.abs(tries.rotations[:, 2, 1]), 1e-6)
+    plane = above_plane(tries, config) / lean - config.finger_thickness - fit.width / 2
+    room = np.minimum(fit.room - config.finger_thickness - config.clearance, plane)
+    spare = np.clip(room, config.clearance, config.spare_opening)
     return np.minimum(fit.width + 2 * spare, config.max_opening)
 
 
@@ -195,7 +217,7 @@ def as_grasp(i: int, tries: Proposals, fit: Fit, judged: Judged, score: np.ndarr
     T[:3, 3] = tries.anchors[i] + tries.reaches[i] * T[:3, 2] + origin
     back[2, 3] = -config.pregrasp
     return Grasp(T, T @ back, T @ tcp_to_gripper(config),
-                 float(opening(fit, config)[i]), float(score[i]), float(judged.semantic[i]),
+                 float(opening(tries, fit, config)[i]), float(score[i]), float(judged.semantic[i]),
                  float(judged.geometric[i]))
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from lerf_ros.config import GraspConfig
 
@@ -19,7 +20,7 @@ REACHES = (0.15, 0.3, 0.5, 0.75)
 # FREE along any, for an object of which one side was never seen, the rest along a normal.
 PAIRED, FREE = 0.6, 0.15
 SPARE = 6                  # tries for each that is looked at closely: most are of no use
-PAIR_POINTS = 400          # points among which pairs are looked for
+PAIR_POINTS = 700          # points among which pairs are looked for
 LEVEL = 0.5                # part of the closing lines that are made level
 FREE_ANGLES = 12
 DRAWS = 6                  # approaches among which one at right angles to the closing line is taken
@@ -76,14 +77,15 @@ def antipodal_pairs(points: np.ndarray, normals: np.ndarray, config: GraspConfig
     """Points (K,), indices, and unit lines (K, 3) from opposite points out through them, where both
     surfaces lie within the friction cone and the fingers span the distance."""
     some = rng.permutation(len(points))[:PAIR_POINTS]
-    offset = points[some][:, None] - points[some][None]                  # from j to i
-    distance = np.linalg.norm(offset, axis=2)
-    line = offset / np.maximum(distance, 1e-9)[..., None]
+    span = config.max_opening - 2 * config.clearance
+    i, j = cKDTree(points[some]).query_pairs(span, output_type='ndarray').T
+    line = points[some[i]] - points[some[j]]                             # from j to i
+    line /= np.maximum(np.linalg.norm(line, axis=1, keepdims=True), 1e-9)
     least = np.cos(np.arctan(config.friction))
-    facing = (np.einsum('ijk,ik->ij', line, normals[some]) >= least)
-    facing &= np.einsum('ijk,jk->ij', line, normals[some]) <= -least
-    i, j = np.nonzero(facing & (distance <= config.max_opening - 2 * config.clearance))
-    return some[i], line[i, j]
+    facing = (line * normals[some[i]]).sum(1) >= least
+    facing &= (line * normals[some[j]]).sum(1) <= -least
+    both = np.concatenate([some[i[facing]], some[j[facing]]])
+    return both, np.concatenate([line[facing], -line[facing]])
 
 
 def approaches_across(lines: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray:
