@@ -4,9 +4,10 @@
     python bench/query_memory.py [--rounds 10] [--queries 200] [--snapshots 40]
 
 A query node as a process of its own on a made-up map (made_up_map.py). In each round it answers
-queries, and then loads snapshots that are all of one size, one after another: what grows is kept by
-mistake. Writes OUT/query_memory.json: resident memory after each half of each round, anonymous and
-of mapped files, and the growth for each query and for each snapshot over the second half.
+queries, and then loads snapshots one after another, all of one size, or with `--vary` each a little
+smaller than the one before, as those of a map in training differ: what grows is kept by mistake.
+Writes OUT/query_memory.json: resident memory after each half of each round, anonymous and of mapped
+files, and the growth for each query and for each snapshot over the second half.
 """
 
 from __future__ import annotations
@@ -49,14 +50,22 @@ def answer_many(asker: Asker, count: int) -> None:
             raise RuntimeError(response.message)
 
 
-def load_many(asker: Asker, directory: MapDirectory, count: int) -> None:
-    """Snapshots equal to the newest but for their number and stamp, each until it answers."""
+def smaller(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """An index (LanguageIndex.arrays) without its last three points."""
+    points = len(arrays['points_world'])
+    return {name: np.ascontiguousarray(v[:, :-3] if name == 'codes' else v[:-3])
+            if points in v.shape[:2] else v for name, v in arrays.items()}
+
+
+def load_many(asker: Asker, directory: MapDirectory, count: int, vary: bool) -> None:
+    """Snapshots as the newest but for number, stamp and maybe size, each until it answers."""
     newest = directory.newest()
     assert newest is not None
     info = {k: v for k, v in newest.info.items() if k not in ('files', 'checksum')}
     arrays = newest.arrays('index')
     for _ in range(count):
         stamp_ns = time.time_ns()
+        arrays = smaller(arrays) if vary else arrays
         directory.write_snapshot({'index': arrays}, {**info, 'stamp_ns': stamp_ns}, keep=2)
         end = time.monotonic() + PATIENCE_S
         while True:
@@ -69,7 +78,7 @@ def load_many(asker: Asker, directory: MapDirectory, count: int) -> None:
 
 
 def measure(directory: MapDirectory, rounds: int, queries: int, snapshots: int,
-            arena_max: int) -> dict[str, Any]:
+            arena_max: int, vary: bool) -> dict[str, Any]:
     """Starts the node, works it, and tells what grew."""
     extra = {'MALLOC_ARENA_MAX': str(arena_max)} if arena_max else {}
     node = subprocess.Popen(
@@ -84,7 +93,7 @@ def measure(directory: MapDirectory, rounds: int, queries: int, snapshots: int,
             before = memory_kb(node.pid)
             answer_many(asker, queries)
             asked = memory_kb(node.pid)
-            load_many(asker, directory, snapshots)
+            load_many(asker, directory, snapshots, vary)
             rows.append([before, asked, memory_kb(node.pid)])
             print({k: round(v / 1024, 1) for k, v in rows[-1][2].items()}, flush=True)
     finally:
@@ -92,8 +101,8 @@ def measure(directory: MapDirectory, rounds: int, queries: int, snapshots: int,
         node.terminate()
         node.wait(30)
     return {'rounds': rounds, 'queries_per_round': queries, 'snapshots_per_round': snapshots,
-            'malloc_arena_max': arena_max or 'default', **growth(rows, queries, snapshots),
-            'rounds_kb': rows}
+            'varied': vary, 'malloc_arena_max': arena_max or 'default',
+            **growth(rows, queries, snapshots), 'rounds_kb': rows}
 
 
 def growth(rows: list[list[dict[str, int]]], queries: int, snapshots: int) -> dict[str, Any]:
@@ -113,6 +122,7 @@ def main() -> None:
     parser.add_argument('--queries', type=int, default=200)
     parser.add_argument('--snapshots', type=int, default=40)
     parser.add_argument('--points', type=int, default=POINTS)
+    parser.add_argument('--vary', action='store_true', help='snapshots of different sizes')
     parser.add_argument('--arena-max', type=int, default=0, help='MALLOC_ARENA_MAX of the node')
     parser.add_argument('--out', type=Path, default=Path('out/bench/query_memory.json'))
     arguments = parser.parse_args()
@@ -120,7 +130,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = write_made_up_map(Path(folder) / 'map', arguments.points, PHRASES)
         result = measure(MapDirectory(path, metric=True), arguments.rounds, arguments.queries,
-                         arguments.snapshots, arguments.arena_max)
+                         arguments.snapshots, arguments.arena_max, arguments.vary)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(result, indent=1))
     print(json.dumps({k: v for k, v in result.items() if k != 'rounds_kb'}, indent=1))

@@ -3,6 +3,8 @@
 
 import ctypes
 import platform
+import subprocess
+import sys
 
 import pytest
 
@@ -28,6 +30,21 @@ def test_what_was_freed_in_small_pieces_is_given_back():
         libc.free(piece)
     assert heap.give_back()
     libc.free(pieces[-1])
+
+
+def test_a_users_bound_of_kernels_is_left_alone(monkeypatch):
+    name, ours = heap.KERNELS
+    monkeypatch.setenv(name, '7')
+    heap.keep_few_kernels()
+    assert heap.os.environ[name] == '7'
+    monkeypatch.delenv(name)
+    heap.keep_few_kernels()
+    assert heap.os.environ[name] == ours
+
+
+def test_torch_is_not_loaded_before_the_bound_is_set():
+    code = 'import sys, lerf_ros.nodes.query_node; sys.exit("torch" in sys.modules)'
+    assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0
 
 
 def test_another_c_library_has_nothing_to_give_back(monkeypatch):

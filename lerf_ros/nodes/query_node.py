@@ -22,7 +22,7 @@ from lerf_ros.nodes.answer_frames import AnswerFrames
 from lerf_ros.nodes.answer_publisher import AnswerPublisher
 from lerf_ros.nodes.conversions import answer_to_cloud
 from lerf_ros.nodes.deferred_service import DeferredService
-from lerf_ros.nodes.heap import give_back, share_heaps
+from lerf_ros.nodes.heap import give_back, keep_few_kernels, share_heaps
 from lerf_ros.nodes.lifecycle import ManagedNode, started
 from lerf_ros.nodes.node_config import QueryNodeConfig, map_directory
 from lerf_ros.nodes.parameters import declare_all
@@ -260,6 +260,7 @@ class QueryNode(ManagedNode):
 def main(args: Sequence[str] | None = None) -> int:
     """Runs the node; returns its exit code."""
     share_heaps()
+    keep_few_kernels()
     return run_node(lambda: started(QueryNode()), 'query_node', args)
 
 
