@@ -3,7 +3,7 @@
 
 Measured with bench/query_memory.py: 640 snapshots of one size, each loaded in a thread of its own,
 left 12 MB more than 80 of them, free memory in the heaps that glibc keeps for each thread. Those of
-different sizes left 0.9 MB each: oneDNN, with which torch multiplies in half precision, keeps a
+different sizes left 0.7 MB each: oneDNN, with which torch multiplies in half precision, keeps a
 kernel for every shape that it has seen, up to 1,024 of them.
 """
 
