@@ -217,3 +217,18 @@ def test_what_hangs_above_the_rest_of_it_is_one_thing():
     (place,) = query.places(values, np.zeros(len(values), int), 0.68, 5)
     assert place.hit.size[2] == pytest.approx(0.3, abs=0.01)
     assert set(segments[place.members]) == {1, 2}
+
+
+def test_a_segment_that_took_a_few_points_of_its_neighbour_does_not_come_first():
+    """One fits by half of its points, the other by a dozen that are the most relevant of all."""
+    query = query_of(CUBES)
+    segments = query.index.segments
+    values = np.full(len(segments), 0.3)
+    first, second = (np.flatnonzero(segments == k) for k in (1, 2))
+    values[second[:len(second) // 2]] = 0.95
+    values[first[:30]] = 0.88
+    values[first[:12]] = 0.96
+    places = query.places(values, np.zeros(len(values), int), 0.7, 5)
+    assert [int(segments[place.members[0]]) for place in places] == [2, 1]
+    best = np.sort(values[places[1].members])[::-1][:round(0.1 * len(places[1].members))]
+    assert places[1].hit.relevancy == pytest.approx(best.mean())

@@ -40,15 +40,15 @@ def averaged(window, weights):
 
 def test_the_mean_of_weights_forgets_the_start_and_smooths_noise():
     generator = torch.Generator().manual_seed(0)
-    noisy = 2 + torch.randn(1000, generator=generator)
+    noisy = 2 + torch.randn(2000, generator=generator)
     # Of every fourth step, over about 100 steps: about 25 to 50 values with a deviation of 1.
     assert averaged(100, noisy) == pytest.approx(2, abs=0.5)
     assert averaged(100, noisy) != pytest.approx(noisy[-4].item(), abs=0.1)
     assert averaged(1, noisy) == pytest.approx(noisy[-1].item())
     # An exponential mean: after a step from 0 to 1 what is missing falls by 1 - 4/100 every 4.
-    step = torch.cat([torch.zeros(800), torch.ones(100)])
+    step = torch.cat([torch.zeros(2000), torch.ones(100)])
     assert averaged(100, step) == pytest.approx(1 - 0.96 ** 25)
-    # The start is no part of it: early on only the last quarter counts.
+    # The start is no part of it: early on only the last tenth counts.
     early = torch.cat([torch.full((4,), 100.0), torch.ones(60)])
     assert averaged(100, early) == pytest.approx(1, abs=1.0)
 

@@ -21,7 +21,8 @@ from lerf_ros.query.boxes import Box, ground_below, minimal_box, upright_box
 from lerf_ros.query.language_index import LanguageIndex
 
 TIE_DECIMALS = 3    # relevancies that agree to this count as equal
-SCORE_POINTS = 10   # a hit's relevancy is the mean of its best points: one noisy point is no hit
+SCORE_POINTS = 10   # a hit's relevancy is the mean of its best points: one noisy point is no hit,
+SCORE_SHARE = 0.1   # and of so many of a large one: the edge of its neighbour is not all of it
 NOISE = 5           # fewer points that lie together are nothing
 
 
@@ -44,8 +45,8 @@ def _rank(relevancy: float, points: int) -> tuple[float, int]:
 def score(values: np.ndarray) -> float:
     """The relevancy of a place with points of relevancies (n,)."""
     count = len(values)
-    best = values if count <= SCORE_POINTS else np.partition(values, count - SCORE_POINTS)[
-        -SCORE_POINTS:]
+    most = max(SCORE_POINTS, round(SCORE_SHARE * count))
+    best = values if count <= most else np.partition(values, count - most)[-most:]
     return float(best.mean())
 
 

@@ -9,8 +9,8 @@ from typing import Generic, TypeVar
 import torch
 from torch import nn
 
-EVERY = 4         # steps between two updates: the mean needs no more of them
-EARLY_SHARE = 4   # early on, the mean is over the last quarter of the steps
+EVERY = 4          # steps between two updates: the mean needs no more of them
+EARLY_SHARE = 10   # early on, when weights still move far, it is over the last tenth of the steps
 
 Module = TypeVar('Module', bound=nn.Module)
 
