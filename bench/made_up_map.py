@@ -39,11 +39,12 @@ def write_made_up_map(folder: Path, points: int, phrases: Sequence[str], seed: i
     codes = (meanings @ basis)[meaning][None] + NOISE / DIMENSIONS ** 0.5 * rng.normal(
         size=(len(SCALES), points, DIMENSIONS))
     codes /= np.linalg.norm(codes, axis=-1, keepdims=True)
+    points_world, normals = places(thing, rng)
     index = LanguageIndex(
-        places(thing, rng).astype(np.float32), rng.integers(60, 200, (points, 3), np.uint8),
+        points_world.astype(np.float32), rng.integers(60, 200, (points, 3), np.uint8),
         np.full(points, 12, np.int32), as_stored(torch.from_numpy(codes.astype(np.float32))),
         basis.astype(np.float32), np.array(searched_scales(SCALES), np.float32),
-        np.tile(np.array([0, 0, 1], np.float16), (points, 1)),
+        normals.astype(np.float16),
         np.where(thing == BOXES, 0, thing + 1).astype(np.int32), np.array([[0.0, 0, 1, 0]]))
     directory = MapDirectory(folder, metric=True)
     directory.create({'frame_id': 'map', 'metric': True, 'encoder': encoder.identity(),
@@ -54,14 +55,16 @@ def write_made_up_map(folder: Path, points: int, phrases: Sequence[str], seed: i
     return folder
 
 
-def places(thing: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Where the points (N,) of each thing are, (N, 3) metres: on a box of a grid, or the table."""
+def places(thing: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Where the points (N,) of each thing are, on the top or a side of a box of a grid or on the
+    table: (N, 3) metres, and the outward normals (N, 3) there."""
+    on_table = (thing == BOXES)[:, None]
     table = rng.uniform(-0.5, 0.5, (len(thing), 3)) * [*TABLE_M, 0]
     columns = 8
     center = np.stack([(thing % columns - 3.5) * 0.28, (thing // columns - 2) * 0.28,
                        np.full(len(thing), BOX_M / 2)], 1)
-    surface = rng.uniform(-0.5, 0.5, (len(thing), 3))
-    side = rng.integers(0, 3, len(thing))
-    row = np.arange(len(thing))
-    surface[row, side] = np.sign(surface[row, side]) / 2
-    return np.where((thing == BOXES)[:, None], table, center + BOX_M * surface)
+    faces = np.array([[1.0, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1]])
+    outward = faces[rng.integers(0, len(faces), len(thing))]
+    surface = np.where(outward != 0, outward / 2, rng.uniform(-0.5, 0.5, (len(thing), 3)))
+    return (np.where(on_table, table, center + BOX_M * surface),
+            np.where(on_table, faces[-1], outward))

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lerf_ros.query.scales import STEPS
 
-CHUNK = 16384   # points at once: a core's share of the products stays in its cache
+CHUNK = 24576   # points at once: many make few calls, few stay in a core's cache
 
 
 class Scorer:
@@ -98,19 +98,20 @@ def best_row(cosines: list[Tensor], at: Tensor) -> Tensor:
 
 def peaks(margins: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The peak (n,) of margins (S, n) over the scale, where it is in STEPS of the way from one
-    stored scale to the next, and the stored scale (n,) nearest to it."""
+    stored scale to the next, and the stored scale (n,) nearest to it.
+
+    The parabola goes through the best stored scale and its neighbours; at either end through the
+    last three, and where its peak lies beyond them the end itself is the best.
+    """
     best, at = margins.max(0)
-    nearest = at.float()
-    scale = nearest * STEPS
-    for s in range(1, len(margins) - 1):
-        before, middle, after = margins[s - 1:s + 2]
-        bend, slope = before + after - 2 * middle, (after - before) / 2
-        shift = slope / -bend.clamp_max(-1e-6)
-        peak = middle + slope * shift / 2
-        better = (peak > best) & (shift.abs() <= 1) & ((nearest - s).abs() <= 1) & (bend < -1e-6)
-        best = torch.where(better, peak, best)
-        scale = torch.where(better, STEPS * (s + shift), scale)
-    return best, scale.round().long(), at
+    if len(margins) < 3:
+        return best, at * STEPS, at
+    center = at.clamp(1, len(margins) - 2)
+    before, middle, after = margins.gather(0, torch.stack([center - 1, center, center + 1]))
+    bend, slope = before + after - 2 * middle, (after - before) / 2
+    shift = (slope / -bend.clamp_max(-1e-6)).clamp(-1, 1)
+    scale = STEPS * (center + shift)
+    return torch.maximum(best, middle + slope * shift / 2), scale.round().long(), at
 
 
 def as_tensor(codes: np.ndarray) -> Tensor:
