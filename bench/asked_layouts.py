@@ -24,7 +24,6 @@ import numpy as np
 from lerf_ros.camera import transform_points
 from lerf_ros.config import LerfConfig
 from lerf_ros.evaluation.scenes import as_captured
-from lerf_ros.map_directory import MapDirectory
 from lerf_ros.simulation.evaluation_layout import evaluation_layout
 from lerf_ros.simulation.named_parts import name_parts
 from lerf_ros.simulation.renderer import SceneRenderer
@@ -32,6 +31,7 @@ from lerf_ros.simulation.room import TABLE_HEIGHT, TABLE_SIZE
 from lerf_ros.simulation.scene import TabletopScene
 from lerf_ros.simulation.sensor import HEIGHT, PATH_S, WIDTH, sensor_camera
 from lerf_ros.simulation.trajectory import hand_held_path
+from lerf_ros.storage.map_directory import MapDirectory
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from simulated_maps import SETTINGS, STEPS, Capture, make_mapper

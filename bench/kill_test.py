@@ -26,10 +26,10 @@ from typing import Any
 from live_rig import Rig, wait_until
 
 from lerf_ros.errors import LerfError
-from lerf_ros.map_directory import MapDirectory
 from lerf_ros.msg import FieldStatus
-from lerf_ros.saved_maps import SavedMaps, verify
 from lerf_ros.srv import SaveMap
+from lerf_ros.storage.map_directory import MapDirectory
+from lerf_ros.storage.saved_maps import SavedMaps, verify
 
 INTERVAL_S = 10.0       # map.checkpoint_interval here
 SETTINGS = {'keyframes.max_count': 1000, 'map.snapshot_interval': 3.0,

@@ -14,11 +14,11 @@ import torch
 
 from lerf_ros.config import LerfConfig
 from lerf_ros.features.encoders import load_encoder
-from lerf_ros.map_directory import MapDirectory
 from lerf_ros.query.language_index import LanguageIndex
 from lerf_ros.query.scales import searched_scales
 from lerf_ros.query.scoring import as_stored
 from lerf_ros.settings import to_dict
+from lerf_ros.storage.map_directory import MapDirectory
 
 SCALES = (0.05, 0.1, 0.2, 0.4, 0.8)     # metres
 DIMENSIONS = 51                         # times five scales: at most 256

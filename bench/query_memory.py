@@ -26,8 +26,8 @@ from live_rig import FAST
 from made_up_map import write_made_up_map
 from query_latency import PHRASES, Asker
 
-from lerf_ros.map_directory import MapDirectory
 from lerf_ros.processes import isolate_ros, node_command
+from lerf_ros.storage.map_directory import MapDirectory
 
 POINTS = FAST['index.rays']     # as in the soak test
 REFRESH_S = 0.05

@@ -27,13 +27,13 @@ from lerf_ros.evaluation.pictures import save_sheet
 from lerf_ros.features.encoders import load_encoder
 from lerf_ros.keyframes.frame import Frame
 from lerf_ros.keyframes.selection import KeyframeSelector
-from lerf_ros.map_directory import MapDirectory
 from lerf_ros.map_query import MapQuery
 from lerf_ros.mapper import Mapper
 from lerf_ros.simulation.absent import draw_absent
 from lerf_ros.simulation.renderer import SceneRenderer
 from lerf_ros.simulation.scene import TabletopScene
 from lerf_ros.simulation.trajectory import hand_held_path
+from lerf_ros.storage.map_directory import MapDirectory
 
 CAMERA = PinholeCamera(640, 480, 550.0, 550.0, 320.0, 240.0)
 

@@ -30,13 +30,13 @@ from lerf_ros.evaluation.scenes import simulated_scene
 from lerf_ros.features.encoders import load_encoder
 from lerf_ros.features.sentence_encoder import SentenceEncoder
 from lerf_ros.keyframes.frame import Frame
-from lerf_ros.map_directory import MapDirectory
 from lerf_ros.map_query import MapQuery
 from lerf_ros.mapper import Mapper
 from lerf_ros.simulation.evaluation_layout import evaluation_layout
 from lerf_ros.simulation.labels import label_names
 from lerf_ros.simulation.sensor import PATH_S, sensor_camera
 from lerf_ros.simulation.trajectory import hand_held_path
+from lerf_ros.storage.map_directory import MapDirectory
 
 OUT = Path('out/bench/maps')
 EFFORT = EFFORTS['cpu']

@@ -22,7 +22,6 @@ from lerf_ros.errors import (
 )
 from lerf_ros.features.encoders import ImageTextEncoder, load_encoder
 from lerf_ros.grasping.planner import NOT_METRIC, GraspPlan, plan_grasps
-from lerf_ros.map_directory import MapDirectory, Snapshot
 from lerf_ros.map_pictures import picture_of
 from lerf_ros.query.answer import Answer, Timing
 from lerf_ros.query.calibration import Calibration, find_calibration
@@ -33,6 +32,7 @@ from lerf_ros.query.question import Found, Question, encode_phrases, picture_que
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.query.text_query import TextQuery
 from lerf_ros.settings import flat_fields
+from lerf_ros.storage.map_directory import MapDirectory, Snapshot
 
 log = logging.getLogger(__name__)
 

@@ -16,16 +16,16 @@ from lerf_ros.features.cache import FeatureCache
 from lerf_ros.features.encoders import ImageTextEncoder
 from lerf_ros.features.extractor import FeatureExtractor
 from lerf_ros.field.scene_frame import SceneFrame
-from lerf_ros.keyframe_queue import KeyframeQueue
-from lerf_ros.keyframe_slots import KeyframeSlots, MappedView
 from lerf_ros.keyframes.frame import Frame, Keyframe
 from lerf_ros.keyframes.selection import is_held_out
-from lerf_ros.map_directory import MapDirectory
-from lerf_ros.mapper_memory import Memory, check_same_training, recall
+from lerf_ros.mapping.keyframe_queue import KeyframeQueue
+from lerf_ros.mapping.keyframe_slots import KeyframeSlots, MappedView
+from lerf_ros.mapping.memory import Memory, check_same_training, recall
 from lerf_ros.query.surface import PosedCamera
 from lerf_ros.query.survey import take_survey
 from lerf_ros.query.view_memory import ViewMemory
 from lerf_ros.settings import to_dict
+from lerf_ros.storage.map_directory import MapDirectory
 from lerf_ros.training.checkpoint import field_arrays, load_training, training_arrays
 from lerf_ros.training.device import choose_device
 from lerf_ros.training.quality import Quality, measure_quality

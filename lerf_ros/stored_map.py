@@ -20,11 +20,11 @@ from lerf_ros.field.radiance_field import RadianceField
 from lerf_ros.field.scene_frame import SceneFrame
 from lerf_ros.keyframes.nerfstudio import load_folder
 from lerf_ros.keyframes.selection import is_held_out
-from lerf_ros.map_directory import FORMAT_VERSION, READABLE_FORMATS, MapDirectory, Snapshot
 from lerf_ros.query.surface import PosedCamera
 from lerf_ros.query.survey import Survey, take_survey
 from lerf_ros.settings import flat_fields, flatten, to_dict
 from lerf_ros.storage.lock import FolderLock
+from lerf_ros.storage.map_directory import FORMAT_VERSION, READABLE_FORMATS, MapDirectory, Snapshot
 from lerf_ros.training.checkpoint import load_fields
 from lerf_ros.training.device import choose_device
 from lerf_ros.training.pose_refinement import PoseRefinement

@@ -16,11 +16,11 @@ import torch
 from lerf_ros.camera import PinholeCamera
 from lerf_ros.config import LerfConfig
 from lerf_ros.keyframes.frame import Frame, Keyframe
-from lerf_ros.map_directory import MapDirectory
 from lerf_ros.query.language_index import LanguageIndex
 from lerf_ros.query.scales import searched_scales
 from lerf_ros.query.scoring import as_stored
 from lerf_ros.settings import to_dict
+from lerf_ros.storage.map_directory import MapDirectory
 
 WORDS = ('object', 'things', 'stuff', 'texture', 'mug', 'plate', 'ball', 'floor')
 COLORS = {'mug': (220, 40, 40), 'plate': (40, 200, 60), 'ball': (50, 70, 220)}

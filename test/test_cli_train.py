@@ -8,8 +8,8 @@ from tiny_world import ColorEncoder, orbit, photograph
 import lerf_ros.features.encoders
 from lerf_ros import cli
 from lerf_ros.keyframes.frame import Keyframe
-from lerf_ros.map_directory import MapDirectory
 from lerf_ros.settings import flat_fields
+from lerf_ros.storage.map_directory import MapDirectory
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,8 @@ from tiny_world import orbit, photograph
 from torch import distributed, nn
 
 from lerf_ros.keyframes.frame import Keyframe
-from lerf_ros.map_directory import MapDirectory
 from lerf_ros.settings import flat_fields
+from lerf_ros.storage.map_directory import MapDirectory
 from lerf_ros.training import data_parallel
 from lerf_ros.training.optimizers import Decay, Descent, ParameterGroup
 

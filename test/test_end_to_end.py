@@ -12,10 +12,10 @@ from tiny_world import COLORS, CUBES, ColorEncoder, orbit, photograph
 import lerf_ros.map_query
 from lerf_ros.config import LerfConfig
 from lerf_ros.evaluation.untrained import untrained_index
-from lerf_ros.map_directory import MapDirectory
 from lerf_ros.map_query import MapQuery
 from lerf_ros.mapper import Mapper
 from lerf_ros.query.text_query import TextQuery
+from lerf_ros.storage.map_directory import MapDirectory
 
 SMALL = LerfConfig().override({
     'field': {'levels': 8, 'max_resolution': 128, 'log2_table': 14, 'hidden': 32,

@@ -12,8 +12,8 @@ from lerf_ros.features.embedding_map import EmbeddingMap
 from lerf_ros.features.extractor import KeyframeFeatures
 from lerf_ros.field.scene_frame import SceneFrame
 from lerf_ros.keyframes.frame import Frame, Keyframe
-from lerf_ros.map_directory import MapDirectory
 from lerf_ros.mapper import Mapper
+from lerf_ros.storage.map_directory import MapDirectory
 from lerf_ros.training.language_targets import LanguageTargets
 from lerf_ros.training.ray_batches import KeyframeStore
 

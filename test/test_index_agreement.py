@@ -14,12 +14,12 @@ from tiny_world import PATCH, ColorEncoder, orbit, photograph
 from lerf_ros.evaluation.full_search import FullSearch
 from lerf_ros.evaluation.vocabulary import EVERYDAY_NAMES
 from lerf_ros.features.embedding_map import EmbeddingMap
-from lerf_ros.map_directory import MapDirectory
 from lerf_ros.mapper import Mapper
 from lerf_ros.query.language_index import build_index, compression_basis, even_sample
 from lerf_ros.query.scales import index_scales, search_scales
 from lerf_ros.query.surface import Surface, find_surface, view_grid
 from lerf_ros.query.text_query import TextQuery
+from lerf_ros.storage.map_directory import MapDirectory
 
 DEFAULT = type(SMALL)().index
 CONFIG = SMALL.override({

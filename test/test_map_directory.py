@@ -10,7 +10,7 @@ from lerf_ros.camera import PinholeCamera
 from lerf_ros.errors import MapUnreadableError
 from lerf_ros.keyframes.frame import Frame, Keyframe
 from lerf_ros.keyframes.nerfstudio import load_folder
-from lerf_ros.map_directory import MapDirectory
+from lerf_ros.storage.map_directory import MapDirectory
 
 
 def written(path, count=1, keep=2):

@@ -10,12 +10,12 @@ import pytest
 from test_end_to_end import SMALL
 from tiny_world import ColorEncoder, orbit, photograph
 
-from lerf_ros import mapper_loop
 from lerf_ros.errors import LockedError
 from lerf_ros.keyframes.pose_jump import PoseJump
-from lerf_ros.map_directory import MapDirectory
-from lerf_ros.mapper_loop import Loop
-from lerf_ros.mapper_process import Channels, Command, MapperStatus, Reply
+from lerf_ros.mapper_process import loop as loop_module
+from lerf_ros.mapper_process.loop import Loop
+from lerf_ros.mapper_process.process import Channels, Command, MapperStatus, Reply
+from lerf_ros.storage.map_directory import MapDirectory
 
 CONFIG = SMALL.override({'map.snapshot_interval': 1000.0, 'map.checkpoint_interval': 1000.0,
                          'training.settle_steps': 0})
@@ -25,8 +25,8 @@ FRAMES = [photograph(T, i) for i, T in enumerate(orbit(6))]
 @pytest.fixture
 def make(tmp_path, monkeypatch):
     """Loops on one map directory; each is released when the next one is made."""
-    monkeypatch.setattr(mapper_loop, 'load_encoder', lambda *_: ColorEncoder())
-    monkeypatch.setattr(mapper_loop, 'TRAIN_SLICE_S', 0.01)
+    monkeypatch.setattr(loop_module, 'load_encoder', lambda *_: ColorEncoder())
+    monkeypatch.setattr(loop_module, 'TRAIN_SLICE_S', 0.01)
     made = []
 
     def make(release=True):
@@ -144,8 +144,8 @@ def test_a_full_disk_is_a_word_in_the_status_and_training_goes_on(make, monkeypa
 
 def test_checkpoints_keep_what_may_be_lost_within_the_interval(make, monkeypatch):
     clock = [0.0]
-    monkeypatch.setattr('lerf_ros.mapper_saving.time.monotonic', lambda: clock[0])
-    monkeypatch.setattr(mapper_loop, 'TRAIN_SLICE_S', 0.0)
+    monkeypatch.setattr('lerf_ros.mapper_process.saving.time.monotonic', lambda: clock[0])
+    monkeypatch.setattr(loop_module, 'TRAIN_SLICE_S', 0.0)
     loop = make()
     loop.saving.config = CONFIG.override({'map.checkpoint_interval': 30.0}).map
     feed(loop, FRAMES)
@@ -169,7 +169,7 @@ def test_checkpoints_keep_what_may_be_lost_within_the_interval(make, monkeypatch
 def test_a_snapshot_waits_for_keyframes_and_for_the_map_to_settle(
         make, monkeypatch, settle_steps, rays_per_second, frames, written):
     clock, loop = [0.0], make()
-    monkeypatch.setattr('lerf_ros.mapper_saving.time.monotonic', lambda: clock[0])
+    monkeypatch.setattr('lerf_ros.mapper_process.saving.time.monotonic', lambda: clock[0])
     feed(loop, FRAMES)
     for T in orbit(7)[:frames - 6]:
         loop.mapper.store(photograph(T, 100))
@@ -193,7 +193,7 @@ def test_the_more_keyframes_wait_the_less_is_trained_between_them(make, monkeypa
     for frame in FRAMES:
         loop.channels.inbox.put(frame)
     loop.take(0.0)
-    monkeypatch.setattr(mapper_loop, 'TRAIN_SLICE_S', 1.0)
+    monkeypatch.setattr(loop_module, 'TRAIN_SLICE_S', 1.0)
     monkeypatch.setattr(loop.mapper, 'train_for', slices.append)
     for _ in FRAMES:
         loop.learn()
@@ -213,7 +213,7 @@ def test_pause_stores_but_does_not_learn(make):
 
 
 def test_a_jump_carries_what_was_handed_over_before_it(make, monkeypatch):
-    monkeypatch.setattr(mapper_loop, 'IDLE_S', 0.01)
+    monkeypatch.setattr(loop_module, 'IDLE_S', 0.01)
     loop = make()
     feed(loop, FRAMES[:4])
     shift = np.eye(4)

@@ -9,8 +9,8 @@ import pytest
 from test_end_to_end import SMALL
 from tiny_world import orbit, photograph
 
-from lerf_ros.map_directory import MapDirectory
-from lerf_ros.mapper_process import MapperProcess
+from lerf_ros.mapper_process.process import MapperProcess
+from lerf_ros.storage.map_directory import MapDirectory
 
 PATIENCE_S = 120.0   # loading models takes seconds, on a busy machine many
 

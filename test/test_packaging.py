@@ -20,7 +20,7 @@ MODULES = [path for path in sorted((ROOT / 'lerf_ros').rglob('*.py'))
 # Who may import whom. `errors` may be imported by all. A part imports itself freely.
 BASICS = {'config', 'settings', 'camera'}
 CORE = BASICS | {'keyframes', 'features', 'field', 'training', 'query', 'grasping',
-                 'storage', 'map_directory'}
+                 'storage'}
 MAY_IMPORT: dict[str, set[str]] = {
     '__init__': set(),
     'errors': set(),
@@ -36,42 +36,36 @@ MAY_IMPORT: dict[str, set[str]] = {
     'grasping': BASICS | {'query'},
     'simulation': BASICS | {'keyframes'},
     'storage': BASICS | {'keyframes'},
-    'map_directory': BASICS | {'keyframes', 'storage'},
     # It judges what the method made, so it reads all of it; the method never reads it.
     'evaluation': CORE | {'map_query', 'stored_map', 'simulation'},
     # It shows answers in the colours of the reports.
     'viewer': BASICS | {'keyframes', 'query', 'evaluation'},
     'map_pictures': BASICS | {'keyframes', 'query'},
     'map_query': CORE | {'map_pictures'},
-    'keyframe_queue': BASICS | {'keyframes', 'storage'},
-    'mapper_memory': CORE,
-    'keyframe_slots': BASICS | {'keyframes', 'training'},
-    'mapper': CORE | {'keyframe_queue', 'keyframe_slots', 'mapper_memory'},
+    'mapping': CORE,
+    'mapper': CORE | {'mapping'},
     'stored_map': CORE,
-    'frame_channel': BASICS | {'keyframes'},
-    'mapper_saving': CORE | {'mapper'},
-    'saved_maps': BASICS | {'storage', 'map_directory'},
-    'mapper_loop': CORE | {'mapper', 'mapper_memory', 'mapper_saving', 'mapper_process',
-                           'saved_maps'},
-    'mapper_process': BASICS | {'keyframes', 'frame_channel', 'mapper_loop', 'quiet_threads'},
-    'mapper_supervisor': BASICS | {'keyframes', 'mapper_process'},
+    # What the node's own process loads of it is small; the loop runs in the other one.
+    'mapper_process': BASICS | {'keyframes', 'quiet_threads'},
+    'mapper_process/loop': CORE | {'mapper', 'mapping', 'mapper_process'},
+    'mapper_process/saving': CORE | {'mapper'},
     # They only start processes: no part of the method is loaded for that.
     'process_group': set(),
     'processes': BASICS | {'process_group'},
     'commands': CORE | {'mapper', 'stored_map', 'map_query', 'evaluation', 'viewer',
                         'quiet_threads'},
     'cli': {'commands', 'evaluation', 'processes'},
-    'nodes': CORE | {'mapper', 'mapper_process', 'mapper_supervisor', 'saved_maps', 'map_query',
-                     'processes', 'process_group', 'quiet_threads',
-                     'simulation', 'evaluation', 'viewer', 'msg', 'srv'},
+    'nodes': CORE | {'mapper', 'mapper_process', 'map_query', 'processes', 'process_group',
+                     'quiet_threads', 'simulation', 'evaluation', 'viewer', 'msg', 'srv'},
 }
 ROS_PACKAGES = re.compile(r'(rclpy|tf2_\w+|tf2|launch|launch_ros|ament_index_python|rosbags|'
                           r'builtin_interfaces|rcl_interfaces|std_srvs|\w+_msgs)$')
 
 
 def part_of(module: Path) -> str:
-    """The first level below lerf_ros that a file belongs to."""
-    return module.relative_to(ROOT / 'lerf_ros').parts[0].removesuffix('.py')
+    """The first level below lerf_ros that a file belongs to, or itself where it has a row."""
+    name = module.relative_to(ROOT / 'lerf_ros').with_suffix('').as_posix()
+    return name if name in MAY_IMPORT else name.split('/')[0]
 
 
 def imported_names(module: Path) -> Iterator[str]:

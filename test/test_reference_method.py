@@ -12,9 +12,9 @@ from tiny_world import COLORS, WORDS, ColorEncoder, orbit, photograph
 import lerf_ros.map_query
 from lerf_ros.config import load_preset, preset_path
 from lerf_ros.field import radiance_field
-from lerf_ros.map_directory import MapDirectory
 from lerf_ros.map_query import MapQuery
 from lerf_ros.mapper import Mapper
+from lerf_ros.storage.map_directory import MapDirectory
 
 ROOT = Path(__file__).resolve().parent.parent
 if not (ROOT / 'config' / 'presets').is_dir():

@@ -16,8 +16,8 @@ from lerf_ros.evaluation.relevancy_map import (
     relevancy_overlay,
     render_relevancy,
 )
-from lerf_ros.map_directory import MapDirectory
 from lerf_ros.mapper import Mapper
+from lerf_ros.storage.map_directory import MapDirectory
 
 CONFIG = SMALL.override({'features.widths': [0.1, 0.2]})
 VIEW = orbit(1, start=0.2)[0]

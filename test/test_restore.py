@@ -11,8 +11,8 @@ from tiny_world import ColorEncoder, orbit, photograph
 
 from lerf_ros.errors import ConfigError, EncoderMismatchError, StorageError
 from lerf_ros.keyframes.nerfstudio import load_folder
-from lerf_ros.map_directory import MapDirectory
 from lerf_ros.mapper import Mapper
+from lerf_ros.storage.map_directory import MapDirectory
 
 
 def restored(folder, config=CONFIG, encoder=None, frame_id='map'):

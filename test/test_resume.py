@@ -9,8 +9,8 @@ from test_end_to_end import SMALL
 from tiny_world import ColorEncoder, orbit, photograph
 
 from lerf_ros.errors import ConfigError, MapUnreadableError, NoSnapshotError
-from lerf_ros.map_directory import MapDirectory
 from lerf_ros.mapper import Mapper
+from lerf_ros.storage.map_directory import MapDirectory
 
 FRAMES = [photograph(T) for T in orbit(6)]
 # Everything that has a state: appearance, poses, annealing, RAdam's step counts.

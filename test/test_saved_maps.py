@@ -13,7 +13,6 @@ from test_resume import run
 from tiny_world import ColorEncoder, orbit, photograph
 
 import lerf_ros.map_query
-from lerf_ros import saved_maps
 from lerf_ros.errors import (
     InvalidNameError,
     MapUnreadableError,
@@ -22,10 +21,11 @@ from lerf_ros.errors import (
     NoSuchMapError,
     StorageError,
 )
-from lerf_ros.map_directory import MapDirectory
 from lerf_ros.map_query import MapQuery
 from lerf_ros.mapper import Mapper
-from lerf_ros.saved_maps import SavedMaps, finish_load
+from lerf_ros.storage import saved_maps
+from lerf_ros.storage.map_directory import MapDirectory
+from lerf_ros.storage.saved_maps import SavedMaps, finish_load
 
 
 def mapped(folder, start, steps):

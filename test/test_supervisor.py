@@ -10,12 +10,12 @@ from test_end_to_end import SMALL
 from test_mapper_process import conse, wait_for  # noqa: F401 (conse is a fixture)
 from tiny_world import orbit, photograph
 
-from lerf_ros import mapper_supervisor
 from lerf_ros.errors import LockedError
-from lerf_ros.map_directory import MapDirectory
-from lerf_ros.mapper_process import MapperStatus, Reply
-from lerf_ros.mapper_supervisor import MapperSupervisor, wait_for_leaving
+from lerf_ros.mapper_process import supervisor
+from lerf_ros.mapper_process.process import MapperStatus, Reply
+from lerf_ros.mapper_process.supervisor import MapperSupervisor, wait_for_leaving
 from lerf_ros.storage.lock import FolderLock
+from lerf_ros.storage.map_directory import MapDirectory
 
 
 class Child:
@@ -114,11 +114,11 @@ def test_enough_is_enough(supervised):
 
 def test_old_deaths_are_forgotten(supervised, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(mapper_supervisor.time, 'monotonic', lambda: now[0])
+    monkeypatch.setattr(supervisor.time, 'monotonic', lambda: now[0])
     for child in range(4):
         Child.made[child].die()
         assert supervised.status().state == 'loading'
-        now[0] += mapper_supervisor.WINDOW_S
+        now[0] += supervisor.WINDOW_S
 
 
 def test_a_failure_that_would_repeat_is_not_repeated(supervised):

@@ -9,11 +9,11 @@ import torch
 from test_end_to_end import SMALL
 from tiny_world import ColorEncoder, orbit, photograph
 
-from lerf_ros.map_directory import MapDirectory
 from lerf_ros.mapper import Mapper
 from lerf_ros.query.surface import Surface
 from lerf_ros.query.survey import take_survey
 from lerf_ros.query.view_memory import COLOR, EVERY, SeenView, ViewMemory
+from lerf_ros.storage.map_directory import MapDirectory
 
 # Each view's grid is every pixel, however many views there are.
 CONFIG = SMALL.override({'index.rays': 10**7, 'index.max_points': 3000})

@@ -51,9 +51,9 @@ def train_folder(arguments: argparse.Namespace) -> int:
     from lerf_ros.features.encoders import load_encoder
     from lerf_ros.field.native_kernel import cache_folder
     from lerf_ros.keyframes.nerfstudio import load_folder
-    from lerf_ros.map_directory import MapDirectory
     from lerf_ros.mapper import Mapper
     from lerf_ros.storage.lock import FolderLock
+    from lerf_ros.storage.map_directory import MapDirectory
     from lerf_ros.training.data_parallel import own_directory
     from lerf_ros.training.device import choose_device, reuse_memory
 

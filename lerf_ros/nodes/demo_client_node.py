@@ -18,7 +18,6 @@ from lerf_ros.evaluation.pictures import map_views
 from lerf_ros.evaluation.ply import write_ply
 from lerf_ros.evaluation.report import View, contact_sheet, write_image
 from lerf_ros.evaluation.untrained import control_answers
-from lerf_ros.map_directory import MapDirectory
 from lerf_ros.msg import FieldStatus
 from lerf_ros.nodes import topics
 from lerf_ros.nodes.conversions import stamp_to_ns
@@ -31,6 +30,7 @@ from lerf_ros.nodes.task import EXIT_FAILED, TaskNode
 from lerf_ros.query.answer import Answer
 from lerf_ros.simulation.absent import draw_absent
 from lerf_ros.simulation.scene import TabletopScene
+from lerf_ros.storage.map_directory import MapDirectory
 
 REPORT_EVERY_S = 10.0
 LOOK_EVERY_S = 0.2

@@ -12,11 +12,11 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.task import Future
 
 from lerf_ros.errors import LerfError, NotActiveError
-from lerf_ros.mapper_process import Reply
+from lerf_ros.mapper_process.process import Reply
 from lerf_ros.nodes import topics
 from lerf_ros.nodes.lifecycle import ManagedNode
-from lerf_ros.saved_maps import SavedMaps
 from lerf_ros.srv import ListMaps, LoadMap, MapCommand, SaveMap
+from lerf_ros.storage.saved_maps import SavedMaps
 
 POLL_PERIOD_S = 0.05    # between looks whether the mapping process has done what it was asked
 

@@ -16,7 +16,7 @@ from lerf_ros.errors import LerfError, StillLoadingError
 from lerf_ros.keyframes.frame import Frame
 from lerf_ros.keyframes.pose_check import PoseCheck
 from lerf_ros.keyframes.pose_jump import PoseJump
-from lerf_ros.mapper_supervisor import MapperSupervisor, wait_for_leaving
+from lerf_ros.mapper_process.supervisor import MapperSupervisor, wait_for_leaving
 from lerf_ros.msg import FieldStatus
 from lerf_ros.nodes import topics
 from lerf_ros.nodes.camera_inputs import CameraInputs

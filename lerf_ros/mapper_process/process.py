@@ -20,9 +20,9 @@ import numpy as np
 
 from lerf_ros.config import LerfConfig
 from lerf_ros.errors import LerfError
-from lerf_ros.frame_channel import FrameChannel
 from lerf_ros.keyframes.frame import Frame
 from lerf_ros.keyframes.pose_jump import PoseJump
+from lerf_ros.mapper_process.frame_channel import FrameChannel
 from lerf_ros.quiet_threads import wait_quietly
 
 INBOX_SIZE = 32          # keyframes that may wait to be stored
@@ -233,7 +233,7 @@ def run_mapper(config: LerfConfig, map_directory: str, frame_id: str, metric: bo
     wait_quietly()
     try:
         # Heavy imports happen here, in the child: the node's process needs no torch.
-        from lerf_ros.mapper_loop import Loop
+        from lerf_ros.mapper_process.loop import Loop
         Loop(config, map_directory, frame_id, metric, channels).run()
     except LerfError as error:
         log.error('mapping stopped: %s', error)

@@ -19,9 +19,9 @@ from lerf_ros.errors import (
     NoSuchMapError,
     StorageError,
 )
-from lerf_ros.map_directory import CONTENT, MapDirectory, new_identity, remove
 from lerf_ros.storage.durable import copy_file, flush, flush_folders, write_json
 from lerf_ros.storage.lock import FolderLock
+from lerf_ros.storage.map_directory import CONTENT, MapDirectory, new_identity, remove
 
 NAME = re.compile(r'[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}')
 # Beside the saved maps: a copy that is being made, and the map that it is about to replace.

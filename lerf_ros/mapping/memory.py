@@ -11,7 +11,7 @@ from typing import Any
 
 from lerf_ros.errors import ConfigError, EncoderMismatchError, MapUnreadableError
 from lerf_ros.field.scene_frame import SceneFrame
-from lerf_ros.map_directory import MapDirectory
+from lerf_ros.storage.map_directory import MapDirectory
 from lerf_ros.storage.snapshots import Snapshot
 from lerf_ros.training.checkpoint import load_training
 from lerf_ros.training.trainer import Trainer

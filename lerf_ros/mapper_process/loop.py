@@ -22,13 +22,13 @@ from lerf_ros.errors import LerfError, MapUnreadableError, StorageError
 from lerf_ros.features.cache import FeatureCache
 from lerf_ros.features.encoders import load_encoder
 from lerf_ros.keyframes.pose_jump import Placed, PoseJump, of_stamps
-from lerf_ros.map_directory import MapDirectory
 from lerf_ros.mapper import Mapper
-from lerf_ros.mapper_memory import check_same_map
-from lerf_ros.mapper_process import INBOX_SIZE, Channels, Command, MapperStatus, Reply
-from lerf_ros.mapper_saving import Saving
-from lerf_ros.saved_maps import SavedMaps, finish_load
+from lerf_ros.mapper_process.process import INBOX_SIZE, Channels, Command, MapperStatus, Reply
+from lerf_ros.mapper_process.saving import Saving
+from lerf_ros.mapping.memory import check_same_map
 from lerf_ros.storage.lock import FolderLock
+from lerf_ros.storage.map_directory import MapDirectory
+from lerf_ros.storage.saved_maps import SavedMaps, finish_load
 from lerf_ros.training.device import choose_device, reuse_memory
 
 TRAIN_SLICE_S = 0.5      # training between two looks into the inbox
