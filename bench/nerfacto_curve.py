@@ -130,6 +130,7 @@ def main() -> None:
     parser.add_argument('folder', type=Path, help='where radiance_quality.py --prepare wrote')
     parser.add_argument('--seed', type=int, default=42, help="nerfstudio's default")
     parser.add_argument('--threads', type=int, default=2)
+    parser.add_argument('--last', type=int, default=0, help='step to end at; 0: all of them')
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     without_downloads()
@@ -137,7 +138,8 @@ def main() -> None:
     nerfacto = Nerfacto(problem, arguments.seed)
     record_curve(problem, f'nerfacto, seed {arguments.seed}', nerfacto.step, nerfacto.render,
                  arguments.folder / f'nerfacto_{arguments.seed}.json',
-                 {'seed': arguments.seed, 'threads': arguments.threads, **FACTS})
+                 {'seed': arguments.seed, 'threads': arguments.threads, **FACTS},
+                 arguments.last)
 
 
 if __name__ == '__main__':

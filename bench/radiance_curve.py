@@ -51,8 +51,9 @@ class Problem:
 
 
 def record_curve(problem: Problem, name: str, step: Callable[[int], None], render: Render,
-                 path: Path, facts: dict[str, object]) -> None:
-    """Trains, measures at `problem.steps`, and writes what is known so far after each of them.
+                 path: Path, facts: dict[str, object], last: int = 0) -> None:
+    """Trains, measures at `problem.steps` up to the step `last` (0: all of them), and writes what
+    is known so far after each of them.
 
     Only the time of the steps counts, as wall seconds and as seconds of all threads together; the
     second is what can be compared where other programs share the processor.
@@ -60,7 +61,7 @@ def record_curve(problem: Problem, name: str, step: Callable[[int], None], rende
     points: list[dict[str, float]] = []
     walls: list[float] = []
     cpu_s = 0.0
-    for until in problem.steps.tolist():
+    for until in (step for step in problem.steps.tolist() if not last or step <= last):
         while len(walls) < until:
             wall, cpu = time.perf_counter(), time.process_time()
             step(len(walls))

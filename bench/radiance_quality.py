@@ -107,7 +107,7 @@ def train_ours(problem: Problem, arguments: argparse.Namespace) -> None:
         record_curve(problem, f'{arguments.name}, seed {seed}', ours.step, ours.render,
                      arguments.out / f'{arguments.name}_{seed}.json',
                      {'seed': seed, 'threads': arguments.threads, 'preset': arguments.preset,
-                      'overrides': overrides})
+                      'overrides': overrides}, arguments.last)
 
 
 def main() -> None:
@@ -125,6 +125,7 @@ def main() -> None:
                         help='further settings of ours')
     parser.add_argument('--name', default='ours', help='of the curves that --ours writes')
     parser.add_argument('--threads', type=int, default=2)
+    parser.add_argument('--last', type=int, default=0, help='step to end at; 0: all of them')
     arguments = parser.parse_args()
     if (arguments.prepare or arguments.ours) and arguments.data is None:
         parser.error('--prepare and --ours need --data')

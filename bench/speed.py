@@ -29,19 +29,31 @@ from lerf_ros.quiet_threads import wait_quietly
 
 BENCH = Path(__file__).parent
 DEMO_GOAL_S, DEMO_RIGHT, SAME_PSNR_GOAL = 120.0, 7, 10.0
+CURVE_STEPS = 200       # of both sides: after more the rival's held-out PSNR falls
 
 
 @dataclass(frozen=True)
 class Part:
-    """A script, its arguments, the file that it writes, and what it cannot do without."""
+    """A script, its arguments, the file that it writes, what it cannot do without, and the
+    Python that runs it."""
 
     name: str
     arguments: tuple[str, ...]
     file: str
     lacks: str = ''
+    python: str = sys.executable
 
 
-def parts(out: Path, problem: Path, rival: Path) -> list[Part]:
+def curve_parts(data: Path | None, curves: Path, rival: Path, lacks: str) -> list[Part]:
+    """Both sides of the curves of held-out PSNR; `curve_row` makes one row of them."""
+    lacks = lacks or ('' if data else 'give --data')
+    last = ('--last', str(CURVE_STEPS))
+    ours = ('--data', str(data), '--out', str(curves), '--ours')
+    return [Part('radiance_quality.py', (*ours, *last), '', lacks),
+            Part('nerfacto_curve.py', (str(curves), *last), '', lacks, str(rival))]
+
+
+def parts(out: Path, data: Path | None, problem: Path, rival: Path) -> list[Part]:
     """All parts, in the order of the table."""
     no_rival = '' if rival.exists() else f'{rival} does not exist: bench/README.md makes it'
     no_problem = '' if problem.exists() else f'{problem} does not exist: give --data'
@@ -54,7 +66,8 @@ def parts(out: Path, problem: Path, rival: Path) -> list[Part]:
             str(out / 'training_step.json')), 'training_step.json', no_rival or no_problem),
         Part('dense_features.py', ('--out', str(out / 'features.json')), 'features.json'),
         Part('growth.py', target, 'growth.json'),
-        Part('callback_latency.py', target, 'callback_latency.json', no_ros)]
+        Part('callback_latency.py', target, 'callback_latency.json', no_ros),
+        *curve_parts(data, problem.parent, rival, no_rival or no_problem)]
 
 
 def run(part: Part) -> str:
@@ -64,7 +77,7 @@ def run(part: Part) -> str:
         return f'{script} does not exist'
     if part.lacks:
         return part.lacks
-    code = subprocess.run([sys.executable, str(script), *part.arguments]).returncode
+    code = subprocess.run([part.python, str(script), *part.arguments]).returncode
     return f'exit code {code}' if code else ''
 
 
@@ -139,10 +152,10 @@ def main() -> None:
         prepare(arguments.data, problem)
     arguments.out.mkdir(parents=True, exist_ok=True)
     left_out, rows = {}, []
-    for part in parts(arguments.out, problem, arguments.rival):
+    for part in parts(arguments.out, arguments.data, problem, arguments.rival):
         why = '' if arguments.collect else run(part)
-        found = [] if why else rows_of(arguments.out / part.file)
-        if not found:
+        found = [] if why or not part.file else rows_of(arguments.out / part.file)
+        if why or part.file and not found:
             left_out[part.name] = why or 'no rows'
         rows += found
     rows += curve_row(arguments.curves) + demo_row(arguments.demo)
