@@ -30,7 +30,7 @@ NOT_METRIC = 'map not metric'     # said by whoever knows: a map without a metre
 
 SAME_DISTANCE = 0.01              # metres and cosine within which two grasps are one
 SAME_COSINE = np.cos(np.radians(30))
-BEST_PART = 0.95                  # of the best relevancy that is as good as it: the rest is noise
+BEST_PART = 0.4                   # of the best relevancy that is as good as it: the rest is noise
 BEST_SHARE = 0.9                  # quantile of the hit's relevancy that counts as its best
 ROUNDS = 3                        # of tries, as many each, until one holds; the last is blind
 TELLING = 200                     # points of a thing that tell whether the hand is in it
