@@ -12,7 +12,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 
 from lerf_ros.camera import PinholeCamera
-from lerf_ros.mapper_process.process import MapperStatus
+from lerf_ros.mapper_process.messages import MapperStatus
 from lerf_ros.nodes.conversions import ns_to_stamp, to_camera_info, to_image
 from lerf_ros.nodes.topics import TF_QOS, profile
 from lerf_ros.query.answer import Answer, Hit, Presence

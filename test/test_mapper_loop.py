@@ -14,7 +14,7 @@ from lerf_ros.errors import LockedError
 from lerf_ros.keyframes.pose_jump import PoseJump
 from lerf_ros.mapper_process import loop as loop_module
 from lerf_ros.mapper_process.loop import Loop
-from lerf_ros.mapper_process.process import Channels, Command, MapperStatus, Reply
+from lerf_ros.mapper_process.messages import Channels, Command, MapperStatus, Reply
 from lerf_ros.storage.map_directory import MapDirectory
 
 CONFIG = SMALL.override({'map.snapshot_interval': 1000.0, 'map.checkpoint_interval': 1000.0,

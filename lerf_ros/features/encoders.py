@@ -11,10 +11,10 @@ import numpy as np
 from lerf_ros.config import FeatureConfig
 from lerf_ros.errors import EncoderUnavailableError
 from lerf_ros.features.embedding_map import EmbeddingMap
+from lerf_ros.features.hub import OFFLINE_ENCODER
 from lerf_ros.settings import nearest
 
-KNOWN_ENCODERS = ('conse', 'openclip')
-OFFLINE_ENCODER = 'conse'
+KNOWN_ENCODERS = (OFFLINE_ENCODER, 'openclip')
 
 
 class ImageTextEncoder(Protocol):

@@ -15,6 +15,7 @@ from lerf_ros.features.extras import require
 
 # A robot's network either answers at once or is not there.
 REACH_TIMEOUT_S = 4.0
+OFFLINE_ENCODER = 'conse'       # needs no hub: its weights come with pip
 
 
 @contextlib.contextmanager

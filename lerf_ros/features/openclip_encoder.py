@@ -11,10 +11,9 @@ import torch
 from PIL import Image
 
 from lerf_ros.errors import EncoderUnavailableError
-from lerf_ros.features.encoders import OFFLINE_ENCODER
 from lerf_ros.features.extras import require
 from lerf_ros.features.fingerprint import fingerprint
-from lerf_ros.features.hub import cache_folder, first_line, hub_or_cache
+from lerf_ros.features.hub import OFFLINE_ENCODER, cache_folder, first_line, hub_or_cache
 from lerf_ros.features.square_pixels import SquarePixels
 
 

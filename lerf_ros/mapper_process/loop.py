@@ -23,7 +23,7 @@ from lerf_ros.features.cache import FeatureCache
 from lerf_ros.features.encoders import load_encoder
 from lerf_ros.keyframes.pose_jump import Placed, PoseJump, of_stamps
 from lerf_ros.mapper import Mapper
-from lerf_ros.mapper_process.process import INBOX_SIZE, Channels, Command, MapperStatus, Reply
+from lerf_ros.mapper_process.messages import INBOX_SIZE, Channels, Command, MapperStatus, Reply
 from lerf_ros.mapper_process.saving import Saving
 from lerf_ros.mapping.memory import check_same_map
 from lerf_ros.storage.lock import FolderLock

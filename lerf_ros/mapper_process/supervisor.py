@@ -18,7 +18,8 @@ import numpy as np
 from lerf_ros.config import LerfConfig
 from lerf_ros.keyframes.frame import Frame
 from lerf_ros.keyframes.pose_jump import PoseJump
-from lerf_ros.mapper_process.process import Command, MapperProcess, MapperStatus, Reply
+from lerf_ros.mapper_process.messages import Command, MapperStatus, Reply
+from lerf_ros.mapper_process.process import MapperProcess
 
 WINDOW_S = 600.0        # in which restarts are counted
 NOTE_S = 60.0           # how long a restart stays in the status

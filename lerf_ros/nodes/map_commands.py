@@ -12,7 +12,7 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.task import Future
 
 from lerf_ros.errors import LerfError, NotActiveError
-from lerf_ros.mapper_process.process import Reply
+from lerf_ros.mapper_process.messages import Reply
 from lerf_ros.nodes import topics
 from lerf_ros.nodes.lifecycle import ManagedNode
 from lerf_ros.srv import ListMaps, LoadMap, MapCommand, SaveMap
