@@ -6,6 +6,8 @@ import pytest
 
 from lerf_ros.config import GraspConfig
 from lerf_ros.errors import ConfigError
+from lerf_ros.grasping.fingers import Fit
+from lerf_ros.grasping.judging import Scene, judge
 from lerf_ros.grasping.planner import (
     NO_CLEARANCE,
     TOO_FEW_POINTS,
@@ -13,6 +15,7 @@ from lerf_ros.grasping.planner import (
     plan_grasps,
     tcp_to_gripper,
 )
+from lerf_ros.grasping.proposals import Proposals
 
 STEP = 0.004   # metres between points, as of a map of a table
 
@@ -115,6 +118,22 @@ def test_what_is_wider_than_the_gripper_opens_is_too_wide():
     points, normals, members = joined(box((0.15, 0.12, 0.1)), table(hole=(0.15, 0.12)))
     assert plan(points, normals, members).reason == TOO_WIDE
     assert plan(points, normals, members, max_opening=0.14).grasps
+
+
+@pytest.mark.parametrize('beyond, first, last', [
+    (-5, True, True), (5, False, True), (15, False, False)])
+def test_in_the_last_round_normals_may_be_blurred_by_ten_degrees(beyond, first, last):
+    points, normals = box((0.1, 0.05, 0.06))
+    lean = np.arctan(GraspConfig().friction) + np.radians(beyond)
+    side = np.abs(normals[:, 1]) > 0.5
+    normals[side] = normals[side] * np.cos(lean) + [0, 0, np.sin(lean)]
+    ones = np.ones(len(points))
+    scene = Scene(points, normals, ones > 0, ones, np.array([0, 0, 0.03]))
+    down = np.array([[[-1.0, 0, 0], [0, 1, 0], [0, 0, -1]]])      # closes along y
+    tries = Proposals(down, np.array([[0, 0, 0.05]]), np.array([0.02]))
+    fit = Fit(np.array([-0.025]), np.array([0.025]), np.array([0.03]))
+    for blind, held in ((False, first), (True, last)):
+        assert judge(scene, tries, fit, GraspConfig(), blind).holds.tolist() == [held]
 
 
 def test_beside_a_wall_no_grasp_touches_it():

@@ -21,6 +21,7 @@ SHARPNESS = 4          # power of the cosine by which points of a patch count
 SHOWN = 4              # such points that a side needs to count as seen
 EDGE = 0.65            # mean cosine with the way back to the hand of an edge like that
 BELOW_EDGE = 0.01      # metres below a fingertip where the thing may not go on: that is no edge
+BLUR = np.radians(10)   # by which an edge's normals may be off, where that alone leaves a grasp
 MIN_BETWEEN = 6        # points between the fingers
 MIN_SHARE = 0.35       # of them that belong to the hit: the rest is another object
 UNSEEN = 0.0           # score of a side that no point shows: it holds, but what is seen is better
@@ -88,7 +89,7 @@ def _judge(scene: Scene, tries: Proposals, width: np.ndarray, room: np.ndarray,
     outer = half + config.finger_thickness
     right[(beyond & (y >= half) & (y <= outer)).any(1) & np.isnan(right)] = 0.0
     left[(beyond & (-y >= half) & (-y <= outer)).any(1) & np.isnan(left)] = 0.0
-    least = np.cos(np.arctan(config.friction))
+    least = np.cos(np.arctan(config.friction) + (BLUR if blind else 0.0))
     holds = (count >= MIN_BETWEEN) & (share >= MIN_SHARE)
     holds &= (right >= least) | np.isnan(right)
     holds &= (left >= least) | np.isnan(left)
