@@ -35,10 +35,12 @@ def in_hand(points: np.ndarray, tries: Proposals) -> np.ndarray:
     """points (P, 3) of the world, seen from the fingertips: (C, 3, P) float32, rows x, y, z."""
     tips = tries.anchors + tries.reaches[:, None] * tries.rotations[:, :, 2]
     turned = tries.rotations.transpose(0, 2, 1)
-    offset = np.einsum('cij,cj->ci', turned, tips).astype(np.float32)
-    # One large product is several times as fast as many small ones.
-    rows = turned.astype(np.float32).reshape(-1, 3) @ points.T.astype(np.float32)
-    return rows.reshape(len(tries), 3, len(points)) - offset[:, :, None]
+    offset = np.einsum('cij,cj->ci', turned, tips)
+    # One large product, of points with a one behind them, is far faster than many small ones.
+    rows = np.concatenate([turned, -offset[:, :, None]], 2).astype(np.float32).reshape(-1, 4)
+    behind = np.ones((4, len(points)), np.float32)
+    behind[:3] = points.T
+    return (rows @ behind).reshape(len(tries), 3, len(points))
 
 
 def regions(points: np.ndarray, tries: Proposals,

@@ -100,12 +100,18 @@ def approaches_across(lines: np.ndarray, kind: str, rng: np.random.Generator) ->
 
 def approaches(kind: str, count: int, rng: np.random.Generator) -> np.ndarray:
     """Unit directions (count, 3), world with z up, in which the hand comes."""
-    tilt = np.radians(rng.choice(TILTS[kind], size=count))
+    tilt = rng.integers(len(TILTS[kind]), size=count)
     if kind == 'any':
-        tilt[rng.random(count) < STRAIGHT_SHARE] = 0.0
-    heading = rng.integers(HEADINGS, size=count) * (2 * np.pi / HEADINGS)
-    return np.stack([np.sin(tilt) * np.cos(heading), np.sin(tilt) * np.sin(heading),
-                     -np.cos(tilt)], 1)
+        tilt[rng.random(count) < STRAIGHT_SHARE] = TILTS['any'].index(0.0)
+    return directions(kind)[tilt, rng.integers(HEADINGS, size=count)]
+
+
+def directions(kind: str) -> np.ndarray:
+    """All approaches of a kind, (tilts, HEADINGS, 3): few, so that sines are taken once."""
+    tilt = np.radians(TILTS[kind])[:, None]
+    heading = np.arange(HEADINGS) * (2 * np.pi / HEADINGS)
+    down = np.broadcast_to(-np.cos(tilt), (len(tilt), HEADINGS))
+    return np.stack([np.sin(tilt) * np.cos(heading), np.sin(tilt) * np.sin(heading), down], 2)
 
 
 def closing_lines(normals: np.ndarray, approach: np.ndarray,

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -62,8 +63,17 @@ class Coverage:
         map holds, since things lie on, stand at or hang from something. 0 where everything lies
         behind surfaces, and for a map that holds nothing.
         """
-        voxels = np.nonzero(near(self.surface >= self.needed[0])) if region is None \
-            else self._voxels(region_points(region))
+        if region is None:
+            return self._everywhere
+        return self._observed(self._voxels(region_points(region)))
+
+    @cached_property
+    def _everywhere(self) -> float:
+        """Asked with every query that names no region."""
+        return self._observed(np.nonzero(near(self.surface >= self.needed[0])))
+
+    def _observed(self, voxels: tuple[np.ndarray, ...]) -> float:
+        """Part of these voxels that was seen well enough, those inside of things left out."""
         free, surface, hidden = (counts[voxels].astype(np.int32)
                                  for counts in (self.free, self.surface, self.hidden))
         needed = int(self.needed[0])
