@@ -47,8 +47,8 @@ class Scorer:
 
         def fit(part: slice) -> None:
             cosines = list(self._cosines(part, positives))
-            margins = torch.stack([cosine.amax(0) for cosine in cosines]).float()
-            margin[part], scale[part], at = peaks(margins - strongest[:, part])
+            margins = largest(cosines).float() - strongest[:, part]
+            margin[part], scale[part], at = peaks(margins)
             phrase[part] = best_row(cosines, at)
 
         self._each_part(count, fit)
@@ -62,8 +62,7 @@ class Scorer:
             rows = torch.empty(self.codes.shape[:2], dtype=self.dtype)
 
             def fit(part: slice) -> None:
-                for row, cosine in zip(rows, self._cosines(part, negatives), strict=True):
-                    row[part] = cosine.amax(0)
+                rows[:, part] = largest(list(self._cosines(part, negatives)))
 
             self._each_part(rows.shape[1], fit)
             self._strongest = key, rows
@@ -83,6 +82,13 @@ class Scorer:
 def parts_of(count: int) -> Iterator[slice]:
     """All of `count` points, a chunk at a time."""
     return (slice(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK))
+
+
+def largest(cosines: list[Tensor]) -> Tensor:
+    """Of cosines (S of (P, n)) the largest of each column, (S, n)."""
+    if len(cosines[0]) == 1:
+        return torch.cat(cosines)
+    return torch.stack([cosine.amax(0) for cosine in cosines])
 
 
 def best_row(cosines: list[Tensor], at: Tensor) -> Tensor:
