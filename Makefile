@@ -19,7 +19,7 @@ help:
 	@echo 'make eval           tables of localization, existence, extents; out/eval, 45 minutes'
 	@echo 'make eval-quick     the same on one small layout, a minute'
 	@echo 'make grasp          maps simulated layouts, lifts everything in MuJoCo; out/bench, hours'
-	@echo 'make bench          table of speed; out/bench/speed.json, about 25 minutes'
+	@echo 'make bench          table of speed; out/bench/speed.json, about 12 minutes'
 	@echo 'make kill-test      kills the nodes 50 times at random moments; out/bench/kill.json'
 	@echo 'make soak           mapper and queries for MINUTES=$(MINUTES); out/bench/soak.json'
 	@echo 'make setup          only prepare .venv'
