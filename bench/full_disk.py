@@ -76,7 +76,7 @@ def watch(rig: Rig, disk: Path, seconds: float) -> dict[str, Any]:
     """Fills the disk, makes room, and looks at what came of it."""
     for name in ('mapper_node', 'query_node'):
         rig.start(name)
-    if not wait_until(lambda: answered(rig), START_S):
+    if not wait_until(rig.answers, START_S):
         raise SystemExit(f'no answer within ten minutes: see {rig.out}')
     filler = fill(disk)
     full = is_full(disk)
@@ -94,17 +94,12 @@ def watch(rig: Rig, disk: Path, seconds: float) -> dict[str, Any]:
             'keyframes_stored': len(directory.keyframes.indices())}
 
 
-def answered(rig: Rig) -> bool:
-    """Whether a query is answered from a snapshot."""
-    response, _ = rig.ask('a mug', 5.0)
-    return response is not None and response.success
-
-
 def troubles(found: dict[str, Any]) -> list[str]:
     """What should have been otherwise."""
     checks = {'the disk was not full': found['full'],
               'no status said so': any(NO_SPACE in message for message in found['heard']),
               'training stopped': found['steps'] > 0,
+              'a snapshot was written to a full disk': not found['a snapshot was written'],
               'a query was not answered': not found['failed_queries'],
               'no snapshot came after there was room': found['healed'],
               'keyframes were lost': found['keyframes_stored'] >= found['keyframes_used']}

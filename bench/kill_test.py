@@ -144,11 +144,11 @@ def round_of_kills(rig: Rig, rng: random.Random, tally: Tally) -> None:
     def back() -> bool:
         """The mapper maps with the keyframes of before, the query node answers."""
         if target == 'query_node':
-            return answers(rig)
+            return rig.answers()
         new = [r for t, r in rig.robot.reports if t > killed_at + 0.5]
         mapping = [r for r in new if r.state in (FieldStatus.MAPPING, FieldStatus.SETTLED)
                    and r.steps > 0 and r.keyframes_stored >= tally.counted]
-        return bool(mapping) and answers(rig)
+        return bool(mapping) and rig.answers()
 
     if wait_until(back, PATIENCE_S):
         tally.recovered += killed
@@ -162,12 +162,6 @@ def round_of_kills(rig: Rig, rng: random.Random, tally: Tally) -> None:
         if fresh:
             tally.lost_s.append(round(training_lost_s(rig.robot.reports, killed_at,
                                                       min(fresh)), 1))
-
-
-def answers(rig: Rig) -> bool:
-    """Whether a query is answered from a snapshot."""
-    response, _ = rig.ask('a mug', 5.0)
-    return response is not None and response.success
 
 
 def main() -> None:
@@ -184,7 +178,7 @@ def main() -> None:
     try:
         for name in ('mapper_node', 'query_node'):
             rig.start(name)
-        if not wait_until(lambda: answers(rig), 600.0):
+        if not wait_until(rig.answers, 600.0):
             raise SystemExit(f'no answer within ten minutes: see {folder}')
         while tally.kills < arguments.kills:
             round_of_kills(rig, rng, tally)

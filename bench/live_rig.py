@@ -158,6 +158,11 @@ class Rig:
         """The response, None when none came, and the seconds it took."""
         return self.call(self.robot.asks, Query.Request(text=phrase), timeout_s)
 
+    def answers(self) -> bool:
+        """Whether a query is answered from a snapshot."""
+        response, _ = self.ask(PHRASES[1], 5.0)
+        return response is not None and response.success
+
     def call(self, client: Any, request: Any, timeout_s: float) -> tuple[Any, float]:
         """A service called from another thread than the one that spins."""
         start = time.monotonic()

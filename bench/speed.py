@@ -39,35 +39,40 @@ class Part:
 
     name: str
     arguments: tuple[str, ...]
-    file: str
+    file: str = ''
     lacks: str = ''
     python: str = sys.executable
 
 
-def curve_parts(data: Path | None, curves: Path, rival: Path, lacks: str) -> list[Part]:
+def curve_parts(data: Path | None, problem: Path, rival: Path) -> list[Part]:
     """Both sides of the curves of held-out PSNR; `curve_row` makes one row of them."""
-    lacks = lacks or ('' if data else 'give --data')
+    lacks = missing(problem, rival) or ('' if data else 'give --data')
+    curves = problem.parent
     last = ('--last', str(CURVE_STEPS))
     ours = ('--data', str(data), '--out', str(curves), '--ours')
-    return [Part('radiance_quality.py', (*ours, *last), '', lacks),
-            Part('nerfacto_curve.py', (str(curves), *last), '', lacks, str(rival))]
+    return [Part('radiance_quality.py', (*ours, *last), lacks=lacks),
+            Part('nerfacto_curve.py', (str(curves), *last), lacks=lacks, python=str(rival))]
 
 
-def parts(out: Path, data: Path | None, problem: Path, rival: Path) -> list[Part]:
-    """All parts, in the order of the table."""
-    no_rival = '' if rival.exists() else f'{rival} does not exist: bench/README.md makes it'
-    no_problem = '' if problem.exists() else f'{problem} does not exist: give --data'
+def missing(problem: Path, rival: Path) -> str:
+    """What a comparison with the rival lacks; empty where nothing."""
+    if not rival.exists():
+        return f'{rival} does not exist: bench/README.md makes it'
+    return '' if problem.exists() else f'{problem} does not exist: give --data'
+
+
+def parts(out: Path, problem: Path, rival: Path) -> list[Part]:
+    """All parts that write rows, in the order of the table."""
     no_ros = '' if importlib.util.find_spec('rclpy') else 'ROS 2 is not installed'
     target = ('--out', str(out))
     return [
         Part('query_speed.py', ('--out', str(out / 'query_speed.json')), 'query_speed.json'),
         Part('training_step.py', (
             '--problem', str(problem), '--rival', str(rival), '--out',
-            str(out / 'training_step.json')), 'training_step.json', no_rival or no_problem),
+            str(out / 'training_step.json')), 'training_step.json', missing(problem, rival)),
         Part('dense_features.py', ('--out', str(out / 'features.json')), 'features.json'),
         Part('growth.py', target, 'growth.json'),
-        Part('callback_latency.py', target, 'callback_latency.json', no_ros),
-        *curve_parts(data, problem.parent, rival, no_rival or no_problem)]
+        Part('callback_latency.py', target, 'callback_latency.json', no_ros)]
 
 
 def run(part: Part) -> str:
@@ -152,12 +157,14 @@ def main() -> None:
         prepare(arguments.data, problem)
     arguments.out.mkdir(parents=True, exist_ok=True)
     left_out, rows = {}, []
-    for part in parts(arguments.out, arguments.data, problem, arguments.rival):
+    for part in parts(arguments.out, problem, arguments.rival):
         why = '' if arguments.collect else run(part)
-        found = [] if why or not part.file else rows_of(arguments.out / part.file)
-        if why or part.file and not found:
+        found = [] if why else rows_of(arguments.out / part.file)
+        if not found:
             left_out[part.name] = why or 'no rows'
         rows += found
+    curves = () if arguments.collect else curve_parts(arguments.data, problem, arguments.rival)
+    left_out |= {part.name: why for part in curves if (why := run(part))}
     rows += curve_row(arguments.curves) + demo_row(arguments.demo)
     content = {'rows': rows, 'left_out': left_out, 'machine': machine()}
     (arguments.out / 'speed.json').write_text(json.dumps(content, indent=1) + '\n')

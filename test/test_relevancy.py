@@ -5,11 +5,14 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hand_made_map import plain_index
 
 from lerf_ros.config import QueryConfig
 from lerf_ros.errors import EmptyTextError, InvalidThresholdError
 from lerf_ros.query.relevancy import relevancy
+from lerf_ros.query.scales import STEPS
+from lerf_ros.query.scoring import peaks
 from lerf_ros.query.text_query import TextQuery, check_request
 
 
@@ -24,6 +27,23 @@ class Words:
 
 def sigmoid(x):
     return 1 / (1 + math.exp(-x))
+
+
+@pytest.mark.parametrize('margins, best, where, nearest', [
+    ([0.1375, 0.4375, 0.3375, -0.1625], 0.45, 1.25, 1),     # 0.45 - 0.2 (s - 1.25) ** 2
+    ([0.01875, 0.36875, 0.51875, 0.46875], 0.525, 2.25, 2),     # 0.525 - 0.1 (s - 2.25) ** 2
+    ([0.5, 0.4, 0.2, 0.0], 0.5, 0.0, 0),        # its peak is half a scale before the first
+    ([0.1, 0.0, 0.1, 0.4], 0.4, 3.0, 3),        # bent upwards: no peak in between
+])
+def test_the_best_scale_is_the_peak_of_a_parabola(margins, best, where, nearest):
+    value, scale, at = peaks(torch.tensor(margins)[:, None])
+    assert value.item() == pytest.approx(best) and at.item() == nearest
+    assert scale.item() == round(where * STEPS)
+
+
+def test_two_stored_scales_have_no_peak_between_them():
+    value, scale, at = peaks(torch.tensor([[0.1], [0.3]]))
+    assert (value.item(), scale.item(), at.item()) == (pytest.approx(0.3), STEPS, 1)
 
 
 def test_relevancy_is_the_least_pairwise_softmax():

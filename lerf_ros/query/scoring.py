@@ -46,7 +46,7 @@ class Scorer:
         scale, phrase = (torch.empty(count, dtype=torch.int64) for _ in range(2))
 
         def fit(part: slice) -> None:
-            cosines = list(self._cosines(part, positives))
+            cosines = self._cosines(part, positives)
             margins = largest(cosines).float() - strongest[:, part]
             margin[part], scale[part], at = peaks(margins)
             phrase[part] = best_row(cosines, at)
@@ -62,7 +62,7 @@ class Scorer:
             rows = torch.empty(self.codes.shape[:2], dtype=self.dtype)
 
             def fit(part: slice) -> None:
-                rows[:, part] = largest(list(self._cosines(part, negatives)))
+                rows[:, part] = largest(self._cosines(part, negatives))
 
             self._each_part(rows.shape[1], fit)
             self._strongest = key, rows
@@ -73,10 +73,10 @@ class Scorer:
         for _ in self._threads.map(work, parts_of(count)):
             pass
 
-    def _cosines(self, part: slice, texts: np.ndarray) -> Iterator[Tensor]:
-        """The cosines (T, n) of texts (T, r) at one stored scale after the other."""
+    def _cosines(self, part: slice, texts: np.ndarray) -> list[Tensor]:
+        """The cosines (T, n) of texts (T, r) at each of the stored scales."""
         rows = torch.from_numpy(np.asarray(texts, np.float32)).to(self.dtype)
-        return (rows @ code[part].to(self.dtype).T for code in self.codes)
+        return [rows @ code[part].to(self.dtype).T for code in self.codes]
 
 
 def parts_of(count: int) -> Iterator[slice]:
