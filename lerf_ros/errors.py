@@ -28,6 +28,12 @@ class EmptyNegativeError(LerfError):
     code = 'EMPTY_NEGATIVE'
 
 
+class NotUnderstoodError(LerfError):
+    """The map's encoder cannot read a phrase: an emoji, a script or a language beyond it."""
+
+    code = 'NOT_UNDERSTOOD'
+
+
 class NotActiveError(LerfError):
     """The node that should answer is not active."""
 
@@ -94,6 +100,24 @@ class StorageError(LerfError):
     code = 'STORAGE'
 
 
+class ForeignFolderError(LerfError):
+    """A folder holds things that lerf_ros did not write, or is the input: nothing is touched."""
+
+    code = 'FOREIGN_FOLDER'
+
+
+class MapInTheWayError(LerfError):
+    """A map stands where another one would be written, and nobody said that it may go."""
+
+    code = 'MAP_IN_THE_WAY'
+
+
+class NothingToUndoError(LerfError):
+    """No move of keyframes is left to undo."""
+
+    code = 'NOTHING_TO_UNDO'
+
+
 class LockedError(LerfError):
     """Another mapper works on the map directory."""
 
@@ -124,6 +148,12 @@ class FrameError(LerfError):
     """An image, its camera, its depth or its mask do not fit together."""
 
     code = 'BAD_FRAME'
+
+
+class ContradictionError(LerfError):
+    """Poses, depth, lens or images of an input contradict each other."""
+
+    code = 'CONTRADICTION'
 
 
 class DatasetError(LerfError):

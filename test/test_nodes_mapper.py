@@ -106,9 +106,9 @@ def test_bad_input_is_counted_and_named_on_the_status_topic(bench, settings, spo
     assert spin_until((mapper, camera.node), lambda: mapper.refusals.total)
     assert dict(mapper.refusals.counts) == {reason: 1}
     assert spin_until((mapper, camera.node),
-                      lambda: camera.reports and camera.reports[-1].keyframes_refused == 1)
+                      lambda: camera.reports and camera.reports[-1].images_refused == 1)
     assert words in camera.reports[-1].message
-    assert (camera.reports[-1].keyframes_received, camera.reports[-1].keyframes_used) == (1, 0)
+    assert (camera.reports[-1].images_received, camera.reports[-1].keyframes_used) == (1, 0)
 
 
 def test_a_full_inbox_leaves_out_the_oldest_and_counts_it(bench):
@@ -142,7 +142,7 @@ def test_two_robots_do_not_mix(bench):
     assert spin_until(nodes, lambda: robots[0][0].process.frames)
     assert robots[1][0].inputs.received == 0 and not robots[1][0].process.frames
     assert spin_until(nodes, lambda: robots[1][1].reports)
-    assert {r.keyframes_received for r in robots[1][1].reports} == {0}
+    assert {r.images_received for r in robots[1][1].reports} == {0}
 
 
 def test_the_life_of_the_node_over_its_service(bench):

@@ -152,8 +152,8 @@ class DemoClientNode(TaskNode):
         status = self._progress.status
         if status is not None:
             extras.update(
-                keyframes=status.keyframes_used, keyframes_received=status.keyframes_received,
-                keyframes_refused=status.keyframes_refused, steps=int(status.steps),
+                keyframes=status.keyframes_used, images_received=status.images_received,
+                images_refused=status.images_refused, steps=int(status.steps),
                 rays_per_second=status.rays_per_second, loss=status.loss, psnr=status.psnr)
         return extras
 

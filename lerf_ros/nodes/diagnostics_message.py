@@ -37,8 +37,8 @@ def field_status(node: str, status: FieldStatus) -> DiagnosticStatus:
                                     *status.diagnoses]))
     refusals = zip(status.refusal_reasons, status.refusal_counts, strict=True)
     return as_status(level, f'{node}: field', words, {
-        'images received': status.keyframes_received, 'keyframes used': status.keyframes_used,
-        'images refused': status.keyframes_refused,
+        'images received': status.images_received, 'keyframes used': status.keyframes_used,
+        'images refused': status.images_refused,
         **{f'refused: {reason}': count for reason, count in refusals},
         'image age (s)': status.image_age, 'steps': status.steps,
         'rays per second': status.rays_per_second, 'psnr (dB)': status.psnr})

@@ -32,8 +32,8 @@ def status_message(process: Any, alive: bool, active: bool, counts: Counts, refu
     """The report of one moment. `process` is a MapperStatus, or None when nothing is configured."""
     msg = FieldStatus(loss=math.nan, psnr=math.nan, image_age=math.nan)
     msg.header.stamp, msg.header.frame_id = ns_to_stamp(now_ns), settings.map_frame
-    msg.keyframes_received, msg.keyframes_used = counts.received, counts.used
-    msg.keyframes_refused = refusals.total
+    msg.images_received, msg.keyframes_used = counts.received, counts.used
+    msg.images_refused = refusals.total
     if counts.newest_stamp_ns:
         msg.image_age = (now_ns - counts.newest_stamp_ns) * 1e-9
     if process is None:
