@@ -97,7 +97,7 @@ def test_imports_follow_the_arrows(module):
 def test_files_and_functions_stay_readable(module):
     text = module.read_text()
     assert text.startswith('# SPDX-License-Identifier: Apache-2.0\n')
-    assert len(text.splitlines()) <= 300
+    assert len(text.splitlines()) <= 400
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
