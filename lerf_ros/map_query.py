@@ -27,6 +27,7 @@ from lerf_ros.query.answer import Answer, Timing
 from lerf_ros.query.calibration import Calibration, find_calibration
 from lerf_ros.query.coverage import Coverage
 from lerf_ros.query.language_index import LanguageIndex
+from lerf_ros.query.moved import moved_grasp
 from lerf_ros.query.presence import judge_presence
 from lerf_ros.query.question import Found, Question, encode_phrases, picture_question, search
 from lerf_ros.query.request import QueryRequest
@@ -256,8 +257,12 @@ def grasps_of(request: QueryRequest, found: Found, loaded: Loaded,
     if not loaded.metric:
         return GraspPlan((), NOT_METRIC)
     index = loaded.query.index
-    return plan_grasps(index.points_world, index.normals, found.places[0].members,
-                       found.relevancy, config)
+    plan = plan_grasps(index.points, index.normals, found.places[0].members, found.relevancy,
+                       config)
+    T_world_origin = np.eye(4)
+    T_world_origin[:3, 3] = index.origin
+    return replace(plan, grasps=tuple(moved_grasp(grasp, T_world_origin)
+                                      for grasp in plan.grasps))
 
 
 def check_identity(encoder: ImageTextEncoder, identity: dict[str, str]) -> None:

@@ -220,7 +220,7 @@ class Mapper:
             None if self.settled else self.seen)    # the last one owes nothing to earlier ones
         self.weak_areas = survey.weak_areas
         info = {**self.info(trainer), 'stamp_ns': self.snapshot_stamp_ns,
-                'points': len(survey.index.points_world),
+                'points': len(survey.index.points),
                 'trained_scales': list(trainer.trained_scales()),
                 **self.quality.known()}
         parts: dict[str, Mapping[str, np.ndarray]] = {

@@ -138,7 +138,7 @@ def _reindex(stored: StoredMap) -> int:
     survey, old = stored.survey(), stored.snapshot
     parts = {Path(file).stem: old.arrays(Path(file).stem) for file in old.info['files']}
     info = {name: value for name, value in old.info.items() if name not in ('files', 'checksum')}
-    info.update(stamp_ns=time.time_ns(), points=len(survey.index.points_world),
+    info.update(stamp_ns=time.time_ns(), points=len(survey.index.points),
                 config=to_dict(stored.config))
     number = stored.directory.write_snapshot({**parts, **survey.arrays()}, info,
                                              stored.config.map.keep_snapshots)

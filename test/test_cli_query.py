@@ -34,9 +34,9 @@ def run(capsys, *arguments):
 
 
 def read_ply(path):
-    """Header lines, and the vertices as floats and bytes."""
+    """The vertices, by property."""
     head, _, body = path.read_bytes().partition(b'end_header\n')
-    kinds = {'float': '<f4', 'uchar': 'u1', 'int': '<i4'}
+    kinds = {'float': '<f4', 'double': '<f8', 'uchar': 'u1', 'int': '<i4'}
     fields = [line.split()[1:] for line in head.decode().splitlines() if 'property' in line]
     return np.frombuffer(body, [(name, kinds[kind]) for kind, name in fields])
 

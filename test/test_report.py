@@ -266,6 +266,6 @@ def test_ply_is_read_back(tmp_path):
     points = np.array([[0.5, -1.0, 2.0], [3.0, 4.0, 5.0]])
     write_ply(tmp_path / 'map.ply', points, np.array([[1, 2, 3], [250, 251, 252]], np.uint8))
     head, body = (tmp_path / 'map.ply').read_bytes().split(b'end_header\n')
-    assert b'element vertex 2' in head and len(body) == 2 * (3 * 4 + 3)
-    assert np.frombuffer(body[:12], '<f4').tolist() == [0.5, -1.0, 2.0]
-    assert list(body[27:30]) == [250, 251, 252]
+    assert b'element vertex 2' in head and len(body) == 2 * (3 * 8 + 3)
+    assert np.frombuffer(body[:24], '<f8').tolist() == [0.5, -1.0, 2.0]
+    assert list(body[51:54]) == [250, 251, 252]

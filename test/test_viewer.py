@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hand_made_map import CAMERA, CUBES, WordEncoder, write_map
+from hand_made_map import CAMERA, CUBES, WordEncoder, cube_index, write_map
 
 pytest.importorskip('viser', reason='viser is not installed: pip install .[view]')
 
@@ -98,6 +98,23 @@ def test_a_typed_phrase_is_answered(page):
     page.submit('plate')
     assert shown(page, 'plate')
     assert '/answer/1/box' not in nodes(page)
+
+
+def test_a_map_far_from_the_origin_is_shown_around_it(tmp_path):
+    index = replace(cube_index(CUBES), origin=np.array([388096.0, 5948996.0, 50.0]))
+    query = MapQuery(write_map(tmp_path / 'utm', index), encoder=WordEncoder())
+    query.refresh()
+    page = MapPage(query.ask, query.directory.path, port=free_port())
+    try:
+        page.submit('mug')
+        assert shown(page, 'mug')
+        handles = page.server.scene._handle_from_node_name
+        np.testing.assert_allclose(np.asarray(handles['/answer/0/label'].position)[:2],
+                                   CUBES['mug'][0][:2], atol=1e-4)
+        assert np.abs(handles['/cloud'].position).max() < 1
+        assert np.abs(page.server.initial_camera.position).max() < 10
+    finally:
+        page.close()
 
 
 def test_the_gripper_stands_at_the_best_grasp(query):

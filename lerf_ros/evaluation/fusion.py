@@ -12,9 +12,8 @@ from lerf_ros.camera import invert_pose, transform_points
 from lerf_ros.config import LerfConfig
 from lerf_ros.features.embedding_map import EmbeddingMap
 from lerf_ros.features.extractor import KeyframeFeatures
-from lerf_ros.field.scene_frame import SceneFrame
 from lerf_ros.keyframes.frame import Frame
-from lerf_ros.query.language_index import LanguageIndex, planes_to_world
+from lerf_ros.query.language_index import LanguageIndex
 from lerf_ros.query.normals import surface_normals
 from lerf_ros.query.scales import searched_scales
 from lerf_ros.query.scoring import as_stored
@@ -58,9 +57,9 @@ def fuse(frames: Sequence[Frame], features: Sequence[KeyframeFeatures],
     segments, planes = find_segments(Looks(scaled, normals, color, np.zeros((len(points), 0))),
                                      config.index)
     return LanguageIndex(
-        points.astype(np.float32), (color * 255).astype(np.uint8), seen[kept], codes, basis,
-        np.asarray(searched_scales(scales_world), np.float32), normals.astype(np.float16), segments,
-        planes_to_world(planes, SceneFrame(tuple(middle.tolist()), radius)))
+        (points - middle).astype(np.float32), (color * 255).astype(np.uint8), seen[kept], codes,
+        basis, np.asarray(searched_scales(scales_world), np.float32), normals.astype(np.float16),
+        segments, planes * [1.0, 1.0, 1.0, radius], middle)
 
 
 def sample_width(levels: Sequence[EmbeddingMap], pixels: np.ndarray,

@@ -52,7 +52,7 @@ def plan_grasps(points: np.ndarray, normals: np.ndarray, members: np.ndarray,
                 relevancy: np.ndarray, config: GraspConfig) -> GraspPlan:
     """Grasps of a hit in a metric map whose z is up.
 
-    points (N, 3): the whole map, metres, world. normals (N, 3): unit, outward. members (M,):
+    points (N, 3): the whole map, metres. normals (N, 3): unit, outward. members (M,):
     indices of the hit's points. relevancy (N,) of all points, 0..1. The same on every call.
     """
     if len(members) < config.min_points:

@@ -15,13 +15,14 @@ from visualization_msgs.msg import MarkerArray
 from lerf_ros.errors import DatasetError
 from lerf_ros.keyframes.nerfstudio import posed_images
 from lerf_ros.nodes import detections, topics
-from lerf_ros.nodes.conversions import answer_to_cloud
+from lerf_ros.nodes.conversions import answer_to_cloud, coarse_note
 from lerf_ros.nodes.markers import to_markers
 from lerf_ros.nodes.query_messages import grasp_poses, target_pose
 from lerf_ros.query.answer import Answer
 from lerf_ros.query.outlines import keyframe_outlines
 
 MAX_KEYFRAMES = 200     # drawn at most, evenly chosen
+WARN_PERIOD_S = 60.0
 
 
 class AnswerPublisher:
@@ -43,6 +44,8 @@ class AnswerPublisher:
                 cloud: PointCloud2 | None = None) -> None:
         """Publishes the answer on every topic; cloud: the answer's, where it is there already."""
         self._cloud.publish(cloud or answer_to_cloud(answer, stamp))
+        if note := coarse_note(answer):
+            self._logger.warning(note, throttle_duration_sec=WARN_PERIOD_S)
         self._markers.publish(to_markers(answer, stamp, query_id, self._frusta))
         self._grasps.publish(grasp_poses(answer, stamp))
         if answer.T_world_target is not None:

@@ -10,7 +10,7 @@ from std_msgs.msg import Header
 
 from lerf_ros.errors import LerfError
 from lerf_ros.msg import GraspCandidate, QueryHit
-from lerf_ros.nodes.conversions import matrix_to_pose, ns_to_stamp, stamp_to_ns
+from lerf_ros.nodes.conversions import coarse_note, matrix_to_pose, ns_to_stamp, stamp_to_ns
 from lerf_ros.query.answer import Answer, Grasp, Hit
 from lerf_ros.query.wording import summary
 from lerf_ros.srv import Query
@@ -30,7 +30,8 @@ def fill_error(response: Query.Response, code: int, message: str) -> Query.Respo
 def fill_response(response: Query.Response, answer: Answer, stamp: Time) -> Query.Response:
     """The response of an answer given at `stamp`, without the cloud."""
     response.success, response.error_code = True, Query.Response.NONE
-    response.message, response.metric = summary(answer), answer.metric
+    response.message = '; '.join(filter(None, [summary(answer), coarse_note(answer)]))
+    response.metric = answer.metric
     response.found = int(answer.presence)
     response.probability, response.observed = float(answer.probability), float(answer.observed)
     response.hits = [to_hit(hit) for hit in answer.hits]

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -30,16 +31,17 @@ ROUNDS = 8             # times that parts are weighted anew when columns are too
 class LanguageIndex:
     """N points and their embeddings at S scales, compressed to r of D dimensions.
 
-    points_world (N, 3) float32; colors (N, 3) uint8; keyframes (N,) that saw each; codes
-    (S, N, r) int16, the bits of bfloat16 numbers (numpy has none), unit length; basis (D, r):
-    embedding = basis @ code; scales (T,) in world units: physical widths of what embeddings speak
-    of, all that are searched; every STEPS-th of them is stored. normals (N, 3) float16: unit,
-    outward, towards the cameras. segments (N,) int32: which thing each point is part of, -1 for
-    none. planes (P, 4): the supporting surfaces (n, d), world, with n . p + d = 0 and n towards the
-    cameras; they are the segments 0 to P - 1.
+    points (N, 3) float32, world units from origin (3,) float64: near 0 single precision is exact
+    wherever the map frame is, and it takes half the room. colors (N, 3) uint8; keyframes (N,) that
+    saw each; codes (S, N, r) int16, the bits of bfloat16 numbers (numpy has none), unit length;
+    basis (D, r): embedding = basis @ code; scales (T,) in world units: physical widths of what
+    embeddings speak of, all that are searched; every STEPS-th of them is stored. normals (N, 3)
+    float16: unit, outward, towards the cameras. segments (N,) int32: which thing each point is part
+    of, -1 for none. planes (P, 4): the supporting surfaces (n, d), from origin, with n . p + d = 0
+    and n towards the cameras; they are the segments 0 to P - 1.
     """
 
-    points_world: np.ndarray
+    points: np.ndarray
     colors: np.ndarray
     keyframes: np.ndarray
     codes: np.ndarray
@@ -48,15 +50,34 @@ class LanguageIndex:
     normals: np.ndarray
     segments: np.ndarray
     planes: np.ndarray
+    origin: np.ndarray = field(default_factory=lambda: np.zeros(3))
+
+    @cached_property
+    def points_world(self) -> np.ndarray:
+        """The points (N, 3) float64 in the world."""
+        return self.points.astype(np.float64) + self.origin
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All arrays by name, as they are stored."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        """All arrays by name, as they are stored: points and planes in the world, float64."""
+        stored = {name: getattr(self, name) for name in self.__dataclass_fields__
+                  if name != 'points'}
+        return {**stored, 'points_world': self.points_world,
+                'planes': shifted_planes(self.planes, self.origin)}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> LanguageIndex:
-        """The reverse of `arrays`; KeyError when one is missing."""
-        return cls(*(arrays[name] for name in cls.__dataclass_fields__))
+        """The reverse of `arrays`; KeyError when one is missing.
+
+        Maps of earlier versions name no origin; the middle of their points is taken.
+        """
+        world = arrays['points_world'].astype(np.float64)
+        middle = np.median(world, axis=0) if len(world) else np.zeros(3)
+        origin = np.asarray(arrays.get('origin', middle), np.float64)
+        planes = shifted_planes(arrays['planes'], -origin)
+        names = [name for name in cls.__dataclass_fields__
+                 if name not in ('points', 'planes', 'origin')]
+        return cls(points=(world - origin).astype(np.float32), planes=planes, origin=origin,
+                   **{name: arrays[name] for name in names})
 
     @property
     def stored_scales(self) -> np.ndarray:
@@ -95,10 +116,11 @@ def build_index(surface: Surface, language: LanguageField, scene: SceneFrame,
                   torch.cat(dense).numpy() if dense else np.zeros((0, 0)))
     segments, planes = find_segments(looks, config)
     return LanguageIndex(
-        scene.to_world(points).astype(np.float32), (colors * 255).round().astype(np.uint8),
+        (points * scene.radius).astype(np.float32), (colors * 255).round().astype(np.uint8),
         surface.keyframes.int().cpu().numpy(), as_stored(codes), basis.cpu().numpy(),
         np.asarray(searched_scales(scales), np.float32) * scene.radius,
-        normals.astype(np.float16), segments, planes_to_world(planes, scene))
+        normals.astype(np.float16), segments, planes * [1.0, 1.0, 1.0, scene.radius],
+        np.asarray(scene.center, np.float64))
 
 
 def render_dense(language: LanguageField, features: Tensor, weights: Tensor) -> Tensor:
@@ -108,9 +130,9 @@ def render_dense(language: LanguageField, features: Tensor, weights: Tensor) -> 
     return language.render_dense(features, weights).cpu()
 
 
-def planes_to_world(planes: np.ndarray, scene: SceneFrame) -> np.ndarray:
-    """Planes (P, 4) of the scene frame in the world: the axes are the same."""
-    offset = planes[:, 3] * scene.radius - planes[:, :3] @ np.asarray(scene.center)
+def shifted_planes(planes: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """Planes (P, 4), (n, d) with n . p + d = 0, of points that were moved by shift (3,)."""
+    offset = planes[:, 3] - planes[:, :3] @ shift
     return np.concatenate([planes[:, :3], offset[:, None]], 1)
 
 

@@ -42,7 +42,7 @@ def find_parts(query: TextQuery, places: Sequence[tuple[Place, int]], names: Seq
     it goes from 0 to 1, from what fits the part least to what fits it best. A hit has the
     relevancy and the probability of its thing: the part is as much there as the thing is.
     """
-    relevancy, found = np.zeros(len(query.index.points_world), np.float32), []
+    relevancy, found = np.zeros(len(query.index.points), np.float32), []
     for place, name in places:
         members = extent(query, place, np.stack([wholes[name], parts[name]]), negatives, inside)
         scores, scale = part_scores(query, members, wholes[name], parts[name])
@@ -94,13 +94,13 @@ def part_scores(query: TextQuery, members: np.ndarray, whole: np.ndarray,
     best.
     """
     index = query.index
-    size = np.ptp(index.points_world[members], axis=0).max()
+    size = np.ptp(index.points[members], axis=0).max()
     scales = index.stored_scales
     fitting = np.flatnonzero(scales <= PART_WIDTH * size)
     fitting = fitting if len(fitting) else np.array([int(scales.argmin())])
     codes = index.codes_of(members)[:, fitting]
     margins = codes @ (part - whole)                                       # (M, fitting)
-    mean = middle_of_nearest(index.points_world[members], margins.mean(1))
+    mean = middle_of_nearest(index.points[members], margins.mean(1))
     best = np.argsort(mean)[-SCORE_POINTS:]
     low, high = float(np.median(mean)), float(mean[best].mean())
     scale = margins[best].mean(0).argmax()

@@ -54,7 +54,10 @@ class PlaceFinder:
     """Finds places in one index; boxes of whole segments are kept once they were asked for."""
 
     def __init__(self, index: LanguageIndex, config: QueryConfig, radius: float) -> None:
-        """radius: of the scene frame, world units; lengths of the configuration are parts of it."""
+        """radius: of the scene frame, world units; lengths of the configuration are parts of it.
+
+        Boxes are computed from the index's origin; hits are in the world.
+        """
         self.index, self.config, self.radius = index, config, radius
         self._wholes: dict[int, tuple[np.ndarray, Box]] = {}
         self._trees: dict[int, cKDTree] = {}
@@ -125,8 +128,8 @@ class PlaceFinder:
             if not len(points):
                 break
             if k not in self._trees:
-                self._trees[k] = cKDTree(self.index.points_world[self.segments[k]])
-            tree, world = self._trees[k], self.index.points_world[points]
+                self._trees[k] = cKDTree(self.index.points[self.segments[k]])
+            tree, world = self._trees[k], self.index.points[points]
             about = ((world >= tree.mins - reach) & (world <= tree.maxes + reach)).all(1)
             distance, _ = tree.query(world[about], distance_upper_bound=reach)
             far = ~about
@@ -145,7 +148,7 @@ class PlaceFinder:
         # A further axis, on which segments are farther apart than points can be near.
         apart = self.index.segments[chosen, None] * (0.0 if across else 2.0 * reach)
         labels = DBSCAN(eps=reach, min_samples=NOISE, algorithm='kd_tree').fit_predict(
-            np.concatenate([self.index.points_world[chosen], apart], 1))
+            np.concatenate([self.index.points[chosen], apart], 1))
         order = np.argsort(labels, kind='stable')
         ends = np.cumsum(np.bincount(labels + 1, minlength=1))
         return [chosen[members] for members in np.split(order, ends[:-1])[1:]]
@@ -155,7 +158,7 @@ class PlaceFinder:
         if segment not in self._wholes:
             members = self.segments[segment]
             box = self.box(members)
-            inside = box.contains(self.index.points_world[members])
+            inside = box.contains(self.index.points[members])
             self._wholes[segment] = members[inside] if inside.any() else members, box
         return self._wholes[segment]
 
@@ -169,12 +172,12 @@ class PlaceFinder:
         stands: on what is below, so that the box goes down to it.
         """
         box = self.box(members, stands)
-        inside = box.contains(self.index.points_world[members])
+        inside = box.contains(self.index.points[members])
         return self._place(members[inside] if inside.any() else members, box, values, scales)
 
     def box(self, members: np.ndarray, stands: bool = True) -> Box:
         """The box around these points (indices), upright or not as configured."""
-        points, c = self.index.points_world[members].astype(np.float64), self.config
+        points, c = self.index.points[members].astype(np.float64), self.config
         # One point in a hundred of few is none.
         trim = c.box_trim if len(points) >= 2 / max(c.box_trim, 1e-9) else 0.0
         if c.boxes == 'upright':
@@ -186,6 +189,6 @@ class PlaceFinder:
                scales: np.ndarray) -> Place:
         scale = np.bincount(scales[members], weights=values[members]).argmax()
         return Place(Hit(
-            position=box.center, rotation=box.rotation, size=box.size,
+            position=self.index.origin + box.center, rotation=box.rotation, size=box.size,
             relevancy=score(values[members]), scale=float(self.index.scales[scale]),
             points=len(members), keyframes=int(np.median(self.index.keyframes[members]))), members)

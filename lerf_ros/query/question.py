@@ -11,6 +11,7 @@ import numpy as np
 
 from lerf_ros.query.answer import Hit
 from lerf_ros.query.calibration import Calibration
+from lerf_ros.query.language_index import LanguageIndex
 from lerf_ros.query.parts import find_parts, part_phrase
 from lerf_ros.query.presence import EVEN
 from lerf_ros.query.request import QueryRequest, Region
@@ -79,10 +80,10 @@ def picture_question(request: QueryRequest, picture: np.ndarray, query: TextQuer
                     rows[len(phrases):] if part else None)
 
 
-def inside_region(points_world: np.ndarray, region: Region) -> np.ndarray:
-    """Which of the points (N, 3) lie in the box (N,)."""
-    R, center = region.T_world_region[:3, :3], region.T_world_region[:3, 3]
-    return (np.abs((points_world - center) @ R) <= region.size / 2).all(1)
+def inside_region(index: LanguageIndex, region: Region) -> np.ndarray:
+    """Which of the index's points (N, 3) lie in the box (N,)."""
+    R, center = region.T_world_region[:3, :3], region.T_world_region[:3, 3] - index.origin
+    return (np.abs((index.points - center) @ R) <= region.size / 2).all(1)
 
 
 def search(query: TextQuery, question: Question, region: Region | None, threshold: float,
@@ -95,7 +96,7 @@ def search(query: TextQuery, question: Question, region: Region | None, threshol
     index = query.index
     things, negatives = question.positives @ index.basis, question.negatives @ index.basis
     values, scales, labels = query.best_phrase(things, negatives)
-    inside = None if region is None else inside_region(index.points_world, region)
+    inside = None if region is None else inside_region(index, region)
     if inside is not None:
         values = np.where(inside, values, 0.0)
     places: list[tuple[Place, int]] = []

@@ -116,9 +116,10 @@ class MapPage:
     def _show(self) -> None:
         request = self.request()
         try:
+            answer = self._ask(request or NO_PHRASE)
+            self.scene.center_on(answer)
             if self._new_snapshot:
                 self.scene.draw_keyframes(self._map_directory, self.keyframes.value)
-            answer = self._ask(request or NO_PHRASE)
         except LerfError as error:
             self.words.content = str(error)
             return
@@ -143,6 +144,7 @@ class MapPage:
 
     def _look_at(self, answer: Answer) -> None:
         position, target = overview(answer.points_world, self.scene.poses)
+        position, target = self.scene.place(position), self.scene.place(target)
         self.server.initial_camera.position = position
         self.server.initial_camera.look_at = target
 

@@ -17,6 +17,7 @@ from lerf_ros.evaluation.colors import label_colors, level_colors, relevancy_col
 from lerf_ros.keyframes.image_files import read_color
 from lerf_ros.keyframes.nerfstudio import FrameEntry, posed_images
 from lerf_ros.query.answer import Answer
+from lerf_ros.query.moved import in_frame
 from lerf_ros.query.outlines import box_outline, frustum_depth, target_outline
 from lerf_ros.query.wording import label_text
 
@@ -28,6 +29,9 @@ POINT_SIZE = 2.0        # of the median distance to the nearest point: surfaces 
 SPACING_POINTS = 4000   # points from which that distance is taken
 SMALLEST = 1e-4
 VIEW_FROM = np.array([0.8, -0.9, 1.2])  # of the distance of the keyframes
+# Units that the map's middle may move before the page is centred anew: a browser computes in single
+# precision, whose millimetres end there.
+FAR = 1000.0
 KEYFRAME_PART = 0.4     # of the length at which markers draw them: their pictures hide things
 
 
@@ -41,9 +45,27 @@ class MapScene:
         self._enlarged = 1.0
         self._keyframes: dict[str, Any] = {}
         self.poses: list[np.ndarray] = []   # T_world_camera (4, 4) of the keyframes shown
+        self.origin: np.ndarray | None = None   # (3,) world: where the page's own origin is
+
+    def center_on(self, answer: Answer) -> None:
+        """Puts the page's origin into the middle of the map, unless it is near there already."""
+        points = answer.points_world
+        middle = np.round(np.median(points, axis=0)) if len(points) else np.zeros(3)
+        if self.origin is None or np.abs(middle - self.origin).max() > FAR:
+            self.origin = middle
+            for handle in self._keyframes.values():
+                handle.remove()
+            self._keyframes = {}
+
+    def place(self, points_world: np.ndarray) -> np.ndarray:
+        """World points (..., 3) in the page's coordinates."""
+        return points_world if self.origin is None else points_world - self.origin
 
     def draw(self, answer: Answer, plain: bool = False) -> None:
         """Shows an answer; plain: the surface in its own colours, without hits."""
+        T_page_world = np.eye(4)
+        T_page_world[:3, 3] = self.place(np.zeros(3))
+        answer = in_frame(answer, T_page_world, answer.frame_id)
         with self._atomic():
             self._draw_cloud(answer, plain)
             # Removes the hits of the answer before, which lie below it.
@@ -105,7 +127,7 @@ class MapScene:
             aspect=camera.width / camera.height, scale=depth, color=KEYFRAME_COLOR,
             thickness=1.5, thickness_units='screen', image=thumbnail(entry), format='jpeg',
             wxyz=tuple(np.roll(Rotation.from_matrix(T[:3, :3]).as_quat(), 1)),
-            position=tuple(T[:3, 3]), visible=visible)
+            position=tuple(self.place(T[:3, 3])), visible=visible)
 
     def enlarge_points(self, factor: float) -> None:
         """Draws points this much larger than what closes their gaps."""

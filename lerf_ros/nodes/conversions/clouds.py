@@ -13,6 +13,7 @@ from lerf_ros.query.answer import Answer
 CLOUD_FIELDS = ('x', 'y', 'z', 'rgb', 'relevancy', 'label')
 CLOUD_TYPE = np.dtype([(name, '<u4' if name in ('rgb', 'label') else '<f4')
                        for name in CLOUD_FIELDS])
+COARSE = 0.002      # world units by which single precision may move a point of a cloud
 
 
 def to_cloud(points: np.ndarray, colors: np.ndarray, relevancy: np.ndarray, frame_id: str,
@@ -36,6 +37,21 @@ def to_cloud(points: np.ndarray, colors: np.ndarray, relevancy: np.ndarray, fram
     msg.header.frame_id, msg.header.stamp = frame_id, stamp
     msg.data = byte_array(cloud)
     return msg
+
+
+def coarse_note(answer: Answer) -> str:
+    """What to do where the answer's frame makes a cloud's points coarse; empty where it does not.
+
+    PointCloud2 has x, y and z in single precision, and RViz draws nothing else.
+    """
+    largest = np.abs(answer.points_world).max(initial=0.0)
+    error = float(np.spacing(np.float32(largest))) / 2
+    if not error > COARSE:
+        return ''
+    return (f'coordinates in {answer.frame_id!r} reach {largest:.0f}: the points of a PointCloud2 '
+            f'(single precision) are off by up to {error:.3f} there, hits and grasps are not. For '
+            'exact clouds ask with the frame_id of a frame near the scene, or map in one: ros2 run '
+            'tf2_ros static_transform_publisher publishes it')
 
 
 def answer_to_cloud(answer: Answer, stamp: Time) -> PointCloud2:
