@@ -146,6 +146,16 @@ def test_normals_are_unit_and_towards_the_cameras():
     assert ((inside * points).sum(1) < 0).all()
 
 
+def test_a_plane_has_its_normal_whatever_the_number_of_points():
+    flat = np.random.default_rng(0).uniform(-0.5, 0.5, (300, 3)) * [1.0, 1.0, 0.0]
+    for count in (300, 24, 3):
+        normals = surface_normals(flat[:count], np.full((count, 3), [0.0, 0.0, 2.0]))
+        assert normals == pytest.approx(np.tile([0.0, 0.0, 1.0], (count, 1)), abs=1e-6)
+    for count in (2, 1, 0):     # any direction across: still unit
+        normals = surface_normals(flat[:count], np.zeros((count, 3)))
+        assert np.linalg.norm(normals, axis=1) == pytest.approx(np.ones(count))
+
+
 def turned(axes, size, center, count=4000):
     corner = np.random.default_rng(2).uniform(-0.5, 0.5, (count, 3))
     return (corner * size) @ axes.T + center
@@ -170,6 +180,23 @@ def test_a_minimal_box_is_turned_any_way():
     assert np.abs(box.rotation.T @ axes) == pytest.approx(np.eye(3), abs=0.05)
     assert np.linalg.det(box.rotation) == pytest.approx(1)
     assert box.size == pytest.approx(size, abs=0.02)
+
+
+def test_a_minimal_box_of_a_round_thing_holds_it():
+    angle = np.linspace(0, 2 * np.pi, 400)
+    can = np.concatenate([np.stack([0.1 * np.cos(angle), 0.1 * np.sin(angle),
+                                    np.full(400, height)], 1) for height in (-0.15, 0.15)])
+    axes = np.linalg.qr(np.random.default_rng(6).normal(size=(3, 3)))[0]
+    box = minimal_box(can @ axes.T + 5.0, 0.0)
+    assert box.size == pytest.approx([0.3, 0.2, 0.2], abs=0.002)
+    assert box.contains(can @ axes.T + 5.0, 1e-6).all()
+
+
+@pytest.mark.parametrize('points', [np.zeros((1, 3)), np.zeros((9, 3)),
+                                    np.arange(9.0)[:, None] * [1.0, 2.0, 0.0]])
+def test_a_minimal_box_of_what_has_no_volume(points):
+    box = minimal_box(points, 0.0)
+    assert box.contains(points, 1e-6).all()
 
 
 def test_a_box_goes_down_to_what_the_thing_stands_on():

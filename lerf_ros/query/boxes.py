@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from scipy.spatial import ConvexHull
 
+FACES = 256     # of a hull that a box is tried on, the largest: round things have thousands
 LEVEL = 0.9     # cosine of the angle by which a plane that things stand on may be tilted
 
 
@@ -75,15 +77,32 @@ def ground_below(position: np.ndarray, low: float, planes: np.ndarray,
 
 
 def minimal_box(points: np.ndarray, trim: float) -> Box:
-    """The smallest box of any orientation around points (N, 3), longest axis first (Open3D)."""
-    import open3d as o3d
-
-    if len(points) < 4 or np.linalg.matrix_rank(points - points.mean(0), 1e-6) < 3:
+    """Returns the smallest box of any orientation that stands on a large face of the convex hull
+    of points (N, 3), longest axis first; trim as in `upright_box`."""
+    centred = points - points.mean(0) if len(points) else points
+    if len(points) < 4 or np.linalg.matrix_rank(centred, 1e-6) < 3:
         rotation = np.eye(3)
     else:
-        cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(points))
-        box = cloud.get_minimal_oriented_bounding_box(robust=True)
-        rotation = np.asarray(box.R)[:, np.argsort(-box.extent)]
-        rotation[:, 2] = np.cross(rotation[:, 0], rotation[:, 1])
+        rotation = hull_axes(centred)
     low, high = np.quantile(points @ rotation, (trim, 1 - trim), axis=0)
     return Box(rotation @ ((low + high) / 2), rotation, high - low)
+
+
+def hull_axes(points: np.ndarray) -> np.ndarray:
+    """Returns the axes (3, 3), as columns, of the smallest box on a face of the hull of (N, 3)."""
+    hull = ConvexHull(points, qhull_options='QJ')       # joggled: flat faces are no error
+    corners, faces = points[hull.vertices], points[hull.simplices]
+    normals = np.cross(faces[:, 1] - faces[:, 0], faces[:, 2] - faces[:, 0])
+    areas = np.linalg.norm(normals, axis=1)
+    large = np.argsort(-areas)[:FACES]
+    frames = np.linalg.svd((normals[large] / areas[large, None])[:, None])[2]   # the normal first
+    around = corners @ frames.transpose(0, 2, 1)                                # (F, V, 3)
+    ground = [cv2.minAreaRect(face) for face in around[:, :, 1:].astype(np.float32)]
+    volumes = np.prod([size for _, size, _ in ground], axis=1) * np.ptp(around[:, :, 0], axis=1)
+    best = int(np.argmin(volumes))
+    angle = np.radians(ground[best][2])
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    axes = np.concatenate([turn @ frames[best, 1:], frames[best, :1]])
+    axes = axes[np.argsort(-np.ptp(corners @ axes.T, axis=0))]
+    axes[2] = np.cross(axes[0], axes[1])
+    return axes.T

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which way a surface faces, from the points around: its plane of least squares (Open3D).
+"""Which way a surface faces, from the points around: its plane of least squares.
 
 The gradient of the field's density is about twice as far off: hash grids are rough.
 """
@@ -13,17 +13,20 @@ NEIGHBOURS = 24
 MOST_NEIGHBOURS = 96
 SMOOTH = 8.0      # times the roughness: how far off the neighbours must be to tell a direction
 SAMPLE = 2000     # points that roughness is measured at
+CHUNK = 16384     # points whose neighbours are held at once
 
 
 def surface_normals(points: np.ndarray, origins: np.ndarray) -> np.ndarray:
-    """Unit normals (N, 3) of points (N, 3), on the side of the cameras (N, 3) that saw them."""
-    import open3d as o3d
-
-    if not len(points):
-        return np.zeros((0, 3))
-    cloud = o3d.geometry.PointCloud(o3d.utility.Vector3dVector(points))
-    cloud.estimate_normals(o3d.geometry.KDTreeSearchParamKNN(enough_neighbours(points)))
-    normals = np.asarray(cloud.normals)
+    """Returns unit normals (N, 3) of points (N, 3), towards the cameras (N, 3) that saw them."""
+    tree = cKDTree(points)
+    nearest = np.arange(1, min(enough_neighbours(points), len(points)) + 1)
+    normals = np.zeros((len(points), 3))
+    # In the tree's order: points after each other ask for the same part of it.
+    for start in range(0, len(points), CHUNK):
+        asked = tree.indices[start:start + CHUNK]
+        around = points[tree.query(points[asked], nearest)[1]]           # (n, k, 3)
+        around = around - around.mean(1, keepdims=True)
+        normals[asked] = np.linalg.eigh(around.transpose(0, 2, 1) @ around)[1][:, :, 0]
     away = ((origins - points) * normals).sum(1) < 0
     return np.where(away[:, None], -normals, normals)
 
