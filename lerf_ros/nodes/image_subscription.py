@@ -10,11 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from lerf_ros.nodes.topics import IMAGE_DEPTH, profile
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:    # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
 
 
 class ImageSubscription:
