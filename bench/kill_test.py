@@ -65,9 +65,9 @@ def moment(rig: Rig, rng: random.Random, number: int) -> str:
         folder = rig.saved
     else:
         folder = rig.map / f'{kind}s'
-    end = time.monotonic() + 30.0
+    end, begun = time.monotonic() + 30.0, ('.lerf_ros.partial-', '.lerf_ros.copying-')
     while time.monotonic() < end:
-        if folder.is_dir() and any(p.name.startswith('.partial-') for p in folder.iterdir()):
+        if folder.is_dir() and any(p.name.startswith(begun) for p in folder.iterdir()):
             time.sleep(rng.uniform(0.0, 0.2))
             return kind
         time.sleep(0.005)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lerf_ros.config import LerfConfig
-from lerf_ros.errors import NoSnapshotError, StorageError
+from lerf_ros.errors import StorageError
 from lerf_ros.features.cache import FeatureCache
 from lerf_ros.features.encoders import ImageTextEncoder
 from lerf_ros.features.extractor import FeatureExtractor
@@ -20,13 +20,13 @@ from lerf_ros.keyframes.frame import Frame, Keyframe
 from lerf_ros.keyframes.selection import is_held_out
 from lerf_ros.mapping.keyframe_queue import KeyframeQueue
 from lerf_ros.mapping.keyframe_slots import KeyframeSlots, MappedView
-from lerf_ros.mapping.memory import Memory, check_same_training, recall
+from lerf_ros.mapping.memory import Memory, recall
 from lerf_ros.query.surface import PosedCamera
 from lerf_ros.query.survey import take_survey
 from lerf_ros.query.view_memory import ViewMemory
 from lerf_ros.settings import to_dict
 from lerf_ros.storage.map_directory import MapDirectory
-from lerf_ros.training.checkpoint import field_arrays, load_training, training_arrays
+from lerf_ros.training.checkpoint import field_arrays, training_arrays
 from lerf_ros.training.device import choose_device
 from lerf_ros.training.quality import Quality, measure_quality
 from lerf_ros.training.ray_batches import KeyframeStore
@@ -72,7 +72,7 @@ class Mapper:
         """Takes a frame as the next keyframe, to be learned later; whether it is on the disk."""
         if not self.waiting.next_index:
             self.directory.create(self.meta(None))
-            self.directory.keyframes.clear()
+            self.waiting.next_index = self.directory.keyframes.free_index()
         return self.waiting.add(frame)
 
     def learn_next(self) -> bool:
@@ -266,19 +266,6 @@ class Mapper:
         if memory.scene is not None:
             self._start(memory.scene)
             self._memory = memory if memory.state is not None else None
-
-    def resume(self) -> None:
-        """Goes on where the newest snapshot stopped, after the same keyframes were added again.
-
-        Raises NoSnapshotError, ConfigError when training had other settings, and
-        MapUnreadableError when the stored training does not fit.
-        """
-        state = next(self.directory.training_states(), None)
-        if state is None:
-            raise NoSnapshotError(f'{self.directory.path} holds no training to go on with')
-        check_same_training(state.info['config'], to_dict(self.config))
-        assert self.trainer is not None
-        load_training(self.trainer, state.arrays('field'), state.arrays('training'))
 
     def measure_quality(self) -> Quality:
         """PSNR and depth error of the held-out keyframes."""

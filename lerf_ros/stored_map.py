@@ -130,6 +130,7 @@ def reindex(path: str | Path, changes: Mapping[str, Any] | None = None) -> int:
     """
     if not Path(path).is_dir():
         raise MapUnreadableError(f'{path} is not a directory')
+    MapDirectory(path).claim()
     with FolderLock(Path(path)):
         return _reindex(open_map(path, changes))
 

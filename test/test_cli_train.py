@@ -60,9 +60,10 @@ def test_resuming_equals_never_stopping(folder, preset, tmp_path):
 
 
 def test_resuming_nothing_is_said_in_words(folder, preset, tmp_path, capsys):
-    assert cli.main(['train', str(folder), '--map', str(tmp_path), '--preset', str(preset),
+    assert cli.main(['train', str(folder), '--map', str(tmp_path / 'map'), '--preset', str(preset),
                      '--resume']) == 2
     assert 'no training to go on with' in capsys.readouterr().err
+    assert not (tmp_path / 'map').exists()
 
 
 def test_an_unknown_preset_names_those_there_are(folder, tmp_path, capsys):

@@ -52,8 +52,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     # They only start processes: no part of the method is loaded for that.
     'process_group': set(),
     'processes': BASICS | {'process_group'},
-    'commands': CORE | {'mapper', 'stored_map', 'map_query', 'evaluation', 'viewer',
-                        'quiet_threads'},
+    # Of mapper_process only when to write what: `train` keeps what it learned as the node does.
+    'commands': CORE | {'mapper', 'mapper_process', 'stored_map', 'map_query', 'evaluation',
+                        'viewer', 'quiet_threads'},
     'cli': {'commands', 'evaluation', 'processes'},
     'nodes': CORE | {'mapper', 'mapper_process', 'map_query', 'processes', 'process_group',
                      'quiet_threads', 'simulation', 'evaluation', 'viewer', 'msg', 'srv'},

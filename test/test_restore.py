@@ -6,22 +6,13 @@ import errno
 import numpy as np
 import pytest
 import torch
-from test_resume import CONFIG, FRAMES, assert_same, mapper_on, parameters, run
+from test_resume import CONFIG, FRAMES, assert_same, mapper_on, parameters, restored, run
 from tiny_world import ColorEncoder, orbit, photograph
 
 from lerf_ros.errors import ConfigError, EncoderMismatchError, StorageError
 from lerf_ros.keyframes.nerfstudio import load_folder
 from lerf_ros.mapper import Mapper
 from lerf_ros.storage.map_directory import MapDirectory
-
-
-def restored(folder, config=CONFIG, encoder=None, frame_id='map'):
-    """A mapper on what an earlier one left, with all of its keyframes learned again."""
-    mapper = Mapper(config, MapDirectory(folder, True), encoder or ColorEncoder(), frame_id, True)
-    mapper.restore()
-    while mapper.learn_next():
-        pass
-    return mapper
 
 
 def test_a_restored_training_equals_one_that_never_stopped(tmp_path):
@@ -130,6 +121,7 @@ def test_a_full_disk_goes_on_mapping_and_stores_later(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, 'No space left on device')
 
     with monkeypatch.context() as patched:
+        patched.setattr('lerf_ros.storage.keyframe_files.prepare', full)
         for module in ('keyframe_files', 'snapshots'):
             patched.setattr(f'lerf_ros.storage.{module}.write_json', full)
         mapper.add_frame(FRAMES[4])
@@ -143,7 +135,7 @@ def test_a_full_disk_goes_on_mapping_and_stores_later(tmp_path, monkeypatch):
     assert mapper.waiting.store_again() and not mapper.waiting.fault
     assert MapDirectory(tmp_path).keyframes.indices() == [0, 1, 2, 3, 4]
     assert mapper.snapshot() == 2
-    assert not list((tmp_path / 'snapshots').glob('.partial*'))
+    assert not list((tmp_path / 'snapshots').glob('.*'))
 
 
 def test_what_is_stored_is_a_nerfstudio_folder_at_every_snapshot(tmp_path):

@@ -23,7 +23,7 @@ from lerf_ros.errors import (
 )
 from lerf_ros.map_query import MapQuery
 from lerf_ros.mapper import Mapper
-from lerf_ros.storage import saved_maps
+from lerf_ros.storage import durable, lock, saved_maps
 from lerf_ros.storage.map_directory import MapDirectory
 from lerf_ros.storage.saved_maps import SavedMaps, finish_load
 
@@ -55,7 +55,7 @@ def maps(tmp_path, two_maps, monkeypatch):
 def contents(folder):
     """Relative names and bytes of all files but the locks."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob('*'))
-            if p.is_file() and p.name != '.lock'}
+            if p.is_file() and p.name != lock.NAME}
 
 
 def test_a_saved_map_is_a_map(maps, two_maps):
@@ -68,7 +68,7 @@ def test_a_saved_map_is_a_map(maps, two_maps):
     with pytest.raises(NameTakenError, match="'kitchen' already"):
         saved.save(current, 'kitchen')
     saved.save(current, 'kitchen', overwrite=True)
-    assert {p.name for p in saved.root.iterdir()} == {'.lock', 'hall', 'kitchen'}
+    assert {p.name for p in saved.root.iterdir()} == {lock.NAME, 'hall', 'kitchen'}
 
 
 @pytest.mark.parametrize('name', ['', '.', '..', '../x', 'a/b', '/etc', '.hidden', 'ä', 'a b',
@@ -195,7 +195,8 @@ def test_a_kill_at_any_moment_of_a_load_leaves_one_map_or_the_other(maps, monkey
     again = MapDirectory(current.path)
     assert saved_maps.verify(again) == 6
     assert again.identity()[0] in whole
-    assert not [p for p in current.path.iterdir() if p.name.startswith('.arriv')]
+    assert not [p for p in current.path.iterdir() if p.name.startswith(durable.OURS)
+                and p.name != lock.NAME]
 
 
 @pytest.mark.parametrize('step', range(6))
@@ -221,7 +222,7 @@ def test_a_full_disk_is_named_and_nothing_is_left(maps, monkeypatch):
     with pytest.raises(StorageError, match='No space left'):
         saved.load('hall', current, lambda _: None)
     assert saved.names() == ['hall'] and saved_maps.verify(current) == 6
-    assert {p.name for p in saved.root.iterdir()} == {'.lock', 'hall'}
+    assert {p.name for p in saved.root.iterdir()} == {lock.NAME, 'hall'}
 
 
 def test_a_reset_map_has_nothing_of_the_old_one(maps):

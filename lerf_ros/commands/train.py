@@ -5,33 +5,80 @@ from __future__ import annotations
 
 import argparse
 import math
+import signal
+import sys
+import threading
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 from lerf_ros.commands.options import add_settings, read_config
+from lerf_ros.errors import StorageError
 
 if TYPE_CHECKING:
     from lerf_ros.keyframes.nerfstudio import PosedFolder
     from lerf_ros.mapper import Mapper
     from lerf_ros.training.quality import Quality
 
+SLICE_S, SLICE_STEPS = 1.0, 20      # training between two looks for Ctrl-C: alone, in a group
+NO_SNAPSHOT_S = 86400.0             # only the end writes one
+
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Registers `train`."""
     command = commands.add_parser('train', help='train a map from a folder of posed images')
     command.add_argument('folder', help='a nerfstudio folder: transforms.json and images')
-    command.add_argument('--map', help='map directory to write (default: out/maps/NAME_OF_FOLDER)')
+    command.add_argument('--map', help='map directory to write, a new or an empty folder (default: '
+                         'out/maps/NAME_OF_FOLDER)')
     command.add_argument('--steps', type=int, default=2000, help='optimisation steps')
     command.add_argument('--scale', type=float, default=1.0,
                          help='metres a unit of the poses, where that is known')
     command.add_argument('--mask', help='image that is black where the robot shows in every image')
     command.add_argument('--max-side', type=int, default=0,
                          help='shrink images to this longer side in pixels; 0 keeps them')
-    command.add_argument('--resume', action='store_true',
-                         help='go on with the training that the map directory holds')
+    there = command.add_mutually_exclusive_group()
+    there.add_argument('--resume', action='store_true',
+                       help='go on with the training that the map directory holds')
+    there.add_argument('--force', action='store_true',
+                       help='delete the map that the map directory holds, and nothing else in it')
     add_settings(command)
     command.set_defaults(func=run_train)
+
+
+class StopRequest:
+    """Inside, Ctrl-C and SIGTERM are a wish to stop soon; the second one ends at once."""
+
+    def __init__(self) -> None:
+        self.signal = 0     # the first one's number
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note)
+                            for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @property
+    def asked(self) -> bool:
+        """Whether to stop; processes of a group ask at the same places, and agree."""
+        from lerf_ros.training.data_parallel import for_any
+        agreed = for_any(bool(self.signal))
+        if agreed and not self.signal:
+            self.signal = signal.SIGTERM    # another process of the group was told
+        return agreed
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.signal:
+            raise KeyboardInterrupt
+        self.signal = number
+        print('\nstopping: what was learned is written first; once more ends at once',
+              file=sys.stderr, flush=True)
 
 
 def run_train(arguments: argparse.Namespace) -> int:
@@ -46,7 +93,8 @@ def run_train(arguments: argparse.Namespace) -> int:
 
 
 def train_folder(arguments: argparse.Namespace) -> int:
-    """What each process does."""
+    """What each process does; 0, or 128 and the signal's number when it was stopped."""
+    from lerf_ros.commands.map_target import check_place, check_same_images, map_place
     from lerf_ros.features.cache import FeatureCache
     from lerf_ros.features.encoders import load_encoder
     from lerf_ros.field.native_kernel import cache_folder
@@ -54,14 +102,16 @@ def train_folder(arguments: argparse.Namespace) -> int:
     from lerf_ros.mapper import Mapper
     from lerf_ros.storage.lock import FolderLock
     from lerf_ros.storage.map_directory import MapDirectory
-    from lerf_ros.training.data_parallel import own_directory
+    from lerf_ros.training.data_parallel import own_directory, rank
     from lerf_ros.training.device import choose_device, reuse_memory
 
     reuse_memory()
     config = read_config(arguments)
     folder = load_folder(arguments.folder, scale=arguments.scale, mask_path=arguments.mask,
                          max_side=arguments.max_side)
-    target = Path(arguments.map or Path('out/maps') / Path(arguments.folder).resolve().name)
+    target = map_place(arguments.folder, arguments.map)
+    if rank() == 0:
+        check_place(target, arguments.folder, folder.names, arguments.resume, arguments.force)
     # All images are at hand: the scene is measured from all of them, none counts as newest.
     count = len(folder.frames)
     config = config.override({'scene.keyframes': min(count, 100),
@@ -71,36 +121,90 @@ def train_folder(arguments: argparse.Namespace) -> int:
     cache = FeatureCache(cache_folder() / 'features', config.features.cache_megabytes)
     with own_directory(target, arguments.resume) as place, FolderLock(place):
         directory = MapDirectory(place, folder.metric)
-        if not arguments.resume:
+        if arguments.resume:
+            check_same_images(directory, arguments.folder, folder.frames)
+        else:
             directory.clear()
-        train(Mapper(config, directory, encoder, 'map', folder.metric, cache), folder, arguments)
-    return 0
+        mapper = Mapper(config, directory, encoder, 'map', folder.metric, cache)
+        if arguments.resume:
+            mapper.restore()
+        else:
+            directory.create({**mapper.meta(None), 'source': {
+                'capture': str(Path(arguments.folder).resolve()), 'images': count}})
+        with StopRequest() as stop:
+            train(mapper, folder, arguments, stop)
+    return 128 + stop.signal if stop.signal else 0
 
 
-def train(mapper: Mapper, folder: PosedFolder, arguments: argparse.Namespace) -> None:
-    """Learns all images, takes the steps and writes a snapshot."""
-    from tqdm import tqdm
+def train(mapper: Mapper, folder: PosedFolder, arguments: argparse.Namespace,
+          stop: StopRequest) -> None:
+    """Learns all images, takes the steps and writes a snapshot; when it is stopped, of so much."""
+    from lerf_ros.training.data_parallel import rank
 
-    from lerf_ros.training.data_parallel import rank, separate_noise
-
-    for frame in tqdm(folder.frames, desc='keyframes', unit='image', disable=rank() > 0):
-        mapper.add_frame(frame)
-    if arguments.resume:
-        mapper.resume()
-    separate_noise(mapper.config.training.seed + mapper.steps)
-    start, begun = time.monotonic(), mapper.steps
-    with tqdm(total=arguments.steps, initial=begun, desc='training', unit='step',
-              disable=rank() > 0) as bar:
-        while mapper.steps < arguments.steps:
-            mapper.train_for(1.0, arguments.steps)
-            bar.update(min(mapper.steps, arguments.steps) - bar.n)
-            bar.set_postfix(loss=f'{mapper.loss:.3f}', rays_per_s=f'{mapper.rays_per_second:.0f}')
+    start = time.monotonic()
+    if take_keyframes(mapper, folder, stop):
+        take_steps(mapper, arguments.steps, stop)
     if rank() > 0:
         return
-    number = mapper.snapshot()
-    print(f'map {mapper.directory.path}, snapshot {number}: {len(mapper.views)} keyframes, '
-          f'{mapper.steps} steps in {time.monotonic() - start:.0f} s, '
-          f'{quality_line(mapper.quality, folder.metric)}')
+    path, number = mapper.directory.path, mapper.snapshot()
+    print(f'map {path}, snapshot {number}: ' if number else f'map {path}, no snapshot yet: ',
+          f'{mapper.stored} keyframes, {mapper.steps} steps in {time.monotonic() - start:.0f} s',
+          f', {quality_line(mapper.quality, folder.metric)}' if number else '', sep='')
+    if stop.signal:
+        print(stopped_line(mapper, len(folder.frames), arguments.steps))
+    elif number and mapper.config.map.training_state:
+        mapper.directory.checkpoints.clear()    # the snapshot holds what they were kept for
+
+
+def stopped_line(mapper: Mapper, images: int, steps: int) -> str:
+    """What is kept of a training that was stopped, and how to go on."""
+    trained = f'{mapper.steps} of {steps} steps' if mapper.config.map.training_state else \
+        'no training (map.training_state is off)'
+    return (f'stopped; kept are {mapper.stored} of {images} keyframes and {trained}: the same '
+            'command with --resume (and without --force) goes on')
+
+
+def take_keyframes(mapper: Mapper, folder: PosedFolder, stop: StopRequest) -> bool:
+    """Stores each image as it is read and learns it; what is stored already is only learned.
+
+    Returns whether all are learned, and not stopped before. Raises StorageError when the disk
+    does not take one.
+    """
+    from tqdm import tqdm
+
+    from lerf_ros.training.data_parallel import rank
+
+    stored, count = len(mapper.directory.keyframes.indices()), len(folder.frames)
+    with tqdm(total=count, desc='keyframes', unit='image', disable=rank() > 0) as bar:
+        for i in range(count):
+            if i >= stored and not mapper.store(folder.frames[i]):
+                raise StorageError(mapper.waiting.fault)
+            while not stop.asked and mapper.learn_next():
+                bar.update(1)
+            if stop.asked:
+                return False
+    return True
+
+
+def take_steps(mapper: Mapper, steps: int, stop: StopRequest) -> None:
+    """Trains up to so many steps, and keeps what a kill would lose on the way."""
+    from tqdm import tqdm
+
+    from lerf_ros.mapper_process.saving import Saving
+    from lerf_ros.training.data_parallel import processes, rank, separate_noise
+
+    separate_noise(mapper.config.training.seed + mapper.steps)
+    saving = Saving(mapper, replace(mapper.config.map, snapshot_interval=NO_SNAPSHOT_S))
+    with tqdm(total=steps, initial=mapper.steps, desc='training', unit='step',
+              disable=rank() > 0) as bar:
+        while mapper.steps < steps and not stop.asked:
+            # Processes of a group take the same steps between two questions to all.
+            mapper.train_for(*(SLICE_S, steps) if processes() == 1 else
+                             (math.inf, min(mapper.steps + SLICE_STEPS, steps)))
+            if rank() == 0:
+                saving.tick()
+            bar.update(min(mapper.steps, steps) - bar.n)
+            bar.set_postfix(loss=f'{mapper.loss:.3f}', rays_per_s=f'{mapper.rays_per_second:.0f}')
 
 
 def quality_line(quality: Quality, metric: bool) -> str:

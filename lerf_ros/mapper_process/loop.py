@@ -46,12 +46,14 @@ class Loop:
 
     def __init__(self, config: LerfConfig, map_directory: str, frame_id: str, metric: bool,
                  channels: Channels) -> None:
-        """Raises LockedError while another mapper works there, and what `Mapper.restore` does."""
+        """Raises LockedError while another mapper works there, ForeignFolderError where something
+        else lies there, and what `Mapper.restore` does."""
         self.config, self.channels, self.parent = config, channels, os.getppid()
         self.path, self.frame_id, self.metric = Path(map_directory), frame_id, metric
         reuse_memory()
         if config.training.threads:
             torch.set_num_threads(config.training.threads)
+        MapDirectory(self.path).claim()     # before anything is written there, also the lock
         self.lock = FolderLock(self.path)
         self.lock.acquire(LOCK_PATIENCE_S)
         finish_load(self.path)

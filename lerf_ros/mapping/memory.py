@@ -73,10 +73,12 @@ def recall(directory: MapDirectory, meta: Mapping[str, Any]) -> Memory | None:
     if not directory.exists():
         return None
     stored = directory.meta()
-    check_same_map(stored, meta, directory)
     on_disk = directory.keyframes.indices()
+    if not on_disk and directory.newest() is None:
+        return None     # begun, but nothing was seen: it may go on with any settings
+    check_same_map(stored, meta, directory)
     indices = [i for i in on_disk if _readable(directory, i)]
-    next_index = max(on_disk, default=-1) + 1
+    next_index = directory.keyframes.free_index()
     if stored['scene'] is None:
         return Memory(tuple(indices), next_index)
     x, y, z = stored['scene']['center']

@@ -13,14 +13,36 @@ from typing import Any
 
 from lerf_ros.errors import MapUnreadableError
 
+# What begins so is ours wherever it lies: files that are being written, locks, copies on their way.
+OURS = '.lerf_ros.'
+PARTIAL = f'{OURS}partial.'
+
 
 def write_file(path: Path, data: bytes) -> None:
     """Writes beside the place, flushes to the disk and renames; the folder is flushed too."""
-    partial = path.with_name(f'.{path.name}.partial')
-    with partial.open('wb') as file:
+    commit(prepare(path, data), path)
+
+
+def prepare(path: Path, data: bytes) -> Path:
+    """Writes beside the place and flushes; returns where, for `commit`."""
+    partial = partial_path(path)
+    # A link that waits there is not followed.
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+                         | os.O_CLOEXEC, 0o666)
+    with open(descriptor, 'wb') as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+    return partial
+
+
+def partial_path(path: Path) -> Path:
+    """Where a file lies before it is whole; its ending stays, which tells its format."""
+    return path.with_name(f'{PARTIAL}{path.name}')
+
+
+def commit(partial: Path, path: Path) -> None:
+    """Renames what was prepared to its place and flushes the folder."""
     os.replace(partial, path)
     flush(path.parent)
 
@@ -52,6 +74,32 @@ def checksum(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def is_file(path: Path) -> bool:
+    """Whether there is a regular file; a link to one is not."""
+    return path.is_file() and not path.is_symlink()
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder; a link to one is not."""
+    return path.is_dir() and not path.is_symlink()
+
+
+def remove_folder_if_empty(path: Path) -> None:
+    """Removes a folder in which nothing is left; any other stays."""
+    if is_folder(path) and not any(path.iterdir()):
+        path.rmdir()
+
+
+def remove_scratch(path: Path) -> None:
+    """Deletes a file or a folder of ours, by its name; links are not followed."""
+    if not path.name.startswith(OURS):
+        raise ValueError(f'{path} may hold what others wrote')
+    if is_folder(path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def sha256(path: Path) -> str:
     """Of a file's bytes; OSError where it cannot be read."""
     digest = hashlib.sha256()
@@ -59,6 +107,11 @@ def sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def sha256_of(data: bytes) -> str:
+    """Of bytes in memory."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def check_file(path: Path, expected: str) -> None:

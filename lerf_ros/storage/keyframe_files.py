@@ -1,14 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keyframes on disk: each is durable on its own, and together they are a nerfstudio folder.
 
-    keyframes/000012.json     one entry of transforms.json, with checksums; written last of all
+    keyframes/000012.json     one entry of transforms.json, with checksums; in its place last of all
     images/, depth/, masks/   its pictures
     transforms.json           all entries, for other tools; written again with every snapshot
+
+A picture is ours when a record with a whole checksum names it. The record is on the disk, under
+another name, before its pictures are and after they are gone: also what a kill leaves is known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +27,34 @@ from lerf_ros.errors import DatasetError, MapUnreadableError
 from lerf_ros.keyframes.frame import Frame, Keyframe
 from lerf_ros.keyframes.nerfstudio import DEPTH_UNIT_M, camera_fields, parse_frame
 from lerf_ros.storage.durable import (
+    OURS,
+    PARTIAL,
     check_file,
+    commit,
     flush,
+    is_file,
+    is_folder,
+    partial_path,
+    prepare,
     read_sealed,
     sealed,
-    sha256,
+    sha256_of,
     write_file,
     write_json,
 )
 
 COMMON = {'depth_unit_scale_factor': DEPTH_UNIT_M}
-FOLDER = 'keyframes'
+FOLDER, PICTURES = 'keyframes', ('images', 'depth', 'masks')
+NUMBER = re.compile(r'[0-9]{6,18}')
+PICTURE = re.compile(rf'(?:{"|".join(PICTURES)})/[0-9]{{6,18}}\.png')
 
 
 class KeyframeFiles:
     """Adds, reads and removes the keyframes of one map; one writer, any number of readers."""
 
-    def __init__(self, path: Path, metric: bool = False) -> None:
-        self.path, self.metric = path, metric
+    def __init__(self, path: Path, metric: bool = False, first: int = 0) -> None:
+        """first: what has a lower number is not of this map, but was left by somebody."""
+        self.path, self.metric, self.first = path, metric, first
         self._records: dict[int, dict[str, Any]] = {}
         self._on_disk: set[int] | None = None   # not looked at yet
 
@@ -51,28 +68,51 @@ class KeyframeFiles:
     def add(self, keyframe: Keyframe) -> None:
         """Stores one keyframe, in time that does not grow with the map.
 
-        It is on the disk when this returns. Raises OSError when it cannot be written.
+        It is on the disk when this returns. Raises OSError when it cannot be written, which is
+        FileExistsError where a file of somebody else has its name.
         """
         entry, pictures = describe(keyframe)
-        for name, data in pictures.items():
-            (self.path / name).parent.mkdir(parents=True, exist_ok=True)
-            write_file(self.path / name, data)
+        place = self._record_path(keyframe.index)
+        for folder in {place.parent, *((self.path / name).parent for name in pictures)}:
+            if not folder.is_dir():
+                folder.mkdir(parents=True)
+                flush(self.path)
+        self._settle(place)
+        for path in (place, *(self.path / name for name in pictures)):
+            if os.path.lexists(path):
+                raise FileExistsError(f'{path} was not written by lerf_ros: move it away')
         record = {'index': keyframe.index, 'frame': entry,
-                  'files': {name: sha256(self.path / name) for name in pictures}}
-        folder = self.path / FOLDER
-        if not folder.is_dir():
-            folder.mkdir(parents=True)
-            flush(self.path)
-        write_json(self._record_path(keyframe.index), sealed(record))
+                  'files': {name: sha256_of(data) for name, data in pictures.items()}}
+        prepared = prepare(place, json.dumps(sealed(record), indent=1).encode())
+        for name, data in pictures.items():
+            write_file(self.path / name, data)
+        commit(prepared, place)
         self._records[keyframe.index] = record
         if self._on_disk is not None:
             self._on_disk.add(keyframe.index)
 
     def indices(self) -> list[int]:
         """Numbers of all keyframes that are on the disk, ascending."""
-        folder = self.path / FOLDER
-        return sorted(int(p.stem) for p in folder.glob('*.json') if p.stem.isdigit()) \
-            if folder.is_dir() else []
+        found = _numbers(self.path / FOLDER, '.json')
+        return sorted(number for number in found if number >= self.first)
+
+    def free_index(self) -> int:
+        """The number from which on nobody has a file of a keyframe; tidies up after a kill."""
+        for partial in list((self.path / FOLDER).glob(f'{PARTIAL}*.json')):
+            self._settle(partial.with_name(partial.name[len(PARTIAL):]))
+        taken = [_numbers(self.path / FOLDER, '.json'),
+                 *(_numbers(self.path / name, '.png') for name in PICTURES)]
+        return max((self.first - 1, *(n for numbers in taken for n in numbers))) + 1
+
+    def own_files(self) -> Iterator[Path]:
+        """The files of all keyframes with a whole record, also of those begun or half removed."""
+        for index in _numbers(self.path / FOLDER, '.json'):
+            with contextlib.suppress(MapUnreadableError):
+                yield from self._pictures(read_sealed(self._record_path(index)))
+                yield self._record_path(index)
+        for folder in (FOLDER, *PICTURES):
+            if is_folder(self.path / folder):
+                yield from filter(is_file, (self.path / folder).glob(f'{OURS}*'))
 
     def __contains__(self, index: object) -> bool:
         """Whether the record of a keyframe is whole."""
@@ -121,24 +161,40 @@ class KeyframeFiles:
         self._records[index] = record
 
     def remove(self, index: int) -> None:
-        """Forgets a keyframe, its record first: a picture without a record is no keyframe."""
-        names = self.record(index)['files']
-        self._record_path(index).unlink(missing_ok=True)
-        flush(self.path / FOLDER)
-        for name in names:
-            (self.path / name).unlink(missing_ok=True)
+        """Forgets a keyframe, its record first: a picture without a record is no keyframe.
+
+        Raises MapUnreadableError for a damaged record, which does not say what belongs to it.
+        """
+        self.record(index)
+        place = self._record_path(index)
+        os.replace(place, partial_path(place))
+        flush(place.parent)
+        self._settle(place)
         self._records.pop(index, None)
         self._on_disk = None
 
-    def clear(self) -> None:
-        """Forgets all keyframes."""
-        for index in self.indices():
-            try:
-                self.remove(index)
-            except MapUnreadableError:   # a damaged record names no pictures
-                self._record_path(index).unlink(missing_ok=True)
-        self._records.clear()
-        self._on_disk = None
+    def _settle(self, place: Path) -> None:
+        """Ends what was begun with a record under its other name: deletes it and its pictures.
+
+        Where the record is in its place the pictures belong to that.
+        """
+        partial = partial_path(place)
+        if not is_file(partial):
+            return
+        if not place.exists():
+            with contextlib.suppress(MapUnreadableError):
+                for path in self._pictures(read_sealed(partial)):
+                    path.unlink(missing_ok=True)
+        partial.unlink()
+
+    def _pictures(self, record: Mapping[str, Any]) -> Iterator[Path]:
+        """The pictures that a record names and that are there as it says."""
+        for name, stated in dict(record.get('files', {})).items():
+            path = self.path / name
+            if PICTURE.fullmatch(name) and is_folder(path.parent) and is_file(path):
+                with contextlib.suppress(MapUnreadableError):
+                    check_file(path, stated)
+                    yield path
 
     def write_transforms(self) -> None:
         """Writes transforms.json of all keyframes that can be read."""
@@ -152,8 +208,29 @@ class KeyframeFiles:
         write_json(self.path / 'transforms.json',
                    {**model, **COMMON, 'metric': self.metric, 'frames': frames})
 
+    def transforms_are_ours(self) -> bool:
+        """Whether transforms.json may be written: it is not there, or was written by this class."""
+        path = self.path / 'transforms.json'
+        if not os.path.lexists(path):
+            return True
+        try:
+            content = json.loads(path.read_text())
+            frames = content['frames']
+            return is_file(path) and 'metric' in content and all(
+                PICTURE.fullmatch(frame['file_path']) and 'stamp_ns' in frame for frame in frames)
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
     def _record_path(self, index: int) -> Path:
         return self.path / FOLDER / f'{index:06d}.json'
+
+
+def _numbers(folder: Path, ending: str) -> Iterable[int]:
+    """The numbers in the names of a folder's files."""
+    if not folder.is_dir():
+        return []
+    return sorted(int(path.stem) for path in folder.iterdir()
+                  if path.suffix == ending and NUMBER.fullmatch(path.stem))
 
 
 def describe(keyframe: Keyframe) -> tuple[dict[str, Any], dict[str, bytes]]:

@@ -12,13 +12,14 @@ from types import TracebackType
 from typing import Any
 
 from lerf_ros.errors import LockedError, StorageError
+from lerf_ros.storage.durable import OURS
 
-NAME = '.lock'
+NAME = f'{OURS}lock'
 POLL_S = 0.1
 
 
 class FolderLock:
-    """Holds `.lock` of a folder; the file says who does, and whether it is about to leave."""
+    """Holds the lock file of a folder; the file says who does, and whether it is about to leave."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
@@ -44,7 +45,8 @@ class FolderLock:
     def _try(self) -> bool:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC,
+                                 0o666)
         except OSError as error:
             raise StorageError(f'{self.path.parent} cannot be written ({error.strerror}): give '
                                'the mapper a directory of its own') from error

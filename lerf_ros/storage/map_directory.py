@@ -16,7 +16,7 @@ runs code from it.
 from __future__ import annotations
 
 import json
-import shutil
+import re
 import uuid
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -24,21 +24,32 @@ from typing import Any
 
 import numpy as np
 
-from lerf_ros.errors import MapUnreadableError
+from lerf_ros.errors import ForeignFolderError, MapUnreadableError
 from lerf_ros.keyframes.frame import Keyframe
-from lerf_ros.storage.durable import flush, write_json
+from lerf_ros.storage.durable import (
+    OURS,
+    flush,
+    is_file,
+    is_folder,
+    remove_folder_if_empty,
+    remove_scratch,
+    write_json,
+)
 from lerf_ros.storage.keyframe_files import KeyframeFiles
+from lerf_ros.storage.lock import NAME as LOCK
+from lerf_ros.storage.ownership import META, foreign_names, read_meta, require_no_strangers
 from lerf_ros.storage.snapshots import Snapshot, SnapshotFolder
 
-__all__ = ['CONTENT', 'MapDirectory', 'Snapshot']
+__all__ = ['MapDirectory', 'Snapshot']
 
 FORMAT_VERSION = 3
 # Formats whose fields can still be read, so that their index can be built anew.
 READABLE_FORMATS = (2, 3)
-# All that belongs to a map, in the order in which another map's is put in its place: readers
-# believe meta.json, so it comes last.
-CONTENT = ('snapshots', 'checkpoints', 'keyframes', 'images', 'depth', 'masks', 'features',
-           'transforms.json', 'meta.json')
+FOLDERS = ('snapshots', 'checkpoints', 'keyframes', 'images', 'depth', 'masks', 'features')
+# What the feature cache writes, and begins to write.
+FEATURES = re.compile(r'(keyframe|vocabulary)_[0-9a-f]{64}(\.safetensors|\.[0-9a-f]{32}\.part)')
+# What of meta.json stays when the rest of it is written anew.
+LASTING = ('id', 'edition', 'first_keyframe', 'source')
 
 
 class MapDirectory:
@@ -48,7 +59,8 @@ class MapDirectory:
                  formats: Collection[int] = (FORMAT_VERSION,)) -> None:
         """formats: those that are not refused."""
         self.path, self.formats = Path(path), formats
-        self.keyframes = KeyframeFiles(self.path, metric)
+        first = (read_meta(self.path) or {}).get('first_keyframe', 0)
+        self.keyframes = KeyframeFiles(self.path, metric, first)
         self.snapshots = SnapshotFolder(self.path / 'snapshots')
         self.checkpoints = SnapshotFolder(self.path / 'checkpoints')
 
@@ -56,18 +68,38 @@ class MapDirectory:
     def metric(self) -> bool:
         return self.keyframes.metric
 
+    def claim(self) -> bool:
+        """Whether a map stands here; ForeignFolderError where none may be written.
+
+        That is a folder with anything in it but no meta.json of ours, and a map in which somebody
+        else's file or link has the place of one of ours. Nothing is written.
+        """
+        if read_meta(self.path) is None:
+            require_no_strangers(self.path, META)
+            return False
+        for name in FOLDERS:
+            path = self.path / name
+            if path.is_symlink() or (path.exists() and not path.is_dir()):
+                raise ForeignFolderError(f'{path} is not a folder of lerf_ros: move it away, or '
+                                         'map into another directory')
+        if not self.keyframes.transforms_are_ours():
+            raise ForeignFolderError(f'{self.path / "transforms.json"} was not written by '
+                                     'lerf_ros: move it away, or map into another directory')
+        return True
+
     def create(self, meta: Mapping[str, Any]) -> None:
-        """Starts the map with its meta data; called again, it replaces all but the identity."""
+        """Starts the map with its meta data; called again, it replaces all but the identity.
+
+        Raises ForeignFolderError.
+        """
+        lasting = {'id': '', **(read_meta(self.path) or {})} if self.claim() else {}
         self.path.mkdir(parents=True, exist_ok=True)
-        try:
-            identity = {'id': self.meta()['id'], 'edition': self.meta()['edition']}
-        except (MapUnreadableError, KeyError):
-            identity = new_identity()
-        write_json(self.path / 'meta.json', {'format': FORMAT_VERSION, **identity, **meta})
+        kept = {name: lasting[name] for name in LASTING if lasting.get(name)}
+        write_json(self.path / META, {'format': FORMAT_VERSION, **new_identity(), **meta, **kept})
 
     def meta(self) -> dict[str, Any]:
         """meta.json; MapUnreadableError where it is missing, damaged or of another format."""
-        file = self.path / 'meta.json'
+        file = self.path / META
         try:
             meta = json.loads(file.read_text())
         except (OSError, ValueError) as error:
@@ -87,9 +119,7 @@ class MapDirectory:
             return False
         if not self.path.is_dir():
             raise MapUnreadableError(f'{self.path} is a file: a map is a directory')
-        visible = {p.name for p in self.path.iterdir() if not p.name.startswith('.')}
-        # A map of its first seconds may have no meta.json yet.
-        if not visible - (set(CONTENT) - {'meta.json'}):
+        if not any(foreign_names(self.path)):
             return False
         self.meta()
         return True
@@ -146,30 +176,77 @@ class MapDirectory:
                  and s.info.get('map_id', '') == identity]
         yield from sorted(found, key=lambda s: s.info['steps'], reverse=True)
 
-    def clear(self, meta: Mapping[str, Any] | None = None) -> None:
-        """Forgets the map; with `meta`, starts a new one with another identity at once.
+    def own_files(self) -> list[Path]:
+        """All files that this package wrote and can be known by, meta.json last; others are not.
 
-        meta.json changes first: from then on nothing of the old map counts.
+        Each keyframe and snapshot says itself what belongs to it, with checksums.
         """
+        files = list(self.keyframes.own_files())
+        for folder in (self.snapshots, self.checkpoints):
+            files += [file for number in folder.numbers() for file in folder.own_files(number)
+                      if is_folder(folder.path)]
+        features = self.path / 'features'
+        files += [path for path in sorted(features.iterdir())
+                  if FEATURES.fullmatch(path.name) and is_file(path)] \
+            if is_folder(features) else []
+        transforms = self.path / 'transforms.json'
+        if is_file(transforms) and self.keyframes.transforms_are_ours():
+            files.append(transforms)
+        return files + ([self.path / META] if read_meta(self.path) is not None else [])
+
+    def strangers(self) -> list[Path]:
+        """All files, links and other things in here that are not ours."""
+        own = set(self.own_files())
+        return [path for path in sorted(self.path.rglob('*'))
+                if path not in own and not is_folder(path)
+                and not any(part.startswith(OURS) for part in
+                            path.relative_to(self.path).parts)]
+
+    def clear(self, meta: Mapping[str, Any] | None = None) -> None:
+        """Deletes the map's own files; with `meta`, starts a new one with another identity at once.
+
+        meta.json changes first: from then on nothing of the old map counts. Raises
+        ForeignFolderError as `claim` does; what others put into the folder stays.
+        """
+        if not self.claim() and meta is None:
+            return
+        files = self.own_files()
         if meta is not None:
             self.path.mkdir(parents=True, exist_ok=True)
-            write_json(self.path / 'meta.json',
-                       {'format': FORMAT_VERSION, **new_identity(), **meta})
-        for name in CONTENT if meta is None else CONTENT[:-1]:
-            remove(self.path / name)
+            files = [file for file in files if file.name != META]
+            meta = {**new_identity(), **meta}
+            self._begin(meta)
+        for folder in (self.path, self.snapshots.path, self.checkpoints.path):
+            for left in folder.glob(f'{OURS}*') if is_folder(folder) else ():
+                if left.name != LOCK:
+                    remove_scratch(left)
+        self.delete(files)
+        if meta is not None and self.keyframes.first:
+            self._begin(meta)
+
+    def discard(self) -> None:
+        """`clear`, and the folder goes as well where nothing of others is left in it."""
+        self.clear()
+        remove_scratch(self.path / LOCK)
+        remove_folder_if_empty(self.path)
+
+    def _begin(self, meta: Mapping[str, Any]) -> None:
+        """Writes meta.json of a map to which no keyframe that is there now belongs."""
+        first = KeyframeFiles(self.path).free_index()
+        self.keyframes = KeyframeFiles(self.path, self.metric, first)
+        write_json(self.path / META, {'format': FORMAT_VERSION, **meta, 'first_keyframe': first})
+
+    def delete(self, files: Collection[Path]) -> None:
+        """Deletes files and then those folders of a map in which nothing is left."""
+        for file in files:
+            file.unlink(missing_ok=True)
+        for folder in (*{file.parent for file in files}, *(self.path / n for n in FOLDERS)):
+            if folder != self.path:
+                remove_folder_if_empty(folder)
         if self.path.is_dir():
             flush(self.path)
-        self.keyframes = KeyframeFiles(self.path, self.metric)
 
 
 def new_identity() -> dict[str, str]:
     """id: of the map and all its copies; edition: new with each load, so that readers notice."""
     return {'id': str(uuid.uuid4()), 'edition': str(uuid.uuid4())}
-
-
-def remove(path: Path) -> None:
-    """Deletes a file or a folder, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lerf_ros.errors import (
+    ForeignFolderError,
     InvalidNameError,
     MapUnreadableError,
     NameTakenError,
@@ -19,15 +19,25 @@ from lerf_ros.errors import (
     NoSuchMapError,
     StorageError,
 )
-from lerf_ros.storage.durable import copy_file, flush, flush_folders, write_json
+from lerf_ros.storage.durable import (
+    OURS,
+    copy_file,
+    flush,
+    flush_folders,
+    read_sealed,
+    remove_scratch,
+    sealed,
+    write_json,
+)
 from lerf_ros.storage.lock import FolderLock
-from lerf_ros.storage.map_directory import CONTENT, MapDirectory, new_identity, remove
+from lerf_ros.storage.map_directory import MapDirectory, new_identity
+from lerf_ros.storage.ownership import META, require_apart
 
 NAME = re.compile(r'[A-Za-z0-9_-][A-Za-z0-9_.-]{0,99}')
 # Beside the saved maps: a copy that is being made, and the map that it is about to replace.
-PARTIAL, REPLACED = '.partial-', '.replaced-'
+COPYING, REPLACED = f'{OURS}copying-', f'{OURS}replaced-'
 # In a map directory: a copy that is being made, and one that is complete and takes its place.
-ARRIVING, ARRIVED, JOURNAL = '.arriving', '.arrived', 'journal.json'
+ARRIVING, ARRIVED, JOURNAL = f'{OURS}arriving', f'{OURS}arrived', 'journal.json'
 
 
 class SavedMaps:
@@ -40,7 +50,7 @@ class SavedMaps:
         """All saved maps, in alphabetical order."""
         if not self.root.is_dir():
             return []
-        names = {p.name for p in self.root.iterdir() if (p / 'meta.json').is_file()}
+        names = {p.name for p in self.root.iterdir() if (p / META).is_file()}
         # A save that was killed between its two renames.
         names |= {n[len(REPLACED):] for n in names if n.startswith(REPLACED)}
         return sorted(n for n in names if NAME.fullmatch(n))
@@ -57,38 +67,50 @@ class SavedMaps:
         return path
 
     def check_free(self, name: str, overwrite: bool) -> None:
-        """InvalidNameError, and NameTakenError where there is such a map and it shall stay."""
-        if (self.path(name).exists() or name in self.names()) and not overwrite:
+        """Raises what speaks against saving under a name.
+
+        InvalidNameError; NameTakenError where there is such a map and it shall stay;
+        ForeignFolderError where something stands there that is no map, or holds other files too.
+        """
+        path = self.path(name)
+        if name in self.names() and not overwrite:
             raise NameTakenError(f'there is a saved map {name!r} already: choose another name, or '
                                  'set overwrite')
+        directory = MapDirectory(path)
+        strangers = directory.strangers() if directory.claim() else []
+        if strangers:
+            raise ForeignFolderError(f'{strangers[0]} is not as lerf_ros writes it, and would go '
+                                     'with the saved map: move it away, or choose another name')
 
     def save(self, directory: MapDirectory, name: str, overwrite: bool = False) -> Path:
         """Copies a map with its newest snapshot; returns where the copy is.
 
-        Raises NoSnapshotError, MapUnreadableError when what is copied is damaged, and
-        StorageError; the saved maps are then as they were.
+        Raises what `check_free` does, NoSnapshotError, MapUnreadableError when what is copied is
+        damaged, and StorageError; the saved maps are then as they were.
         """
         self.check_free(name, overwrite)
+        target, copying = self.path(name), self.root / f'{COPYING}{name}'
+        require_apart(target, [directory.path])
         snapshot = directory.newest()
         if snapshot is None:
             raise NoSnapshotError(f'{directory.path} holds no snapshot yet: nothing is saved')
-        target, partial = self.path(name), self.root / f'{PARTIAL}{name}'
         with self._changing():
-            remove(partial)
+            remove_scratch(copying)
             try:
-                copy_content(directory.path, partial, {f'snapshots/{snapshot.number:06d}'})
-                verify(MapDirectory(partial))
-                self._replace(partial, target)
+                copy_content(directory, copying)
+                verify(MapDirectory(copying))
+                self._replace(copying, target)
             finally:
-                remove(partial)
+                remove_scratch(copying)
         return target
 
     def load(self, name: str, into: MapDirectory, check: Callable[[MapDirectory], None]) -> int:
         """Puts a saved map in the place of the one in `into`; returns its number of keyframes.
 
         check: raises what speaks against the saved map. All of it is verified before anything is
-        replaced. Raises NoSuchMapError, MapUnreadableError, StorageError and what `check` does;
-        the map in `into` is then as it was.
+        replaced. Raises NoSuchMapError, MapUnreadableError, ForeignFolderError where a file of
+        somebody else has the name of one of the map's, StorageError and what `check` does; the
+        map in `into` is then as it was.
         """
         path = self.path(name)
         if name not in self.names():
@@ -99,18 +121,20 @@ class SavedMaps:
             saved = MapDirectory(path)
             keyframes = verify(saved)
             check(saved)
-            bring(saved, into.path)
+            if not into.claim():    # what is on its way must be known as a map after a kill
+                into.create({**saved.meta(), **new_identity(), 'scene': None})
+            bring(saved, into)
         finish_load(into.path)
         return keyframes
 
-    def _replace(self, partial: Path, target: Path) -> None:
-        flush_folders(partial)
+    def _replace(self, copying: Path, target: Path) -> None:
+        flush_folders(copying)
         old = self.root / f'{REPLACED}{target.name}'
         if target.exists():
             os.replace(target, old)
-        os.replace(partial, target)
+        os.replace(copying, target)
         flush(self.root)
-        remove(old)
+        MapDirectory(old).discard()
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
@@ -121,7 +145,7 @@ class SavedMaps:
                 for old in self.root.glob(f'{REPLACED}*'):
                     target = self.root / old.name[len(REPLACED):]
                     if target.exists():
-                        remove(old)
+                        MapDirectory(old).discard()
                     else:
                         os.replace(old, target)
                 yield
@@ -150,35 +174,40 @@ def verify(directory: MapDirectory) -> int:
     return len(indices)
 
 
-def copy_content(source: Path, target: Path, snapshots: set[str]) -> None:
-    """Copies all that belongs to a map, of its snapshots only these. Raises OSError."""
+def copy_content(directory: MapDirectory, target: Path) -> None:
+    """Copies all that belongs to a map, of its snapshots the newest only. Raises OSError."""
+    snapshot = directory.newest()
+    assert snapshot is not None, 'looked at before'
     target.mkdir(parents=True)
-    for name in CONTENT:
-        for path in sorted([source / name, *(source / name).rglob('*')]):
-            inside = path.relative_to(source)
-            part = str(Path(*inside.parts[:2]))
-            if name == 'checkpoints' or (name == 'snapshots' and part not in snapshots):
-                continue
-            if path.is_file() and not path.name.startswith('.'):
-                copy_file(path, target / inside)
+    for path in directory.own_files():
+        inside = path.relative_to(directory.path)
+        left_out = inside.parts[0] == 'checkpoints' or path.name.startswith(OURS) or (
+            inside.parts[0] == 'snapshots' and path.parent != snapshot.path)
+        if not left_out:
+            copy_file(path, target / inside)
 
 
-def bring(saved: MapDirectory, folder: Path) -> None:
+def bring(saved: MapDirectory, into: MapDirectory) -> None:
     """Copies a verified map into a map directory, complete but not in its place yet."""
-    arriving, snapshot = folder / ARRIVING, saved.newest()
-    assert snapshot is not None, 'verified'
-    remove(arriving)
+    folder, arriving = into.path, into.path / ARRIVING
+    into.claim()
+    remove_scratch(arriving)
     try:
-        copy_content(saved.path, arriving, {f'snapshots/{snapshot.number:06d}'})
-        write_json(arriving / 'meta.json',
-                   {**saved.meta(), 'edition': new_identity()['edition']})
+        copy_content(saved, arriving)
+        write_json(arriving / META, {**saved.meta(), 'edition': new_identity()['edition']})
         verify(MapDirectory(arriving))
-        write_json(arriving / JOURNAL, sorted(p.name for p in arriving.iterdir()))
+        new = [str(path.relative_to(arriving)) for path in MapDirectory(arriving).own_files()]
+        old = [str(path.relative_to(folder)) for path in into.own_files()]
+        for name in new:
+            if name not in old and os.path.lexists(folder / name):
+                raise ForeignFolderError(f'{folder / name} was not written by lerf_ros and has '
+                                         'the name of a file of the saved map: move it away')
+        write_json(arriving / JOURNAL, sealed({'new': new, 'old': old}))
         flush_folders(arriving)
         os.replace(arriving, folder / ARRIVED)
         flush(folder)
     finally:
-        remove(arriving)
+        remove_scratch(arriving)
 
 
 def finish_load(folder: Path) -> None:
@@ -186,18 +215,18 @@ def finish_load(folder: Path) -> None:
 
     Readers believe meta.json, which comes last; snapshots of another map do not count for them.
     """
-    remove(folder / ARRIVING)
+    remove_scratch(folder / ARRIVING)
     arrived = folder / ARRIVED
     if not arrived.is_dir():
         return
-    names = json.loads((arrived / JOURNAL).read_text())
-    for name in CONTENT:
-        if (arrived / name).is_file():
+    journal = read_sealed(arrived / JOURNAL)
+    new, directory = journal['new'], MapDirectory(folder)
+    directory.delete([folder / name for name in journal['old'] if name not in set(new)])
+    for name in new:
+        if (arrived / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             os.replace(arrived / name, folder / name)
-        elif (arrived / name).is_dir():
-            remove(folder / name)
-            os.replace(arrived / name, folder / name)
-        elif name not in names:
-            remove(folder / name)
+    for name in {Path(name).parent for name in new}:
+        flush(folder / name)
     flush(folder)
-    remove(arrived)
+    remove_scratch(arrived)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,22 @@ from typing import Any
 import numpy as np
 
 from lerf_ros.errors import MapUnreadableError
-from lerf_ros.storage.durable import check_file, flush, read_sealed, sealed, sha256, write_json
+from lerf_ros.storage.durable import (
+    OURS,
+    check_file,
+    flush,
+    is_file,
+    is_folder,
+    read_sealed,
+    remove_folder_if_empty,
+    remove_scratch,
+    sealed,
+    sha256,
+    write_json,
+)
 
+MANIFEST, ARRAYS = 'manifest.json', re.compile(r'\w+\.safetensors')
+DIGITS = re.compile(r'[0-9]{6,18}')
 log = logging.getLogger(__name__)
 
 
@@ -55,7 +69,7 @@ class SnapshotFolder:
 
     def numbers(self) -> list[int]:
         """All there are, ascending, complete or not."""
-        return sorted(int(p.name) for p in self.path.iterdir() if p.name.isdigit()) \
+        return sorted(int(p.name) for p in self.path.iterdir() if DIGITS.fullmatch(p.name)) \
             if self.path.is_dir() else []
 
     def write(self, arrays: Mapping[str, Mapping[str, np.ndarray]], info: Mapping[str, Any],
@@ -66,20 +80,46 @@ class SnapshotFolder:
         were complete before are still there then, and what was begun is removed.
         """
         number = max(self.numbers(), default=0) + 1
-        for left in self.path.glob('.partial-*') if self.path.is_dir() else ():
-            shutil.rmtree(left, ignore_errors=True)   # a writer was killed
-        partial = self.path / f'.partial-{number:06d}'
+        for left in self.path.glob(f'{OURS}*') if self.path.is_dir() else ():
+            remove_scratch(left)   # a writer was killed
+        partial = self.path / f'{OURS}partial-{number:06d}'
         try:
             partial.mkdir(parents=True)
             self._fill(partial, arrays, info)
             os.replace(partial, self.path / f'{number:06d}')
         except OSError:
-            shutil.rmtree(partial, ignore_errors=True)
+            remove_scratch(partial)
             raise
         flush(self.path)
-        for old in self.numbers()[:-keep]:
-            shutil.rmtree(self.path / f'{old:06d}', ignore_errors=True)
+        for old in self.own_numbers()[:-keep]:
+            self.remove(old)
         return number
+
+    def own_numbers(self) -> list[int]:
+        """Those whose manifest holds, ascending: that we wrote them is known."""
+        return [number for number in self.numbers() if self.own_files(number)]
+
+    def own_files(self, number: int) -> list[Path]:
+        """The files of a snapshot that its manifest names, itself last; none without a manifest."""
+        folder = self.path / f'{number:06d}'
+        try:
+            names = [*read_sealed(folder / MANIFEST)['files'], MANIFEST]
+        except (MapUnreadableError, KeyError, TypeError):
+            return []
+        files = [folder / name for name in names if name == MANIFEST or ARRAYS.fullmatch(name)]
+        return [file for file in files if is_folder(folder) and is_file(file)]
+
+    def remove(self, number: int) -> None:
+        """Deletes the files that belong to a snapshot; whatever else lies there stays."""
+        for file in self.own_files(number):
+            file.unlink(missing_ok=True)
+        remove_folder_if_empty(self.path / f'{number:06d}')
+
+    def clear(self) -> None:
+        """Removes all that were written here, and the folder where nothing else is in it."""
+        for number in self.own_numbers():
+            self.remove(number)
+        remove_folder_if_empty(self.path)
 
     @staticmethod
     def _fill(folder: Path, arrays: Mapping[str, Mapping[str, np.ndarray]],
@@ -90,13 +130,16 @@ class SnapshotFolder:
         files = {}
         for name, tensors in arrays.items():
             file = folder / f'{name}.safetensors'
+            file.touch()
+            mode = file.stat().st_mode      # as the umask has it: save_file gives 0600
             try:
                 save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, file)
             except SafetensorError as error:   # how it tells that the disk is full
                 raise OSError(f'{file} cannot be written: {error}') from error
+            file.chmod(mode)
             flush(file)
             files[file.name] = sha256(file)
-        write_json(folder / 'manifest.json', sealed({**info, 'files': files}))
+        write_json(folder / MANIFEST, sealed({**info, 'files': files}))
 
     def complete(self, after: int = 0) -> Iterator[Snapshot]:
         """Those with a number above `after` whose manifest holds and whose files exist.
@@ -108,7 +151,7 @@ class SnapshotFolder:
                 return
             path = self.path / f'{number:06d}'
             try:
-                info = read_sealed(path / 'manifest.json')
+                info = read_sealed(path / MANIFEST)
                 missing = [file for file in info['files'] if not (path / file).is_file()]
                 if missing:
                     raise MapUnreadableError(f'{path / missing[0]} is missing')

@@ -54,14 +54,24 @@ def own_directory(target: Path, resume: bool) -> Iterator[Path]:
 
     resume: these start with what `target` holds.
     """
-    if rank() == 0:
-        yield target
-        return
-    with tempfile.TemporaryDirectory(prefix='lerf_ros_') as folder:
-        place = Path(folder) / 'map'
-        if resume:
+    with tempfile.TemporaryDirectory(prefix='lerf_ros_') if rank() else \
+            contextlib.nullcontext('') as folder:
+        place = Path(folder) / 'map' if folder else target
+        if resume and folder:
             shutil.copytree(target, place, ignore=shutil.ignore_patterns('.*'))
+        if _together():
+            distributed.barrier()       # nobody writes while others still read
         yield place
+
+
+def for_any(wish: bool) -> bool:
+    """Whether it is so for any of the processes; all of them have to ask."""
+    if processes() == 1:
+        return wish
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    wishes = torch.tensor(float(wish), device=device)
+    distributed.all_reduce(wishes)
+    return bool(wishes > 0)
 
 
 def separate_noise(seed: int) -> None:

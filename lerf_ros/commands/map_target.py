@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where `train` writes its map, and whether it may: no capture, no folder of others, no map that
+nobody gave up; and whether a map can go on with the images at hand."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lerf_ros.errors import (
+    DatasetError,
+    ForeignFolderError,
+    MapInTheWayError,
+    MapUnreadableError,
+    NoSnapshotError,
+)
+from lerf_ros.keyframes.frame import Frame
+from lerf_ros.storage.keyframe_files import as_stored
+from lerf_ros.storage.map_directory import MapDirectory
+from lerf_ros.storage.ownership import read_meta, require_apart
+
+COMPARED = 8            # images of a map that are compared with those of the folder, at most
+DEPTH_TOLERANCE_M = 1e-3
+
+
+def map_place(capture: str | Path, given: str | None) -> Path:
+    """Where the map of a capture is written: what is given, or out/maps/NAME of the folder.
+
+    Where that is taken by anything else, such as the map of another capture of this name, the
+    name gets a hash of the capture's path; so a capture finds its own map again.
+    """
+    if given:
+        return Path(given)
+    source = Path(capture).resolve()
+    place = Path('out/maps') / (source.name or 'map')
+    other = place.with_name(f'{place.name}-{hashlib.sha256(os.fsencode(source)).hexdigest()[:8]}')
+    made = [p for p in (place, other) if source_of(p).get('capture') == str(source)]
+    return made[0] if made else place if _free(place, source) else other
+
+
+def source_of(place: Path) -> dict[str, object]:
+    """What meta.json says of the images that a map was trained from; empty where it says nothing.
+    """
+    source = (read_meta(place) or {}).get('source')
+    return source if isinstance(source, dict) else {}
+
+
+def _free(place: Path, source: Path) -> bool:
+    try:
+        require_apart(place, [source])
+        return not MapDirectory(place).claim()
+    except ForeignFolderError:
+        return False
+
+
+def check_place(place: Path, capture: str | Path, images: Iterable[str], resume: bool,
+                force: bool) -> None:
+    """Raises what speaks against writing a map there; writes nothing.
+
+    images: relative to the capture. ForeignFolderError for an input and for what others wrote;
+    MapInTheWayError for a map, unless it goes on or may go; NoSnapshotError where there is nothing
+    to resume.
+    """
+    require_apart(place, [capture])
+    for name in images:
+        image = (Path(capture) / name).resolve()
+        if place.resolve() in image.parents:
+            raise ForeignFolderError(f'{place} holds the image {image} of {capture}: choose a '
+                                     'folder of its own for the map')
+    there = MapDirectory(place).claim()
+    if resume and not there:
+        raise NoSnapshotError(f'{place} holds no training to go on with: leave out --resume to '
+                              'begin, or name the map with --map')
+    if there and not (resume or force):
+        source = source_of(place).get('capture')
+        raise MapInTheWayError(
+            f'{place} holds a map{f" of {source}" if source else ""}: --resume goes on with it, '
+            '--force deletes it and begins anew, --map FOLDER writes another one')
+
+
+def check_same_images(directory: MapDirectory, capture: str, frames: Sequence[Frame]) -> None:
+    """DatasetError, with the difference, unless a map was begun with these images.
+
+    Some of them are compared whole.
+    """
+    stored = directory.keyframes.indices()
+    count = source_of(directory.path).get('images', len(frames))
+    if count != len(frames) or len(stored) > len(frames):
+        raise DatasetError(
+            f'the map in {directory.path} is made from {max(int(str(count)), len(stored))} images, '
+            f'and {capture} has {len(frames)}: resume with the same folder, or write another map '
+            '(--map)')
+    if not stored:
+        return
+    chosen = np.unique(np.linspace(0, len(stored) - 1, min(len(stored), COMPARED)).astype(int))
+    for i in chosen.tolist():
+        try:
+            before = directory.keyframes.read(stored[i]).frame
+        except MapUnreadableError:      # named and left out when the map goes on
+            continue
+        if words := difference(before, as_stored(frames[i])):
+            raise DatasetError(f'image {i} of {capture} is not that of the map in '
+                               f'{directory.path}: {words}; resume with the same folder and '
+                               'options, or write another map (--map)')
+
+
+def difference(before: Frame, now: Frame) -> str:
+    """What differs between two frames, in words; empty where nothing does."""
+    if before.image.shape != now.image.shape:
+        sizes = [f'{frame.camera.width}x{frame.camera.height}' for frame in (before, now)]
+        return f'{sizes[1]} pixels instead of {sizes[0]} (--max-side)'
+    if not np.allclose(before.T_world_camera, now.T_world_camera, rtol=1e-9, atol=1e-9):
+        return 'another pose (another capture, or --scale)'
+    if before.camera != now.camera:
+        return 'another lens or focal length'
+    for name, one, two in (('depth', before.depth_m, now.depth_m),
+                           ('a mask', before.valid, now.valid)):
+        if (one is None) != (two is None):
+            return f'{name} is there only {"now" if one is None else "in the map"}'
+    if before.depth_m is not None and now.depth_m is not None and not np.allclose(
+            before.depth_m, now.depth_m, atol=DEPTH_TOLERANCE_M):
+        return 'another depth'
+    if before.valid is not None and now.valid is not None and (before.valid != now.valid).any():
+        return 'another mask (--mask)'
+    return 'another picture' if (before.image != now.image).any() else ''
