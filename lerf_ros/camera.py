@@ -19,15 +19,17 @@ from lerf_ros.errors import FrameError
 UNDISTORT_STEPS = 10
 OPENGL_TO_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
 PINHOLE, FISHEYE = 'pinhole', 'fisheye'
+COEFFICIENTS = 14       # of a pinhole camera's lens, at most
 
 
 @dataclass(frozen=True)
 class PinholeCamera:
     """Intrinsics in pixels, and the distortion of the lens.
 
-    model `pinhole`: distortion (k1, k2, p1, p2, k3, k4, k5, k6) of OpenCV's rational polynomial,
-    which holds ROS' `plumb_bob` (k1 k2 p1 p2 k3) and `rational_polynomial` (all eight, in the same
-    order) and nerfstudio's OPENCV (k1 k2 p1 p2). model `fisheye`: distortion (k1, k2, k3, k4) of
+    model `pinhole`: distortion (k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4, tau_x, tau_y) of
+    OpenCV: a rational polynomial, a thin prism and a sensor that is tilted. It holds ROS'
+    `plumb_bob` (k1 k2 p1 p2 k3) and `rational_polynomial` (8 to 14 of them, in the same order) and
+    nerfstudio's OPENCV (k1 k2 p1 p2). model `fisheye`: distortion (k1, k2, k3, k4) of
     Kannala and Brandt's equidistant lens, which is ROS' `equidistant`, OpenCV's `cv2.fisheye` and
     nerfstudio's OPENCV_FISHEYE; pixels may look sideways and backwards.
     """
@@ -50,7 +52,7 @@ class PinholeCamera:
                 'an uncalibrated camera publishes zeros in camera_info')
         if not np.isfinite([self.fx, self.fy, self.cx, self.cy, *self.distortion]).all():
             raise FrameError('the intrinsics of the camera are not finite numbers')
-        most = {PINHOLE: 8, FISHEYE: 4}.get(self.model)
+        most = {PINHOLE: COEFFICIENTS, FISHEYE: 4}.get(self.model)
         if most is None:
             raise FrameError(f'camera model {self.model!r}: pinhole or fisheye')
         if len(self.distortion) > most:
@@ -122,14 +124,16 @@ class PinholeCamera:
         return np.stack([x * across, y * across, np.cos(angle)], -1)
 
     def _coefficients(self) -> np.ndarray:
-        return np.pad(np.asarray(self.distortion, np.float64), (0, 8 - len(self.distortion)))
+        return np.pad(np.asarray(self.distortion, np.float64),
+                      (0, COEFFICIENTS - len(self.distortion)))
 
     def _distort(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        k1, k2, p1, p2, k3, k4, k5, k6 = self._coefficients()
+        k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4, *tilt = self._coefficients()
         r2 = x * x + y * y
         radial = (1 + r2 * (k1 + r2 * (k2 + r2 * k3))) / (1 + r2 * (k4 + r2 * (k5 + r2 * k6)))
-        return (x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x),
-                y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y)
+        xd = x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x) + r2 * (s1 + r2 * s2)
+        yd = y * radial + p1 * (r2 + 2 * y * y) + 2 * p2 * x * y + r2 * (s3 + r2 * s4)
+        return tilted(xd, yd, *tilt) if any(tilt) else (xd, yd)
 
     def _undistort(self, xd: np.ndarray, yd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Newton's method on the distortion, with its Jacobian by central differences."""
@@ -148,6 +152,20 @@ class PinholeCamera:
             x = x - (j22 * ex - j12 * ey) / determinant
             y = y - (j11 * ey - j21 * ex) / determinant
         return x, y
+
+
+def tilted(x: np.ndarray, y: np.ndarray, tau_x: float,
+           tau_y: float) -> tuple[np.ndarray, np.ndarray]:
+    """Where rays at (x, y), for focal length 1, meet a sensor turned about its x and y axes.
+
+    Radians (OpenCV's tilted sensor, after Scheimpflug).
+    """
+    cx, sx, cy, sy = np.cos(tau_x), np.sin(tau_x), np.cos(tau_y), np.sin(tau_y)
+    turn = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]]) @ np.array(
+        [[1, 0, 0], [0, cx, sx], [0, -sx, cx]])
+    onto = np.array([[turn[2, 2], 0, -turn[0, 2]], [0, turn[2, 2], -turn[1, 2]], [0, 0, 1]]) @ turn
+    u, v, w = (row[0] * x + row[1] * y + row[2] for row in onto)
+    return u / w, v / w
 
 
 class FisheyeLens:

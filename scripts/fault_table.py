@@ -35,9 +35,9 @@ def rows() -> Iterator[tuple[str, list[tuple[str, str]]]]:
         (name, f'`{codes[code]}`' if code else 'answered, from an older snapshot where need be')
         for name, (_, code) in query.MAPS.items()]
     yield 'Messages to the mapper', [
-        (name, f'refused and counted as "{reason}"' if reason else
-         'the image is used, the fault is left out') for name, (_, _, reason, _)
-        in mapper.CASES.items()]
+        (name, f'refused and counted as "{reason}"' if reason else 'the image is used' + (
+            f', and a diagnosis says "... {words} ..."' if words else ', the fault is left out'))
+        for name, (_, _, reason, words) in mapper.CASES.items()]
 
 
 def page() -> str:

@@ -132,9 +132,9 @@ class Camera:
     def matched(self):
         return self.images.get_subscription_count() and self.infos.get_subscription_count()
 
-    def header(self, stamp_ns):
+    def header(self, stamp_ns, frame='lens'):
         header = TransformStamped().header
-        header.stamp, header.frame_id = ns_to_stamp(stamp_ns), 'lens'
+        header.stamp, header.frame_id = ns_to_stamp(stamp_ns), frame
         return header
 
     def image(self, stamp_ns, camera=CAMERA, encoding='rgb8'):

@@ -9,9 +9,11 @@ from lerf_ros.camera import PinholeCamera, invert_pose, opengl_to_opencv, transf
 from lerf_ros.errors import FrameError
 
 PLAIN = PinholeCamera(640, 480, 500.0, 510.0, 320.0, 240.0)
-# A phone's lens (apple_banana) and a strong rational one.
+# A phone's lens (apple_banana), a strong rational one, one with a thin prism, a tilted sensor.
 LENSES = [(), (-0.0024, -0.0213, 0.0110, 0.0096),
-          (0.3, -0.1, 0.002, -0.003, 0.02, 0.35, -0.05, .01)]
+          (0.3, -0.1, 0.002, -0.003, 0.02, 0.35, -0.05, .01),
+          (0.1, -0.05, 0.001, 0.002, 0.01, 0.0, 0.0, 0.0, 0.003, -0.001, 0.002, 0.0005),
+          (0.1, -0.05, 0.001, 0.002, 0.01, 0.0, 0.0, 0.0, 0.003, 0.0, 0.002, 0.0, 0.03, -0.02)]
 
 
 def with_lens(distortion):
@@ -117,7 +119,7 @@ def test_inverse_pose():
 
 @pytest.mark.parametrize('change, part', [
     ({'fx': 0.0}, 'uncalibrated'), ({'width': 0}, '0x480'), ({'fy': float('nan')}, 'positive'),
-    ({'distortion': (0.0,) * 12}, '12 distortion coefficients'),
+    ({'distortion': (0.0,) * 15}, '15 distortion coefficients'),
     ({'distortion': (0.0,) * 5, 'model': 'fisheye'}, 'at most 4'),
     ({'model': 'omni'}, "'omni'"), ({'cx': float('inf')}, 'not finite')])
 def test_impossible_cameras(change, part):

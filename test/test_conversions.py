@@ -44,8 +44,8 @@ def test_padding_at_the_end_of_rows_is_left_out():
 
 
 def test_unsupported_encoding_is_named_with_those_that_are_supported():
-    with pytest.raises(FrameError, match=r"'bayer_rggb8' is not supported.*rgb8, bgr8"):
-        c.image_to_rgb(image('bayer_rggb8', [1, 2]))
+    with pytest.raises(FrameError, match=r"'h264' is not supported.*rgb8, bgr8"):
+        c.image_to_rgb(image('h264', [1, 2]))
     with pytest.raises(FrameError, match=r"'rgb8' is not supported.*16UC1"):
         c.depth_to_metres(image('rgb8', [0] * 6))
     with pytest.raises(FrameError, match=r"'32FC1' is not supported.*mono8"):
@@ -98,16 +98,11 @@ def test_compressed_depth_of_floats_undoes_its_quantisation():
 
 
 def test_compressed_depth_that_is_no_16_bit_png_is_named():
-    with pytest.raises(FrameError, match="'16UC1; compressedDepth rvl'.*png, not rvl"):
-        c.depth_to_metres(CompressedImage(format='16UC1; compressedDepth rvl', data=bytes(40)))
+    with pytest.raises(FrameError, match="'16UC1; compressedDepth lz4'.*png or rvl"):
+        c.depth_to_metres(CompressedImage(format='16UC1; compressedDepth lz4', data=bytes(40)))
     eight = cv2.imencode('.png', np.zeros((2, 2), np.uint8))[1].tobytes()
     with pytest.raises(FrameError, match='holds uint8 pixels.*16-bit'):
         c.depth_to_metres(CompressedImage(format='mono8; png', data=eight))
-
-
-def test_mono16_keeps_its_upper_byte():
-    data = np.array([0x1234, 0xFF00], '<u2').tobytes()
-    assert c.image_to_rgb(image('mono16', data))[..., 0].tolist() == [[0x12, 0xFF]]
 
 
 def test_a_truncated_jpeg_is_refused_or_whole():
@@ -195,7 +190,9 @@ def test_a_region_outside_of_the_image_is_named():
         c.camera_from_info(msg)
 
 
-@pytest.mark.parametrize('distortion', [(), (0.1, 0.2, 0.3, 0.4), (.1, .2, .3, .4, .5, .6, .7, .8)])
+@pytest.mark.parametrize('distortion', [
+    (), (0.1, 0.2, 0.3, 0.4), (.1, .2, .3, .4, .5, .6, .7, .8),
+    (.1, .2, .0, .0, .0, .0, .0, .0, .003, .0, .002), (.1,) * 8 + (.001,) * 4 + (.02, -.03)])
 def test_camera_info_round_trip(distortion):
     camera = PinholeCamera(64, 48, 50.0, 51.0, 31.0, 25.0, distortion)
     back = c.camera_from_info(c.to_camera_info(camera))

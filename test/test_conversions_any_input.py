@@ -16,7 +16,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from lerf_ros.errors import FrameError
 from lerf_ros.nodes import conversions as c
-from lerf_ros.nodes.conversions.images import COLOR_ENCODINGS, DEPTH_ENCODINGS
+from lerf_ros.nodes.conversions.colors import COLOR_ENCODINGS
+from lerf_ros.nodes.conversions.depth import DEPTH_ENCODINGS
 
 pytestmark = pytest.mark.ros
 settings.register_profile('messages', max_examples=150, deadline=None, derandomize=True)

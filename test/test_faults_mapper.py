@@ -54,12 +54,22 @@ class Robot(Camera):
             setattr(msg, name, value)
         self.infos.publish(msg)
 
-    def range(self, depth_m):
-        self.depths.publish(to_image(depth_m.astype(np.float32), '32FC1', self.header(self.now)))
+    def range(self, depth_m, frame='lens', **changes):
+        self._depth(to_image(depth_m.astype(np.float32), '32FC1'), frame, changes)
 
-    def mask(self, pixels, encoding='mono8'):
+    def units(self, units, frame='lens', **changes):
+        self._depth(to_image(units.astype(np.uint16), '16UC1'), frame, changes)
+
+    def _depth(self, msg, frame, changes):
+        msg.header = self.header(self.now)
+        msg.header.frame_id = frame
+        for name, value in changes.items():
+            setattr(msg, name, value)
+        self.depths.publish(msg)
+
+    def mask(self, pixels, encoding='mono8', frame='lens'):
         msg = to_image(pixels, 'mono8', self.header(self.now))
-        msg.encoding = encoding
+        msg.encoding, msg.header.frame_id = encoding, frame
         self.masks.publish(msg)
 
     def file(self, data):
@@ -98,9 +108,13 @@ def with_depth(depth_m):
 
 
 FLAT = np.full((CAMERA.height, CAMERA.width), 1.5)
+# Falls a little from column to column, as surfaces do; in millimetres.
+SLOPE = np.tile(1000 + 3 * np.arange(CAMERA.width), (CAMERA.height, 1))
+GREY = np.repeat(PIXELS, 2, 1)      # of two bytes a pixel
 D, M, C = {'depth_topic': DEPTH}, {'mask_topic': MASK}, {'image_transport': 'compressed'}
 ONE = {'queue_size': 1}     # remembers the newest camera_info alone
-# name: (settings, what is published, reason of the refusal or '' when it is used, words)
+# name: (settings, what is published, reason of the refusal or '' when it is used, words that the
+# refusal says, or a diagnosis beside the image that is used)
 CASES = {
     'image of size 0': ({}, lambda r: r.picture(width=0, height=0, data=[]), 'image', '0x0'),
     'image with too little data': (
@@ -108,7 +122,21 @@ CASES = {
     'image with rows shorter than its pixels': (
         {}, lambda r: r.picture(step=5), 'image', 'step 5'),
     'image of unknown encoding': (
-        {}, lambda r: r.picture(encoding='bayer_rggb8'), 'image', 'bayer_rggb8'),
+        {}, lambda r: r.picture(encoding='h264'), 'image', 'h264'),
+    'image of a name in capital letters': ({}, lambda r: r.picture(encoding='RGB8'), '', ''),
+    'image of YUV, the first name': (
+        {}, lambda r: r.picture(encoding='yuyv', step=64, data=GREY.tobytes()), '', ''),
+    'image of YUV, the second name': (
+        {}, lambda r: r.picture(encoding='yuv422', step=64, data=GREY.tobytes()), '', ''),
+    'image of NV12': (
+        {}, lambda r: r.picture(encoding='nv12', step=32, data=GREY.tobytes()), '', ''),
+    'image of a colour mosaic': (
+        {}, lambda r: r.picture(encoding='bayer_rggb8', step=32, data=PIXELS.tobytes()), '', ''),
+    'image of OpenCV without an order of colours': (
+        {}, lambda r: r.picture(encoding='8UC3'), '', 'blue first'),
+    'image of 12 bits in 16': (
+        {}, lambda r: r.picture(encoding='mono16', step=64, data=(
+            PIXELS.astype('<u2') * 16).tobytes()), '', '12 bits'),
     'image without a stamp': ({}, lambda r: r.picture(stamp_ns=0), 'no stamp', 'header.stamp'),
     'image with the stamp of another': (
         {}, lambda r: r.picture(stamp_ns=r.now), 'duplicate stamp', 'same stamp'),
@@ -125,17 +153,38 @@ CASES = {
     'camera_info of an unknown lens model': (
         {}, lambda r: (r.lens(distortion_model='magic', d=[0.1] * 5), r.picture()), 'camera_info',
         'magic'),
-    'depth of another size': (
-        D, lambda r: (r.depth(r.now, (12, 16)), r.picture()), 'depth', 'registered'),
+    'camera_info in the frame of another camera': (
+        ONE, lambda r: (r.lens(header=r.header(r.now, 'eye')), r.picture()), 'camera_info',
+        "'eye'"),
+    'camera_info with a thin prism and a tilted sensor': (
+        ONE, lambda r: (r.lens(distortion_model='rational_polynomial',
+                              d=[0.0] * 8 + [.003, 0, .002, 0, .01, 0]), r.picture()), '', ''),
+    'camera_info with a binning that the images do not have': (
+        ONE, lambda r: (r.lens(binning_x=2, binning_y=2), r.picture()), 'camera_info',
+        'says binning 2x2'),
+    'depth of another shape': (
+        D, lambda r: (r.depth(r.now, (12, 12)), r.picture()), 'depth', 'registered'),
+    'depth of half the size in the frame of the image': (
+        D, lambda r: (r.depth(r.now, (12, 16)), r.picture()), '', 'resized'),
+    'depth in a frame of its own': (
+        D, lambda r: (r.range(FLAT, 'depth_lens'), r.picture()), 'depth', 'align_depth'),
+    'depth of 8 bits': (
+        D, lambda r: (r.depth(r.now, encoding='8UC1'), r.picture()), 'depth', 'cannot hold depth'),
     'depth of unknown encoding': (
-        D, lambda r: (r.depth(r.now, encoding='8UC1'), r.picture()), 'depth', '8UC1'),
+        D, lambda r: (r.depth(r.now, encoding='rgb8'), r.picture()), 'depth', 'rgb8'),
+    'depth of the largest number': (
+        D, lambda r: (r.units(SLOPE * 0 + 65535), r.picture()), '', ''),
+    'depth with a wrong is_bigendian': (
+        D, lambda r: (r.units(SLOPE, is_bigendian=1), r.picture()), '', 'is_bigendian'),
     'no depth at the stamp of the image': (D, lambda r: r.picture(), 'no depth', DEPTH),
     'depth of NaN': (D, with_depth(FLAT * math.nan), '', ''),
     'depth below zero': (D, with_depth(-FLAT), '', ''),
     'depth of zero': (D, with_depth(FLAT * 0), '', ''),
     'infinite depth': (D, with_depth(FLAT * math.inf), '', ''),
-    'mask of another size': (
+    'mask of another shape': (
         M, lambda r: (r.mask(PIXELS[:4].copy()), r.picture()), 'mask', '32x4'),
+    'mask in a frame of its own': (
+        M, lambda r: (r.mask(PIXELS, frame='eye'), r.picture()), 'mask', "'eye'"),
     'mask of unknown encoding': (
         M, lambda r: (r.mask(PIXELS, 'mono16'), r.picture()), 'mask', 'mono16'),
     'truncated jpeg': (C, lambda r: r.file(jpeg()[:40]), 'image', 'jpeg'),
@@ -167,11 +216,14 @@ def benches(tmp_path_factory):
     def get(settings):
         key = ''.join(settings)
         if key not in made:
-            space = f'/n{len(made)}'
-            mapper = MapperNode(FakeProcess, namespace=space, parameter_overrides=overrides(
+            # With a /tf of its own: the others are at another time.
+            space, apart = f'/n{len(made)}', ['--ros-args', '-r', '/tf:=tf']
+            mapper = MapperNode(
+                FakeProcess, namespace=space, cli_args=apart, parameter_overrides=overrides(
                 map_directory=str(tmp_path_factory.mktemp('map')), tf_timeout=0.3,
-                keyframes__min_translation=0.0, **settings))
-            robot = Robot(Node('robot', namespace=space))
+                keyframes__min_translation=0.0, keyframes__sharpness_ratio=0.0,
+                **settings))
+            robot = Robot(Node('robot', namespace=space, cli_args=apart))
             assert mapper.start_alone(), mapper.failure
             made[key] = mapper, robot
         return made[key]
@@ -201,6 +253,7 @@ def test_input(benches, name):
         assert words in mapper.refusals.latest
     else:
         assert_used(nodes, frames, lambda: publish(robot))
+        assert words in ' '.join(mapper.refusals.recent(60.0).values())
     assert_used(nodes, frames, lambda: robot.good(settings))   # and mapping goes on
     assert np.isfinite(frames[-1].T_world_camera).all()
 

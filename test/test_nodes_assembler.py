@@ -31,9 +31,15 @@ class Bench:
 
     def __init__(self, **settings):
         self.now_s, self.pose, self.warnings = 0.0, np.eye(4), []
+        self.frames = {}    # T by (frame, other frame): what TF knows
         self.refusals = Refusals(self.warnings.append, lambda: self.now_s)
         self.assembler = FrameAssembler(MapperNodeConfig(**settings), self.look_up, self.refusals,
-                                        lambda: self.now_s)
+                                        lambda: self.now_s,
+                                        between=lambda a, b: self.frames.get((a, b)))
+
+    def depth(self, frame='lens', shape=(24, 32), **changes):
+        self.assembler.add_depth(in_frame(
+            picture(STAMP, shape, '16UC1', np.uint16, 1500), frame, **changes))
 
     def look_up(self, camera_frame, stamp_ns):
         if self.pose is None:
@@ -58,6 +64,20 @@ def picture(stamp_ns=STAMP, shape=(24, 32, 3), encoding='rgb8', dtype=np.uint8, 
     msg = to_image(np.full(shape, value, dtype), encoding)
     msg.header.stamp, msg.header.frame_id = ns_to_stamp(stamp_ns), 'lens'
     return msg
+
+
+def in_frame(msg, frame, **changes):
+    msg.header.frame_id = frame
+    for name, value in changes.items():
+        setattr(msg, name, value)
+    return msg
+
+
+def shifted(x=0.0, degrees=0.0):
+    T = np.eye(4)
+    T[:3, :3] = cv2.Rodrigues(np.radians([0.0, 0.0, degrees]))[0]
+    T[0, 3] = x
+    return T
 
 
 def test_image_waits_for_its_pose_and_keeps_its_stamp():
@@ -116,9 +136,9 @@ def test_depth_of_the_nearest_stamp_within_tolerance():
 def test_depth_that_is_not_registered():
     bench = Bench(depth_topic='depth')
     bench.feed()
-    bench.assembler.add_depth(picture(STAMP, (48, 64), '16UC1', np.uint16))
-    assert bench.give_up() == {'depth': 1}
-    assert 'depth of 64x48 pixels but images of 32x24' in bench.refusals.latest
+    bench.assembler.add_depth(picture(STAMP, (48, 48), '16UC1', np.uint16))
+    assert bench.assembler.resolve() == [] and bench.refusals.counts == {'depth': 1}
+    assert 'depth of 48x48 pixels but images of 32x24' in bench.refusals.latest
     assert 'registered' in bench.refusals.latest
 
 
@@ -134,13 +154,12 @@ def test_depth_that_never_comes(offset_ms, words):
 
 def test_unsupported_encodings_are_named():
     bench = Bench(depth_topic='depth')
-    image = Image(encoding='yuv422', width=1, height=1)
+    image = Image(encoding='yuv444', width=1, height=1)
     image.header.stamp.sec = 1
     bench.assembler.add_image(image)
-    assert bench.refusals.counts == {'image': 1} and "'yuv422'" in bench.refusals.latest
+    assert bench.refusals.counts == {'image': 1} and "'yuv444'" in bench.refusals.latest
     bench.feed()
     bench.assembler.add_depth(picture())
-    bench.now_s += 2 * MapperNodeConfig().tf_timeout
     bench.assembler.resolve()
     assert bench.refusals.counts == {'image': 1, 'depth': 1} and "'rgb8'" in bench.refusals.latest
 
@@ -248,7 +267,7 @@ def test_mask_file_that_is_missing_or_of_another_size(tmp_path):
     cv2.imwrite(str(tmp_path / 'mask.png'), np.full((48, 64), 255, np.uint8))
     bench = Bench(mask_file=str(tmp_path / 'mask.png'))
     bench.feed()
-    assert bench.give_up() == {'mask': 1}
+    assert bench.assembler.resolve() == [] and bench.refusals.counts == {'mask': 1}
 
 
 def test_a_reason_is_warned_of_at_once_and_then_every_five_seconds():
@@ -272,3 +291,148 @@ def test_states_of_the_status(state, alive, active, expected):
     assert msg.state == expected
     assert (msg.image_age, msg.steps, msg.newest_snapshot.sec) == (2.0, 7, 5)
     assert bool(msg.message) == (expected in (FieldStatus.FAILED, FieldStatus.PAUSED))
+
+
+@pytest.mark.parametrize('name', ['depth', 'mask', 'camera_info'])
+def test_what_is_in_another_frame_is_refused_naming_both_and_their_topics(name):
+    """At once where TF knows both frames, after the time-out where it might yet say."""
+    for known in (True, False):
+        bench = Bench(**{f'{name}_topic': f'other/{name}', 'image_topic': 'eye'})
+        if known:
+            bench.frames[('lens', 'other_lens')] = shifted(0.05, 2.0)
+        bench.feed(info=None)
+        info = to_camera_info(CAMERA)
+        info.header.frame_id = 'other_lens' if name == 'camera_info' else '/lens'
+        bench.assembler.add_camera_info(info)
+        if name == 'depth':
+            bench.depth('other_lens')
+        if name == 'mask':
+            msg = picture(STAMP, (24, 32), 'mono8')
+            bench.assembler.add_mask(in_frame(msg, 'other_lens'))
+        if known:
+            assert bench.assembler.resolve() == [] and bench.refusals.counts == {name: 1}
+            assert '5.0 cm and 2.0 degrees apart' in bench.refusals.latest
+        else:
+            assert bench.give_up() == {name: 1}
+        for words in (f"{name} on 'other/{name}' is in frame 'other_lens'",
+                      "images on 'eye' are in 'lens'", 'trust_frames'):
+            assert words in bench.refusals.latest
+    assert ('align_depth' in bench.refusals.latest) == (name == 'depth')
+
+
+@pytest.mark.parametrize('T', [shifted(), shifted(0.0005, 0.05)])
+def test_two_frames_at_one_place_are_no_fault(T):
+    bench = Bench(depth_topic='depth')
+    bench.feed()
+    bench.depth('/aligned')
+    assert bench.assembler.resolve() == []      # TF may come later
+    bench.frames[('lens', 'aligned')] = T
+    assert len(bench.assembler.resolve()) == 1 and not bench.refusals.recent(10.0)
+
+
+def test_intrinsics_may_be_in_a_frame_that_is_turned_and_depth_may_not():
+    bench = Bench(depth_topic='depth')
+    bench.frames[('lens', 'body')] = shifted(0.0, 90.0)
+    info = to_camera_info(CAMERA)
+    bench.feed(info=None)
+    bench.assembler.add_camera_info(in_frame(info, 'body'))
+    bench.depth()
+    assert len(bench.assembler.resolve()) == 1
+    bench.feed(info=None, stamp_ns=STAMP + 1)
+    bench.depth('body')
+    bench.assembler._depth._messages.popleft()
+    assert bench.assembler.resolve() == [] and bench.refusals.counts == {'depth': 1}
+
+
+def test_frames_that_are_trusted_are_named_and_used():
+    bench = Bench(depth_topic='depth', trust_frames=True)
+    bench.feed()
+    bench.depth('other_lens')
+    (frame,) = bench.assembler.resolve()
+    assert frame.depth_m is not None and not bench.refusals.counts
+    (text,) = bench.refusals.recent(10.0).values()
+    assert "'other_lens'" in text and 'used all the same' in text
+    assert bench.warnings == [text]
+
+
+def test_headers_without_a_frame_say_nothing():
+    bench = Bench(depth_topic='depth')
+    bench.feed()
+    bench.depth('')
+    assert len(bench.assembler.resolve()) == 1
+
+
+def test_depth_of_half_the_size_in_the_same_frame_takes_the_nearest_pixel():
+    bench = Bench(depth_topic='depth')
+    bench.feed()
+    small = np.arange(1, 12 * 16 + 1, dtype=np.uint16).reshape(12, 16)
+    msg = to_image(small, '16UC1')
+    msg.header.stamp = ns_to_stamp(STAMP)
+    bench.assembler.add_depth(in_frame(msg, 'lens'))
+    (frame,) = bench.assembler.resolve()
+    np.testing.assert_allclose(frame.depth_m, np.kron(small, np.ones((2, 2))) / 1000)
+    assert 'resized' in next(iter(bench.refusals.recent(10.0).values()))
+
+
+@pytest.mark.parametrize(('frame', 'shape'), [('', (12, 16)), ('lens', (12, 12))])
+def test_depth_of_another_size_without_a_frame_or_of_another_shape_is_refused(frame, shape):
+    bench = Bench(depth_topic='depth')
+    bench.feed()
+    bench.depth(frame, shape)
+    assert bench.assembler.resolve() == [] and bench.refusals.counts == {'depth': 1}
+
+
+def test_each_camera_has_a_unit_of_depth():
+    settings = MapperNodeConfig(
+        depth_topic='a', depth_unit_m=1e-4, extra_image_topics=('x', 'y'),
+        extra_camera_info_topics=('x', 'y'), extra_depth_units_m=(0.0, 0.5))
+    assert [camera.depth_unit_m for camera in settings.cameras()] == [1e-4, 0.0, 0.5]
+    bench = Bench(depth_topic='depth', depth_unit_m=1e-4)
+    bench.feed()
+    bench.depth()
+    assert np.unique(bench.assembler.resolve()[0].depth_m) == pytest.approx([0.15])
+
+
+def test_depth_is_decoded_once_however_long_its_image_waits(monkeypatch):
+    decoded = []
+    monkeypatch.setattr('lerf_ros.nodes.frame_assembler.depth_to_metres',
+                        lambda msg, **_: decoded.append(msg) or np.ones((24, 32), np.float32))
+    bench = Bench(depth_topic='depth', mask_topic='mask')
+    bench.pose, pose = None, bench.pose
+    bench.feed()
+    bench.depth()
+    for bench.now_s in (0.1, 0.2, 0.3):
+        assert bench.assembler.resolve() == []
+        bench.pose = pose       # then it lacks its mask alone
+    assert not decoded
+    bench.assembler.add_mask(picture(STAMP, (24, 32), 'mono8'))
+    assert len(bench.assembler.resolve()) == 1 and len(decoded) == 1
+
+
+@pytest.mark.parametrize(('changes', 'words'), [
+    ({'binning_x': 2, 'binning_y': 2}, 'says binning 2x2, but the images are whole'),
+    ({'width': 96, 'height': 72, 'binning_x': 2, 'binning_y': 2},
+     'says binning 2x2 of 96x72, which does not give the size'),
+    ({}, '')])
+def test_a_wrong_binning_is_named_and_not_the_topic(changes, words):
+    bench = Bench()
+    info = to_camera_info(CAMERA)
+    for name, value in changes.items():
+        setattr(info, name, value)
+    bench.assembler.add_camera_info(info)
+    bench.feed(info=None)
+    if not words:
+        assert len(bench.assembler.resolve()) == 1
+        return
+    assert bench.give_up() == {'camera_info': 1}
+    assert words in bench.refusals.latest and 'set camera_info_topic' not in bench.refusals.latest
+
+
+def test_a_region_that_the_images_do_not_have_is_named():
+    bench = Bench()
+    info = to_camera_info(CAMERA)
+    info.roi.width, info.roi.height = 16, 12
+    bench.assembler.add_camera_info(info)
+    bench.feed(info=None)
+    assert bench.give_up() == {'camera_info': 1}
+    assert 'a region of 16x12 pixels, but the images are whole' in bench.refusals.latest

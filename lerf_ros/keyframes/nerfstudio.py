@@ -26,7 +26,8 @@ PINHOLE_MODELS = ('SIMPLE_PINHOLE', 'PINHOLE', 'SIMPLE_RADIAL', 'RADIAL', 'OPENC
                   'FULL_OPENCV')
 FISHEYE_MODEL = 'OPENCV_FISHEYE'
 # The distortion in the file's words, in the order of PinholeCamera.
-LENS_FIELDS = {PINHOLE: ('k1', 'k2', 'p1', 'p2', 'k3', 'k4', 'k5', 'k6'),
+LENS_FIELDS = {PINHOLE: ('k1', 'k2', 'p1', 'p2', 'k3', 'k4', 'k5', 'k6', 's1', 's2', 's3', 's4',
+                         'tau_x', 'tau_y'),
                FISHEYE: ('k1', 'k2', 'k3', 'k4')}
 
 
@@ -227,7 +228,8 @@ def parse_camera(fields: Mapping[str, Any], name: str) -> PinholeCamera:
 def distortion(fields: Mapping[str, Any], model: str, name: str) -> tuple[float, ...]:
     """The lens in PinholeCamera's order, k1, k2, p1, p2, k3, ...; of a fisheye k1 to k4."""
     if model == 'FULL_OPENCV':
-        return tuple(number(fields, key, name, 0.0) for key in LENS_FIELDS[PINHOLE])
+        values = tuple(number(fields, key, name, 0.0) for key in LENS_FIELDS[PINHOLE])
+        return values if any(values[8:]) else values[:8]    # what beyond 8 is ours alone
     names = ('k1', 'k2', 'k3', 'k4', 'p1', 'p2')
     listed = fields.get('distortion_params')
     if listed is not None:

@@ -34,8 +34,12 @@ class CameraInputs:
     """Images go in by topic, keyframes come out; counts what comes and what is refused."""
 
     def __init__(self, node: Node, settings: MapperNodeConfig, keyframes: KeyframeConfig,
-                 lookup_pose: Callable[[str, int], np.ndarray], refusals: Refusals) -> None:
-        """Raises FrameError when a mask file cannot be read."""
+                 lookup_pose: Callable[[str, int], np.ndarray], refusals: Refusals,
+                 between: Callable[[str, str], np.ndarray | None] = lambda a, b: None) -> None:
+        """lookup_pose, between: as FrameAssembler takes them.
+
+        Raises FrameError when a mask file cannot be read.
+        """
         self._node, self._settings, self._keyframes = node, settings, keyframes
         self.received, self.newest_stamp_ns, self.restarts = 0, 0, 0
         self.paused = False     # images are then dropped without a look
@@ -45,7 +49,7 @@ class CameraInputs:
         self._selectors: list[KeyframeSelector] = []
         self._cameras = settings.cameras()
         self._assemblers = [
-            FrameAssembler(settings, lookup_pose, refusals, camera=camera,
+            FrameAssembler(settings, lookup_pose, refusals, camera=camera, between=between,
                            time_went_back=partial(self._time_went_back, camera.image_topic))
             for camera in self._cameras]
         self.forget()

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -18,28 +18,28 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from lerf_ros.errors import FrameError
 from lerf_ros.keyframes.frame import Frame
 from lerf_ros.nodes.camera_infos import CameraInfos
-from lerf_ros.nodes.conversions import (
-    depth_to_metres,
-    image_to_rgb,
-    mask_to_valid,
-    read_mask,
-    stamp_to_ns,
-)
-from lerf_ros.nodes.missing import Missing
+from lerf_ros.nodes.color_reader import ColorReader
+from lerf_ros.nodes.conversions import depth_to_metres, mask_to_valid, read_mask, stamp_to_ns
+from lerf_ros.nodes.frame_ids import FrameIds
+from lerf_ros.nodes.missing import Missing, Unusable
 from lerf_ros.nodes.node_config import CameraInput, MapperNodeConfig
+from lerf_ros.nodes.partners import Partners
 from lerf_ros.nodes.refusals import Refusals
-from lerf_ros.nodes.time_watch import BACK_NS, TimeWatch
+from lerf_ros.nodes.time_watch import TimeWatch
 
 IMAGES = 'images'   # the source of stamps that the time watch knows
-Stamped = deque[tuple[int, Any]]
 
 
 @dataclass(frozen=True)
 class PendingImage:
-    """A decoded image that waits for what belongs to it."""
+    """A decoded image that waits for what belongs to it.
+
+    camera_frame: whose pose is looked up; header_frame: what the image says of itself.
+    """
 
     stamp_ns: int
     camera_frame: str
+    header_frame: str
     image: np.ndarray   # (H, W, 3) uint8 RGB
     arrival_s: float
 
@@ -50,11 +50,13 @@ class FrameAssembler:
     def __init__(self, config: MapperNodeConfig, lookup_pose: Callable[[str, int], np.ndarray],
                  refusals: Refusals, clock_s: Callable[[], float] = time.monotonic,
                  camera: CameraInput | None = None,
-                 time_went_back: Callable[[], None] = lambda: None) -> None:
+                 time_went_back: Callable[[], None] = lambda: None,
+                 between: Callable[[str, str], np.ndarray | None] = lambda a, b: None) -> None:
         """`lookup_pose(camera_frame, stamp_ns)` gives T_map_camera or raises FrameError.
 
         camera: whose images these are; the first one's if None. time_went_back is called when the
-        images start again from an earlier time. Raises FrameError when mask_file cannot be read.
+        images start again from an earlier time. between: T (4, 4) of two frames, None where TF does
+        not know. Raises FrameError when mask_file cannot be read.
         """
         self._config, self._lookup_pose = config, lookup_pose
         self._camera = camera or config.cameras()[0]
@@ -62,12 +64,24 @@ class FrameAssembler:
         self._time, self._time_went_back = TimeWatch(), time_went_back
         self._pending: deque[PendingImage] = deque()
         self._complete: list[Frame] = []    # left the queue for want of room
+        topic = self._camera.image_topic
+        self._colors = ColorReader(topic, config.image_bits, self._note)
+        self._frames = FrameIds(topic, between, config.trust_frames, self._note)
         self._infos = CameraInfos(self._camera.camera_info_topic, config.image_rectified,
                                   config.sync_tolerance, config.queue_size)
-        self._depth: Stamped = deque(maxlen=config.queue_size)
-        self._masks: Stamped = deque(maxlen=config.queue_size)
+        self._depth = self._partners('depth', self._camera.depth_topic, partial(
+            depth_to_metres, unit_m=self._camera.depth_unit_m,
+            note=partial(self._note, 'depth')))
+        self._masks = self._partners('mask', self._camera.mask_topic, mask_to_valid)
         mask_file = self._camera.mask_file
         self._mask = read_mask(mask_file) if mask_file else None
+
+    def _partners(self, name: str, topic: str, convert: Callable[..., np.ndarray]) -> Partners:
+        return Partners(name, topic, convert, self._frames, self._config.sync_tolerance,
+                        self._config.queue_size, self._note)
+
+    def _note(self, reason: str, text: str) -> None:
+        self.refusals.note(reason, text)    # those of this activation
 
     def add_camera_info(self, msg: CameraInfo) -> None:
         """Takes in the intrinsics."""
@@ -75,11 +89,11 @@ class FrameAssembler:
 
     def add_depth(self, msg: Image | CompressedImage) -> None:
         """Takes in a depth image."""
-        self._depth.append((stamp_to_ns(msg.header.stamp), msg))
+        self._depth.add(msg)
 
     def add_mask(self, msg: Image) -> None:
         """Takes in a mask image."""
-        self._masks.append((stamp_to_ns(msg.header.stamp), msg))
+        self._masks.add(msg)
 
     def add_image(self, msg: Image | CompressedImage) -> None:
         """Takes in a colour image; an image that cannot be decoded is refused at once."""
@@ -96,14 +110,15 @@ class FrameAssembler:
                                   'is left out; the driver or the bag must stamp each image')
             return
         try:
-            image = image_to_rgb(msg)
+            image = self._colors.read(msg)
         except FrameError as error:
             self.refusals.refuse('image', str(error))
             return
         if len(self._pending) >= self._config.queue_size:
             self._make_room()
-        frame = self._camera.camera_frame or msg.header.frame_id
-        self._pending.append(PendingImage(stamp_ns, frame, image, self._clock_s()))
+        frame = msg.header.frame_id
+        self._pending.append(PendingImage(stamp_ns, self._camera.camera_frame or frame, frame,
+                                          image, self._clock_s()))
 
     def resolve(self) -> list[Frame]:
         """Frames that are complete now, in the order in which their images came."""
@@ -112,6 +127,8 @@ class FrameAssembler:
         for pending in self._pending:
             try:
                 frames.append(self._assemble(pending))
+            except Unusable as unusable:
+                self.refusals.refuse(*unusable.args)
             except Missing as missing:
                 if self._clock_s() - pending.arrival_s < self._config.tf_timeout:
                     waiting.append(pending)
@@ -133,64 +150,46 @@ class FrameAssembler:
                                  'bag that starts again, a clock that was set) are left out')
         self._pending.clear()
         self._infos.clear()
-        for queue in (self._depth, self._masks):
-            near = [entry for entry in queue if abs(entry[0] - stamp_ns) <= BACK_NS]
-            queue.clear()
-            queue.extend(near)
+        for partners in (self._depth, self._masks):
+            partners.restart(stamp_ns)
 
     def _make_room(self) -> None:
         """Takes the oldest image out: complete by now, or refused for what it still lacks."""
         try:
             self._complete.append(self._assemble(self._pending.popleft()))
+        except Unusable as unusable:
+            self.refusals.refuse(*unusable.args)
         except Missing as missing:
             reason, message = missing.args
             self.refusals.refuse(reason, f'{message}. It was the oldest of '
                                  f'{self._config.queue_size} images that wait (queue_size)')
 
     def _assemble(self, pending: PendingImage) -> Frame:
-        height, width = pending.image.shape[:2]
-        camera = self._infos.of_image(pending.stamp_ns, width, height)
-        depth = valid = None
-        if self._camera.depth_topic:
-            depth = self._partner(pending, self._depth, 'depth', self._camera.depth_topic,
-                                  depth_to_metres)
-        if self._camera.mask_topic:
-            valid = self._partner(pending, self._masks, 'mask', self._camera.mask_topic,
-                                  mask_to_valid)
-        if self._mask is not None:
-            self._same_size(pending, 'mask', self._mask)
-            valid = self._mask if valid is None else valid & self._mask
+        """All of it is found before anything is decoded: an image may wait for long."""
         try:
             pose = self._lookup_pose(pending.camera_frame, pending.stamp_ns)
         except FrameError as error:
             raise Missing('no pose', str(error)) from error
+        height, width = pending.image.shape[:2]
+        lens = self._infos.of_image(pending.stamp_ns, width, height)
+        self._frames.check('camera_info', self._infos.topic, lens.frame_id, pending.header_frame)
+        found = [partners.of_image(pending.stamp_ns, pending.header_frame) if partners.topic
+                 else None for partners in (self._depth, self._masks)]
+        depth, valid = (
+            partners.pixels(msg, pending.header_frame, height, width) if msg is not None else None
+            for partners, msg in zip((self._depth, self._masks), found, strict=True))
+        if self._mask is not None:
+            valid = self._with_file(self._mask, valid, height, width)
         try:
-            return Frame(pending.stamp_ns, pending.image, camera, pose, depth, valid)
+            return Frame(pending.stamp_ns, pending.image, lens.camera, pose, depth, valid)
         except FrameError as error:
             raise Missing('bad pose', f'{error}; look at who publishes the pose') from error
 
-    def _partner(self, pending: PendingImage, messages: Stamped, name: str, topic: str,
-                 convert: Callable[[Any], np.ndarray]) -> np.ndarray:
-        """The depth or mask (H, W) whose stamp is nearest to the image's."""
-        tolerance_s = self._config.sync_tolerance
-        nearest = min(messages, key=lambda m: abs(m[0] - pending.stamp_ns), default=None)
-        if nearest is None or abs(nearest[0] - pending.stamp_ns) > tolerance_s * 1e9:
-            raise Missing(
-                f'no {name}', f'no {name} on {topic!r} ' + (
-                    f'within {tolerance_s:g} s of the image: synchronise the streams or raise '
-                    'sync_tolerance' if messages else 'at all: start its publisher or set '
-                    f'{name}_topic'))
-        try:
-            pixels = convert(nearest[1])
-        except FrameError as error:
-            raise Missing(name, str(error)) from error
-        self._same_size(pending, name, pixels)
-        return pixels
-
-    def _same_size(self, pending: PendingImage, name: str, pixels: np.ndarray) -> None:
-        if pixels.shape != pending.image.shape[:2]:
-            (h, w), (height, width) = pixels.shape, pending.image.shape[:2]
-            advice = ('it must be registered to the colour image (RealSense: '
-                      'align_depth.enable:=true)' if name == 'depth' else 'it must be of that size')
-            raise Missing(name, f'{name} of {w}x{h} pixels but images of {width}x{height}: '
-                          + advice)
+    @staticmethod
+    def _with_file(mask: np.ndarray, valid: np.ndarray | None, height: int,
+                   width: int) -> np.ndarray:
+        """The mask (H, W) of the file, and that of the topic where there is one."""
+        if mask.shape != (height, width):
+            raise Unusable('mask', f'mask_file has {mask.shape[1]}x{mask.shape[0]} pixels but '
+                           f'images have {width}x{height}: give a mask of that size')
+        return mask if valid is None else valid & mask

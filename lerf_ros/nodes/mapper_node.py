@@ -71,7 +71,7 @@ class MapperNode(ManagedNode):
     def configure(self) -> None:
         """Starts the mapper process, paused, and follows the poses."""
         self.inputs = CameraInputs(self, self.settings, self.config.keyframes, self._lookup_pose,
-                                   self.refusals)
+                                   self.refusals, self._between)
         if self._poses is None:
             self._poses = PoseSource(self, self.settings, self.poses_jumped)
         if self.process is None:    # one that was loading when an attempt before ended goes on
@@ -217,6 +217,10 @@ class MapperNode(ManagedNode):
     def _lookup_pose(self, camera_frame: str, stamp_ns: int) -> Any:
         assert self._poses is not None
         return self._poses.lookup(camera_frame, stamp_ns)
+
+    def _between(self, parent: str, child: str) -> Any:
+        assert self._poses is not None
+        return self._poses.between(parent, child, 0)
 
     def _unsubscribe(self) -> None:
         for timer in self._timers_of_work:

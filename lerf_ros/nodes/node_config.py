@@ -24,6 +24,7 @@ class CameraInput:
     mask_topic: str
     mask_file: str
     camera_frame: str
+    depth_unit_m: float
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,21 @@ class MapperNodeConfig(Checked):
         choices=('auto', 'reliable', 'best_effort'))
     image_rectified: bool = setting(
         False, 'images are free of distortion: use P of camera_info instead of K and D')
+    image_bits: int = setting(
+        0, 'bits that the camera uses of 16-bit encodings (mono16, rgb16, bayer_rggb16); 0 takes '
+        'what the largest value so far needs', unit='bits', low=0, high=16)
+    trust_frames: bool = setting(
+        False, 'use depth, masks and camera_info whose header names another frame than the '
+        'images; else those images are refused, unless TF puts both frames at the same place')
     camera_info_topic: str = setting('camera/color/camera_info', 'intrinsics of those images')
     depth_topic: str = setting('', 'depth registered to the colour images; empty for none')
     depth_transport: str = setting(
         'raw', 'compressed and compressedDepth subscribe to depth_topic/ with that name',
         choices=('raw', 'compressed', 'compressedDepth'))
+    depth_unit_m: float = setting(
+        0.0, 'length of one unit of depth; 0 takes that of the encoding, 0.001 for whole numbers '
+        'and 1 for floats; cameras for close range often have 0.0001', unit='metres', low=0.0,
+        high=1.0)
     mask_topic: str = setting('', 'mono8 images, 0 where the robot itself is; empty for none')
     mask_file: str = setting('', 'one such image for all frames; empty for none')
     extra_image_topics: tuple[str, ...] = setting(
@@ -61,6 +72,9 @@ class MapperNodeConfig(Checked):
     extra_mask_files: tuple[str, ...] = setting((), 'masks of those images, as mask_file')
     extra_camera_frames: tuple[str, ...] = setting(
         (), 'optical frames of those cameras; none or empty names take the image header')
+    extra_depth_units_m: tuple[float, ...] = setting(
+        (), 'units of the depth of those cameras, as depth_unit_m; none takes those of the '
+        'encodings', unit='metres', low=0.0, high=1.0)
     pose_source: str = setting(
         'tf', 'where the camera pose comes from', choices=('tf', 'pose', 'odometry'))
     pose_topic: str = setting(
@@ -97,11 +111,13 @@ class MapperNodeConfig(Checked):
         super().__post_init__()
         count = len(self.extra_image_topics)
         for name in ('camera_info_topics', 'depth_topics', 'mask_topics', 'mask_files',
-                     'camera_frames'):
+                     'camera_frames', 'depth_units_m'):
             given = len(getattr(self, f'extra_{name}'))
             if given != count and (given or name == 'camera_info_topics'):
                 raise ConfigError(f'extra_{name} has {given} entries and extra_image_topics '
                                   f'{count}: one for each camera')
+        if 0 < self.image_bits < 8:
+            raise ConfigError(f'image_bits is {self.image_bits}: 8 to 16, or 0 to find out')
         if count and self.pose_source == 'pose':
             raise ConfigError('pose_source pose speaks of one camera: with extra_image_topics '
                               'use tf or odometry')
@@ -115,9 +131,11 @@ class MapperNodeConfig(Checked):
         lists = (self.extra_image_topics, self.extra_camera_info_topics, self.extra_depth_topics,
                  self.extra_mask_topics, self.extra_mask_files, self.extra_camera_frames)
         padded = [entries or ('',) * count for entries in lists]
+        units_m = self.extra_depth_units_m or (0.0,) * count
         return (CameraInput(self.image_topic, self.camera_info_topic, self.depth_topic,
-                            self.mask_topic, self.mask_file, self.camera_frame),
-                *(CameraInput(*entries) for entries in zip(*padded, strict=True)))
+                            self.mask_topic, self.mask_file, self.camera_frame,
+                            self.depth_unit_m),
+                *(CameraInput(*entries) for entries in zip(*padded, units_m, strict=True)))
 
 
 @dataclass(frozen=True)

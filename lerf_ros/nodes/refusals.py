@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images that could not be used: counted by reason, and warned of now and then."""
+"""Images that could not be used, or with a doubt: counted by reason, warned of now and then."""
 
 from __future__ import annotations
 
@@ -25,15 +25,22 @@ class Refusals:
         """Counts one image under a short reason; the message says what to do about it."""
         self.counts[reason] += 1
         self.latest = message
+        count = self.counts[reason]
+        self._say(reason, message, f' ({count} images so far)' if count > 1 else '')
+
+    def note(self, reason: str, message: str) -> None:
+        """Says what is wrong with an image that is used all the same."""
+        self._say(f'note: {reason}', message, '')
+
+    def _say(self, reason: str, message: str, more: str) -> None:
         now = self._clock_s()
         self._messages[reason] = now, message
         if now - self._warned_s.get(reason, float('-inf')) >= WARN_PERIOD_S:
             self._warned_s[reason] = now
-            count = self.counts[reason]
-            self._warn(message + (f' ({count} images so far)' if count > 1 else ''))
+            self._warn(message + more)
 
     def recent(self, seconds: float) -> dict[str, str]:
-        """The latest message of each reason for which an image was refused not long ago."""
+        """The latest message of each reason that an image was refused or noted for not long ago."""
         since = self._clock_s() - seconds
         return {reason: text for reason, (at, text) in self._messages.items() if at >= since}
 

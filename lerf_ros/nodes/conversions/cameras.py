@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from sensor_msgs.msg import CameraInfo
 
-from lerf_ros.camera import FISHEYE, PINHOLE, PinholeCamera
+from lerf_ros.camera import COEFFICIENTS, FISHEYE, PINHOLE, PinholeCamera
 from lerf_ros.errors import FrameError
 
 DISTORTION_MODELS = ('plumb_bob', 'rational_polynomial')
+LENGTHS = (5, 8, 12, COEFFICIENTS)      # numbers of coefficients that OpenCV knows
 # The fisheye lens; ROS 1 drivers and some of ROS 2 call it by OpenCV's name.
 FISHEYE_MODELS = ('equidistant', 'fisheye')
 # OpenCV, and so camera_info, puts the centre of the first pixel at 0; this package puts it at 0.5.
@@ -51,12 +52,13 @@ def distortion_of(msg: CameraInfo) -> tuple[str, tuple[float, ...]]:
         return FISHEYE, coefficients[:4]
     if not any(coefficients):
         return PINHOLE, ()
-    if msg.distortion_model not in DISTORTION_MODELS or any(coefficients[8:]):
+    if msg.distortion_model not in DISTORTION_MODELS or any(coefficients[COEFFICIENTS:]):
         raise FrameError(
             f'distortion model {msg.distortion_model!r} with {len(coefficients)} coefficients is '
             f'not supported: publish {", ".join(DISTORTION_MODELS)} or {FISHEYE_MODELS[0]}, or '
             'rectified images (image_rectified:=true)')
-    return PINHOLE, coefficients[:8]
+    used = max(i for i, d in enumerate(coefficients) if d) + 1
+    return PINHOLE, coefficients[:max(used, 5)]
 
 
 def to_camera_info(camera: PinholeCamera, header: Any = None) -> CameraInfo:
@@ -64,10 +66,10 @@ def to_camera_info(camera: PinholeCamera, header: Any = None) -> CameraInfo:
     cx, cy = camera.cx - PIXEL_CENTER, camera.cy - PIXEL_CENTER
     d = list(camera.distortion)
     fisheye = camera.model == FISHEYE
-    size = 4 if fisheye else 8 if len(d) > 5 else 5
+    size = 4 if fisheye else next(n for n in LENGTHS if n >= len(d))
     msg = CameraInfo(width=camera.width, height=camera.height,
                      distortion_model=FISHEYE_MODELS[0] if fisheye
-                     else DISTORTION_MODELS[size == 8],
+                     else DISTORTION_MODELS[size > 5],
                      d=[float(v) for v in d] + [0.0] * (size - len(d)))
     msg.k = [camera.fx, 0.0, cx, 0.0, camera.fy, cy, 0.0, 0.0, 1.0]
     msg.r = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Colour, depth and mask images to and from arrays."""
+"""Pixels of image messages to and from arrays; masks."""
 
 from __future__ import annotations
 
 import array
 import contextlib
-import struct
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -14,59 +14,58 @@ import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 
 from lerf_ros.errors import FrameError
+from lerf_ros.nodes.conversions.byte_order import is_swapped
 
-# encoding -> number of channels, and the order that turns them into red, green, blue
-COLOR_ENCODINGS = {'rgb8': (3, (0, 1, 2)), 'bgr8': (3, (2, 1, 0)), 'rgba8': (4, (0, 1, 2)),
-                   'bgra8': (4, (2, 1, 0)), 'mono8': (1, (0, 0, 0)), 'mono16': (1, (0, 0, 0))}
-# encoding -> element type and metres per unit
-DEPTH_ENCODINGS = {'16UC1': ('u2', 1e-3), 'mono16': ('u2', 1e-3), '32FC1': ('f4', 1.0)}
-# of compressedDepth: the enum of its format, and the two numbers of the quantisation
-DEPTH_HEADER = struct.Struct('<iff')
-MASK_ENCODINGS = ('mono8', '8UC1')
+MASK_ENCODINGS = ('mono8', '8uc1')
 # what `to_image` writes: element type and channels
 IMAGE_TYPES = {'rgb8': ('u1', 3), 'bgr8': ('u1', 3), 'mono8': ('u1', 1), '8UC1': ('u1', 1),
                '16UC1': ('u2', 1), 'mono16': ('u2', 1), '32FC1': ('f4', 1)}
 
 
-def pixel_rows(msg: Image, dtype: str, channels: int) -> np.ndarray:
+def quiet(text: str) -> None:
+    """Takes a note and passes it over."""
+
+
+def pixel_rows(msg: Image, dtype: str, channels: int, height: int = 0) -> np.ndarray:
     """The pixels (H, W, channels) of a message in native byte order, padding of the rows left out.
 
-    Raises FrameError when size, step and length of the data contradict each other.
+    height: rows of the data where they are not those of the image. Raises FrameError when size,
+    step and length of the data contradict each other.
     """
     kind = np.dtype(dtype).newbyteorder('>' if msg.is_bigendian else '<')
-    row = msg.width * channels * kind.itemsize
+    row, height = msg.width * channels * kind.itemsize, height or msg.height
     step = msg.step or row
-    if msg.width < 1 or msg.height < 1 or step < row or len(msg.data) < step * msg.height:
+    if msg.width < 1 or msg.height < 1 or step < row or len(msg.data) < step * height:
         raise FrameError(
             f'image of {msg.width}x{msg.height} pixels, encoding {msg.encoding}, with step '
             f'{msg.step} and {len(msg.data)} bytes: expected a step of at least {row} and '
-            f'{step * msg.height} bytes; the publisher fills the message wrongly')
-    rows = np.frombuffer(msg.data, np.uint8, step * msg.height).reshape(msg.height, step)
+            f'{step * height} bytes; the publisher fills the message wrongly')
+    rows = np.frombuffer(msg.data, np.uint8, step * height).reshape(height, step)
     pixels = np.ascontiguousarray(rows[:, :row]).view(kind)
-    return pixels.reshape(msg.height, msg.width, channels).astype(kind.newbyteorder('='))
+    return pixels.reshape(height, msg.width, channels).astype(kind.newbyteorder('='))
 
 
-def image_to_rgb(msg: Image | CompressedImage) -> np.ndarray:
-    """Colour image as (H, W, 3) uint8 RGB.
+def sample_pixels(msg: Image, dtype: str, channels: int, height: int = 0,
+                  note: Callable[[str], None] = quiet) -> np.ndarray:
+    """`pixel_rows` with the byte order that the pixels themselves show.
 
-    Raises FrameError for an encoding that is not supported (naming those that are) and for data
-    that does not fit the encoding.
+    note: told where `is_bigendian` contradicts them.
     """
-    if isinstance(msg, CompressedImage):
-        return compressed_to_rgb(msg)
-    if msg.encoding not in COLOR_ENCODINGS:
-        raise FrameError(f'image encoding {msg.encoding!r} is not supported: publish one of '
-                         f'{", ".join(COLOR_ENCODINGS)}')
-    channels, order = COLOR_ENCODINGS[msg.encoding]
-    if msg.encoding == 'mono16':
-        return np.repeat((pixel_rows(msg, 'u2', 1) >> 8).astype(np.uint8), 3, axis=2)
-    return np.ascontiguousarray(pixel_rows(msg, 'u1', channels)[..., order])
+    pixels = pixel_rows(msg, dtype, channels, height)
+    if not is_swapped(pixels):
+        return pixels
+    note(f'an image of {msg.encoding} has is_bigendian = {int(msg.is_bigendian)}, but its pixels '
+         'make sense only with their bytes the other way round, and are read so: the publisher '
+         'fills is_bigendian wrongly')
+    return pixels.byteswap()
 
 
-def compressed_to_rgb(msg: CompressedImage) -> np.ndarray:
-    """JPEG or PNG as (H, W, 3) uint8 RGB; FrameError for anything else."""
-    image = decode(msg, bytes(msg.data), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    return np.ascontiguousarray(image[..., ::-1])
+def resized_nearest(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Pixels (h, w) on a grid of (height, width): each takes the value of where its centre lies."""
+    h, w = pixels.shape
+    row = ((np.arange(height) + 0.5) * h / height).astype(int)
+    column = ((np.arange(width) + 0.5) * w / width).astype(int)
+    return pixels[row[:, None], column]
 
 
 def decode(msg: CompressedImage, data: bytes, flags: int) -> np.ndarray:
@@ -83,57 +82,12 @@ def decode(msg: CompressedImage, data: bytes, flags: int) -> np.ndarray:
     return image
 
 
-def depth_to_metres(msg: Image | CompressedImage) -> np.ndarray:
-    """Depth image as (H, W) float32 metres along the optical axis, 0 where unknown.
-
-    Raises FrameError for an encoding that is not supported, naming those that are.
-    """
-    if isinstance(msg, CompressedImage):
-        return known_depth(compressed_depth(msg))
-    if msg.encoding not in DEPTH_ENCODINGS:
-        raise FrameError(f'depth encoding {msg.encoding!r} is not supported: publish 16UC1 or '
-                         'mono16 (millimetres) or 32FC1 (metres)')
-    dtype, metres = DEPTH_ENCODINGS[msg.encoding]
-    depth = pixel_rows(msg, dtype, 1)[..., 0].astype(np.float32)
-    return known_depth(depth * np.float32(metres))
-
-
-def known_depth(depth_m: np.ndarray) -> np.ndarray:
-    """The same (H, W) float32 with 0 where depth is not a positive finite number."""
-    return np.where(np.isfinite(depth_m) & (depth_m > 0), depth_m, np.float32(0))
-
-
-def compressed_depth(msg: CompressedImage) -> np.ndarray:
-    """Metres (H, W) float32 of image_transport's compressedDepth, or of a plain 16-bit PNG.
-
-    compressedDepth puts 12 bytes before the PNG: an enum and two floats A, B. Of 16UC1 the PNG
-    holds millimetres; of 32FC1 it holds A / metres + B in whole numbers, 0 for unknown
-    (compressed_depth_image_transport, codec.cpp).
-    """
-    data = bytes(msg.data)
-    header = data[:DEPTH_HEADER.size] if data[DEPTH_HEADER.size:][:4] == b'\x89PNG' else b''
-    png = data[len(header):]
-    if png[:4] != b'\x89PNG':
-        raise FrameError(f'compressed depth of format {msg.format!r} is not supported: publish '
-                         'compressedDepth with its format png, not rvl')
-    raw = decode(msg, png, cv2.IMREAD_UNCHANGED)
-    if raw.ndim != 2 or raw.dtype != np.uint16:
-        raise FrameError(f'compressed depth of format {msg.format!r} holds {raw.dtype} pixels of '
-                         f'shape {raw.shape}: 16-bit pixels of one channel are depth')
-    if not (header and msg.format.startswith('32FC1')):
-        return raw.astype(np.float32) * np.float32(1e-3)
-    _, a, b = DEPTH_HEADER.unpack(header)
-    with np.errstate(divide='ignore', invalid='ignore', over='ignore'):
-        return np.where(raw > 0, np.float32(a) / (raw.astype(np.float32) - np.float32(b)),
-                        np.float32(0)).astype(np.float32)
-
-
 def mask_to_valid(msg: Image) -> np.ndarray:
     """Mask image as (H, W) bool: False where it is 0, which is where the robot itself is.
 
     Raises FrameError for an encoding that is not supported.
     """
-    if msg.encoding not in MASK_ENCODINGS:
+    if msg.encoding.lower() not in MASK_ENCODINGS:
         raise FrameError(f'mask encoding {msg.encoding!r} is not supported: publish '
                          f'{" or ".join(MASK_ENCODINGS)}, 0 where the robot itself is')
     return pixel_rows(msg, 'u1', 1)[..., 0] > 0
