@@ -29,6 +29,7 @@ from lerf_ros.keyframes.frame import Frame
 from lerf_ros.keyframes.selection import KeyframeSelector
 from lerf_ros.map_query import MapQuery
 from lerf_ros.mapper import Mapper
+from lerf_ros.settings import to_dict
 from lerf_ros.simulation.absent import draw_absent
 from lerf_ros.simulation.renderer import SceneRenderer
 from lerf_ros.simulation.scene import TabletopScene
@@ -83,7 +84,8 @@ def map_layout(seed: int, arguments: argparse.Namespace, config: LerfConfig) -> 
 def ask(seed: int, scene: TabletopScene, target: Path, config: LerfConfig,
         arguments: argparse.Namespace) -> dict:
     """Asks for every object and for absent phrases; writes the contact sheet."""
-    query = MapQuery(target, config.query)
+    query = MapQuery(target, {'query.' + name: value
+                              for name, value in to_dict(config.query).items()})
     query.refresh()
     rows, answers = [], []
     for thing in scene.objects:

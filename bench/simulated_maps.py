@@ -32,6 +32,7 @@ from lerf_ros.features.sentence_encoder import SentenceEncoder
 from lerf_ros.keyframes.frame import Frame
 from lerf_ros.map_query import MapQuery
 from lerf_ros.mapper import Mapper
+from lerf_ros.settings import to_dict
 from lerf_ros.simulation.evaluation_layout import evaluation_layout
 from lerf_ros.simulation.labels import label_names
 from lerf_ros.simulation.sensor import PATH_S, sensor_camera
@@ -82,7 +83,8 @@ def open_map(path: Path, encoder: str, grasp: GraspConfig | None = None) -> MapQ
     grasp: another gripper than the one in the map's settings.
     """
     oracle = OracleEncoder(SentenceEncoder()) if encoder == 'oracle' else None
-    query = MapQuery(path, encoder=oracle, grasp=grasp)
+    settings = {f'grasp.{name}': value for name, value in to_dict(grasp).items()} if grasp else {}
+    query = MapQuery(path, settings, encoder=oracle)
     query.refresh()
     return query
 

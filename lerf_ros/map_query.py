@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from lerf_ros.config import FeatureConfig, GraspConfig, LerfConfig, QueryConfig
+from lerf_ros.config import FeatureConfig, GraspConfig, LerfConfig
 from lerf_ros.errors import (
+    ConfigError,
     EncoderMismatchError,
     EncoderUnavailableError,
     MapUnreadableError,
@@ -32,19 +34,27 @@ from lerf_ros.query.presence import judge_presence
 from lerf_ros.query.question import Found, Question, encode_phrases, picture_question, search
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.query.text_query import TextQuery
+from lerf_ros.query.wording import still_learning, why_not_found
 from lerf_ros.settings import flat_fields
+from lerf_ros.storage.lock import working_on
 from lerf_ros.storage.map_directory import MapDirectory, Snapshot
 
+# The settings that answers depend on; the others are those of the map for good.
+ANSWER_SECTIONS = ('query', 'features', 'grasp')
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """One snapshot and what is known of its map; a newer one takes its place as a whole."""
+    """One snapshot and what is known of its map; a newer one takes its place as a whole.
+
+    stored: the settings that the map was made with. grasp: those that are planned with.
+    """
 
     query: TextQuery
     coverage: Coverage | None
     calibration: Calibration | None
+    stored: LerfConfig
     grasp: GraspConfig
     frame_id: str
     metric: bool
@@ -59,15 +69,17 @@ class MapQuery:
     For one caller at a time; `refresh` may run beside an answer, which then is of one snapshot.
     """
 
-    def __init__(self, map_directory: str | Path, config: QueryConfig | None = None,
-                 features: FeatureConfig | None = None, device: str = 'cpu',
-                 encoder: ImageTextEncoder | None = None,
-                 grasp: GraspConfig | None = None) -> None:
-        """config, features and grasp default to the settings stored in the map, encoder to theirs.
+    def __init__(self, map_directory: str | Path, settings: Mapping[str, Any] | None = None,
+                 device: str = 'cpu', encoder: ImageTextEncoder | None = None) -> None:
+        """settings: of query, features and grasp by dotted name, which win over those of the map.
+
+        Raises ConfigError for any other setting. encoder: instead of the one that they name.
         """
         self.directory = MapDirectory(map_directory)
-        self._config, self._features, self._device = config, features, device
-        self._encoder, self._grasp = encoder, grasp
+        self._settings, self._device = answer_settings(settings or {}), device
+        self._encoder = encoder
+        self._installing = threading.Lock()
+        self._unlearned = 0     # keyframes on the disk that the loaded snapshot does not hold
         self._picture_encoder: ImageTextEncoder | None = None
         self._encoder_features = FeatureConfig()
         self._loaded: Loaded | None = None
@@ -99,6 +111,11 @@ class MapQuery:
         return self._loaded is not None and self._loaded.metric
 
     @property
+    def map_id(self) -> str:
+        """Which map the loaded snapshot is of; empty when none is loaded."""
+        return self._identity[0] if self._loaded else ''
+
+    @property
     def info(self) -> Mapping[str, Any]:
         """The manifest of the loaded snapshot, empty before the first."""
         return self._loaded.info if self._loaded else {}
@@ -111,6 +128,13 @@ class MapQuery:
         directory, EncoderUnavailableError and EncoderMismatchError when the map's phrases cannot
         be encoded here. The loaded snapshot goes on answering then, and while there is no map.
         """
+        loaded = self._load_newest()
+        until = self.info.get('learned_until')
+        self._unlearned = 0 if until is None else sum(
+            index >= until for index in self.directory.keyframes.indices())
+        return loaded
+
+    def _load_newest(self) -> bool:
         identity = self.directory.identity()
         if identity == ('', '') and not self.directory.exists():
             return False
@@ -144,12 +168,43 @@ class MapQuery:
         except (KeyError, TypeError) as error:
             raise MapUnreadableError(f'{snapshot.path}: {error} is missing; '
                                      'the map was written by another version') from error
-        encoder = self._load_encoder(identity, self._features or stored.features)
-        query = TextQuery(index, encoder, self._config or stored.query, radius)
-        settings = flat_fields(replace(stored, query=query.config))
-        calibration = find_calibration(identity, {name: value for name, _, value in settings})
-        self._loaded = Loaded(query, coverage, calibration, stored.grasp, frame_id, metric,
-                              snapshot.number, snapshot.info['stamp_ns'], dict(snapshot.info))
+        encoder = self._load_encoder(identity, stored.override(self._settings).features)
+        query = TextQuery(index, encoder, stored.query, radius)
+        self._install(Loaded(query, coverage, None, stored, stored.grasp, frame_id, metric,
+                             snapshot.number, snapshot.info['stamp_ns'], dict(snapshot.info)))
+
+    def _install(self, loaded: Loaded) -> None:
+        """Answers from this snapshot from now on, under the settings of this moment."""
+        with self._installing:
+            config = loaded.stored.override(self._settings)
+            old = loaded.query
+            query = old if old.config == config.query else TextQuery(
+                old.index, old.encoder, config.query, old.radius)
+            settings = flat_fields(replace(loaded.stored, query=config.query))
+            self._loaded = replace(
+                loaded, query=query, grasp=config.grasp, calibration=find_calibration(
+                    loaded.info['encoder'], {name: value for name, _, value in settings}))
+
+    def settings(self) -> dict[str, Any]:
+        """Those of query and grasp that are in force, by dotted name; none before a snapshot."""
+        if self._loaded is None:
+            return {}
+        loaded = self._loaded
+        config = replace(loaded.stored, query=loaded.query.config, grasp=loaded.grasp)
+        return {name: value for name, _, value in flat_fields(config)
+                if name.startswith(('query.', 'grasp.'))}
+
+    def change(self, settings: Mapping[str, Any]) -> None:
+        """Takes these settings, by dotted name, from the next answer on; the others stay.
+
+        Raises ConfigError for one that does not exist, is out of its range, or names the encoder.
+        """
+        fixed = [name for name in settings if name.startswith('features.')]
+        if fixed:
+            raise ConfigError(f'{", ".join(fixed)}: the encoder is chosen when the map is opened')
+        self._settings = {**self._settings, **answer_settings(settings)}
+        if self._loaded is not None:
+            self._install(self._loaded)
 
     @property
     def text_query(self) -> TextQuery:
@@ -158,8 +213,7 @@ class MapQuery:
 
     def _newest(self) -> Loaded:
         if self._loaded is None:
-            raise NoSnapshotError(f'{self.directory.path} holds no snapshot yet: wait until '
-                                  'the mapper has written one, or check map_directory')
+            raise NoSnapshotError(no_snapshot(self.directory.path))
         return self._loaded
 
     @property
@@ -223,7 +277,7 @@ class MapQuery:
         searched = time.perf_counter()
         probability = calibration.of_presence(found.candidate, observed) if calibration \
             else math.nan
-        plan = grasps_of(request, found, loaded, self._grasp or loaded.grasp)
+        plan = grasps_of(request, found, loaded)
         return Answer(
             text=', '.join(question.names), texts=question.names,
             presence=presence, observed=observed, probability=probability, threshold=threshold,
@@ -231,7 +285,10 @@ class MapQuery:
             points_world=query.index.points_world, relevancy=found.relevancy, labels=found.labels,
             colors=query.index.colors, grasps=plan.grasps,
             T_world_target=plan.grasps[0].T_world_grasp if plan.grasps else None,
-            no_target_reason=plan.reason,
+            no_target_reason=plan.reason, finger_depth=loaded.grasp.finger_depth,
+            not_found_reason='' if found.hits else why_not_found(
+                found.candidate, threshold, query.config.min_points),
+            learning=still_learning(loaded.info, self._unlearned),
             frame_id=loaded.frame_id, metric=loaded.metric, snapshot_id=loaded.snapshot_id,
             snapshot_stamp_ns=loaded.snapshot_stamp_ns,
             timing=Timing(encoded - start, searched - encoded, time.perf_counter() - searched))
@@ -243,14 +300,34 @@ class MapQuery:
         return picture_question(request, self._encode_picture(picture), query)
 
 
+def answer_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings, checked; raises ConfigError for one that no answer depends on."""
+    LerfConfig().override(dict(settings))
+    other = [name for name in settings if name.split('.')[0] not in ANSWER_SECTIONS]
+    if other:
+        raise ConfigError(f'{", ".join(other)}: no answer depends on it; settings of '
+                          f'{", ".join(ANSWER_SECTIONS)} can be given here')
+    return dict(settings)
+
+
+def no_snapshot(folder: Path) -> str:
+    """Why a map cannot answer yet, and what to do; from what its mapper wrote down."""
+    if not folder.is_dir():
+        return (f'there is no map in {folder}, the folder does not exist: check map_directory, or '
+                'start a mapper on it and wait for its first snapshot')
+    if doing := working_on(folder):
+        return f'{folder} holds no snapshot yet; its mapper is {doing}: ask again later'
+    return (f'{folder} holds no snapshot, and no mapper seems to work on it: start one, or '
+            'check map_directory')
+
+
 def calibration_of(request: QueryRequest, loaded: Loaded) -> Calibration | None:
     """What a request's probabilities come from: fitted with the configured negatives alone."""
     as_fitted = request.phrases and not request.negatives and not request.rather_than
     return loaded.calibration if as_fitted else None
 
 
-def grasps_of(request: QueryRequest, found: Found, loaded: Loaded,
-              config: GraspConfig) -> GraspPlan:
+def grasps_of(request: QueryRequest, found: Found, loaded: Loaded) -> GraspPlan:
     """Grasps of the best hit, or why there are none."""
     if not found.places or not request.plan_grasps:
         return GraspPlan(())
@@ -258,7 +335,7 @@ def grasps_of(request: QueryRequest, found: Found, loaded: Loaded,
         return GraspPlan((), NOT_METRIC)
     index = loaded.query.index
     plan = plan_grasps(index.points, index.normals, found.places[0].members, found.relevancy,
-                       config)
+                       loaded.grasp)
     T_world_origin = np.eye(4)
     T_world_origin[:3, 3] = index.origin
     return replace(plan, grasps=tuple(moved_grasp(grasp, T_world_origin)

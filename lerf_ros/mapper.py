@@ -54,6 +54,7 @@ class Mapper:
         self.loss = self.color_error = math.nan
         self.rays_per_second = 0.0
         self.steps_at_newest = self.snapshot_stamp_ns = 0
+        self.now_ns = time.time_ns      # the clock by which snapshots are stamped
         self.waiting = KeyframeQueue(directory.keyframes)
         self._memory: Memory | None = None      # of an earlier process, until all of it is back
 
@@ -213,7 +214,7 @@ class Mapper:
         trainer = self.trainer
         if trainer is None or not (trainer.mean_language and trainer.steps and self.ready):
             return 0
-        self.quality, self.snapshot_stamp_ns = self.measure_quality(), time.time_ns()
+        self.quality, self.snapshot_stamp_ns = self.measure_quality(), self.now_ns()
         survey = take_survey(
             trainer.radiance, trainer.mean_language, self.cameras(), trainer.scene,
             trainer.trained_scales(), self.config, self.slots.changes.contradicted,
@@ -222,6 +223,9 @@ class Mapper:
         info = {**self.info(trainer), 'stamp_ns': self.snapshot_stamp_ns,
                 'points': len(survey.index.points),
                 'trained_scales': list(trainer.trained_scales()),
+                'learned_until': self.waiting.learned_until,
+                # Where training has no end of its own, each snapshot is one.
+                'settled': self.settled or not self.config.training.settle_steps,
                 **self.quality.known()}
         parts: dict[str, Mapping[str, np.ndarray]] = {
             'field': field_arrays(trainer.radiance, trainer.mean_language), **survey.arrays()}

@@ -34,7 +34,7 @@ def add_parsers(subparsers: argparse._SubParsersAction) -> None:
     demo.add_argument('--seed', type=int, default=0, help='another scene, path and light')
     demo.add_argument('--out', default='out/demo', help='folder of map, pictures and results.json')
     demo.add_argument('--params-file', help='ROS parameters of all nodes (default: demo.yaml)')
-    demo.add_argument('--check', action='store_true',
+    demo.add_argument('--check', action=argparse.BooleanOptionalAction, default=True,
                       help='exit with 1 when fewer than 7 of 8 are right or an absent one is found')
     demo.set_defaults(func=lerf_demo)
 

@@ -71,6 +71,9 @@ class FakeProcess:
     def move(self, poses):
         self.calls.append(('move', poses))
 
+    def set_clock(self, now_ns):
+        self.calls.append(('clock', now_ns))
+
     def jump(self, jump):
         self.calls.append(('jump', jump))
 
@@ -102,9 +105,16 @@ class FakeMap:
 
     result = answer()
 
-    def __init__(self, directory, config=None, features=None, device='cpu', grasp=None):
+    def __init__(self, directory, settings=None, device='cpu'):
         self.directory, self.ready, self.snapshot_id, self.requests = directory, True, 1, []
-        self.frame_id, self.snapshot_stamp_ns = 'map', 5 * 10**9
+        self.frame_id, self.snapshot_stamp_ns, self.map_id = 'map', 5 * 10**9, 'a'
+        self.given = dict(settings or {})
+
+    def settings(self):
+        return {}
+
+    def change(self, settings):
+        self.given.update(settings)
 
     def refresh(self):
         return False

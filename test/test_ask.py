@@ -1,21 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """Requests to a map made by hand: phrases, rivals, regions and pictures."""
 
+import json
 import math
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from hand_made_map import COLORS, CUBES, WordEncoder, cube_index, write_map
+from hand_made_map import CAMERA, COLORS, CUBES, WordEncoder, cube_index, write_map
 
 import lerf_ros.map_query
 from lerf_ros.errors import (
     BadImageError,
+    ConfigError,
     EmptyTextError,
     EncoderUnavailableError,
     NoSnapshotError,
 )
+from lerf_ros.keyframes.frame import Frame, Keyframe
 from lerf_ros.map_query import MapQuery
+from lerf_ros.query.answer import Hit, Presence
 from lerf_ros.query.request import KeyframeCrop, QueryRequest, Region
+from lerf_ros.query.wording import summary, why_not_found
 
 
 @pytest.fixture(autouse=True)
@@ -155,3 +161,88 @@ def test_a_snapshot_that_comes_while_a_query_runs_does_not_mix_with_the_old_one(
     assert (old.snapshot_id, old.snapshot_stamp_ns, len(old.points_world)) == (1, 5, 2248)
     assert (new.snapshot_id, new.snapshot_stamp_ns, len(new.points_world)) == (2, 9, 1816)
     assert old.hits[0].position[0] < 0.1 < new.hits[0].position[0]
+
+
+# What the map is, and under which settings it answers -------------------------------------------
+
+def test_a_map_that_is_younger_than_its_keyframes_says_so(tmp_path):
+    query = MapQuery(write_map(tmp_path))
+    info = {'stamp_ns': 5, 'encoder': {'name': 'words'}, 'steps': 12, 'settled': True}
+
+    def learning(**more):
+        query.directory.write_snapshot({'index': cube_index(CUBES).arrays()}, {**info, **more}, 2)
+        query.refresh()
+        return query.ask(QueryRequest('mug')).learning
+    assert learning(learned_until=1) == ''      # keyframe 0 is the only one
+    assert '1 stored keyframes are not in it yet (12 steps' in learning(learned_until=0)
+    assert 'training.settle_steps (12 steps' in learning(learned_until=1, settled=False)
+    answer = query.ask(QueryRequest('mug'))
+    assert summary(answer).endswith(answer.learning) and answer.learning in summary(
+        replace(answer, hits=(), presence=Presence.ABSENT))
+
+
+def test_keyframes_that_come_after_the_snapshot_are_noticed(tmp_path):
+    query = MapQuery(write_map(tmp_path))
+    query.directory.write_snapshot({'index': cube_index(CUBES).arrays()}, {
+        'stamp_ns': 5, 'encoder': {'name': 'words'}, 'steps': 1, 'learned_until': 1}, 2)
+    assert query.refresh() and not query.ask(QueryRequest('mug')).learning
+    image = np.zeros((CAMERA.height, CAMERA.width, 3), np.uint8)
+    query.directory.add_keyframe(Keyframe(1, Frame(1, image, CAMERA, np.eye(4))))
+    assert not query.refresh() and 'still learning' in query.ask(QueryRequest('mug')).learning
+
+
+@pytest.mark.parametrize(('candidate', 'words'), [
+    (0.61, 'the best place has relevancy 0.61, threshold 0.68'),
+    (0.6798, 'the best place has relevancy 0.6798, threshold 0.6800'),
+    (0.70, 'relevancy 0.70, but fewer points that reach the threshold 0.68 than the 20'),
+    (None, 'fewer than 40 points of the map fit it better')])
+def test_the_number_that_decided_is_the_one_that_is_told(candidate, words):
+    place = None if candidate is None else Hit(np.zeros(3), np.eye(3), np.ones(3), candidate, 0.1,
+                                               30, 5)
+    assert words in why_not_found(place, 0.68, 20)
+
+
+def test_a_few_relevant_points_are_not_told_as_a_relevancy_that_was_reached(tmp_path):
+    """Ten points of 1.00 are no place; the threshold is not what they failed at."""
+    index = cube_index({'mug': ((0.0, 0.0, 0.05), 0.1)})
+    few = np.r_[0:10, 216:len(index.points_world)]
+    few_points = replace(index, **{field.name: getattr(index, field.name)[few] for field in fields(
+        index) if len(np.shape(getattr(index, field.name))) and len(
+            getattr(index, field.name)) == len(index.points_world)}, codes=index.codes[:, few])
+    query = MapQuery(write_map(tmp_path, few_points))
+    query.refresh()
+    answer = query.ask(QueryRequest('mug'))
+    assert not answer.found and answer.relevancy.max() > 0.9
+    assert 'fewer than 40 points' in summary(answer) and '1.00' not in summary(answer)
+
+
+def test_what_was_given_by_name_wins_over_the_map_and_that_over_the_defaults(tmp_path):
+    folder = write_map(tmp_path)
+    meta = json.loads((folder / 'meta.json').read_text())
+    meta['config']['query']['threshold'], meta['config']['query']['max_hits'] = 0.75, 2
+    (folder / 'meta.json').write_text(json.dumps(meta))
+    query = MapQuery(folder, {'query.max_hits': 3})
+    assert query.refresh()
+    assert query.ask(QueryRequest('mug')).threshold == 0.75
+    assert {query.settings()[name] for name in ('query.max_hits', 'query.min_points')} == {3, 20}
+    query.change({'query.threshold': 0.9, 'grasp.max_opening': 0.05, 'grasp.finger_depth': 0.03})
+    answer = query.ask(QueryRequest('mug'))
+    assert answer.threshold == 0.9 and answer.finger_depth == 0.03
+    assert (query.settings()['grasp.max_opening'], query.settings()['query.max_hits']) == (0.05, 3)
+
+
+@pytest.mark.parametrize(('settings', 'message'), [
+    ({'training.rays': 64}, 'no answer depends on it'), ({'query.treshold': 0.5}, 'did you mean'),
+    ({'query.threshold': 2.0}, 'must lie between')])
+def test_settings_that_answers_do_not_have_are_refused(tmp_path, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        MapQuery(tmp_path, settings)
+    with pytest.raises(ConfigError, match=message):
+        MapQuery(tmp_path).change(settings)
+
+
+def test_a_folder_that_does_not_exist_is_said_so(tmp_path):
+    query = MapQuery(tmp_path / 'nowhere')
+    assert not query.refresh()
+    with pytest.raises(NoSnapshotError, match='nowhere, the folder does not exist'):
+        query.ask(QueryRequest('mug'))

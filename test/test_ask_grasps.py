@@ -8,7 +8,6 @@ import pytest
 from hand_made_map import WordEncoder, axis, plain_index, write_map
 from test_grasping import box, joined, table
 
-from lerf_ros.config import GraspConfig
 from lerf_ros.grasping.planner import NOT_METRIC, TOO_WIDE
 from lerf_ros.map_query import MapQuery
 from lerf_ros.query.request import QueryRequest
@@ -26,7 +25,7 @@ def index():
 
 
 def ask(folder, index, metric=True, grasp=None, **request):
-    query = MapQuery(write_map(folder, index, metric), encoder=WordEncoder(), grasp=grasp)
+    query = MapQuery(write_map(folder, index, metric), settings=grasp, encoder=WordEncoder())
     query.refresh()
     return query.ask(QueryRequest('plate', **request))
 
@@ -42,7 +41,7 @@ def test_the_target_is_the_best_grasp_across_the_narrow_side(tmp_path, index):
 
 
 def test_without_a_grasp_the_reason_is_given(tmp_path, index):
-    answer = ask(tmp_path, index, grasp=GraspConfig(max_opening=0.02))
+    answer = ask(tmp_path, index, grasp={'grasp.max_opening': 0.02})
     assert answer.found and answer.T_world_target is None
     assert answer.no_target_reason == TOO_WIDE
 

@@ -61,8 +61,15 @@ def test_a_map_without_a_snapshot_or_that_still_learns_is_not_ready():
 
 def test_no_image_and_no_report_is_not_ready():
     assert not MapProgress(5.0).ready(1e6)
-    assert 'is the mapper running' in MapProgress(5.0).line()
+    assert 'the mapper is starting' in MapProgress(5.0).line()
+    loading = status(0, 1.0, state=FieldStatus.WAITING, message='loading models')
+    assert watched(loading).line() == 'loading models'
     assert 'PSNR 21.0 dB' in watched(status(3, 1.0)).line()
+
+
+def test_a_snapshot_of_before_the_last_image_does_not_hold_it():
+    assert not watched(status(100, 12.0, 9.0)).snapshot_after_capture()     # the last came at 10
+    assert watched(status(100, 12.0, 11.0)).snapshot_after_capture()
 
 
 # The whole way -------------------------------------------------------------------------------
@@ -77,9 +84,11 @@ class FakeRobot:
         self._infos = self.node.create_publisher(CameraInfo, CAMERA_INFO_TOPIC, 10)
         self._status = self.node.create_publisher(
             FieldStatus, topics.STATUS, topics.STATUS_QOS)
-        self.node.create_service(Query, topics.QUERY, self.answer)
         self.node.create_timer(0.1, self.publish)
         self.images = 0
+
+    def serve(self):
+        self.node.create_service(Query, topics.QUERY, self.answer)
 
     def publish(self):
         now_ns = self.node.get_clock().now().nanoseconds
@@ -140,11 +149,11 @@ def photographs(folder, scene):
 def test_the_demo_asks_judges_and_draws(scene, tmp_path, capsys):
     wrong = scene.objects[1].query
     robot = FakeRobot(scene, wrong)
+    robot.serve()
     (tmp_path / 'map').mkdir()
     photographs(tmp_path / 'map', scene)
     client = DemoClientNode(parameter_overrides=overrides(
-        seed=1, out=str(tmp_path / 'out'), map_directory=str(tmp_path / 'map'), quiet=0.5,
-        check=True))
+        seed=1, out=str(tmp_path / 'out'), map_directory=str(tmp_path / 'map'), quiet=0.5))
     assert spin_until([client, robot.node], client.finished.is_set, timeout_s=30.0)
     client.destroy_node()
     robot.node.destroy_node()
@@ -166,6 +175,29 @@ def test_the_demo_asks_judges_and_draws(scene, tmp_path, capsys):
     sheet = cv2.imread(str(tmp_path / 'out' / 'contact_sheet.jpg'))
     assert sheet.shape == (44 + 6 * 330, 1630, 3)   # eleven tiles, two in a row
     assert (tmp_path / 'out' / 'map.ply').read_bytes().startswith(b'ply')
+
+
+@pytest.mark.parametrize(('check', 'code'), [(True, 1), (False, 0)])
+def test_a_demo_that_misses_its_bar_ends_with_1_and_says_why(scene, tmp_path, capfd, check, code):
+    robot = FakeRobot(scene, '')
+    answer = robot.answer
+
+    def learning(request, response):
+        response = answer(request, response)
+        response.learning, response.hits, response.found = True, [], Query.Response.ABSENT
+        return response
+    robot.answer = learning
+    robot.serve()
+    client = DemoClientNode(parameter_overrides=overrides(
+        seed=1, out=str(tmp_path / 'out'), quiet=0.5, check=check))
+    assert spin_until([client, robot.node], client.finished.is_set, timeout_s=30.0)
+    client.destroy_node()
+    robot.node.destroy_node()
+    assert client.exit_code == code
+    said = capfd.readouterr().err
+    assert ('has missed its bar' in said) == check
+    assert ('11 of 11 answers came from a map that was still learning' in said) == check
+    assert ('load average' in said) == check
 
 
 def test_a_failed_mapper_ends_the_demo_in_words(scene, tmp_path, capfd):

@@ -12,6 +12,7 @@ from tiny_world import ColorEncoder, orbit, photograph
 
 from lerf_ros.errors import LockedError
 from lerf_ros.keyframes.pose_jump import PoseJump
+from lerf_ros.map_query import no_snapshot
 from lerf_ros.mapper_process import loop as loop_module
 from lerf_ros.mapper_process.loop import Loop
 from lerf_ros.mapper_process.messages import Channels, Command, MapperStatus, Reply
@@ -186,6 +187,104 @@ def test_a_snapshot_waits_for_keyframes_and_for_the_map_to_settle(
             mapper.guard.step()
             clock[0] += 1.0
     assert numbers == written
+
+
+class ManualClock:
+    """Stands for the module `time`: it passes as it is told to."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.fixture
+def slow_disk(make, monkeypatch):
+    """A loop whose snapshots take 60 s each, with an interval of 20 s, and its clock."""
+    clock, loop = ManualClock(), make()
+    monkeypatch.setattr('lerf_ros.mapper_process.saving.time', clock)
+    snapshot = loop.mapper.snapshot
+
+    def slow():
+        clock.now += 60.0
+        return snapshot()
+    monkeypatch.setattr(loop.mapper, 'snapshot', slow)
+    loop.saving.config = CONFIG.override({'map.snapshot_interval': 20.0}).map
+    return loop, clock
+
+
+def passed(loop, clock, seconds):
+    """Trains a step a second, and says after how many steps snapshots were written."""
+    written = []
+    for _ in range(seconds):
+        before = loop.saving.snapshot_id
+        loop.mapper.guard.step()
+        clock.now += 1.0
+        loop.saving.tick()
+        written += [loop.mapper.steps] if loop.saving.snapshot_id > before else []
+    return written
+
+
+def test_slow_snapshots_are_at_most_three_intervals_apart(slow_disk):
+    """15 % of the time would be one every 400 s: queries would be answered from 22 steps."""
+    loop, clock = slow_disk
+    feed(loop, FRAMES)
+    assert passed(loop, clock, 200) == [22, 83, 144]    # 60 s after the end of the one before
+
+
+def test_when_the_capture_ends_its_last_keyframes_get_a_snapshot_soon(slow_disk):
+    loop, clock = slow_disk
+    feed(loop, FRAMES[:5])
+    assert passed(loop, clock, 30) == [22]
+    feed(loop, FRAMES[5:])
+    assert passed(loop, clock, 8) == [37]       # 6 s after the keyframe was seen
+    newest = MapDirectory(loop.path).newest()
+    assert newest.info['learned_until'] == 6 and newest.info['settled']     # it never rests
+
+
+def test_a_snapshot_says_up_to_where_it_has_learned_and_whether_training_rests(make):
+    loop = make()
+    loop.mapper.config = CONFIG.override({'training.settle_steps': 10})
+    feed(loop, FRAMES[:5])
+    loop.mapper.guard.step()
+    loop.mapper.store(FRAMES[5])
+    loop.saving.snapshot()
+    info = MapDirectory(loop.path).newest().info
+    assert (info['learned_until'], info['settled']) == (5, False)
+    loop.learn()
+    while not loop.mapper.settled:
+        loop.mapper.guard.step()
+    loop.saving.snapshot()
+    info = MapDirectory(loop.path).newest().info
+    assert (info['learned_until'], info['settled']) == (6, True)
+
+
+def test_snapshots_are_stamped_with_the_clock_of_the_node(make):
+    loop = make()
+    feed(loop, FRAMES)
+    loop.channels.commands.put(Command('clock', arguments={'now_ns': 12_000_000_000}))
+    loop.obey()
+    loop.mapper.guard.step()
+    loop.saving.snapshot()
+    assert loop.saving.snapshot_stamp_ns == 12_000_000_000
+    assert MapDirectory(loop.path).newest().info['stamp_ns'] == 12_000_000_000
+
+
+def test_those_who_ask_too_early_learn_what_the_mapper_does(make):
+    loop = make()
+    assert 'loading models' in no_snapshot(loop.path)
+    loop.report('waiting')
+    assert 'waiting for images' in no_snapshot(loop.path)
+    feed(loop, FRAMES[:1])
+    loop.report('waiting')
+    status = said(loop, MapperStatus)
+    assert '1 of the 4 keyframes' in status.message and 'move the camera' in status.message
+    assert '1 of the 4 keyframes' in no_snapshot(loop.path)
+    loop.lock.release()
+    loop.lock.path.write_text('{"pid": 999999999}')
+    assert 'no mapper seems to work on it' in no_snapshot(loop.path)
+    assert 'does not exist' in no_snapshot(loop.path / 'nowhere')
 
 
 def test_the_more_keyframes_wait_the_less_is_trained_between_them(make, monkeypatch):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lerf_ros.commands.options import add_settings, read_config
+from lerf_ros.commands.options import overrides
 from lerf_ros.errors import BadImageError, DatasetError, EmptyTextError
 from lerf_ros.query.request import QueryRequest, Region
 
@@ -40,7 +40,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     query.add_argument('--pictures', metavar='FOLDER', help='overlay picture of each answer')
     query.add_argument('--export', metavar='FOLDER',
                        help='each answer as PLY (points with relevancy) and JSON (all fields)')
-    add_settings(query)
+    query.add_argument('--set', nargs='*', default=(), metavar='NAME=VALUE',
+                       help='settings of query, features and grasp, such as query.threshold=0.7; '
+                       'they win over those of the map')
     query.set_defaults(func=run_query)
 
 
@@ -49,8 +51,7 @@ def run_query(arguments: argparse.Namespace) -> int:
     asked = list(requests(arguments))
     from lerf_ros.map_query import MapQuery
 
-    own = read_config(arguments).query if arguments.preset or arguments.set else None
-    query = MapQuery(arguments.map, own)
+    query = MapQuery(arguments.map, overrides(arguments.set))
     query.refresh()
     for request in asked:
         answer = query.ask(request)

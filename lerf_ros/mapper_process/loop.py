@@ -33,6 +33,9 @@ from lerf_ros.training.device import choose_device, reuse_memory
 
 TRAIN_SLICE_S = 0.5      # training between two looks into the inbox
 HURRY = 5                # so many times less of it while keyframes wait to be learned, at most
+# What is told to those who ask the map before its first snapshot.
+DOING = {'waiting': 'waiting for images', 'mapping': 'training; its first snapshot comes soon',
+         'settled': 'at rest', 'paused': 'paused'}
 IDLE_S = 0.2             # between two looks when there is nothing to train
 HANDOVER_S = 2.0         # a command may overtake keyframes that were handed over before it
 # How long an earlier process may take for its last snapshot before the map counts as in use.
@@ -56,11 +59,13 @@ class Loop:
         MapDirectory(self.path).claim()     # before anything is written there, also the lock
         self.lock = FolderLock(self.path)
         self.lock.acquire(LOCK_PATIENCE_S)
+        self.lock.announce(doing='loading models')
         finish_load(self.path)
         self.encoder = load_encoder(config.features, str(choose_device(config.training.device)))
         self.status = MapperStatus(state='waiting')
-        self.taken = 0
+        self.taken, self.clock_ns = 0, 0    # clock_ns: ROS time where that is not the wall's, or 0
         self.paused = self.stopping = False
+        self.announced = ''     # what was told of this process's work
         self.open()
 
     def open(self) -> None:
@@ -69,11 +74,16 @@ class Loop:
         cache = FeatureCache(self.path / 'features', self.config.features.cache_megabytes)
         self.mapper = Mapper(self.config, directory, self.encoder, self.frame_id, self.metric,
                              cache)
+        self.mapper.now_ns = self.now_ns
         self.mapper.restore()
         self.saving = Saving(self.mapper, self.config.map)
         self.stored = directory.keyframes.indices()
         self.known = {directory.keyframes.record(i)['frame']['stamp_ns']
                       for i in self.stored[-INBOX_SIZE:] if i in directory.keyframes}
+
+    def now_ns(self) -> int:
+        """The time of the node's clock: the wall's, or what the node told last."""
+        return self.clock_ns or time.time_ns()
 
     def run(self) -> None:
         """Until it is told to stop or the parent is gone."""
@@ -91,7 +101,7 @@ class Loop:
                     self.train()
                 else:
                     self.report('waiting')
-        self.lock.announce(leave=True)
+        self.lock.announce(leave=True, doing='writing its last snapshot')
         self.saving.last()
         self.report('paused')
 
@@ -139,6 +149,8 @@ class Loop:
                     self.stopping = True
                 elif command.name in ('pause', 'resume'):
                     self.paused = command.name == 'pause'
+                elif command.name == 'clock':
+                    self.clock_ns = command.arguments['now_ns']
                 else:
                     reply = self.answer(command)
                     if command.number:
@@ -195,8 +207,12 @@ class Loop:
     def report(self, state: str) -> None:
         """Sends the status to the parent."""
         mapper, saving = self.mapper, self.saving
-        again = f'{len(mapper.waiting)} keyframes are learned again'
-        words = [again if state == 'restoring' else '', mapper.waiting.fault, saving.fault,
+        doing = {'restoring': f'{len(mapper.waiting)} keyframes are learned again',
+                 'waiting': self.too_few()}.get(state, '')
+        if (told := doing or DOING.get(state, state)) != self.announced:
+            self.announced = told
+            self.lock.announce(leave=self.stopping, doing=told)
+        words = [doing, mapper.waiting.fault, saving.fault,
                  mapper.extractor.limits.message, mapper.guard.message if mapper.guard else '']
         self.status = replace(
             self.status, state=state, message='; '.join(filter(None, words)),
@@ -210,6 +226,15 @@ class Loop:
             snapshot_id=saving.snapshot_id, snapshot_stamp_ns=saving.snapshot_stamp_ns,
             snapshot_keyframes=saving.snapshot_keyframes, memory_bytes=memory_bytes())
         self.channels.outbox.put(self.status)
+
+
+    def too_few(self) -> str:
+        """What is missing before training can begin; empty before the first keyframe."""
+        count, first = len(self.mapper.waiting), self.config.scene.keyframes
+        return '' if not count else (
+            f'{count} of the {first} keyframes with which training begins: move the camera (a '
+            'keyframe is taken when it has moved by keyframes.min_translation or turned by '
+            'keyframes.min_rotation)')
 
 
 def memory_bytes() -> int:

@@ -49,11 +49,12 @@ class MapperStatus:
 class Command:
     """Something the child shall do between two slices of training.
 
-    pause, resume, stop and what has no number go without a reply. No event or lock is shared with
-    the child: a child that is killed while it holds one would take the parent with it.
+    pause, resume, stop, clock (now_ns: ROS time) and what has no number go without a reply. No
+    event or lock is shared with the child: a child that is killed while it holds one would take
+    the parent with it.
     """
 
-    name: str                       # save, load, reset, move, jump, pause, resume or stop
+    name: str                       # save, load, reset, move, jump, clock, pause, resume or stop
     number: int = 0
     arguments: dict[str, Any] = field(default_factory=dict)
 

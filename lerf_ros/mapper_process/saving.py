@@ -14,7 +14,11 @@ from lerf_ros.config import MapConfig
 from lerf_ros.errors import StorageError
 from lerf_ros.mapper import Mapper
 
-SNAPSHOT_SHARE = 0.15    # of the time at most that snapshots may take while training
+# Of the time snapshots may take so much at most while training, but no more than so many intervals
+# pass between two: the last one answers.
+SNAPSHOT_SHARE, LONGEST_WAIT = 0.15, 3
+# Without a keyframe for so long the capture has ended: what was seen is put where queries see it.
+CAPTURE_OVER_S = 5.0
 RETRY_S = 10.0           # until the next try after one that failed
 
 log = logging.getLogger(__name__)
@@ -37,6 +41,9 @@ class Saving:
         self._snapshot_s, self._checkpoint_s = math.inf, 0.0
         self._looked_at = time.monotonic()
         self._retry_at = 0.0
+        # Up to which keyframe the newest snapshot is; the newest keyframe, and when it came.
+        self._snapshot_until = newest.info.get('learned_until', 0) if newest else 0
+        self._newest_index, self._newest_at = mapper.waiting.next_index, time.monotonic()
 
     def tick(self) -> None:
         """Writes what is due; to be called after each slice of training.
@@ -44,6 +51,8 @@ class Saving:
         Raises TrainingFailedError when what would be written is spoiled for good.
         """
         now, steps = time.monotonic(), self.mapper.steps
+        if self._newest_index != self.mapper.waiting.next_index:
+            self._newest_index, self._newest_at = self.mapper.waiting.next_index, now
         if self.fault and now < self._retry_at:
             return
         if math.isinf(self._snapshot_due):
@@ -63,12 +72,19 @@ class Saving:
         self._looked_at = time.monotonic()
 
     def _snapshot_is_due(self, now: float) -> bool:
-        """By the clock; but it waits for keyframes that are not learned yet, and one of a map that
-        will have settled within the interval for that, never for longer than an interval."""
+        """By the clock, or when the capture has ended; but it waits for keyframes that are not
+        learned yet, and one of a map that will have settled within the interval for that, never
+        for longer than an interval."""
         interval, mapper = self.config.snapshot_interval, self.mapper
-        return now > self._snapshot_due and (
-            now > self._snapshot_due + interval
-            or not len(mapper.waiting) and seconds_to_settle(mapper) > interval)
+        if now > self._snapshot_due + interval:
+            return True
+        return ((now > self._snapshot_due or self._capture_over(now))
+                and not len(mapper.waiting) and seconds_to_settle(mapper) > interval)
+
+    def _capture_over(self, now: float) -> bool:
+        """Whether no keyframe comes any more, and the newest snapshot lacks some."""
+        return (self.snapshot_id > 0 and now - self._newest_at > CAPTURE_OVER_S
+                and self._snapshot_until < self._newest_index)
 
     def last(self) -> None:
         """Writes what is not written yet."""
@@ -83,14 +99,15 @@ class Saving:
             self._durable_steps, self._durable_at = self.mapper.steps, start
 
     def snapshot(self) -> None:
-        """Writes a snapshot; the next one waits longer when snapshots are slow."""
+        """Writes a snapshot; the next one waits longer when snapshots are slow, up to a limit."""
         start = time.monotonic()
         if self.mapper.steps == self.snapshot_steps or not self._healthy():
             return
         written = self._write(self._snapshot)
         self._snapshot_s = time.monotonic() - start
-        interval = max(self.config.snapshot_interval, self._snapshot_s / SNAPSHOT_SHARE)
-        self._snapshot_due = time.monotonic() + interval
+        interval = self.config.snapshot_interval
+        self._snapshot_due = time.monotonic() + min(
+            max(interval, self._snapshot_s / SNAPSHOT_SHARE), LONGEST_WAIT * interval)
         if written and self.config.training_state:
             self._durable_steps, self._durable_at = self.mapper.steps, start
 
@@ -103,6 +120,7 @@ class Saving:
         if not number:
             return
         self.snapshot_id, self.snapshot_steps = number, mapper.steps
+        self._snapshot_until = mapper.waiting.learned_until
         self.snapshot_stamp_ns, self.snapshot_keyframes = \
             mapper.snapshot_stamp_ns, len(mapper.views)
         log.info('snapshot %d after %d steps with %d keyframes in %.1f s, held-out PSNR %.1f dB',

@@ -72,6 +72,10 @@ class MapperSupervisor:
         self._paused = paused
         self._process.pause(paused)
 
+    def set_clock(self, now_ns: int) -> None:
+        """Tells what the time is where that is not the wall's: snapshots are stamped with it."""
+        self._process.send(Command('clock', arguments={'now_ns': now_ns}))
+
     def move(self, poses: dict[int, np.ndarray]) -> None:
         """Takes better poses (4, 4) of keyframes by stamp (ns); lost if the process dies first."""
         self._process.move(poses)

@@ -37,6 +37,11 @@ class KeyframeQueue:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    @property
+    def learned_until(self) -> int:
+        """The number of the first keyframe that is not learned yet, there or still to come."""
+        return self._waiting[0] if self._waiting else self.next_index
+
     def add(self, frame: Frame) -> bool:
         """Takes a frame as the next keyframe; whether it is on the disk.
 

@@ -18,7 +18,7 @@ from lerf_ros.nodes import detections, topics
 from lerf_ros.nodes.conversions import answer_to_cloud, coarse_note
 from lerf_ros.nodes.markers import to_markers
 from lerf_ros.nodes.query_messages import grasp_poses, target_pose
-from lerf_ros.query.answer import Answer
+from lerf_ros.query.answer import Answer, Presence
 from lerf_ros.query.outlines import keyframe_outlines
 
 MAX_KEYFRAMES = 200     # drawn at most, evenly chosen
@@ -38,11 +38,13 @@ class AnswerPublisher:
         self._detections = kind and node.create_publisher(
             kind, topics.DETECTIONS, topics.DETECTIONS_QOS)
         self._frusta = keyframe_outlines(())
+        self._frame_id = ''     # of what is on display
         self._logger = node.get_logger()
 
     def publish(self, answer: Answer, stamp: Time, query_id: int,
                 cloud: PointCloud2 | None = None) -> None:
         """Publishes the answer on every topic; cloud: the answer's, where it is there already."""
+        self._frame_id = answer.frame_id
         self._cloud.publish(cloud or answer_to_cloud(answer, stamp))
         if note := coarse_note(answer):
             self._logger.warning(note, throttle_duration_sec=WARN_PERIOD_S)
@@ -52,6 +54,18 @@ class AnswerPublisher:
             self.target.publish(target_pose(answer, stamp))
         if self._detections is not None:
             self._detections.publish(detections.to_detections(answer, stamp))
+
+    def clear(self, frame_id: str, stamp: Time) -> None:
+        """Takes everything off the display that was drawn of a map that is gone.
+
+        The last cloud and the last markers would stay for viewers that come late.
+        """
+        self._frusta = keyframe_outlines(())
+        if not self._frame_id:      # nothing was drawn yet
+            return
+        self.publish(Answer('', Presence.ABSENT, 0.0, (), np.zeros((0, 3)), np.zeros(0),
+                            np.zeros((0, 3), np.uint8), None, frame_id or self._frame_id, True, 0,
+                            0), stamp, 0)
 
     def read_keyframes(self, map_directory: Path) -> None:
         """Looks up from where the map's keyframes were taken; without them none are drawn."""

@@ -88,13 +88,13 @@ class DemoClientConfig(Checked):
                            low=0, high=1000)
     absent: int = setting(3, 'phrases asked for things that are not there', low=0, high=50)
     time_budget: float = setting(
-        215.0, 'from the first image to the first question, even if the map is not settled',
-        unit='seconds', low=1.0, high=86400.0)
+        215.0, 'from the first image to the first question, even if the map is not settled; twice '
+        'that without a snapshot from after the last image', unit='seconds', low=1.0, high=86400.0)
     start_timeout: float = setting(240.0, 'wait for the first image', unit='seconds', low=1.0,
                                    high=86400.0)
     call_timeout: float = setting(60.0, 'wait for one answer', unit='seconds', low=0.1,
                                   high=3600.0)
     quiet: float = setting(5.0, 'without an image for this long the capture is over',
                            unit='seconds', low=0.1, high=3600.0)
-    check: bool = setting(False, 'exit with 1 when fewer than 7 of 8 are right or an absent one '
-                                 'is found')
+    check: bool = setting(True, 'exit with 1, and say why, when fewer than 7 of 8 are right or an '
+                                'absent one is found')

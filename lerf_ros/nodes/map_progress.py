@@ -18,12 +18,12 @@ class MapProgress:
         self._quiet_s = quiet_s
         self.first_image_ns: int | None = None
         self.status: Any = None
-        self._last_image_s = -math.inf
+        self._last_image_s, self._last_image_ns = -math.inf, 0
 
     def image(self, stamp_ns: int, now_s: float) -> None:
         """An image with this stamp was published."""
         self.first_image_ns = stamp_ns if self.first_image_ns is None else self.first_image_ns
-        self._last_image_s = now_s
+        self._last_image_s, self._last_image_ns = now_s, stamp_ns
 
     def report(self, status: Any) -> None:
         """A FieldStatus arrived."""
@@ -43,11 +43,19 @@ class MapProgress:
                 and stamp_to_ns(status.newest_snapshot) > 0
                 and status.state == FieldStatus.SETTLED)
 
+    def snapshot_after_capture(self) -> bool:
+        """Whether the newest snapshot was taken after the last image."""
+        return (self.status is not None
+                and stamp_to_ns(self.status.newest_snapshot) > self._last_image_ns)
+
     def line(self) -> str:
         """For people: how far the map is."""
         status = self.status
         if status is None:
-            return 'no report on lerf/status yet: is the mapper running?'
+            return ('no report on lerf/status yet: the mapper is starting, or it does not run in '
+                    'this ROS domain')
+        if status.state == FieldStatus.WAITING and not status.keyframes_used:
+            return status.message or 'the mapper waits'
         quality = '' if math.isnan(status.psnr) else f', PSNR {status.psnr:.1f} dB'
         words = f' ({status.message})' if status.message else ''
         return (f'{status.keyframes_used} keyframes, {status.steps} steps, '

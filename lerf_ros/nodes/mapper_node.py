@@ -23,9 +23,10 @@ from lerf_ros.nodes.camera_inputs import CameraInputs
 from lerf_ros.nodes.findings import Findings
 from lerf_ros.nodes.input_watch import InputWatch
 from lerf_ros.nodes.lifecycle import ManagedNode, started
+from lerf_ros.nodes.live_parameters import LiveParameters
 from lerf_ros.nodes.map_commands import MapCommands
 from lerf_ros.nodes.node_config import MapperNodeConfig, map_directory, map_root
-from lerf_ros.nodes.parameters import declare_all
+from lerf_ros.nodes.parameters import declare_all, setting_types
 from lerf_ros.nodes.pose_source import PoseSource
 from lerf_ros.nodes.pose_updates import PoseUpdates
 from lerf_ros.nodes.refusals import Refusals
@@ -40,6 +41,16 @@ CLOCK_BACK = Duration(seconds=-1.0)     # a clock that was set back, not one tha
 LEAVE_S, SAVE_S = 1.0, 30.0
 
 
+def why_fixed(name: str) -> str:
+    """Why a parameter cannot change while the mapper node runs."""
+    if name.startswith(('query.', 'grasp.')):
+        return 'mapper_node has stored it with the map: set it on query_node, which answers'
+    if name in setting_types(LerfConfig()):
+        return ('the map is made with it from its beginning: start mapper_node again with the new '
+                'value')
+    return 'mapper_node reads it when it starts: start it again with the new value'
+
+
 class MapperNode(ManagedNode):
     """Subscribes, chooses keyframes and hands them to the mapper process."""
 
@@ -48,7 +59,10 @@ class MapperNode(ManagedNode):
         """Raises ConfigError for a parameter that is wrong or does not exist."""
         super().__init__('mapper_node', **arguments)
         self._process_factory = process_factory
-        self.settings, self.config = declare_all(self, MapperNodeConfig(), LerfConfig())
+        self.settings, self.config = declare_all(self, MapperNodeConfig(), LerfConfig(),
+                                                 read_only=False)
+        self.live = LiveParameters(self, (self.settings, self.config), why_fixed,
+                                   lambda values: None)
         self.directory = map_directory(self.settings.map_directory, self.get_namespace())
         self.process: Any = None
         self.paused = False
@@ -88,13 +102,17 @@ class MapperNode(ManagedNode):
 
     def _wait_for_models(self) -> None:
         """Returns when the process has loaded its encoder; no image is taken before it can be."""
-        limit_s = self.settings.load_timeout
+        limit_s, told = self.settings.load_timeout, 0.0
         end = time.monotonic() + limit_s
         while (status := self.process.status()).state == 'loading':
             if time.monotonic() > end:
                 raise StillLoadingError(
                     f'the models were not loaded within {limit_s:g} s and load on: configure '
                     'again, or raise load_timeout (the first time on a machine takes longest)')
+            # This is the executor's thread: its timers wait too.
+            if time.monotonic() - told > self.settings.status_period:
+                told = time.monotonic()
+                self.publish_status()
             time.sleep(0.05)
         if status.state == 'failed':
             self.release()
@@ -199,7 +217,10 @@ class MapperNode(ManagedNode):
         return [*self.inputs.watches, *self._poses.watches, *updates]
 
     def publish_status(self) -> None:
-        """Reports on lerf/status, in every state of the node."""
+        """Reports on lerf/status, in every state of the node; tells the process a clock of its own.
+        """
+        if self.process is not None and self.get_clock().ros_time_is_active:
+            self.process.set_clock(self.get_clock().now().nanoseconds)
         self._status.publish(self._report())
 
     def _report(self) -> FieldStatus:

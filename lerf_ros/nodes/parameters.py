@@ -2,7 +2,8 @@
 """ROS parameters from settings: one for each, checked, with precedence and spelling.
 
 Precedence, the last wins: dataclass, preset (parameter `preset`), then whatever ROS hands to the
-node: params file, launch argument, command line. rclpy itself accepts a misspelt override in
+node: params file, launch argument, command line. Before a map's own settings only the latter come:
+they were given by name (`given_settings`). rclpy itself accepts a misspelt override in
 silence and refuses 0 for a float; both are put right here.
 """
 
@@ -45,21 +46,32 @@ def declare(node: Node, config: T, also_known: Iterable[str] = ()) -> T:
     return declare_all(node, config, also_known=also_known)[0]
 
 
-def declare_all(node: Node, *configs: Any, also_known: Iterable[str] = ()) -> tuple[Any, ...]:
-    """`declare` for several dataclasses whose settings share one node; names must differ."""
+def declare_all(node: Node, *configs: Any, also_known: Iterable[str] = (),
+                read_only: bool = True) -> tuple[Any, ...]:
+    """`declare` for several dataclasses whose settings share one node; names must differ.
+
+    read_only: false where LiveParameters tells what may change, and why the others may not.
+    """
     bases = [c() if isinstance(c, type) else c for c in configs]
     own = [name for base in bases for name, _, _ in flat_fields(base)]
     given = given_parameters(node)
     refuse_unknown(given, [*own, 'preset', *also_known, *shared_names()])
-    preset = read_preset(node, given.get('preset') or '', own)
+    preset = read_preset(node, given.get('preset') or '', own, read_only)
     resolved = []
     for base in bases:
         names = {name for name, _, _ in flat_fields(base)}
         config = override(base, {k: v for k, v in preset.items() if k in names})
         config = override(config, typed(base, {k: v for k, v in given.items() if k in names}))
-        declare_fields(node, config)
+        declare_fields(node, config, read_only)
         resolved.append(config)
     return tuple(resolved)
+
+
+def given_settings(node: Node, base: Any) -> dict[str, Any]:
+    """The settings of `base` that were given to this node by name, typed; no preset's."""
+    names = {name for name, _, _ in flat_fields(base)}
+    return typed(base, {name: parameter.value for name, parameter in
+                        node._parameter_overrides.items() if name in names})
 
 
 def given_parameters(node: Node) -> dict[str, Any]:
@@ -87,7 +99,7 @@ def refuse_unknown(given: Iterable[str], known: list[str]) -> None:
             "that node's name (`/**/other_node:`) in the params file")
 
 
-def read_preset(node: Node, preset: Any, own: list[str]) -> dict[str, Any]:
+def read_preset(node: Node, preset: Any, own: list[str], read_only: bool) -> dict[str, Any]:
     """The settings that a preset gives to this node, by dotted name.
 
     Declares the parameter `preset` where the node has settings that presets speak of.
@@ -98,7 +110,7 @@ def read_preset(node: Node, preset: Any, own: list[str]) -> dict[str, Any]:
         return {}
     node.declare_parameter('preset', preset, ParameterDescriptor(
         description='settings to start from: a name (offline, online, ...) or a YAML file',
-        read_only=True), ignore_override=True)
+        read_only=read_only), ignore_override=True)
     if not preset:
         return {}
     path = preset_path(preset)
@@ -117,16 +129,41 @@ def typed(base: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def declare_fields(node: Node, config: Any) -> None:
+def declare_fields(node: Node, config: Any, read_only: bool) -> None:
     """Declares the parameters of one resolved config."""
     hints = setting_types(config)
     for name, field, value in flat_fields(config):
-        hint = hints[name]
-        array = typing.get_origin(hint) is tuple
-        kind = ARRAYS[typing.get_args(hint)[0]] if array else SCALARS[hint]
-        # An empty list has no element type of its own: such a parameter is declared by type alone.
-        default = kind if array and not value else (list(value) if array else value)
-        node.declare_parameter(name, default, descriptor(field, hint), ignore_override=True)
+        described = descriptor(field, hints[name], read_only)
+        if value == ():
+            declare_empty(node, name, array_type(hints[name]), described)
+        else:
+            node.declare_parameter(name, list(value) if isinstance(value, tuple) else value,
+                                   described, ignore_override=True)
+
+
+def declare_empty(node: Node, name: str, kind: Parameter.Type,
+                  described: ParameterDescriptor) -> None:
+    """Declares an array that is empty.
+
+    A value [] has no element type for rclpy, and a declared type has no value, for want of which
+    it answers a request for all parameters, as `ros2 param dump` makes it, with none at all.
+    """
+    node.declare_parameter(name, kind, ParameterDescriptor(), ignore_override=True)
+    node.set_parameters([Parameter(name, kind, [])])
+    described.type = kind.value
+    node.set_descriptor(name, described)
+
+
+def array_type(hint: Any) -> Parameter.Type:
+    """Of a setting that is a tuple."""
+    return ARRAYS[typing.get_args(hint)[0]]
+
+
+def to_parameter(name: str, hint: Any, value: Any) -> Parameter:
+    """A setting's value as a parameter."""
+    if typing.get_origin(hint) is tuple:
+        return Parameter(name, array_type(hint), list(value))
+    return Parameter(name, SCALARS[hint], value)
 
 
 def setting_types(config: Any, prefix: str = '') -> dict[str, Any]:
@@ -142,12 +179,12 @@ def setting_types(config: Any, prefix: str = '') -> dict[str, Any]:
     return types
 
 
-def descriptor(field: dataclasses.Field, hint: Any) -> ParameterDescriptor:
+def descriptor(field: dataclasses.Field, hint: Any, read_only: bool = True) -> ParameterDescriptor:
     """Meaning, unit and range of a setting, as `ros2 param describe` shows them."""
     doc, unit, low, high, choices = (
         field.metadata.get(k) for k in ('doc', 'unit', 'low', 'high', 'choices'))
     result = ParameterDescriptor(
-        description=f'{doc} [{unit}]' if unit else str(doc), read_only=True,
+        description=f'{doc} [{unit}]' if unit else str(doc), read_only=read_only,
         additional_constraints=f'one of {", ".join(choices)}' if choices else '')
     if low is None and high is None:
         return result

@@ -77,7 +77,9 @@ def answer_from_response(text: str, response: Any) -> Answer:
         frame_id=response.target_pose.header.frame_id, metric=response.metric, snapshot_id=0,
         snapshot_stamp_ns=stamp_to_ns(response.snapshot_stamp),
         grasps=tuple(grasp_from_message(grasp) for grasp in response.grasps),
-        no_target_reason=response.no_target_reason, probability=response.probability,
+        no_target_reason=response.no_target_reason,
+        learning='the map is still learning' if response.learning else '',
+        probability=response.probability,
         observed=response.observed,
         timing=Timing(response.encode_time, response.search_time, response.grasp_time))
 

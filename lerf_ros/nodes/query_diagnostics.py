@@ -15,7 +15,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
 
 from lerf_ros.nodes import topics
-from lerf_ros.nodes.conversions import ns_to_stamp
+from lerf_ros.nodes.conversions import ns_to_stamp, stamp_to_ns
 from lerf_ros.nodes.diagnostics_message import as_status
 from lerf_ros.nodes.input_watch import RATE_WINDOW_S
 from lerf_ros.srv import Query
@@ -27,7 +27,7 @@ CODES: Mapping[int, str] = {
     getattr(Query.Response, error): error for error in (
         'EMPTY_TEXT', 'NO_SNAPSHOT', 'MAP_UNREADABLE', 'ENCODER_UNAVAILABLE', 'ENCODER_MISMATCH',
         'INVALID_THRESHOLD', 'NOT_ACTIVE', 'BUSY', 'EMPTY_NEGATIVE', 'INVALID_REQUEST',
-        'NO_TRANSFORM', 'BAD_IMAGE', 'INTERNAL')}
+        'NO_TRANSFORM', 'BAD_IMAGE', 'NOT_UNDERSTOOD', 'INTERNAL')}
 # Failures that are the node's own, not those of who asks.
 OURS = {'BUSY', 'INTERNAL'}
 
@@ -79,7 +79,7 @@ class QueryTally:
 
 
 def map_status(map_: Any, active: bool, error: str, now_ns: int) -> DiagnosticStatus:
-    """Which snapshot answers and how old it is, by the wall clock that it was stamped with.
+    """Which snapshot answers and how old it is, by the clock of the node (now_ns).
 
     map_: a MapQuery, None while nothing is configured. error: why the newest look for a snapshot
     failed; empty when it did not.
@@ -114,7 +114,7 @@ class QueryDiagnostics:
         array = DiagnosticArray()
         array.header.stamp = ns_to_stamp(self._node.get_clock().now().nanoseconds)
         name = self._node.get_fully_qualified_name().lstrip('/')
-        for status in (map_status(map_, active, error, time.time_ns()),
+        for status in (map_status(map_, active, error, stamp_to_ns(array.header.stamp)),
                        self.tally.report(waiting)):
             status.name = f'{name}: {status.name}'
             array.status.append(status)

@@ -39,6 +39,7 @@ def fill_response(response: Query.Response, answer: Answer, stamp: Time) -> Quer
     response.has_target = answer.T_world_target is not None
     response.target_pose = target_pose(answer, stamp)
     response.no_target_reason = answer.no_target_reason
+    response.learning = bool(answer.learning)
     response.snapshot_stamp = ns_to_stamp(answer.snapshot_stamp_ns)
     response.map_age = age(answer.snapshot_stamp_ns, stamp)
     response.encode_time = float(answer.timing.encode)

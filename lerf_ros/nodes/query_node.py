@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,8 +24,9 @@ from lerf_ros.nodes.conversions import answer_to_cloud
 from lerf_ros.nodes.deferred_service import DeferredService
 from lerf_ros.nodes.heap import give_back, keep_few_kernels, share_heaps
 from lerf_ros.nodes.lifecycle import ManagedNode, started
+from lerf_ros.nodes.live_parameters import LiveParameters
 from lerf_ros.nodes.node_config import QueryNodeConfig, map_directory
-from lerf_ros.nodes.parameters import declare_all
+from lerf_ros.nodes.parameters import declare_all, given_settings
 from lerf_ros.nodes.query_diagnostics import QueryDiagnostics
 from lerf_ros.nodes.query_messages import error_code, fill_error, fill_response
 from lerf_ros.nodes.query_request import check_frame, to_request
@@ -62,6 +63,15 @@ def open_page(*arguments: Any) -> Any:
     return MapPage(*arguments)
 
 
+def why_fixed(name: str) -> str:
+    """Why a parameter cannot change while the query node runs; empty when it can."""
+    if name.startswith(('query.', 'grasp.')):
+        return ''
+    if name.startswith('features.') or name == 'preset':
+        return 'the encoder is that of the map: start query_node again to try another one'
+    return 'query_node reads it when it starts: start it again with the new value'
+
+
 class QueryNode(ManagedNode):
     """Converts, asks the map, publishes. Answers come from one thread, newer snapshots by another.
 
@@ -74,7 +84,11 @@ class QueryNode(ManagedNode):
         """Raises ConfigError for a parameter that is wrong or does not exist."""
         super().__init__('query_node', **arguments)
         self._map_factory = map_factory
-        self.settings, self.config = declare_all(self, QueryNodeConfig(), AnswerConfig())
+        self.settings, config = declare_all(self, QueryNodeConfig(), AnswerConfig(),
+                                            read_only=False)
+        # What was given to this node by name comes before what the map was made with.
+        self.given = given_settings(self, config)
+        self.live = LiveParameters(self, (self.settings, config), why_fixed, self.change)
         self.directory = map_directory(self.settings.map_directory, self.get_namespace())
         self.map: Any = None
         self._map_error: LerfError | None = None
@@ -93,12 +107,19 @@ class QueryNode(ManagedNode):
 
     def configure(self) -> None:
         """Opens the map directory; it may be empty until the mapper has written a snapshot."""
-        # The map knows the encoder that it was made with; settings that differ from the defaults
-        # are taken to be meant.
-        features = self.config.features if self.config.features != FeatureConfig() else None
-        self.map = self._map_factory(self.directory, self.config.query, features,
-                                     self.settings.device, grasp=self.config.grasp)
-        self.get_logger().info(f'answers come from the map in {self.directory}')
+        self.map = self._map_factory(self.directory, self.given, self.settings.device)
+        if self.directory.is_dir():
+            self.get_logger().info(f'answers come from the map in {self.directory}')
+        else:
+            self.get_logger().warning(f'there is no map in {self.directory} yet: answers begin '
+                                      'with the first snapshot that a mapper writes there')
+
+    def change(self, settings: Mapping[str, Any]) -> None:
+        """Takes settings of queries and grasps, from the next answer on. Raises ConfigError."""
+        if self.map is not None:
+            self.map.change(settings)
+        self.given = {**self.given, **settings}
+        self.prompt.due = self.prompt.request is not None
 
     def activate(self) -> None:
         """Loads the newest snapshot and looks for newer ones."""
@@ -143,19 +164,28 @@ class QueryNode(ManagedNode):
         if map_ is None:
             return
         with self._refreshing:
+            before = map_.map_id
             try:
-                if map_.refresh():
-                    self.get_logger().info(
-                        f'snapshot {map_.snapshot_id} answers from now on')
-                    self.publisher.read_keyframes(self.directory)
-                    self.prompt.due = True
-                    give_back()
-                    if self.page is not None:
-                        self.page.refreshed()
+                loaded = map_.refresh()
+                if before and map_.map_id != before:    # reset, or another one in its place
+                    self.publisher.clear(map_.frame_id, self.get_clock().now().to_msg())
+                if loaded:
+                    self._show_loaded(map_)
                 self._map_error = None
             except LerfError as error:
                 self._map_error = error
                 self.get_logger().warning(str(error), throttle_duration_sec=WARN_PERIOD_S)
+
+    def _show_loaded(self, map_: Any) -> None:
+        """Tells everybody that another snapshot answers now, and under which settings."""
+        self.get_logger().info(f'snapshot {map_.snapshot_id} answers from now on')
+        self.publisher.read_keyframes(self.directory)
+        self.live.show({name: value for name, value in map_.settings().items()
+                        if name not in self.given})
+        self.prompt.due = True
+        give_back()
+        if self.page is not None:
+            self.page.refreshed()
 
     def refuse(self, response: Query.Response) -> None:
         """The response to a request for which there was no room."""

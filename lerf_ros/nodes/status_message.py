@@ -12,8 +12,7 @@ from lerf_ros.nodes.conversions import ns_to_stamp
 from lerf_ros.nodes.node_config import MapperNodeConfig
 from lerf_ros.nodes.refusals import Refusals
 
-STATES = {'waiting': FieldStatus.WAITING, 'loading': FieldStatus.WAITING,
-          'restoring': FieldStatus.MAPPING,
+STATES = {'waiting': FieldStatus.WAITING, 'restoring': FieldStatus.MAPPING,
           'mapping': FieldStatus.MAPPING, 'settled': FieldStatus.SETTLED,
           'paused': FieldStatus.PAUSED, 'failed': FieldStatus.FAILED}
 
@@ -56,9 +55,14 @@ def state_and_message(process: Any, alive: bool, active: bool, counts: Counts,
         return FieldStatus.FAILED, process.message or (
             'the mapper process ended unexpectedly; its output says why. Clean up and configure '
             'the node again, or restart it')
+    if process.state == 'loading':
+        return FieldStatus.WAITING, process.message or (
+            'loading models (the first time on a machine takes longest)')
     if not active:
         return FieldStatus.PAUSED, process.message or 'not active, or paused by lerf/pause'
-    state = STATES[process.state]
+    # Keyframes that are too few to train on are a map that has begun.
+    begun = process.stored or counts.used > process.in_flight
+    state = FieldStatus.MAPPING if begun and process.state == 'waiting' else STATES[process.state]
     if not counts.received:
         waiting = f'no image yet on {settings.image_topic!r}'
         return state, '; '.join(filter(None, [process.message, waiting]))

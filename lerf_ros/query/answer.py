@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from lerf_ros.config import GraspConfig
+
 
 class Presence(enum.IntEnum):
     """Whether the thing is there; the values are those of srv/Query."""
@@ -77,7 +79,9 @@ class Answer:
     was found or can be grasped, and no_target_reason then says why. metric: True when world units
     are metres. labels (N,): which of `texts` fits each point best; empty means the first for all.
     probability: that the thing is there at all, NaN without calibration. observed: part of the
-    region that was seen well enough.
+    region that was seen well enough. not_found_reason: which number decided that nothing was
+    found. learning: why the map is younger than its keyframes; empty when it is not. finger_depth:
+    of the gripper that was planned for, metres.
     """
 
     text: str
@@ -96,6 +100,9 @@ class Answer:
     labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint32))
     grasps: tuple[Grasp, ...] = ()
     no_target_reason: str = ''
+    not_found_reason: str = ''
+    learning: str = ''
+    finger_depth: float = GraspConfig().finger_depth
     probability: float = math.nan
     observed: float = math.nan
     timing: Timing = Timing()

@@ -9,11 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from lerf_ros.camera import PinholeCamera, transform_points
+from lerf_ros.config import GraspConfig
 from lerf_ros.query.answer import Answer, Hit
 
-# For drawing only: what lies between the fingertips and the palm of a common parallel gripper.
-FINGER_LENGTH_M = 0.05
-OPENING_M = 0.08
 # A keyframe is drawn so long: this part of the extent of all of them.
 FRUSTUM_PART = 0.05
 # Pairs of corners of `box_corners` that an edge joins: they differ along one axis.
@@ -32,13 +30,14 @@ def box_outline(hit: Hit) -> np.ndarray:
     return box_corners(hit)[np.array(BOX_EDGES)]
 
 
-def gripper_outline(T_world_grasp: np.ndarray, opening_width: float) -> np.ndarray:
+def gripper_outline(T_world_grasp: np.ndarray, opening_width: float,
+                    finger_depth: float) -> np.ndarray:
     """Two fingers, palm and wrist of a parallel gripper, segments (4, 2, 3) in the world.
 
     T_world_grasp (4, 4): origin between the fingertips, +z approach, +y closing. opening_width:
-    of the fingers, metres.
+    of the fingers, finger_depth: from their tips to the hand, metres.
     """
-    half, back = opening_width / 2, -FINGER_LENGTH_M
+    half, back = opening_width / 2, -finger_depth
     segments = np.array([[[0, -half, 0], [0, -half, back]], [[0, half, 0], [0, half, back]],
                          [[0, -half, back], [0, half, back]], [[0, 0, back], [0, 0, 2 * back]]])
     return transform_points(T_world_grasp, segments.reshape(-1, 3)).reshape(-1, 2, 3)
@@ -48,8 +47,8 @@ def target_outline(answer: Answer) -> np.ndarray:
     """The gripper at the answer's target, segments (S, 2, 3) in the world; none without target."""
     if answer.T_world_target is None:
         return np.zeros((0, 2, 3))
-    width = answer.grasps[0].opening_width if answer.grasps else OPENING_M
-    return gripper_outline(answer.T_world_target, width)
+    width = answer.grasps[0].opening_width if answer.grasps else GraspConfig().max_opening
+    return gripper_outline(answer.T_world_target, width, answer.finger_depth)
 
 
 def frustum_outline(camera: PinholeCamera, T_world_camera: np.ndarray,

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from lerf_ros.query.answer import Answer, Hit, Presence
 
@@ -24,13 +26,44 @@ def summary(answer: Answer) -> str:
         if answer.no_target_reason:
             text += f'; no grasp: {answer.no_target_reason}'
     else:
-        best_relevancy = max(answer.relevancy, default=0.0)
-        text = (f'{answer.text!r} was not found: relevancy reaches {best_relevancy:.2f}, '
-                f'threshold {answer.threshold:.2f}{sure}')
+        text = f'{answer.text!r} was not found'
+        text += f': {answer.not_found_reason}{sure}' if answer.not_found_reason else sure
         if answer.presence == Presence.NOT_OBSERVED:
             text += (f'; only {answer.observed:.0%} of the place was seen well enough, so that it '
                      'may be there: look from more sides')
-    return text if answer.metric else f'{text}; {NOT_METRIC}'
+    notes = [answer.learning, '' if answer.metric else NOT_METRIC]
+    return '; '.join(filter(None, [text, *notes]))
+
+
+def why_not_found(candidate: Hit | None, threshold: float, min_points: int) -> str:
+    """Which number decided that a phrase is nowhere.
+
+    candidate: the best place, however low; None where too few points beat the negatives for one.
+    """
+    if candidate is None:
+        return (f'fewer than {2 * min_points} points of the map fit it better than the phrases '
+                'that it must beat')
+    reached, needed = f'{candidate.relevancy:.2f}', f'{threshold:.2f}'
+    if candidate.relevancy >= threshold:
+        return (f'the best place has relevancy {reached}, but fewer points that reach the '
+                f'threshold {needed} than the {min_points} that a hit needs (query.min_points)')
+    if reached == needed:
+        reached, needed = f'{candidate.relevancy:.4f}', f'{threshold:.4f}'
+    return f'the best place has relevancy {reached}, threshold {needed}'
+
+
+def still_learning(info: Mapping[str, Any], unlearned: int) -> str:
+    """Why a map is younger than its keyframes; empty when it is not.
+
+    info: the manifest of the snapshot that answers. unlearned: keyframes that it does not hold.
+    """
+    if unlearned:
+        return (f'the map is still learning: {unlearned} stored keyframes are not in it yet '
+                f'({info["steps"]} steps so far)')
+    if not info.get('settled', True):
+        return ('the map is still learning: it was trained on its newest keyframes for less than '
+                f'training.settle_steps ({info["steps"]} steps so far)')
+    return ''
 
 
 def label_text(hit: Hit, text: str) -> str:

@@ -58,21 +58,18 @@ class FolderLock:
         self._descriptor = descriptor
         return True
 
-    def announce(self, leave: bool = False) -> None:
-        """Writes down who holds the lock; with `leave`, that others may wait for it."""
+    def announce(self, leave: bool = False, doing: str = '') -> None:
+        """Writes down who holds the lock and does what; with `leave`, that others may wait."""
         if self._descriptor is None:
             return
-        content = json.dumps({'pid': os.getpid(), 'parent': os.getppid(), 'leaving': leave})
+        content = json.dumps({'pid': os.getpid(), 'parent': os.getppid(), 'leaving': leave,
+                              'doing': doing})
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, content.encode(), 0)
 
     def holder(self) -> dict[str, Any]:
         """What the holder wrote down; empty where that cannot be read."""
-        try:
-            content = json.loads(self.path.read_text())
-        except (OSError, ValueError):   # just being written
-            return {}
-        return content if isinstance(content, dict) else {}
+        return read_holder(self.path)
 
     def release(self) -> None:
         """Lets others have it."""
@@ -87,6 +84,27 @@ class FolderLock:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         self.release()
+
+
+def read_holder(file: Path) -> dict[str, Any]:
+    """What the holder of a lock wrote down; empty where that cannot be read."""
+    try:
+        content = json.loads(file.read_text())
+    except (OSError, ValueError):   # just being written
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def working_on(folder: Path) -> str:
+    """What the process that works on a folder does now, as it told; empty where none does."""
+    holder = read_holder(folder / NAME)
+    try:
+        os.kill(int(holder['pid']), 0)
+    except (KeyError, ValueError, TypeError, ProcessLookupError):
+        return ''
+    except PermissionError:   # it lives, as another user
+        pass
+    return str(holder.get('doing') or 'working on it')
 
 
 def leaving(holder: dict[str, Any]) -> bool:

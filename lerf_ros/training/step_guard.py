@@ -56,7 +56,7 @@ class StepGuard:
         try:
             return work()
         except torch.OutOfMemoryError as error:
-            self._halve(str(error).split('\\n')[0])
+            self._halve(str(error).partition('\n')[0])
         return None
 
     def _halve(self, reason: str) -> None:
