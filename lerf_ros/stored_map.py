@@ -18,7 +18,7 @@ from lerf_ros.errors import ConfigError, MapUnreadableError, NoSnapshotError
 from lerf_ros.field.language_field import LanguageField
 from lerf_ros.field.radiance_field import RadianceField
 from lerf_ros.field.scene_frame import SceneFrame
-from lerf_ros.keyframes.nerfstudio import load_folder
+from lerf_ros.keyframes.captures.load import load_folder
 from lerf_ros.keyframes.selection import is_held_out
 from lerf_ros.query.surface import PosedCamera
 from lerf_ros.query.survey import Survey, take_survey
@@ -55,7 +55,9 @@ class StoredMap:
         """The keyframes that the snapshot knows, with their refined poses, in the scene frame."""
         poses = self._refined_poses()
         every, out, row = self.config.keyframes.holdout_every, [], 0
-        frames = islice(load_folder(self.directory.path).frames, self.snapshot.info['keyframes'])
+        # Rows of the refined poses count keyframes: none may be left out.
+        stored = load_folder(self.directory.path, most_missing=0.0)
+        frames = islice(stored.frames, self.snapshot.info['keyframes'])
         for i, frame in enumerate(frames):
             T = self.scene.pose_to_scene(frame.T_world_camera)
             if not is_held_out(i, every):

@@ -18,7 +18,7 @@ from lerf_ros.commands.options import add_settings, read_config
 from lerf_ros.errors import StorageError
 
 if TYPE_CHECKING:
-    from lerf_ros.keyframes.nerfstudio import PosedFolder
+    from lerf_ros.keyframes.captures.posed_folder import PosedFolder
     from lerf_ros.mapper import Mapper
     from lerf_ros.training.quality import Quality
 
@@ -29,7 +29,8 @@ NO_SNAPSHOT_S = 86400.0             # only the end writes one
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Registers `train`."""
     command = commands.add_parser('train', help='train a map from a folder of posed images')
-    command.add_argument('folder', help='a nerfstudio folder: transforms.json and images')
+    command.add_argument('folder', help='a capture: transforms.json and images (nerfstudio, '
+                         'instant-ngp), or an export of Polycam, Record3D or COLMAP')
     command.add_argument('--map', help='map directory to write, a new or an empty folder (default: '
                          'out/maps/NAME_OF_FOLDER)')
     command.add_argument('--steps', type=int, default=2000, help='optimisation steps')
@@ -98,7 +99,7 @@ def train_folder(arguments: argparse.Namespace) -> int:
     from lerf_ros.features.cache import FeatureCache
     from lerf_ros.features.encoders import load_encoder
     from lerf_ros.field.native_kernel import cache_folder
-    from lerf_ros.keyframes.nerfstudio import load_folder
+    from lerf_ros.keyframes.captures.load import load_folder
     from lerf_ros.mapper import Mapper
     from lerf_ros.storage.lock import FolderLock
     from lerf_ros.storage.map_directory import MapDirectory
@@ -109,6 +110,8 @@ def train_folder(arguments: argparse.Namespace) -> int:
     config = read_config(arguments)
     folder = load_folder(arguments.folder, scale=arguments.scale, mask_path=arguments.mask,
                          max_side=arguments.max_side)
+    for note in folder.notes if rank() == 0 else ():
+        print(f'{arguments.folder}: {note}', flush=True)
     target = map_place(arguments.folder, arguments.map)
     if rank() == 0:
         check_place(target, arguments.folder, folder.names, arguments.resume, arguments.force)

@@ -30,8 +30,10 @@ from lerf_ros.evaluation.lerf_views import nerfstudio_normalisation, read_keyfra
 from lerf_ros.evaluation.robot_mask import robot_mask
 from lerf_ros.evaluation.scenes import EvalScene, TruthObject, seen_side
 from lerf_ros.evaluation.shelf import ShelfLabels, ShelfObject, read_shelf_objects
+from lerf_ros.keyframes.captures.load import load_folder
+from lerf_ros.keyframes.captures.posed_folder import PosedFolder
+from lerf_ros.keyframes.captures.transforms_json import FILE_NAME, read_json
 from lerf_ros.keyframes.frame import Frame
-from lerf_ros.keyframes.nerfstudio import PosedFolder, load_folder, read_json
 
 LERF_CAMERAS = 'keyframes.json'
 LABEL_FOLDER = 'labels'   # in the folder of the images, where no other place is named
@@ -49,7 +51,9 @@ def folder_scene(folder: str | Path, labels: str | Path | None = None,
     """
     folder = Path(folder)
     posed = load_folder(folder, mask_path=mask_path, max_side=max_side)
-    if labels is None and isinstance(read_json(folder).get('objects'), list):
+    for note in posed.notes:
+        log.warning('%s: %s', folder, note)
+    if labels is None and has_objects(folder):
         return boxed_scene(folder, posed, masked=mask_path is not None)
     path = label_path(folder, labels)
     lerf = path.is_dir() and (path / LERF_CAMERAS).is_file()
@@ -62,6 +66,12 @@ def folder_scene(folder: str | Path, labels: str | Path | None = None,
     objects = tuple(TruthObject(text, text, text, None, None, math.nan) for text in texts)
     return EvalScene(folder.resolve().name, frames, None, (), objects, posed.metric, BoxTruth(()),
                      views)
+
+
+def has_objects(folder: Path) -> bool:
+    """Whether transforms.json holds objects; other layouts have none."""
+    path = folder / FILE_NAME
+    return path.is_file() and isinstance(read_json(path).get('objects'), list)
 
 
 def label_path(folder: Path, labels: str | Path | None) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lerf_ros.evaluation.report import View, ViewChooser, contact_sheet, overlay, write_image
-from lerf_ros.keyframes.nerfstudio import load_folder
+from lerf_ros.keyframes.captures.load import load_folder
 from lerf_ros.query.answer import Answer
 
 MAX_VIEWS = 40   # photographs among which the best view of a hit is chosen

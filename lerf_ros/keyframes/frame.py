@@ -10,6 +10,9 @@ import numpy as np
 from lerf_ros.camera import PinholeCamera
 from lerf_ros.errors import FrameError
 
+# So much R^T R may differ from 1; quaternions of robots are exact to a millionth.
+ROTATION_TOLERANCE = 2e-3
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -42,9 +45,25 @@ class Frame:
         T = np.asarray(self.T_world_camera)
         if T.shape != (4, 4) or not np.isfinite(T).all():
             raise FrameError('the camera pose is not a finite 4x4 matrix')
-        if abs(np.linalg.det(T[:3, :3]) - 1) > 1e-3:
-            raise FrameError('the rotation of the camera pose is not a rotation (determinant '
-                             f'{np.linalg.det(T[:3, :3]):.3f}, expected 1)')
+        check_rotation(T[:3, :3])
+
+
+def check_rotation(R: np.ndarray) -> None:
+    """Raises FrameError that says what a matrix (3, 3) is where it is no rotation."""
+    determinant = float(np.linalg.det(R))
+    if np.abs(R.T @ R - np.eye(3)).max() <= ROTATION_TOLERANCE and determinant > 0:
+        return
+    lengths = np.linalg.norm(R, axis=0)
+    if determinant < 0:
+        what = 'it is mirrored, so its axes are left-handed'
+    elif np.ptp(lengths) <= ROTATION_TOLERANCE and np.abs(
+            R.T @ R - np.diag(lengths ** 2)).max() <= ROTATION_TOLERANCE:
+        what = f'it is scaled by {lengths.mean():.3g}'
+    else:
+        what = ('it is sheared or its axes have different lengths '
+                f'({", ".join(f"{length:.3g}" for length in lengths)})')
+    raise FrameError(f'the rotation of the camera pose is not a rotation: {what} (determinant '
+                     f'{determinant:.3f}, expected 1)')
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from sensor_msgs.msg import PointCloud2
 from visualization_msgs.msg import MarkerArray
 
 from lerf_ros.errors import DatasetError
-from lerf_ros.keyframes.nerfstudio import posed_images
+from lerf_ros.keyframes.captures.transforms_json import posed_images
 from lerf_ros.nodes import detections, topics
 from lerf_ros.nodes.conversions import answer_to_cloud, coarse_note
 from lerf_ros.nodes.markers import to_markers

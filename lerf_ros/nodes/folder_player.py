@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Publishes a nerfstudio folder as the topics of a camera."""
+"""Publishes a capture on disk as the topics of a camera."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 
 from lerf_ros.errors import DatasetError
+from lerf_ros.keyframes.captures.load import load_folder
 from lerf_ros.keyframes.frame import Frame
-from lerf_ros.keyframes.nerfstudio import load_folder
 from lerf_ros.nodes.conversions import ns_to_stamp, to_camera_info, to_image
 from lerf_ros.nodes.demo_config import (
     CAMERA_INFO_TOPIC,
@@ -38,13 +38,15 @@ class FolderPlayer:
                                    config.max_side)
         if not len(self._folder.frames):
             raise DatasetError(f'{config.folder} holds no images')
+        for note in self._folder.notes:
+            node.get_logger().warning(f'{config.folder}: {note}')
         first = self._folder.frames[0]
         self._images = node.create_publisher(Image, IMAGE_TOPIC, IMAGE_QOS)
         self._infos = node.create_publisher(CameraInfo, CAMERA_INFO_TOPIC, IMAGE_QOS)
-        self._depths = None if first.depth_m is None else node.create_publisher(
-            Image, DEPTH_TOPIC, IMAGE_QOS)
-        self._masks = None if first.valid is None else node.create_publisher(
-            Image, MASK_TOPIC, IMAGE_QOS)
+        self._depths = node.create_publisher(
+            Image, DEPTH_TOPIC, IMAGE_QOS) if self._folder.has_depth else None
+        self._masks = node.create_publisher(
+            Image, MASK_TOPIC, IMAGE_QOS) if self._folder.masked else None
         self._tf = node.create_publisher(TFMessage, '/tf', TF_QOS)
         self.description = (f'{len(self._folder.frames)} images of '
                             f'{first.camera.width}x{first.camera.height}, '

@@ -24,8 +24,11 @@ import numpy as np
 
 from lerf_ros.camera import OPENGL_TO_OPENCV
 from lerf_ros.errors import DatasetError, MapUnreadableError
+from lerf_ros.keyframes.captures.file_finder import FileFinder
+from lerf_ros.keyframes.captures.intrinsics import camera_fields
+from lerf_ros.keyframes.captures.transforms_json import parse_frame
+from lerf_ros.keyframes.depth_files import INTEGER_UNIT_M
 from lerf_ros.keyframes.frame import Frame, Keyframe
-from lerf_ros.keyframes.nerfstudio import DEPTH_UNIT_M, camera_fields, parse_frame
 from lerf_ros.storage.durable import (
     OURS,
     PARTIAL,
@@ -43,7 +46,7 @@ from lerf_ros.storage.durable import (
     write_json,
 )
 
-COMMON = {'depth_unit_scale_factor': DEPTH_UNIT_M}
+COMMON = {'depth_unit_scale_factor': INTEGER_UNIT_M}
 FOLDER, PICTURES = 'keyframes', ('images', 'depth', 'masks')
 NUMBER = re.compile(r'[0-9]{6,18}')
 PICTURE = re.compile(rf'(?:{"|".join(PICTURES)})/[0-9]{{6,18}}\.png')
@@ -125,7 +128,8 @@ class KeyframeFiles:
         """A keyframe as it was stored; MapUnreadableError when it is damaged or not there."""
         self.verify(index)
         try:
-            entry = parse_frame(self.path, COMMON, self.record(index)['frame'], index, 1.0, ())
+            entry = parse_frame(FileFinder(self.path), COMMON, self.record(index)['frame'],
+                                index)
             return Keyframe(index, entry.read(0))
         except DatasetError as error:
             raise MapUnreadableError(f'keyframe {index}: {error}') from error
@@ -257,14 +261,14 @@ def as_stored(frame: Frame) -> Frame:
     """
     if frame.depth_m is None:
         return frame
-    depth_m = depth_units(frame.depth_m).astype(np.float32) * np.float32(DEPTH_UNIT_M)
+    depth_m = depth_units(frame.depth_m).astype(np.float32) * np.float32(INTEGER_UNIT_M)
     return Frame(frame.stamp_ns, frame.image, frame.camera, frame.T_world_camera, depth_m,
                  frame.valid)
 
 
 def depth_units(depth_m: np.ndarray) -> np.ndarray:
     """(H, W) uint16 millimetres; what is not finite, negative or beyond 65.5 m is unknown, 0."""
-    units = np.rint(np.nan_to_num(depth_m, nan=0.0, posinf=0.0, neginf=0.0) / DEPTH_UNIT_M)
+    units = np.rint(np.nan_to_num(depth_m, nan=0.0, posinf=0.0, neginf=0.0) / INTEGER_UNIT_M)
     return np.where((units > 0) & (units <= 65535), units, 0).astype(np.uint16)
 
 

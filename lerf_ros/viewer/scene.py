@@ -14,8 +14,9 @@ from scipy.spatial.transform import Rotation
 
 from lerf_ros.errors import DatasetError
 from lerf_ros.evaluation.colors import label_colors, level_colors, relevancy_colors
+from lerf_ros.keyframes.captures.posed_folder import FrameEntry
+from lerf_ros.keyframes.captures.transforms_json import posed_images
 from lerf_ros.keyframes.image_files import read_color
-from lerf_ros.keyframes.nerfstudio import FrameEntry, posed_images
 from lerf_ros.query.answer import Answer
 from lerf_ros.query.moved import in_frame
 from lerf_ros.query.outlines import box_outline, frustum_depth, target_outline
@@ -113,7 +114,7 @@ class MapScene:
         except DatasetError:
             entries = []    # a map that was copied without its photographs
         self.poses = [entry.T_world_camera for entry in entries]
-        names = {f'/keyframes/{entry.image_path.stem}': entry for entry in entries}
+        names = {f'/keyframes/{Path(entry.image_path.name).stem}': entry for entry in entries}
         for name in set(self._keyframes) - set(names):
             self._keyframes.pop(name).remove()
         depth = KEYFRAME_PART * frustum_depth(np.array(self.poses)[:, :3, 3]) if entries else 0.0

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds the files that a capture names, also where names were written elsewhere.
+
+A name is taken as it stands. Where there is no such file: with Windows' separators; with letters
+of another case or another Unicode form, which other systems do not tell apart; without its
+ending; and last by its trailing parts, because colmap2nerf writes paths from where it was started
+and others write those of another machine. More than one candidate is none.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import defaultdict
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+from lerf_ros.errors import DatasetError
+
+IMAGE_ENDINGS = frozenset(('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.gif',
+                           '.avif', '.heic', '.heif', '.jp2', '.ppm', '.pgm', '.exr', '.npy',
+                           '.npz'))
+# What lies in such folders is no colour image, whatever its name.
+NO_COLOUR = ('depth', 'mask', 'conf', 'normal', 'semantic', 'instance', 'segment')
+
+
+class FileFinder:
+    """Looks files up below one folder, and beside it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.moved: list[str] = []   # names that were found by their trailing parts
+
+    def find(self, name: str, colour: bool = True) -> Path | None:
+        """The file of a name, or None where there is none or several could be meant.
+
+        colour: the name is that of a colour image, so a depth map of the same name is not meant.
+        """
+        written = self.root / name
+        if written.is_file():
+            return written
+        parts = normal_parts(name)
+        if not parts:
+            return None
+        for base in (self.root, *([] if colon_or_root(name) else [self.root.resolve().parent])):
+            found = self._spelled(base, parts)
+            if found is not None:
+                if base != self.root:
+                    self.moved.append(name)
+                return found
+        found = self._by_trailing_parts([part for part in parts if part != '..'], colour)
+        if found is not None:
+            self.moved.append(name)
+        return found
+
+    def existing(self, name: str, what: str, colour: bool = False) -> Path:
+        """The same; raises DatasetError where it is not found."""
+        path = self.find(name, colour)
+        if path is None:
+            raise DatasetError(f'{what} {self.root / name} does not exist')
+        return path
+
+    def _spelled(self, base: Path, parts: list[str]) -> Path | None:
+        """The one file whose path is spelled so, but for case, Unicode form and ending."""
+        folder = base
+        for part in parts[:-1]:
+            exact = folder / part
+            if not exact.is_dir():
+                alike = [p for p in children(folder) if same(p.name, part) and p.is_dir()]
+                if len(alike) != 1:
+                    return None
+                exact = alike[0]
+            folder = exact
+        return the_one([p for p in children(folder) if p.is_file()], parts[-1])
+
+    def _by_trailing_parts(self, parts: list[str], colour: bool) -> Path | None:
+        """The file that shares most trailing parts with a name, if there is one such."""
+        candidates = [path for path in self._files[key(parts[-1])]
+                      if not (colour and looks_like_no_colour(path.relative_to(self.root)))]
+        shared = [trailing(path.parts, parts) for path in candidates]
+        # The name alone is not enough for depth and masks: often the colour image has the same.
+        if max(shared, default=0) < (1 if colour else min(len(parts), 2)):
+            return None
+        best = [path for path, count in zip(candidates, shared) if count == max(shared)]
+        return the_one(best, parts[-1])
+
+    @cached_property
+    def _files(self) -> defaultdict[str, list[Path]]:
+        """All images below the folder by the key of their name, with and without the ending."""
+        files: defaultdict[str, list[Path]] = defaultdict(list)
+        for folder, _, names in os.walk(self.root):
+            for name in names:
+                if PurePosixPath(name).suffix.lower() in IMAGE_ENDINGS:
+                    path = Path(folder) / name
+                    files[key(name)].append(path)
+                    files[key(path.stem)].append(path)
+        return files
+
+
+def normal_parts(name: str) -> list[str]:
+    """The parts of a path in either system's separators, without `.` and `a/..`."""
+    parts: list[str] = []
+    for part in name.replace('\\', '/').split('/'):
+        if part == '..' and parts and parts[-1] != '..':
+            parts.pop()
+        elif part not in ('', '.'):
+            parts.append(part)
+    return parts
+
+
+def colon_or_root(name: str) -> bool:
+    """Whether a path is absolute, on this system or on Windows."""
+    return name.startswith(('/', '\\')) or name[1:2] == ':'
+
+
+def key(name: str) -> str:
+    """Equal for names that some file systems hold for equal."""
+    return unicodedata.normalize('NFC', name).casefold()
+
+
+def same(a: str, b: str) -> bool:
+    """Whether two names differ in case and Unicode form only."""
+    return key(a) == key(b)
+
+
+def children(folder: Path) -> list[Path]:
+    """What is in a folder; nothing where there is none."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def the_one(files: list[Path], name: str) -> Path | None:
+    """Of some files the one of this name, else the one whose name without its ending it is."""
+    for fits in (lambda p: p.name == name, lambda p: same(p.name, name),
+                 lambda p: p.suffix.lower() in IMAGE_ENDINGS and p.stem == name,
+                 lambda p: p.suffix.lower() in IMAGE_ENDINGS and same(p.stem, name)):
+        fitting = [path for path in files if fits(path)]
+        if fitting:
+            return fitting[0] if len(fitting) == 1 else None
+    return None
+
+
+def trailing(path: tuple[str, ...], parts: list[str]) -> int:
+    """How many trailing parts two paths share, the last one without its ending if need be."""
+    count = 1
+    while (count < min(len(path), len(parts)) and same(path[-count - 1], parts[-count - 1])):
+        count += 1
+    return count
+
+
+def looks_like_no_colour(path: Path) -> bool:
+    """Whether a path below the capture speaks of depth, masks and the like."""
+    return any(part.lower().startswith(NO_COLOUR) for part in path.parts[:-1]) or any(
+        path.stem.lower().endswith(f'.{word}') for word in NO_COLOUR)
