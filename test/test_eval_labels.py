@@ -19,7 +19,7 @@ from lerf_ros.evaluation.lerf_views import (
     world_view,
 )
 from lerf_ros.evaluation.shelf import read_shelf_objects
-from lerf_ros.keyframes.nerfstudio import load_folder
+from lerf_ros.keyframes.captures.load import load_folder
 
 SHELF = Path(__file__).resolve().parents[2] / 'shared' / 'data' / 'apc_shelf_rgbd'
 TRIANGLE = [[10.7, 10.2], [30.9, 10.0], [10.0, 25.9]]

@@ -8,8 +8,8 @@ import pytest
 
 from lerf_ros.camera import PinholeCamera
 from lerf_ros.errors import MapUnreadableError
+from lerf_ros.keyframes.captures.load import load_folder
 from lerf_ros.keyframes.frame import Frame, Keyframe
-from lerf_ros.keyframes.nerfstudio import load_folder
 from lerf_ros.storage.map_directory import MapDirectory
 
 

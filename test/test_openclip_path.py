@@ -12,7 +12,7 @@ from lerf_ros.config import FeatureConfig
 from lerf_ros.features.cache import FeatureCache
 from lerf_ros.features.encoders import load_encoder
 from lerf_ros.features.extractor import FeatureExtractor
-from lerf_ros.keyframes.nerfstudio import load_folder
+from lerf_ros.keyframes.captures.load import load_folder
 from lerf_ros.map_query import MapQuery
 from lerf_ros.mapper import Mapper
 from lerf_ros.storage.map_directory import MapDirectory

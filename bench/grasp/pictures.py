@@ -12,8 +12,8 @@ from results import NO_GRASP, SLIP, SUCCESS, WRONG, Attempt
 
 from lerf_ros.camera import invert_pose, transform_points
 from lerf_ros.config import GraspConfig
+from lerf_ros.keyframes.captures.load import load_folder
 from lerf_ros.keyframes.frame import Frame
-from lerf_ros.keyframes.nerfstudio import load_folder
 from lerf_ros.query.answer import Grasp
 
 # BGR

@@ -114,7 +114,8 @@ def train_folder(arguments: argparse.Namespace) -> int:
         print(f'{arguments.folder}: {note}', flush=True)
     target = map_place(arguments.folder, arguments.map)
     if rank() == 0:
-        check_place(target, arguments.folder, folder.names, arguments.resume, arguments.force)
+        check_place(target, folder.root, map(str, folder.files), arguments.resume,
+                    arguments.force)
     # All images are at hand: the scene is measured from all of them, none counts as newest.
     count = len(folder.frames)
     config = config.override({'scene.keyframes': min(count, 100),

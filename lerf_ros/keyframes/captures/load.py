@@ -3,14 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from lerf_ros.errors import DatasetError
 from lerf_ros.keyframes.captures.colmap import is_colmap, read_colmap
 from lerf_ros.keyframes.captures.polycam import is_polycam, read_polycam
-from lerf_ros.keyframes.captures.posed_folder import Capture, LazyFrames, Notes, PosedFolder
+from lerf_ros.keyframes.captures.posed_folder import (
+    Capture,
+    FrameEntry,
+    LazyFrames,
+    Notes,
+    PosedFolder,
+)
 from lerf_ros.keyframes.captures.record3d import ARCHIVE, is_record3d, read_record3d
 from lerf_ros.keyframes.captures.transforms_json import (
     BLENDER_NAME,
@@ -65,7 +71,13 @@ def load_folder(folder: str | Path, scale: float = 1.0, mask_path: str | Path | 
         LazyFrames(entries, max_side), capture.metric, capture.names,
         (*capture.notes, *transparency), any(e.depth is not None for e in entries),
         bool(transparency) or any(e.masks or e.border_px or e.crop_radius_px for e in entries),
-        path if path.is_dir() else path.parent)
+        path.parent if path.suffix.lower() == '.json' else path, files_of(path, entries))
+
+
+def files_of(path: Path, entries: Iterable[FrameEntry]) -> tuple[Path, ...]:
+    """The files of a capture, once each; of those in an archive the archive."""
+    files = {file for entry in entries for file in entry.files() if isinstance(file, Path)}
+    return (*sorted(files), *([path] if path.is_file() else []))
 
 
 def read_capture(path: Path, most_missing: float) -> Capture:

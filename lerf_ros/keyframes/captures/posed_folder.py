@@ -93,6 +93,12 @@ class FrameEntry:
         except FrameError as error:
             raise DatasetError(f'{self.image_path}: {error}') from error
 
+    def files(self) -> tuple[File, ...]:
+        """What is read."""
+        depth = () if self.depth is None else (self.depth.path, self.depth.confidence)
+        return (self.image_path, *(f for f in depth if f is not None),
+                *(mask.path for mask in self.masks))
+
     def _valid(self, valid: np.ndarray | None) -> np.ndarray | None:
         """Everything that ignores parts of the image, together; None where nothing does."""
         parts = [] if valid is None else [valid]
@@ -189,7 +195,8 @@ class PosedFolder:
 
     metric: True when translations are metres. names: file names as written in the capture.
     notes: what was skipped, resolved and assumed, a sentence each. has_depth, masked: whether any
-    image has depth or a mask. root: the folder that all of it is in.
+    image has depth or a mask. root: the folder of the capture, or its archive. files: all that is
+    read of it, on disk, which need not be in that folder.
     """
 
     frames: Sequence[Frame]
@@ -199,3 +206,4 @@ class PosedFolder:
     has_depth: bool
     masked: bool
     root: Path
+    files: tuple[Path, ...]
