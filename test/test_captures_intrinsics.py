@@ -80,6 +80,7 @@ def test_models_of_colmap(tmp_path):
     ({'camera_model': 'OPENCV_FISHEYE', 'is_fisheye': False}, 'contradict each other'),
     ({'is_fisheye': 'yes'}, 'true or false'),
     ({'is_fisheye': True, 'p1': 0.1}, 'a fisheye lens with p1'),
+    ({'k6': 0.1}, 'k6 = 0.1 belongs to camera_model FULL_OPENCV'),
     ({'camera_model': 'THIN_PRISM_FISHEYE'}, 'colmap image_undistorter'),
     ({'camera_model': 'EQUIRECTANGULAR'}, 'not supported'),
     ({**NO_FOCAL, 'camera_angle_x': 90}, 'radians'),

@@ -18,11 +18,12 @@ PINHOLE_MODELS = ('SIMPLE_PINHOLE', 'PINHOLE', 'SIMPLE_RADIAL', 'RADIAL', 'OPENC
 FISHEYE_MODELS = ('OPENCV_FISHEYE', 'SIMPLE_RADIAL_FISHEYE', 'RADIAL_FISHEYE')
 FISHEYE_MODEL = 'OPENCV_FISHEYE'
 # The distortion in the file's words, in the order of PinholeCamera.
-LENS_FIELDS = {PINHOLE: ('k1', 'k2', 'p1', 'p2', 'k3', 'k4', 'k5', 'k6'),
+LENS_FIELDS = {PINHOLE: ('k1', 'k2', 'p1', 'p2', 'k3', 'k4', 'k5', 'k6', 's1', 's2', 's3', 's4',
+                         'tau_x', 'tau_y'),
                FISHEYE: ('k1', 'k2', 'k3', 'k4')}
 # Fields that say the same in different ways: a frame that has one of them means none of the file's.
 ALTERNATIVES = (('fl_x', 'camera_angle_x', 'x_fov'), ('fl_y', 'camera_angle_y', 'y_fov'),
-                ('distortion_params', 'k1', 'k2', 'k3', 'k4', 'k5', 'k6', 'p1', 'p2'),
+                ('distortion_params', *LENS_FIELDS[PINHOLE]),
                 ('camera_model', 'is_fisheye'))
 # Shorter focal lengths, as shares of the width, see more than all around: a fisheye of 360 degrees
 # has 0.16. Numbers that were divided by the width end here as well.
@@ -158,7 +159,12 @@ def focal_length(fields: Mapping[str, Any], axis: str, pixels: int, name: str,
 def distortion(fields: Mapping[str, Any], model: str, name: str) -> tuple[float, ...]:
     """The lens in PinholeCamera's order, k1, k2, p1, p2, k3, ...; of a fisheye k1 to k4."""
     if model == 'FULL_OPENCV':
-        return tuple(number(fields, key, name, 0.0) for key in LENS_FIELDS[PINHOLE])
+        values = tuple(number(fields, key, name, 0.0) for key in LENS_FIELDS[PINHOLE])
+        return values if any(values[8:]) else values[:8]    # what beyond 8 is ours alone
+    more = [key for key in LENS_FIELDS[PINHOLE][6:] if number(fields, key, name, 0.0)]
+    if more:
+        raise DatasetError(f'{name}: {more[0]} = {fields[more[0]]} belongs to camera_model '
+                           f'FULL_OPENCV, not to {model}: correct the one or the other')
     names = ('k1', 'k2', 'k3', 'k4', 'p1', 'p2')
     listed = fields.get('distortion_params')
     if listed is not None:

@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from lerf_ros.camera import PINHOLE
 from lerf_ros.errors import DatasetError
-from lerf_ros.keyframes.captures.intrinsics import UNDISTORT
+from lerf_ros.keyframes.captures.intrinsics import LENS_FIELDS, UNDISTORT
 from lerf_ros.keyframes.captures.posed_folder import Notes
 
 USED = frozenset((
     'frames', 'file_path', 'transform_matrix', 'stamp_ns', 'metric', 'w', 'h', 'fl_x', 'fl_y',
-    'cx', 'cy', 'k1', 'k2', 'k3', 'k4', 'k5', 'k6', 'p1', 'p2', 'distortion_params',
+    'cx', 'cy', *LENS_FIELDS[PINHOLE], 'distortion_params',
     'camera_model', 'is_fisheye', 'camera_angle_x', 'camera_angle_y', 'x_fov', 'y_fov',
     'depth_file_path', 'depth_path', 'depth_unit_scale_factor', 'integer_depth_scale',
     'enable_depth_loading', 'mask_path', 'mask_file_path', 'fisheye_crop_radius', 'n_frames',
@@ -54,7 +55,7 @@ REFUSED: Mapping[str, str] = {
 # Names of things that change a meaning.
 CHANGES = re.compile(
     r'depth|mask|alpha|distort|fov|scale|unit|conven|coord|axis|axes|pose|transform|matrix|'
-    r'rotat|intrinsic|lens|fish|crop|skew|shutter|c2w|w2c|camtoworld|cam_to|^k$|^[kps]\d$|^f[xy]$',
+    r'rotat|intrinsic|lens|fish|crop|skew|shutter|c2w|w2c|camtoworld|cam_to|^k$|^[kps]\d$|tau|^f[xy]$',
     re.IGNORECASE)
 
 
