@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from lerf_ros.errors import DatasetError
 
 IMAGE_TYPES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
+METADATA, STORAGES = 'metadata.yaml', ('.mcap', '.db3')
+ROS1_MAGIC, ZSTD_MAGIC = b'#ROSBAG V', b'\x28\xb5\x2f\xfd'
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class BagTopic:
 
 
 class Bag:
-    """A rosbag2 folder that can be played any number of times."""
+    """A rosbag2 that can be played any number of times: its folder, or a lone storage file."""
 
     def __init__(self, path: str | Path):
         """Raises DatasetError when rosbags is missing, or the bag is, or it cannot be read."""
@@ -31,26 +34,87 @@ class Bag:
             from rosbags.rosbag2 import Reader
         except ImportError as error:
             raise DatasetError('reading bags needs rosbags: pip install rosbags') from error
-        self._path, self._reader = Path(path).expanduser(), Reader
-        if not (self._path / 'metadata.yaml').is_file():
-            raise DatasetError(f'{self._path} is not a rosbag2: a folder with a metadata.yaml is '
-                               'expected (of a ROS 1 bag: rosbags-convert)')
-        try:
-            with Reader(self._path) as reader:
-                self.topics = tuple(
-                    BagTopic(c.topic, c.msgtype, c.topic.endswith('/tf_static') or any(
-                        profile.durability.name == 'TRANSIENT_LOCAL'
-                        for profile in getattr(c.ext, 'offered_qos_profiles', ())))
-                    for c in reader.connections)
-                self.duration_s, self.count = reader.duration * 1e-9, reader.message_count
-        except Exception as error:   # rosbags raises whatever its YAML, sqlite and mcap parts do
-            raise DatasetError(f'bag {self._path} cannot be read: {error}') from error
+        self._path, self._reader = storage_of(Path(path).expanduser()), Reader
+        with self._named_errors(), Reader(self._path) as reader:
+            self.topics = tuple(
+                BagTopic(c.topic, c.msgtype, c.topic.endswith('/tf_static') or any(
+                    profile.durability.name == 'TRANSIENT_LOCAL'
+                    for profile in getattr(c.ext, 'offered_qos_profiles', ())))
+                for c in reader.connections)
+            self.duration_s, self.count = reader.duration * 1e-9, reader.message_count
 
     def messages(self) -> Iterator[tuple[str, int, bytes]]:
-        """Topic, time of recording in nanoseconds and serialised message (CDR), in order."""
-        with self._reader(self._path) as reader:
+        """Topic, time of recording in nanoseconds and serialised message (CDR), in order.
+
+        Raises DatasetError where the bag is damaged.
+        """
+        with self._named_errors(), self._reader(self._path) as reader:
+            alone = self._path.is_file()   # nothing says then how messages are compressed
             for connection, stamp_ns, raw in reader.messages():
+                if alone and raw[:len(ZSTD_MAGIC)] == ZSTD_MAGIC:
+                    raise DatasetError(f'the messages of {self._path} are compressed one by one: '
+                                       f'ros2 bag reindex {self._path.parent}, which says so')
                 yield connection.topic, stamp_ns, raw
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """Turns whatever rosbags' YAML, sqlite and mcap parts raise into one that says a way out.
+        """
+        try:
+            yield
+        except DatasetError:
+            raise
+        except Exception as error:
+            raise DatasetError(f'bag {self._path} cannot be read: {error}; '
+                               f'{way_out(self._path, str(error))}') from error
+
+
+def storage_of(path: Path) -> Path:
+    """What is read of a path: the bag's folder, or the one storage file that is left of it.
+
+    Raises DatasetError for what is no rosbag2, with what converts or mends it.
+    """
+    if path.is_file():
+        if path.suffix in STORAGES:
+            return path
+        with path.open('rb') as file:
+            ros1 = file.read(len(ROS1_MAGIC)) == ROS1_MAGIC
+        if ros1:
+            raise DatasetError(f'{path} is a ROS 1 bag: rosbags-convert --src {path} --dst '
+                               f'{path.with_suffix("")} makes a rosbag2 of it')
+        if path.name == METADATA:
+            return path.parent
+        raise DatasetError(f'{path} is not a rosbag2: a folder with a {METADATA}, a .mcap or a '
+                           '.db3 is expected (of a compressed file: unpack it with zstd -d first)')
+    if not path.is_dir():
+        raise DatasetError(f'{path} is not a rosbag2: there is no such folder or file')
+    if (path / METADATA).is_file():
+        return path
+    files = sorted(file for file in path.iterdir() if file.suffix in STORAGES)
+    if len(files) == 1:
+        return files[0]
+    if files:
+        raise DatasetError(f'{path} holds {len(files)} storage files and no {METADATA}, as when a '
+                           f'recorder is killed: ros2 bag reindex {path} writes it')
+    inside = sorted(str(file.parent) for file in path.glob(f'*/{METADATA}'))
+    raise DatasetError(f'{path} is not a rosbag2: a folder with a {METADATA} is expected (of a '
+                       f'ROS 1 bag: rosbags-convert){f"; is it {inside[0]}?" if inside else ""}')
+
+
+def way_out(path: Path, error: str) -> str:
+    """What mends a bag that cannot be read."""
+    folder = path if path.is_dir() else path.parent
+    damaged = sorted(file for file in folder.glob('*.mcap') if file == path or path.is_dir())
+    if 'files are missing' in error:
+        return f'copy them as well, or leave them out with ros2 bag reindex {folder}'
+    if damaged:
+        mended = damaged[0].with_name(f'{damaged[0].stem}_recovered.mcap')
+        return (f'if its recorder was killed: mcap recover {damaged[0]} -o {mended}, and play that '
+                'file')
+    if 'yaml' in error.lower() or 'metadata' in error.lower():
+        return f'ros2 bag reindex {folder} writes its {METADATA} again'
+    return ('if it is damaged: sqlite3 OLD.db3 .recover | sqlite3 NEW.db3, and play the new file; '
+            f'ros2 bag reindex {folder} where {METADATA} is wrong')
 
 
 def message_class(type_name: str) -> type:

@@ -55,8 +55,9 @@ class SimCameraConfig(Checked):
 class ReplayConfig(Checked):
     """What to play: a folder of posed images or a bag."""
 
-    folder: str = setting('', 'nerfstudio folder with a transforms.json; or give bag')
-    bag: str = setting('', 'rosbag2 folder (sqlite3 or mcap); or give folder')
+    folder: str = setting('', 'capture: transforms.json and images, or an export of Polycam, '
+                          'Record3D or COLMAP; or give bag')
+    bag: str = setting('', 'rosbag2: its folder, or a lone .mcap or .db3; or give folder')
     rate: float = setting(2.0, 'images per second of a folder', unit='Hz', low=0.01, high=1000.0)
     speed: float = setting(1.0, 'of a bag: 2 plays twice as fast', low=0.001, high=1000.0)
     scale: float = setting(1.0, 'of a folder: metres per unit of its poses', unit='m', low=1e-9,
