@@ -20,7 +20,7 @@ NAME = 'lerf_ros'
 VERSION = '0.1.0'  # also in package.xml and CHANGELOG.rst
 HERE = Path(__file__).resolve().parent
 INTERFACES = os.environ.get('LERF_ROS_NO_INTERFACES', '0') in ('', '0')
-EXTRAS = ('ros', 'openclip', 'offline', 'sim', 'eval', 'view', 'physics', 'dev')
+EXTRAS = ('ros', 'openclip', 'offline', 'sim', 'eval', 'view', 'physics', 'captures', 'dev')
 
 
 def requirements(name: str) -> list[str]:

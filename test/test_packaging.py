@@ -138,7 +138,8 @@ def test_every_interface_is_built():
 def test_pins_cover_every_dependency():
     pins = (ROOT / 'requirements' / 'constraints-py311.txt').read_text()
     pinned = {line.split('==')[0] for line in pins.splitlines() if '==' in line}
-    for name in ('build', 'colcon', 'core', 'ros', 'openclip', 'offline', 'view', 'physics', 'dev'):
+    for name in ('build', 'colcon', 'core', 'ros', 'openclip', 'offline', 'view', 'physics',
+                 'captures', 'dev'):
         for line in (ROOT / 'requirements' / f'{name}.txt').read_text().splitlines():
             wanted = re.match(r'[A-Za-z0-9_.-]+', line)
             if wanted:

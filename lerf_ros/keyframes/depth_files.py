@@ -105,7 +105,7 @@ def read_npy(file: File) -> np.ndarray:
     """A NumPy array; raises DatasetError where it is none, or one of Python objects."""
     try:
         return np.load(io.BytesIO(read_bytes(file)), allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, MemoryError) as error:
         raise DatasetError(f'{file} is not a depth image: {error}') from error
 
 

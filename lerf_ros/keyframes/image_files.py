@@ -18,8 +18,6 @@ from lerf_ros.camera import PinholeCamera
 from lerf_ros.errors import DatasetError
 
 File: TypeAlias = 'Path | zipfile.Path'
-# Cameras have up to some 150 million pixels; more is a broken header or a mosaic.
-MAX_PIXELS = 2 ** 28
 # Below this share of opaque a pixel shows what is behind it, or a colour that nobody sees.
 OPAQUE = 0.95
 HEIC_ENDINGS = ('.heic', '.heif')
@@ -78,28 +76,20 @@ def check_whole(file: File, data: bytes) -> None:
 
     Decoders fill the missing rest of a JPEG with grey, which would be learned.
     """
-    try:
-        width, height = header_size(data)
-    except (OSError, ValueError, SyntaxError):
-        return   # no format that Pillow knows; OpenCV may
-    if width * height > MAX_PIXELS:
-        raise DatasetError(f'{file} has {width}x{height} pixels, more than {MAX_PIXELS} in all: '
-                           'shrink it, or copy it again where its header is damaged')
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', Image.DecompressionBombWarning)
+        try:
+            with Image.open(io.BytesIO(data)):
+                pass
+        except Image.DecompressionBombError as error:
+            raise DatasetError(f'{file} has more pixels than a camera: {error} Shrink it, or copy '
+                               'it again where its header is damaged') from error
+        except (OSError, ValueError, SyntaxError):
+            return   # no format that Pillow knows; OpenCV may
     jpeg, png = data[:3] == b'\xff\xd8\xff', data[:4] == b'\x89PNG'
     if (jpeg and data.rfind(b'\xff\xd9') < data.rfind(b'\xff\xda')) or (
             png and b'IEND' not in data):
         raise DatasetError(f'{file} is cut off: its end is missing, copy it again or delete it')
-
-
-def header_size(data: bytes) -> tuple[int, int]:
-    """Width and height that an image's header says; raises what Pillow raises."""
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', Image.DecompressionBombWarning)
-        try:
-            with Image.open(io.BytesIO(data)) as image:
-                return image.size
-        except Image.DecompressionBombError:
-            return MAX_PIXELS, 2
 
 
 def image_size(file: File) -> tuple[int, int]:
@@ -169,8 +159,9 @@ def to_8_bits(file: File, image: np.ndarray) -> np.ndarray:
     if image.dtype != np.uint16:
         raise DatasetError(f'{file} holds numbers of type {image.dtype}: a picture has 8 or 16 '
                            'bits, so tone-map it and write PNG')
-    if 0 < image.max() <= 4095:
-        raise DatasetError(f'{file} has 16 bits, but its largest value is {image.max()}: it holds '
+    largest = image.reshape(*image.shape[:2], -1)[..., :3].max()
+    if 0 < largest <= 4095:
+        raise DatasetError(f'{file} has 16 bits, but its largest value is {largest}: it holds '
                            '10 or 12 bits and would be black; stretch the images to 16 bits')
     return ((image.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
 

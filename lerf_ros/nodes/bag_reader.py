@@ -65,7 +65,7 @@ class Bag:
         except DatasetError:
             raise
         except Exception as error:
-            raise DatasetError(f'bag {self._path} cannot be read: {error}; '
+            raise DatasetError(f'bag {self._path} cannot be read: {str(error).rstrip(".")}; '
                                f'{way_out(self._path, str(error))}') from error
 
 

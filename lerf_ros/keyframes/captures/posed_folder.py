@@ -75,7 +75,10 @@ class FrameEntry:
         if image.shape[:2] != (camera.height, camera.width):
             raise DatasetError(
                 f'{self.image_path} has {image.shape[1]}x{image.shape[0]} pixels, but w and h of '
-                f'its camera are {camera.width}x{camera.height}: intrinsics hold for one size')
+                f'its camera are {camera.width}x{camera.height}: '
+                + ('it was turned after its camera was calibrated; turn it back'
+                   if image.shape[:2] == (camera.width, camera.height) else
+                   'give the images that the intrinsics belong to, or intrinsics of this size'))
         depth = None if self.depth is None else self._fitting(self.depth.path, self.depth.read())
         valid = self._valid(valid)
         if 0 < max_side < max(camera.width, camera.height):

@@ -86,11 +86,11 @@ def frames_by_name(content: Mapping[str, Any]) -> list[dict[str, Any]]:
 def read_json(path: Path) -> dict[str, Any]:
     """The content of transforms.json; raises DatasetError where it is missing or no such file."""
     try:
-        content = json.loads(path.read_bytes().decode('utf-8-sig'))
+        content = json.loads(path.read_bytes())   # of any Unicode encoding, with its mark
     except OSError as error:
         raise DatasetError(f'{path} cannot be read ({error.strerror}): the folder must be in '
                            "nerfstudio's layout") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DatasetError(f'{path} is not JSON: {error}') from error
     frames = content.get('frames') if isinstance(content, dict) else None
     if not isinstance(frames, list) or not frames or not all(isinstance(f, dict) for f in frames):
