@@ -20,6 +20,7 @@ from lerf_ros.errors import DatasetError
 IMAGE_ENDINGS = frozenset(('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.gif',
                            '.avif', '.heic', '.heif', '.jp2', '.ppm', '.pgm', '.exr', '.npy',
                            '.npz'))
+LONGEST = 255   # bytes of a name
 # What lies in such folders is no colour image, whatever its name.
 NO_COLOUR = ('depth', 'mask', 'conf', 'normal', 'semantic', 'instance', 'segment')
 
@@ -36,19 +37,21 @@ class FileFinder:
 
         colour: the name is that of a colour image, so a depth map of the same name is not meant.
         """
+        parts = normal_parts(name)
+        # No file system has such names, and asking one for them raises.
+        if not parts or '\0' in name or max(len(os.fsencode(part)) for part in parts) > LONGEST:
+            return None
         written = self.root / name
         if written.is_file():
             return written
-        parts = normal_parts(name)
-        if not parts:
-            return None
         for base in (self.root, *([] if colon_or_root(name) else [self.root.resolve().parent])):
             found = self._spelled(base, parts)
             if found is not None:
                 if base != self.root:
                     self.moved.append(name)
                 return found
-        found = self._by_trailing_parts([part for part in parts if part != '..'], colour)
+        end = [part for part in parts if part != '..']
+        found = self._by_trailing_parts(end, colour) if end else None
         if found is not None:
             self.moved.append(name)
         return found

@@ -7,8 +7,6 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
 from lerf_ros.camera import FISHEYE, PINHOLE, PinholeCamera
 from lerf_ros.errors import DatasetError, FrameError
 from lerf_ros.keyframes.captures.posed_folder import Notes
@@ -30,6 +28,7 @@ ALTERNATIVES = (('fl_x', 'camera_angle_x', 'x_fov'), ('fl_y', 'camera_angle_y', 
 SHORTEST_FOCAL = 0.02
 # Focal length and field of view of one file may differ so much by rounding.
 FOCAL_TOLERANCE = 0.02
+LARGEST = 1e300
 UNDISTORT = 'undistort the images to a pinhole camera first (colmap image_undistorter, or OpenCV)'
 
 
@@ -191,6 +190,6 @@ def number(fields: Mapping[str, Any], key: str, name: str, default: float | None
     value = default if value is None else value
     if value is None:
         raise DatasetError(f'{name}: {key} is missing, for the frame and for the file')
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not np.isfinite(value):
-        raise DatasetError(f'{name}: {key} = {value!r} is not a number')
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < LARGEST:
+        raise DatasetError(f'{name}: {key} = {repr(value)[:40]} is not a number')
     return float(value)

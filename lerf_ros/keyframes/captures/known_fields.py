@@ -84,7 +84,7 @@ def says_nothing(value: Any) -> bool:
         return False
     try:
         array = np.array(value, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
     return not array.any() or (array.ndim == 2 and np.array_equal(array, np.eye(*array.shape)))
 

@@ -15,8 +15,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lerf_ros.errors import DatasetError
 from lerf_ros.keyframes.captures.arkit import from_arkit
 from lerf_ros.keyframes.captures.intrinsics import number, parse_camera
@@ -73,6 +71,6 @@ def read_keyframe(keyframes: Path, path: Path, image: Path, index: int,
                 int(path.stem) * 1000 if path.stem.isdigit() else index * STAMP_STEP_NS)
     depth, confidence = (keyframes / part / f'{path.stem}.png' for part in ('depth', 'confidence'))
     return FrameEntry(
-        image, camera, from_arkit(parse_pose(np.array(rows), str(path))), stamp_ns,
+        image, camera, from_arkit(parse_pose(rows, str(path))), stamp_ns,
         DepthFile(depth, INTEGER_UNIT_M, confidence if confidence.is_file() else None)
         if depth.is_file() else None, border_px=BORDER_PX if corrected else 0)

@@ -27,7 +27,7 @@ def parse_pose(matrix: Any, name: str, notes: Notes | None = None) -> np.ndarray
     """
     try:
         T = np.array(matrix, np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         T = np.empty(0)
     if T.shape == (3, 4):
         T = np.vstack([T, [0.0, 0.0, 0.0, 1.0]])
@@ -68,7 +68,7 @@ def pose_of_quaternion(xyzw: Any, position: Any, name: str) -> np.ndarray:
     try:
         T[:3, :3] = Rotation.from_quat(np.array(xyzw, np.float64)).as_matrix()
         T[:3, 3] = np.array(position, np.float64)
-    except ValueError as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DatasetError(f'{name}: its pose is not a quaternion and a position: '
                            f'{error}') from error
     if not np.isfinite(T).all():

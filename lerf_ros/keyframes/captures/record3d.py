@@ -21,6 +21,7 @@ from typing import Any
 from lerf_ros.camera import PinholeCamera
 from lerf_ros.errors import DatasetError
 from lerf_ros.keyframes.captures.arkit import from_arkit
+from lerf_ros.keyframes.captures.intrinsics import number as number_of
 from lerf_ros.keyframes.captures.intrinsics import parse_camera
 from lerf_ros.keyframes.captures.pose_matrices import pose_of_quaternion
 from lerf_ros.keyframes.captures.posed_folder import STAMP_STEP_NS, Capture, FrameEntry, Notes
@@ -84,14 +85,16 @@ def read_frame(metadata: Mapping[str, Any], image: File, beside: Mapping[str, Fi
     """One image with its pose, and with the depth of the same number where there is one."""
     name = str(image)
     pose = metadata['poses'][number]
+    if not isinstance(pose, list) or len(pose) != 7:
+        raise DatasetError(f'{name}: its pose is not a quaternion and a position (7 numbers)')
     T = from_arkit(pose_of_quaternion(pose[:4], pose[4:], name))
     height, width = metadata.get('dh'), metadata.get('dw')
     known = (height, width) if isinstance(height, int) and isinstance(width, int) else None
     depth = next((beside[f'{number}{end}'] for end in ('.depth', '.exr')
                   if f'{number}{end}' in beside), None)
     stamps = metadata.get('frameTimestamps')
-    stamp_ns = (int(stamps[number] * 1e9) if isinstance(stamps, list) and number < len(stamps)
-                else number * STAMP_STEP_NS)
+    stamp_ns = (int(number_of({'frameTimestamps': stamps[number]}, 'frameTimestamps', name) * 1e9)
+                if isinstance(stamps, list) and number < len(stamps) else number * STAMP_STEP_NS)
     return FrameEntry(image, camera_of(metadata, image, number), T, stamp_ns, None
                       if depth is None else DepthFile(depth, FLOAT_UNIT_M,
                                                       beside.get(f'{number}.conf'), known))

@@ -233,7 +233,8 @@ def applied_scale(content: Mapping[str, Any], notes: Notes) -> float:
     if transform is not None:
         try:
             scale *= abs(np.linalg.det(np.array(transform, np.float64)[:3, :3])) ** (1 / 3)
-        except (IndexError, TypeError, ValueError, np.linalg.LinAlgError) as error:
+        except (IndexError, TypeError, ValueError, ArithmeticError,
+                np.linalg.LinAlgError) as error:
             raise DatasetError(f'{FILE_NAME}: applied_transform is not a matrix of three rows of '
                                'numbers') from error
     if not 0 < scale < np.inf:
