@@ -20,7 +20,7 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
-from lerf_ros.processes import remove_map
+from lerf_ros.processes import prepare_demo
 
 
 def nodes(context):
@@ -29,9 +29,7 @@ def nodes(context):
         return LaunchConfiguration(name).perform(context)
 
     out = Path(value('out')).expanduser().absolute()
-    out.mkdir(parents=True, exist_ok=True)
-    remove_map(out / 'map')
-    (out / 'map').mkdir()
+    prepare_demo(out)
     shared = {'map_directory': str(out / 'map')}
     seed = {'seed': int(value('seed'))}
     own = {'sim_camera_node': seed, 'mapper_node': {}, 'query_node': {},

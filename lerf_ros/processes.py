@@ -5,19 +5,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lerf_ros.errors import ConfigError
+from lerf_ros.errors import ConfigError, ForeignFolderError, MapInTheWayError
 from lerf_ros.process_group import run
 
 MAIN_NODES = ('mapper_node', 'query_node')
 DEMO_NODES = ('sim_camera_node', *MAIN_NODES, 'demo_client_node')
-# What the mapper writes into a map directory; anything else in there is not ours to delete.
-MAP_CONTENT = {'meta.json', 'transforms.json', 'images', 'snapshots', 'features', 'masks', 'depth',
-               'keyframes', 'checkpoints'}
 
 
 def add_parsers(subparsers: argparse._SubParsersAction) -> None:
@@ -61,9 +57,7 @@ def lerf_demo(arguments: argparse.Namespace) -> int:
     # Images that fit into the shared memory of Fast DDS arrive at once.
     os.environ.setdefault('FASTDDS_DEFAULT_PROFILES_FILE', str(config_file('fastdds.xml')))
     out = Path(arguments.out).expanduser().absolute()
-    out.mkdir(parents=True, exist_ok=True)
-    remove_map(out / 'map')
-    (out / 'map').mkdir()
+    prepare_demo(out)
     return run(demo_commands(arguments.params_file or config_file('demo.yaml'), out,
                              arguments.seed, arguments.check), main='demo_client_node')
 
@@ -110,16 +104,27 @@ def config_file(name: str) -> Path:
                       'workspace (install/setup.bash) or reinstall with pip install .')
 
 
-def remove_map(folder: Path) -> None:
-    """Deletes the map of an earlier demo; ConfigError for a folder with anything else in it."""
-    if not folder.exists():
-        return
-    foreign = {path.name for path in folder.iterdir()} - MAP_CONTENT
-    foreign = {name for name in foreign if not name.startswith('.') and '.tmp' not in name}
-    if foreign:
-        raise ConfigError(f'{folder} holds {", ".join(sorted(foreign))}, which no map has: it is '
-                          'not deleted; choose another --out')
-    shutil.rmtree(folder)
+def prepare_demo(out: Path) -> None:
+    """Makes the folder of a demo, with an empty map in it; an earlier demo's map is deleted.
+
+    Raises ForeignFolderError for a folder with anything else in it, MapInTheWayError for a map
+    that no demo made.
+    """
+    from lerf_ros.storage.map_directory import MapDirectory
+    from lerf_ros.storage.output_folder import OutputFolder
+
+    results, directory = OutputFolder(out), MapDirectory(out / 'map')
+    results.claim()
+    if directory.claim():
+        if not results.knows('map'):
+            raise MapInTheWayError(f'{out / "map"} holds a map that no demo made: choose another '
+                                   'folder (--out)')
+        if strangers := directory.strangers():
+            raise ForeignFolderError(f'{strangers[0]} was not written by lerf_ros, or was changed '
+                                     'since: move it away, or choose another folder (--out)')
+        directory.discard()
+    (out / 'map').mkdir(exist_ok=True)
+    results.note_folder('map')
 
 
 def isolate_ros() -> None:

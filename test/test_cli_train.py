@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """`lerf_ros train FOLDER` as a user types it, on a folder written by the map directory itself."""
 
+import os
+import shutil
+import signal
+
 import pytest
 from test_end_to_end import SMALL
 from tiny_world import ColorEncoder, orbit, photograph
@@ -8,6 +12,8 @@ from tiny_world import ColorEncoder, orbit, photograph
 import lerf_ros.features.encoders
 from lerf_ros import cli
 from lerf_ros.keyframes.frame import Keyframe
+from lerf_ros.mapper import Mapper
+from lerf_ros.mapper_process.saving import Saving
 from lerf_ros.settings import flat_fields
 from lerf_ros.storage.map_directory import MapDirectory
 
@@ -69,3 +75,148 @@ def test_resuming_nothing_is_said_in_words(folder, preset, tmp_path, capsys):
 def test_an_unknown_preset_names_those_there_are(folder, tmp_path, capsys):
     assert cli.main(['train', str(folder), '--map', str(tmp_path), '--preset', 'offlin']) == 2
     assert "did you mean 'offline'" in capsys.readouterr().err
+
+
+# What stands in the way --------------------------------------------------------------------------
+
+def refused(capsys, *words):
+    assert cli.main(['train', *map(str, words)]) == 2
+    return capsys.readouterr().err
+
+
+def files(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob('*')
+            if path.is_file()}
+
+
+def test_a_map_in_the_way_stays_until_it_is_said(folder, preset, tmp_path, capsys):
+    target = tmp_path / 'map'
+    first = train(folder, preset, target, '--steps', '2')
+    (target / 'images' / 'holiday.jpg').write_text('precious')
+    before = files(target)
+    words = refused(capsys, folder, '--map', target, '--preset', preset)
+    assert all(word in words for word in ('--resume', '--force', '--map', str(folder)))
+    assert files(target) == before
+    again = train(folder, preset, target, '--steps', '3', '--force')
+    assert again.info['steps'] == 3 and again.info['map_id'] != first.info['map_id']
+    assert (target / 'images' / 'holiday.jpg').read_text() == 'precious'
+    assert len(list((target / 'images').glob('*.png'))) == 6
+
+
+def test_two_captures_of_one_name_get_two_maps_and_find_them_again(
+        folder, preset, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for day in ('day1', 'day2'):
+        shutil.copytree(folder, tmp_path / day / 'kitchen')
+        assert cli.main(['train', f'{day}/kitchen', '--preset', str(preset), '--steps', '2']) == 0
+    maps = sorted((tmp_path / 'out' / 'maps').iterdir())
+    assert [m.name.partition('-')[0] for m in maps] == ['kitchen', 'kitchen'] and len(maps) == 2
+    for day in ('day1', 'day2'):
+        assert '--force' in refused(capsys, f'{day}/kitchen', '--preset', preset)
+    assert cli.main(['train', 'day2/kitchen', '--preset', str(preset), '--steps', '4',
+                     '--resume']) == 0
+    assert [MapDirectory(m).newest().info['steps'] for m in maps] == [2, 4]
+    # A map is a folder of posed images: its own map gets another name, too.
+    assert cli.main(['train', str(maps[0]), '--preset', str(preset), '--steps', '2']) == 0
+    assert len(list((tmp_path / 'out' / 'maps').iterdir())) == 3
+
+
+def test_nothing_is_written_into_the_capture_nor_beside_it(folder, preset, tmp_path, capsys):
+    before = files(folder)
+    for target, words in ((folder, 'the input itself'), (folder / 'images', 'lies in'),
+                          (folder.parent, 'holds the input')):
+        for more in ((), ('--force',), ('--resume',)):
+            assert words in refused(capsys, folder, '--map', target, '--preset', preset, *more)
+    (tmp_path / 'file').write_text('precious')
+    assert 'no folder' in refused(capsys, folder, '--map', tmp_path / 'file', '--preset', preset)
+    assert files(folder) == before and (tmp_path / 'file').read_text() == 'precious'
+
+
+@pytest.mark.parametrize(('options', 'words'), [
+    (('--max-side', '16'), '--max-side'), (('--scale', '2'), 'pose')])
+def test_resuming_with_other_images_is_refused_for_that_reason(
+        folder, preset, tmp_path, capsys, options, words):
+    target = tmp_path / 'map'
+    train(folder, preset, target, '--steps', '2')
+    before = files(target)
+    go_on = ('--map', target, '--preset', preset, '--resume', '--steps', '4')
+    assert words in refused(capsys, folder, *options, *go_on)
+    fewer = tmp_path / 'fewer'
+    directory = MapDirectory(fewer, True)
+    for i, T in enumerate(orbit(5)):
+        directory.add_keyframe(Keyframe(i, photograph(T, i)))
+    directory.keyframes.write_transforms()
+    assert 'made from 6 images' in refused(capsys, fewer, *go_on)
+    assert files(target) == before
+
+
+def test_all_files_have_the_access_that_the_umask_gives(folder, preset, tmp_path):
+    train(folder, preset, tmp_path / 'map', '--steps', '2')
+    mask = os.umask(0)
+    os.umask(mask)
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / 'map').rglob('*')
+             if path.is_file()}
+    assert modes == {0o666 & ~mask}
+
+
+# Ctrl-C ------------------------------------------------------------------------------------------
+
+def stopped_at(monkeypatch, name, count):
+    """Ctrl-C in the count-th call of a method of Mapper."""
+    real, calls = getattr(Mapper, name), []
+
+    def act(self, *arguments):
+        calls.append(name)
+        if len(calls) == count:
+            signal.raise_signal(signal.SIGINT)
+        return real(self, *arguments)
+    monkeypatch.setattr(Mapper, name, act)
+
+
+def test_ctrl_c_between_images_keeps_them(folder, preset, tmp_path, capsys, monkeypatch):
+    straight = train(folder, preset, tmp_path / 'straight', '--steps', '8')
+    words = ['train', str(folder), '--map', str(tmp_path / 'map'), '--preset', str(preset),
+             '--steps', '8']
+    with monkeypatch.context() as patched:
+        stopped_at(patched, 'store', 3)
+        assert cli.main(words) == 130
+    assert MapDirectory(tmp_path / 'map').keyframes.indices() == [0, 1, 2]
+    assert '3 of 6 keyframes' in capsys.readouterr().out
+    assert cli.main([*words, '--resume']) == 0
+    assert MapDirectory(tmp_path / 'map').newest().info['files'] == straight.info['files']
+
+
+def test_ctrl_c_in_training_writes_a_snapshot_and_it_goes_on(
+        folder, preset, tmp_path, capsys, monkeypatch):
+    straight = train(folder, preset, tmp_path / 'straight', '--steps', '14')
+    words = ['train', str(folder), '--map', str(tmp_path / 'map'), '--preset', str(preset)]
+    with monkeypatch.context() as patched:
+        # The slice ends at the sixth step, when Ctrl-C has come.
+        patched.setattr(Mapper, 'train_for', lambda self, _, last, real=Mapper.train_for: real(
+            self, 1e6, min(last, self.steps + 6)))
+        stopped_at(patched, 'train_for', 1)
+        assert cli.main([*words, '--steps', '14']) == 130
+    output = capsys.readouterr().out
+    assert '6 of 14 steps' in output and '--resume' in output
+    assert MapDirectory(tmp_path / 'map').newest().info['steps'] == 6
+    assert cli.main([*words, '--steps', '14', '--resume']) == 0
+    assert MapDirectory(tmp_path / 'map').newest().info['files'] == straight.info['files']
+
+
+def test_a_kill_costs_what_came_after_the_last_checkpoint(folder, preset, tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    def killed(self):
+        raise Killed
+    words = ['train', str(folder), '--map', str(tmp_path / 'map'), '--preset', str(preset)]
+    with monkeypatch.context() as patched:
+        patched.setattr(Saving, 'tick', Saving.checkpoint)      # always due
+        patched.setattr(Mapper, 'snapshot', killed)
+        with pytest.raises(Killed):
+            cli.main([*words, '--steps', '8'])
+    directory = MapDirectory(tmp_path / 'map')
+    assert [s.info['steps'] for s in directory.training_states()] == [8]
+    assert cli.main([*words, '--steps', '9', '--resume']) == 0
+    assert directory.newest().info['steps'] == 9
+    assert not (tmp_path / 'map' / 'checkpoints').exists()  # the snapshot has all of it

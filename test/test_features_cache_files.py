@@ -76,8 +76,8 @@ def extracted_path(folder, seed):
 def test_only_its_own_files_are_removed(tmp_path, monkeypatch):
     monkeypatch.setattr(cache_module, 'MEGABYTE', 1)
     (tmp_path / 'my_notes.txt').write_text('x' * 1000)
-    begun = tmp_path / 'keyframe_abcxyz.part'   # another process is writing it
-    left_over = tmp_path / 'keyframe_defuvw.part'
+    begun = tmp_path / f'keyframe_{"a" * 64}.writing0.part'   # another process is writing it
+    left_over = tmp_path / f'keyframe_{"b" * 64}.writing1.part'
     for path in (begun, left_over):
         path.write_bytes(b'x' * 1000)
     os.utime(left_over, (1, 1))

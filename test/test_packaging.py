@@ -49,9 +49,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     'mapper_process': BASICS | {'keyframes', 'quiet_threads'},
     'mapper_process/loop': CORE | {'mapper', 'mapping', 'mapper_process'},
     'mapper_process/saving': CORE | {'mapper'},
-    # They only start processes: no part of the method is loaded for that.
+    # They only start processes: no part of the method is loaded for that. A demo makes room for
+    # its map, and storage knows what may go.
     'process_group': set(),
-    'processes': BASICS | {'process_group'},
+    'processes': BASICS | {'process_group', 'storage'},
     # Of mapper_process only when to write what: `train` keeps what it learned as the node does.
     'commands': CORE | {'mapper', 'mapper_process', 'stored_map', 'map_query', 'evaluation',
                         'viewer', 'quiet_threads'},

@@ -13,8 +13,10 @@ import pytest
 import yaml
 
 from lerf_ros import processes
-from lerf_ros.errors import ConfigError
+from lerf_ros.errors import ConfigError, ForeignFolderError, MapInTheWayError
 from lerf_ros.process_group import run
+from lerf_ros.storage.map_directory import MapDirectory
+from lerf_ros.storage.output_folder import OutputFolder
 
 FOREVER = 'import time; print("ready", flush=True); time.sleep(600)'
 
@@ -164,17 +166,27 @@ def test_demo_hands_seed_and_folders_to_the_nodes_that_need_them(tmp_path):
 
 
 def test_demo_deletes_an_old_map_but_nothing_else(tmp_path):
-    old = tmp_path / 'map'
-    (old / 'snapshots').mkdir(parents=True)
-    (old / 'meta.json').write_text('{}')
-    processes.remove_map(old)
-    assert not old.exists()
-    processes.remove_map(old)   # there is none: nothing to do
-    old.mkdir()
+    out, old = tmp_path / 'out', tmp_path / 'out' / 'map'
+    processes.prepare_demo(out)
+    MapDirectory(old).create({'frame_id': 'map'})
+    processes.prepare_demo(out)
+    assert old.is_dir() and not list(old.iterdir())
+    MapDirectory(old).create({'frame_id': 'map'})
     (old / 'thesis.tex').write_text('precious')
-    with pytest.raises(ConfigError, match='thesis.tex'):
-        processes.remove_map(old)
-    assert (old / 'thesis.tex').read_text() == 'precious'
+    with pytest.raises(ForeignFolderError, match='thesis.tex'):
+        processes.prepare_demo(out)
+    assert (old / 'thesis.tex').read_text() == 'precious' and MapDirectory(old).exists()
+
+
+def test_demo_deletes_no_map_that_it_did_not_make(tmp_path):
+    MapDirectory(tmp_path / 'robot' / 'map').create({'frame_id': 'map'})
+    with pytest.raises(ForeignFolderError, match='holds map'):
+        processes.prepare_demo(tmp_path / 'robot')
+    OutputFolder(tmp_path / 'eval').claim()
+    MapDirectory(tmp_path / 'eval' / 'map').create({'frame_id': 'map'})
+    with pytest.raises(MapInTheWayError, match='no demo made'):
+        processes.prepare_demo(tmp_path / 'eval')
+    assert all(MapDirectory(tmp_path / name / 'map').exists() for name in ('robot', 'eval'))
 
 
 @pytest.mark.parametrize('words, message', [

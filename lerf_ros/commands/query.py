@@ -49,6 +49,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def run_query(arguments: argparse.Namespace) -> int:
     """Prints where each phrase is; with --pictures and --export also writes it."""
     asked = list(requests(arguments))
+    claim_folders(arguments)
     from lerf_ros.map_query import MapQuery
 
     query = MapQuery(arguments.map, overrides(arguments.set))
@@ -59,6 +60,13 @@ def run_query(arguments: argparse.Namespace) -> int:
         for path in written(arguments, answer):
             print(f'  {path}')
     return 0
+
+
+def claim_folders(arguments: argparse.Namespace) -> None:
+    """Raises ForeignFolderError where --pictures or --export would write among other files."""
+    from lerf_ros.storage.output_folder import OutputFolder
+    for folder in filter(None, (arguments.pictures, arguments.export)):
+        OutputFolder(folder).claim([arguments.map])
 
 
 def requests(arguments: argparse.Namespace) -> Iterator[QueryRequest]:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -125,16 +126,15 @@ def train_folder(arguments: argparse.Namespace) -> int:
     cache = FeatureCache(cache_folder() / 'features', config.features.cache_megabytes)
     with own_directory(target, arguments.resume) as place, FolderLock(place):
         directory = MapDirectory(place, folder.metric)
+        make = partial(Mapper, config, directory, encoder, 'map', folder.metric, cache)
         if arguments.resume:
             check_same_images(directory, arguments.folder, folder.frames)
         else:
-            directory.clear()
-        mapper = Mapper(config, directory, encoder, 'map', folder.metric, cache)
+            directory.clear({**make().meta(None), 'source': {
+                'capture': str(Path(arguments.folder).resolve()), 'images': count}})
+        mapper = make()
         if arguments.resume:
             mapper.restore()
-        else:
-            directory.create({**mapper.meta(None), 'source': {
-                'capture': str(Path(arguments.folder).resolve()), 'images': count}})
         with StopRequest() as stop:
             train(mapper, folder, arguments, stop)
     return 128 + stop.signal if stop.signal else 0

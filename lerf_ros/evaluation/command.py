@@ -57,8 +57,10 @@ def run(arguments: argparse.Namespace, config: LerfConfig) -> int:
     """Runs all scenes, keeps the records after each, and writes the report in the end."""
     from lerf_ros.evaluation import plots
     from lerf_ros.evaluation.eval_report import save, write
+    from lerf_ros.storage.output_folder import OutputFolder
 
     config = settings(arguments, config)
+    OutputFolder(arguments.out).claim(arguments.folders)    # before hours are spent
     plots.new_figure('', 1)   # a missing matplotlib is better named now than after an hour
     parts, start = [], time.monotonic()
     for part in each_scene(arguments, config):

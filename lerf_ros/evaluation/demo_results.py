@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from lerf_ros.query.answer import Answer
+from lerf_ros.storage.output_folder import OutputFolder
 
 # A hit is right inside the ground-truth box grown by this much on every side.
 BOX_MARGIN_M = 0.03
@@ -134,7 +135,9 @@ class DemoResults:
                    'absent': [asdict(j) for j in self.absent],
                    'seconds': self.seconds, 'seed': self.seed, 'present_right': self.right,
                    'absent_found': self.false_finds, 'passed': self.passed, **self.extras}
-        Path(path).write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + '\n')
+        path = Path(path)
+        with OutputFolder(path.parent).file(path.name) as place:
+            place.write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + '\n')
 
 
 def map_colors(answers: Sequence[Answer]) -> tuple[np.ndarray, np.ndarray]:

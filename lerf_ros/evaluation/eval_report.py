@@ -14,16 +14,15 @@ from lerf_ros.evaluation.eval_markdown import markdown
 from lerf_ros.evaluation.eval_rows import EvalResults, plain
 from lerf_ros.evaluation.eval_table import Row, comparisons, row_json, table_rows
 from lerf_ros.evaluation.plots import plot_convergence, plot_precision_recall
+from lerf_ros.storage.output_folder import OutputFolder
 
 __all__ = ['Row', 'read', 'save', 'table_rows', 'write']
 
 
 def save(results: EvalResults, folder: str | Path) -> None:
     """Writes the records alone to results.json: quick, so that nothing is lost on the way."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / 'results.json').write_text(
-        json.dumps(results.to_json(), indent=2, allow_nan=False) + '\n')
+    with OutputFolder(folder).file('results.json') as path:
+        path.write_text(json.dumps(results.to_json(), indent=2, allow_nan=False) + '\n')
 
 
 def write(results: EvalResults, folder: str | Path) -> list[Path]:
@@ -32,15 +31,16 @@ def write(results: EvalResults, folder: str | Path) -> list[Path]:
     The folder is made. Without matplotlib a LerfError says how to install it, after JSON and
     tables were written.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder, out = Path(folder), OutputFolder(folder)
     rows, compared = table_rows(results), comparisons(results)
     content = {'rows': [row_json(row) for row in rows], 'comparisons': plain(compared),
                **results.to_json()}
-    numbers, tables = folder / 'results.json', folder / 'table.md'
-    numbers.write_text(json.dumps(content, indent=2, allow_nan=False) + '\n')
-    tables.write_text(markdown(results, rows, compared), encoding='utf-8')
-    return [numbers, tables, *plot_precision_recall(results.phrases, folder),
+    with out.file('results.json') as path:
+        path.write_text(json.dumps(content, indent=2, allow_nan=False) + '\n')
+    with out.file('table.md') as path:
+        path.write_text(markdown(results, rows, compared), encoding='utf-8')
+    return [folder / 'results.json', folder / 'table.md',
+            *plot_precision_recall(results.phrases, folder),
             *plot_convergence(results.convergence, folder)]
 
 

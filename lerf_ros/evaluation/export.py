@@ -14,6 +14,7 @@ import numpy as np
 from lerf_ros.evaluation.colors import relevancy_colors
 from lerf_ros.evaluation.ply import write_ply
 from lerf_ros.query.answer import Answer, Grasp, Hit
+from lerf_ros.storage.output_folder import OutputFolder
 
 UNITS = {
     'positions, sizes, scale': 'metres where metric is true, else the units of the poses',
@@ -26,14 +27,15 @@ UNITS = {
 
 def export_answer(answer: Answer, folder: Path) -> tuple[Path, Path]:
     """Writes NAME.ply and NAME.json into the folder, NAME after the phrase; returns both."""
-    folder.mkdir(parents=True, exist_ok=True)
-    name = file_name(answer.text)
+    name, out = file_name(answer.text), OutputFolder(folder)
     cloud, fields = folder / f'{name}.ply', folder / f'{name}.json'
     labels = answer.labels if len(answer.labels) else np.zeros(len(answer.relevancy), np.int32)
-    write_ply(cloud, answer.points_world, relevancy_colors(answer.relevancy, answer.colors),
-              {'relevancy': answer.relevancy, 'label': labels})
-    fields.write_text(json.dumps(answer_fields(answer, cloud.name), indent=1, allow_nan=False,
-                                 ensure_ascii=False) + '\n', encoding='utf-8')
+    with out.file(cloud.name) as path:
+        write_ply(path, answer.points_world, relevancy_colors(answer.relevancy, answer.colors),
+                  {'relevancy': answer.relevancy, 'label': labels})
+    with out.file(fields.name) as path:
+        path.write_text(json.dumps(answer_fields(answer, cloud.name), indent=1, allow_nan=False,
+                                   ensure_ascii=False) + '\n', encoding='utf-8')
     return cloud, fields
 
 

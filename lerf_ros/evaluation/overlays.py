@@ -19,6 +19,7 @@ from lerf_ros.evaluation.report import (
     OVERLAY_OPACITY,
     write_image,
 )
+from lerf_ros.storage.output_folder import OutputFolder
 
 TILES_PER_ROW = 2
 HIT_COLOR, MISS_COLOR = (0, 110, 60), (185, 30, 0)
@@ -52,8 +53,8 @@ def overlay_sheet(cells: Sequence[Overlay], path: str | Path,
     rows = [beside(tiles[i:i + tiles_per_row], tiles_per_row)
             for i in range(0, len(tiles), tiles_per_row)]
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_image(path, np.concatenate(rows))
+    with OutputFolder(path.parent).file(path.name) as place:
+        write_image(place, np.concatenate(rows))
     return path
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from lerf_ros.evaluation.report import View, ViewChooser, contact_sheet, overlay, write_image
 from lerf_ros.keyframes.captures.load import load_folder
 from lerf_ros.query.answer import Answer
+from lerf_ros.storage.output_folder import OutputFolder
 
 MAX_VIEWS = 40   # photographs among which the best view of a hit is chosen
 
@@ -26,10 +27,10 @@ def save_overlay(map_directory: Path, answer: Answer, folder: Path) -> Path:
     """Writes the photograph that sees the best hit best, with the relevancy over it."""
     views = map_views(map_directory)
     view = views[ViewChooser(views, answer.points_world).best(answer)]
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f'{re.sub(r"[^a-z0-9]+", "_", answer.text.lower())}.png'
-    write_image(path, np.concatenate([view.image, overlay(view, answer)], 1))
-    return path
+    name = f'{re.sub(r"[^a-z0-9]+", "_", answer.text.lower())}.png'
+    with OutputFolder(folder).file(name) as path:
+        write_image(path, np.concatenate([view.image, overlay(view, answer)], 1))
+    return folder / name
 
 
 def save_sheet(map_directory: Path, answers: list[Answer], title: str, path: Path) -> Path:

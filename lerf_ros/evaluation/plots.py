@@ -19,6 +19,7 @@ from lerf_ros.evaluation.eval_markdown import mean_of
 from lerf_ros.evaluation.eval_rows import Convergence, PhraseScore
 from lerf_ros.evaluation.eval_table import existence_phrases
 from lerf_ros.evaluation.existence import existence_curve
+from lerf_ros.storage.output_folder import OutputFolder
 
 # Okabe and Ito's colours, which the colour-blind can tell apart (without the yellow, which is too
 # pale for lines), and dashes and markers, so that lines differ without colour as well.
@@ -158,5 +159,6 @@ def finish(axis: Any, empty: str) -> None:
 def save(figure: Any, folder: Path, kind: str, encoder: str) -> Path:
     """Writes KIND_ENCODER.png."""
     path = folder / f'{kind}_{re.sub(r"[^a-z0-9]+", "_", encoder.lower())}.png'
-    figure.savefig(path)
+    with OutputFolder(folder).file(path.name) as place:
+        figure.savefig(place)
     return path

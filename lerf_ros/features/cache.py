@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import time
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 MEGABYTE = 10**6
 KEYFRAME, VOCABULARY = 'keyframe_', 'vocabulary_'
+# The key is a SHA-256; what is being written has some letters more.
+OWN = re.compile(rf'({KEYFRAME}|{VOCABULARY})[0-9a-f]{{64}}(\.safetensors|[.\w]{{8,40}}\.part)')
 # A file that was begun and not ended for this long has no writer any more.
 ABANDONED_NS = 3600 * 10**9
 
@@ -115,7 +118,7 @@ class FeatureCache:
         """Removes files, oldest use first, until the folder is within its limit."""
         files = []
         for path in self.folder.glob('*_*'):
-            if not path.name.startswith((KEYFRAME, VOCABULARY)):
+            if not OWN.fullmatch(path.name):    # somebody else's
                 continue
             with contextlib.suppress(FileNotFoundError):   # another process removes them too
                 status = path.stat()

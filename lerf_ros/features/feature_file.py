@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -122,13 +122,14 @@ def read_file(path: Path) -> tuple[Arrays, dict[str, Any]]:
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes beside the file and renames: two processes may do this at the same time."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix='.part')
+    # Unlike tempfile's, with the access that the umask gives to all files.
+    temporary = path.with_name(f'{path.stem}.{uuid.uuid4().hex}.part')
     try:
-        with os.fdopen(handle, 'wb') as file:
+        with temporary.open('xb') as file:
             file.write(content)
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 

@@ -31,6 +31,7 @@ from lerf_ros.query.answer import Answer
 from lerf_ros.simulation.absent import draw_absent
 from lerf_ros.simulation.scene import TabletopScene
 from lerf_ros.storage.map_directory import MapDirectory
+from lerf_ros.storage.output_folder import OutputFolder
 
 REPORT_EVERY_S = 10.0
 LOOK_EVERY_S = 0.2
@@ -46,7 +47,8 @@ class DemoClientNode(TaskNode):
         self._config = declare(self, DemoClientConfig())
         self._scene = TabletopScene.generate(self._config.seed)
         self._out = Path(self._config.out).expanduser()
-        self._out.mkdir(parents=True, exist_ok=True)
+        self._folder = OutputFolder(self._out)
+        self._folder.claim()    # before minutes are spent
         self._progress = MapProgress(self._config.quiet)
         # The camera_info stands for the image: same stamp, but a thousandth of its size.
         self.create_subscription(
@@ -183,7 +185,8 @@ class DemoClientNode(TaskNode):
         points, colors = map_colors(answers)
         if len(points):
             written.append(self._out / 'map.ply')
-            write_ply(written[-1], points, colors)
+            with self._folder.file('map.ply') as path:
+                write_ply(path, points, colors)
         views = self._photographs()
         if views:
             notes = ['inside its box' if judgement.inside_box else
@@ -191,7 +194,8 @@ class DemoClientNode(TaskNode):
                      f'{judgement.distance_m * 100:.0f} cm from its box'
                      for judgement in results.present] + ['not there'] * len(results.absent)
             written.append(self._out / 'contact_sheet.jpg')
-            write_image(written[-1], contact_sheet(views, answers, results.summary(), notes))
+            with self._folder.file('contact_sheet.jpg') as path:
+                write_image(path, contact_sheet(views, answers, results.summary(), notes))
         print('written: ' + ', '.join(str(path) for path in written), flush=True)
 
     def _photographs(self) -> list[View]:

@@ -47,7 +47,7 @@ FORMAT_VERSION = 3
 READABLE_FORMATS = (2, 3)
 FOLDERS = ('snapshots', 'checkpoints', 'keyframes', 'images', 'depth', 'masks', 'features')
 # What the feature cache writes, and begins to write.
-FEATURES = re.compile(r'(keyframe|vocabulary)_[0-9a-f]{64}(\.safetensors|\.[0-9a-f]{32}\.part)')
+FEATURES = re.compile(r'(keyframe_|vocabulary_)[0-9a-f]{64}(\.safetensors|[.\w]{8,40}\.part)')
 # What of meta.json stays when the rest of it is written anew.
 LASTING = ('id', 'edition', 'first_keyframe', 'source')
 
