@@ -81,6 +81,17 @@ def test_a_killed_recorders_mcap_names_mcap_recover(tmp_path, share):
             Bag(path)
 
 
+@pytest.mark.parametrize('data, part', [
+    (b'', 'wrote nothing'),
+    # The header record of a file with the profile ros1 and no library.
+    (b'\x89MCAP0\r\n\x01' + (12).to_bytes(8, 'little') + b'\x04\0\0\0ros1\0\0\0\0',
+     'convert the .bag with rosbags-convert')])
+def test_an_mcap_that_ros_2_did_not_write(tmp_path, data, part):
+    (tmp_path / 'a.mcap').write_bytes(data)
+    with pytest.raises(DatasetError, match=part):
+        Bag(tmp_path / 'a.mcap')
+
+
 def test_a_damaged_database_names_sqlites_recover(tmp_path):
     folder = write(tmp_path / 'bag', 'SQLITE3')
     file = storage(folder)

@@ -14,6 +14,14 @@ from lerf_ros.errors import DatasetError
 IMAGE_TYPES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
 METADATA, STORAGES = 'metadata.yaml', ('.mcap', '.db3')
 ROS1_MAGIC, ZSTD_MAGIC = b'#ROSBAG V', b'\x28\xb5\x2f\xfd'
+# What rosbags says of bags that are whole, but not for it, and what to do then.
+REASONS = (
+    ('files are missing',
+     'copy them as well, or leave them out with ros2 bag reindex {folder}'),
+    ('Profile is not ros2',
+     'it was not recorded by ROS 2; of a ROS 1 recording convert the .bag with rosbags-convert'),
+    ('not supported', 'pip install -U rosbags, or write it again with ros2 bag convert'),
+    ('seems to be empty', 'its recorder wrote nothing'))
 
 
 @dataclass(frozen=True)
@@ -105,8 +113,9 @@ def way_out(path: Path, error: str) -> str:
     """What mends a bag that cannot be read."""
     folder = path if path.is_dir() else path.parent
     damaged = sorted(file for file in folder.glob('*.mcap') if file == path or path.is_dir())
-    if 'files are missing' in error:
-        return f'copy them as well, or leave them out with ros2 bag reindex {folder}'
+    for part, advice in REASONS:
+        if part in error:
+            return advice.format(folder=folder)
     if damaged:
         mended = damaged[0].with_name(f'{damaged[0].stem}_recovered.mcap')
         return (f'if its recorder was killed: mcap recover {damaged[0]} -o {mended}, and play that '
