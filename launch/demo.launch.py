@@ -22,6 +22,9 @@ from launch_ros.substitutions import FindPackageShare
 
 from lerf_ros.processes import prepare_demo
 
+# After Ctrl-C the mapper writes a last snapshot; launch would kill it after 5 and 10 seconds.
+PATIENCE_S = '40'
+
 
 def nodes(context):
     """The four nodes; when one of them ends, all do."""
@@ -33,19 +36,29 @@ def nodes(context):
     shared = {'map_directory': str(out / 'map')}
     seed = {'seed': int(value('seed'))}
     own = {'sim_camera_node': seed, 'mapper_node': {}, 'query_node': {},
-           'demo_client_node': {**seed, 'out': str(out)}}
+           'demo_client_node': {**seed, 'out': str(out), 'check': value('check') == 'true'}}
     started = [Node(package='lerf_ros', executable=name, output='screen',
                     arguments=['--ros-args', '--log-level', value('log_level')],
-                    parameters=[value('params_file'), {**shared, **parameters}])
+                    parameters=[value('params_file'), {**shared, **parameters}],
+                    sigterm_timeout=PATIENCE_S, sigkill_timeout=PATIENCE_S)
                for name, parameters in own.items()]
-    ends = [RegisterEventHandler(OnProcessExit(
-        target_action=node, on_exit=[EmitEvent(event=Shutdown(reason='the demo has ended'))]))
-        for node in started]
-    return [*started, *ends]
+    ends = [RegisterEventHandler(OnProcessExit(target_action=node, on_exit=end))
+            for node in started]
+    return [*ends, *started]
+
+
+def end(event, context):
+    """Ends the launch with the first node that ends, with a code that is not 0 if it has failed."""
+    if context.is_shutdown:
+        return None
+    if event.returncode != 0 or 'demo_client_node' not in event.process_name:
+        raise RuntimeError(f'the demo has failed: {event.process_name} ended with code '
+                           f'{event.returncode}; its last lines say why')
+    return [EmitEvent(event=Shutdown(reason='the demo has ended'))]
 
 
 def generate_launch_description():
-    """Arguments: seed, out, params_file, log_level."""
+    """Arguments: seed, out, params_file, check, log_level."""
     share = FindPackageShare('lerf_ros')
     return LaunchDescription([
         # Images that fit into the shared memory of Fast DDS arrive at once.
@@ -57,6 +70,9 @@ def generate_launch_description():
         DeclareLaunchArgument('params_file', default_value=PathJoinSubstitution(
             [share, 'config', 'demo.yaml']),
             description='parameters of all four nodes'),
+        DeclareLaunchArgument('check', default_value='true', choices=['true', 'false'],
+                              description='fail when fewer than 7 of 8 are right or an absent one '
+                              'is found'),
         DeclareLaunchArgument('log_level', default_value='info',
                               description='debug, info, warn, error or fatal'),
         OpaqueFunction(function=nodes)])

@@ -6,9 +6,14 @@ An argument that is left empty leaves the parameter to the params file, the pres
 
 from pathlib import Path
 
-from ament_index_python.packages import get_package_share_directory
+from ament_index_python.packages import (
+    PackageNotFoundError,
+    get_package_prefix,
+    get_package_share_directory,
+)
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, RegisterEventHandler
+from launch.event_handlers import OnProcessExit
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
@@ -42,6 +47,8 @@ OTHERS = {
 PATIENCE_S = '40'
 # A node that dies is started again on the same map directory and goes on.
 RESPAWN_DELAY_S = 2.0
+# What a node ends with when its settings are wrong: another start would end in the same way.
+WRONG_SETTINGS = 2
 # RViz' configuration names topics without a namespace.
 RVIZ_TOPICS = ('lerf/relevancy', 'lerf/target_pose', 'lerf/markers', 'lerf/grasps',
                'camera/color/image_raw')
@@ -72,10 +79,30 @@ def nodes(context, share):
               'autostart': is_true(value('autostart'))}
     started = [lerf_node(name, value, parameters) for name, parameters in (
         ('mapper_node', {**shared, **given(MAPPER)}), ('query_node', shared))]
-    if is_true(value('rviz')):
+    ends = [RegisterEventHandler(OnProcessExit(target_action=node, on_exit=end_if_hopeless))
+            for node in started]
+    if is_true(value('rviz')) and not installed('rviz2'):
+        ends.append(LogInfo(msg='[WARN] rviz:=true, but rviz2 is not installed here: everything '
+                                'else starts without it (apt install ros-$ROS_DISTRO-rviz2)'))
+    elif is_true(value('rviz')):
         started.append(rviz_node(share, value, given(('map_frame',)).get('map_frame', 'map'),
                                  given(('image_topic',))))
-    return started
+    return [*ends, *started]
+
+
+def installed(package):
+    """Whether the ament index knows a package, and it has an executable of its name."""
+    try:
+        return (Path(get_package_prefix(package)) / 'lib' / package / package).is_file()
+    except PackageNotFoundError:
+        return False
+
+
+def end_if_hopeless(event, context):
+    """Ends the launch, with a code that is not 0, when a node's settings are wrong."""
+    if event.returncode == WRONG_SETTINGS:
+        raise RuntimeError(f'{event.process_name} cannot run with these settings: its last lines '
+                           'say why')
 
 
 def is_true(text):

@@ -38,6 +38,7 @@ from lerf_ros.query.wording import still_learning, why_not_found
 from lerf_ros.settings import flat_fields
 from lerf_ros.storage.lock import working_on
 from lerf_ros.storage.map_directory import MapDirectory, Snapshot
+from lerf_ros.training.device import choose_device
 
 # The settings that answers depend on; the others are those of the map for good.
 ANSWER_SECTIONS = ('query', 'features', 'grasp')
@@ -73,10 +74,12 @@ class MapQuery:
                  device: str = 'cpu', encoder: ImageTextEncoder | None = None) -> None:
         """settings: of query, features and grasp by dotted name, which win over those of the map.
 
-        Raises ConfigError for any other setting. encoder: instead of the one that they name.
+        Raises ConfigError for any other setting, and for a device that is not there. encoder:
+        instead of the one that they name.
         """
         self.directory = MapDirectory(map_directory)
-        self._settings, self._device = answer_settings(settings or {}), device
+        self._settings = answer_settings(settings or {})
+        self._device = str(choose_device(device))
         self._encoder = encoder
         self._installing = threading.Lock()
         self._unlearned = 0     # keyframes on the disk that the loaded snapshot does not hold

@@ -3,7 +3,9 @@
 
 import ast
 import importlib.util
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -76,6 +78,113 @@ def test_online_is_larger_than_the_defaults():
     assert online.field.log2_table > default.field.log2_table
 
 
+class Entity:
+    """Stands for any class of launch: remembers what it was made of."""
+
+    def __init__(self, *arguments, **named):
+        self.arguments, self.named = arguments, named
+
+
+def kind(name):
+    return type(name, (Entity,), {})
+
+
+class LaunchConfiguration(Entity):
+    def perform(self, context):
+        return context[self.arguments[0]]
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """Loads launch files with stand-ins for the packages of launch, none of which is on PyPI."""
+    class PackageNotFoundError(KeyError):
+        pass
+
+    def prefix(package):
+        raise PackageNotFoundError(package)
+    modules = {
+        'launch': {'LaunchDescription': kind('LaunchDescription')},
+        'launch.actions': {name: kind(name) for name in (
+            'DeclareLaunchArgument', 'EmitEvent', 'LogInfo', 'OpaqueFunction',
+            'RegisterEventHandler', 'SetEnvironmentVariable')},
+        'launch.event_handlers': {'OnProcessExit': kind('OnProcessExit')},
+        'launch.events': {'Shutdown': kind('Shutdown')},
+        'launch.substitutions': {'LaunchConfiguration': LaunchConfiguration,
+                                 'PathJoinSubstitution': kind('PathJoinSubstitution')},
+        'launch_ros': {}, 'launch_ros.actions': {'Node': kind('Node')},
+        'launch_ros.substitutions': {'FindPackageShare': kind('FindPackageShare')},
+        'ament_index_python': {}, 'ament_index_python.packages': {
+            'PackageNotFoundError': PackageNotFoundError, 'get_package_prefix': prefix,
+            'get_package_share_directory': lambda name: str(ROOT)}}
+    for name, content in modules.items():
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace(**content))
+
+    def load(file):
+        spec = importlib.util.spec_from_file_location('launch_file', ROOT / 'launch' / file)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+    return load
+
+
+def arguments_of(module):
+    """The declared arguments with their defaults."""
+    (entities,) = module.generate_launch_description().arguments
+    return {e.arguments[0]: e.named.get('default_value', '') for e in entities
+            if type(e).__name__ == 'DeclareLaunchArgument'}
+
+
+def by_kind(entities, name):
+    return [e for e in entities if type(e).__name__ == name]
+
+
+@pytest.mark.parametrize(('rviz', 'there', 'nodes', 'warnings'), [
+    ('false', False, 2, 0), ('true', False, 2, 1), ('true', True, 3, 0)])
+def test_without_rviz2_the_rest_runs_and_a_warning_says_so(
+        stand_in, monkeypatch, rviz, there, nodes, warnings):
+    module = stand_in('lerf.launch.py')
+    monkeypatch.setattr(module, 'installed', lambda package: there) if there else None
+    started = module.nodes({**arguments_of(module), 'rviz': rviz}, ROOT)
+    assert len(by_kind(started, 'Node')) == nodes
+    said = by_kind(started, 'LogInfo')
+    assert len(said) == warnings and all('rviz2 is not installed' in s.named['msg'] for s in said)
+
+
+def test_wrong_settings_end_the_launch_and_other_deaths_do_not(stand_in):
+    module = stand_in('lerf.launch.py')
+    started = module.nodes(arguments_of(module), ROOT)
+    handlers = [h.arguments[0] for h in by_kind(started, 'RegisterEventHandler')]
+    nodes = by_kind(started, 'Node')
+    assert [h.named['target_action'] for h in handlers] == nodes
+    assert all(n.named['respawn'] and n.named['sigterm_timeout'] == '40' for n in nodes)
+    ended = SimpleNamespace(process_name='mapper_node-1', returncode=2)
+    with pytest.raises(RuntimeError, match='mapper_node-1 cannot run with these settings'):
+        handlers[0].named['on_exit'](ended, None)
+    for code in (0, 1, -9):
+        ended.returncode = code
+        assert handlers[0].named['on_exit'](ended, None) is None
+
+
+@pytest.mark.parametrize(('name', 'code', 'shutting_down', 'fails'), [
+    ('demo_client_node-4', 0, False, False), ('demo_client_node-4', 1, False, True),
+    ('mapper_node-2', 0, False, True), ('mapper_node-2', -9, True, False)])
+def test_the_demo_fails_with_its_client_and_when_another_node_ends(
+        stand_in, tmp_path, name, code, shutting_down, fails):
+    module = stand_in('demo.launch.py')
+    started = module.nodes({**arguments_of(module), 'out': str(tmp_path)})
+    nodes = {n.named['executable']: n for n in by_kind(started, 'Node')}
+    assert nodes['demo_client_node'].named['parameters'][1]['check'] is True
+    assert {n.named['sigkill_timeout'] for n in nodes.values()} == {'40'}
+    end = by_kind(started, 'RegisterEventHandler')[0].arguments[0].named['on_exit']
+    event = SimpleNamespace(process_name=name, returncode=code)
+    context = SimpleNamespace(is_shutdown=shutting_down)
+    if fails:
+        with pytest.raises(RuntimeError, match=f'{name} ended with code {code}'):
+            end(event, context)
+    else:
+        assert bool(end(event, context)) is not shutting_down
+
+
 def test_the_launch_description_starts_both_nodes_with_the_arguments(monkeypatch):
     pytest.importorskip('launch_ros', reason='launch_ros is not installed (PyPI has none)')
     from launch import LaunchContext
@@ -88,7 +197,6 @@ def test_the_launch_description_starts_both_nodes_with_the_arguments(monkeypatch
     context.launch_configurations.update(namespace='a', autostart='false', map_frame='world')
     for entity in description.entities[:-1]:
         entity.execute(context)
-    started = description.entities[-1].execute(context)
+    started = [e for e in description.entities[-1].execute(context)
+               if hasattr(e, 'node_executable')]
     assert [n.node_executable for n in started] == ['mapper_node', 'query_node']
-    context.launch_configurations['rviz'] = 'true'
-    assert len(description.entities[-1].execute(context)) == 3

@@ -22,6 +22,7 @@ from lerf_ros.features.conse_classifier import (
 )
 from lerf_ros.features.conse_vocabulary import TEMPLATE, class_embeddings
 from lerf_ros.features.embedding_map import EmbeddingMap
+from lerf_ros.features.readable import unread_words
 from lerf_ros.features.sentence_encoder import DIMENSION, SentenceEncoder
 from lerf_ros.features.sentence_encoder import MODEL_NAME as SENTENCE_MODEL
 
@@ -59,6 +60,10 @@ class ConseEncoder:
         """The sentence encoder and the template span the space; the classifier only fills it."""
         return {'name': self.name, 'model': f'{MODEL_NAME}, {SENTENCE_MODEL}, {TEMPLATE!r}',
                 'weights': self._sentences.version()}
+
+    def unreadable(self, text: str) -> str:
+        """Why a phrase cannot be read: it knows English only. Empty where it can."""
+        return next(unread_words(text, self._sentences.is_unknown), '')
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Unit rows (N, 384) float32 of phrases, put into the template of the classes."""

@@ -14,7 +14,11 @@ from lerf_ros.errors import EncoderUnavailableError
 from lerf_ros.features.extras import require
 from lerf_ros.features.fingerprint import fingerprint
 from lerf_ros.features.hub import OFFLINE_ENCODER, cache_folder, first_line, hub_or_cache
+from lerf_ros.features.readable import unread_words
 from lerf_ros.features.square_pixels import SquarePixels
+
+# Tags of weights whose captions were English: OpenAI's, LAION-400M and LAION-2B-en.
+ENGLISH_WEIGHTS = ('openai', 'laion400m', 'laion2b')
 
 
 class OpenClipEncoder:
@@ -65,6 +69,18 @@ class OpenClipEncoder:
         """Name, model and a fingerprint of the weights."""
         return {'name': self.name, 'model': ' '.join([self._model_name, self._pretrained]).strip(),
                 'weights': self._full_weights or fingerprint(self._model)}
+
+    def unreadable(self, text: str) -> str:
+        """Why a phrase cannot be read; empty where it can, or where that is not known.
+
+        Its tokens are bytes, so nothing is unknown to it; but weights that were trained on English
+        captions alone know no other script. What they make of emoji and of other languages in Latin
+        letters is not nothing, and is answered.
+        """
+        if not self._pretrained.startswith(ENGLISH_WEIGHTS):
+            return ''
+        return next(unread_words(text, lambda word: False), '') if any(
+            map(str.isalpha, text)) else ''
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:

@@ -45,6 +45,10 @@ class SentenceEncoder:
         """Name and version of the package that holds the weights."""
         return f'{DISTRIBUTION} {metadata.version(DISTRIBUTION)}'
 
+    def is_unknown(self, word: str) -> bool:
+        """Whether there is no piece for a part of the word, so that it could be any other."""
+        return self._tokenizer.unk_token in self._tokenizer.tokenize(word)
+
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Unit rows (N, 384) float32."""
         # Texts of like length share a batch, so that little padding is computed.

@@ -15,7 +15,7 @@ from lerf_ros.query.language_index import LanguageIndex
 from lerf_ros.query.parts import find_parts, part_phrase
 from lerf_ros.query.presence import EVEN
 from lerf_ros.query.request import QueryRequest, Region
-from lerf_ros.query.text_query import Place, TextEncoder, TextQuery, rank
+from lerf_ros.query.text_query import Place, TextEncoder, TextQuery, check_readable, rank
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,15 @@ def negative_phrases(request: QueryRequest, configured: Sequence[str]) -> list[s
 
 def encode_phrases(request: QueryRequest, encoder: TextEncoder,
                    configured: Sequence[str]) -> Question:
-    """The question of a request in words; all of its phrases go through the encoder at once."""
+    """The question of a request in words; all of its phrases go through the encoder at once.
+
+    Raises NotUnderstoodError for phrases that it cannot read.
+    """
     phrases, part = request.phrases, request.part.strip()
     of_parts = [part_phrase(text, part) for text in phrases] if part else []
-    rows = encoder.encode_texts([*phrases, *of_parts, *negative_phrases(request, configured)])
+    rivals = negative_phrases(request, configured)
+    check_readable(encoder, [*phrases, *filter(None, [part]), *rivals])
+    rows = encoder.encode_texts([*phrases, *of_parts, *rivals])
     things, parts, negatives = np.split(rows, np.cumsum([len(phrases), len(of_parts)]))
     return Question(phrases, things, negatives, part, parts if part else None)
 
@@ -75,7 +80,9 @@ def picture_question(request: QueryRequest, picture: np.ndarray, query: TextQuer
     phrases, part = negative_phrases(request, query.config.negatives), request.part.strip()
     generic = query.index.mean_embedding()
     name = 'picture' if request.crop is None else f'keyframe {request.crop.keyframe}'
-    rows = query.encoder.encode_texts([*phrases, part] if part else phrases)
+    asked = [*phrases, part] if part else phrases
+    check_readable(query.encoder, asked)
+    rows = query.encoder.encode_texts(asked)
     return Question((name,), picture, np.concatenate([rows[:len(phrases)], generic[None]]), part,
                     rows[len(phrases):] if part else None)
 

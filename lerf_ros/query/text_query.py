@@ -6,12 +6,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from lerf_ros.config import QueryConfig
-from lerf_ros.errors import EmptyTextError, InvalidThresholdError
+from lerf_ros.errors import EmptyTextError, InvalidThresholdError, NotUnderstoodError
 from lerf_ros.query.answer import Hit
 from lerf_ros.query.language_index import LanguageIndex
 from lerf_ros.query.places import NOISE, SCORE_POINTS, Place, PlaceFinder, rank
@@ -24,6 +24,25 @@ class TextEncoder(Protocol):
     """The part of an image-text encoder that a query needs."""
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray: ...
+
+
+@runtime_checkable
+class ReadingEncoder(Protocol):
+    """An encoder that knows which phrases it cannot read."""
+
+    def unreadable(self, text: str) -> str:
+        """Why a phrase cannot be read; empty where it can."""
+
+
+def check_readable(encoder: TextEncoder, texts: Sequence[str]) -> None:
+    """Raises NotUnderstoodError, which names the phrases that the encoder cannot read."""
+    if not isinstance(encoder, ReadingEncoder):
+        return
+    unread = [f'{text!r} ({why})' for text in texts if (why := encoder.unreadable(text))]
+    if unread:
+        raise NotUnderstoodError(
+            f"the map's encoder cannot read {', '.join(unread)}: nothing can be said of whether it "
+            'is there. Ask in English words, or with a picture')
 
 
 def check_request(text: str, threshold: float) -> None:
