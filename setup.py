@@ -151,7 +151,7 @@ setup(
     license='Apache-2.0',
     packages=find_packages(include=[NAME, f'{NAME}.*'],
                            exclude=[f'{NAME}.msg*', f'{NAME}.srv*']),
-    package_data={'': ['*.cpp', '*/*.cpp', 'calibrations/*.json']},
+    package_data={'': ['*.cpp', '*/*.cpp', 'calibrations/*.json', 'weights/*.json']},
     data_files=configuration(),
     python_requires='>=3.10',
     install_requires=requirements('core'),

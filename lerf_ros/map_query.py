@@ -289,8 +289,9 @@ class MapQuery:
             colors=query.index.colors, grasps=plan.grasps,
             T_world_target=plan.grasps[0].T_world_grasp if plan.grasps else None,
             no_target_reason=plan.reason, finger_depth=loaded.grasp.finger_depth,
-            not_found_reason='' if found.hits else why_not_found(
-                found.candidate, threshold, query.config.min_points),
+            not_found_reason='' if found.hits else '; '.join(filter(None, [
+                why_not_found(found.candidate, threshold, query.config.min_points),
+                question.doubt])),
             learning=still_learning(loaded.info, self._unlearned),
             frame_id=loaded.frame_id, metric=loaded.metric, snapshot_id=loaded.snapshot_id,
             snapshot_stamp_ns=loaded.snapshot_stamp_ns,

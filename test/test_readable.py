@@ -11,6 +11,7 @@ from lerf_ros.features.encoders import load_encoder
 from lerf_ros.features.openclip_encoder import OpenClipEncoder
 from lerf_ros.map_query import MapQuery
 from lerf_ros.query.request import QueryRequest
+from lerf_ros.query.wording import summary
 
 OTHER_SCRIPTS = (
     '泰迪熊', '杯子', '红色的杯子', '键盘', '香蕉', 'テディベア', 'コップ', 'マグカップ',
@@ -45,6 +46,56 @@ def test_english_with_signs_numbers_and_accents_is_read(conse, text):
 
 def test_names_of_everyday_things_are_read(conse):
     assert [name for name in EVERYDAY_NAMES if conse.unreadable(name)] == []
+
+
+# What a person would ask for that ImageNet has no class of, loanwords and brands among them.
+ENGLISH = (
+    'spatula', 'colander', 'kettle', 'corkscrew', 'chopsticks', 'ramekin', 'carafe', 'moka pot',
+    'french press', 'tupperware', 'post-it notes', 'allen key', 'multimeter', 'raspberry pi',
+    'hdmi cable', 'airpods', "rubik's cube", 'lego brick', 'kettlebell', 'carabiner', 'ukulele',
+    'didgeridoo', 'piñata', 'sombrero', 'kimono', 'sushi', 'kimchi', 'burrito', 'empanada',
+    'croissant', 'crème brûlée', 'tiramisu', 'gnocchi', 'pierogi', 'bratwurst', 'falafel', 'naan',
+    'mezcal', 'prosciutto', 'parmesan', 'nutella', 'sriracha', 'pringles', 'ikea billy bookcase',
+    'roomba', 'kärcher', 'kleenex', 'tylenol', 'sphygmomanometer', 'erlenmeyer flask', 'axolotl',
+    'dachshund', 'bonsai', 'bougainvillea', 'kohlrabi', 'bok choy', 'jackfruit', 'matryoshka doll',
+    'samovar', 'menorah', 'chaise longue', 'bidet', 'tchotchke', 'gizmo', 'pikachu', 'totoro',
+    'red mug', 'the blue cup next to the keyboard', 'vase', 'table', 'auto part', 'gift', 'die')
+OTHER_LANGUAGES = ('oso de peluche', 'ours en peluche', 'vélo', 'stylo bleu', 'tournevis')
+DOUBTFUL_WORDS = ('taza', 'taza roja', 'silla', 'cuchara', 'tenedor', 'Tasse', 'rote Tasse',
+                  'Tastatur', 'Zahnbürste', 'fenêtre', 'voiture', 'cuillère')
+
+
+def doubts(encoder, texts):
+    return encoder.doubts(texts, encoder.encode_texts(texts))
+
+
+def test_no_english_name_is_refused(conse):
+    assert doubts(conse, [*ENGLISH, *READ, *EVERYDAY_NAMES])[0] == []
+    assert [text for text in ENGLISH if conse.unreadable(text)] == []
+
+
+def test_what_is_surely_of_another_language_is_refused_and_what_may_be_is_said(conse):
+    refused, _ = doubts(conse, OTHER_LANGUAGES)
+    assert refused == [*OTHER_LANGUAGES]
+    refused, doubtful = doubts(conse, DOUBTFUL_WORDS)
+    assert {*refused, *doubtful} == {*DOUBTFUL_WORDS}
+
+
+class HalfEnglish(WordEncoder):
+    def doubts(self, texts, rows):
+        assert len(texts) == len(rows)
+        return [t for t in texts if t == 'ball'], [t for t in texts if t == 'stuff']
+
+
+def test_a_word_that_may_be_foreign_is_named_only_where_nothing_is_found(tmp_path):
+    query = MapQuery(write_map(tmp_path), encoder=HalfEnglish())
+    query.refresh()
+    with pytest.raises(NotUnderstoodError, match="'ball' is not: nothing can be said"):
+        query.ask(QueryRequest(texts=('mug', 'ball')))
+    found, absent = query.ask(QueryRequest('mug')), query.ask(QueryRequest('stuff'))
+    assert found.found and not absent.found
+    assert "'stuff' may not be English" in summary(absent)
+    assert 'English' not in summary(query.ask(QueryRequest(texts=('mug', 'stuff'))))
 
 
 def bare(pretrained):

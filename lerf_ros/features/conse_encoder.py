@@ -22,6 +22,7 @@ from lerf_ros.features.conse_classifier import (
 )
 from lerf_ros.features.conse_vocabulary import TEMPLATE, class_embeddings
 from lerf_ros.features.embedding_map import EmbeddingMap
+from lerf_ros.features.english import DOUBTFUL, FOREIGN, EnglishJudge
 from lerf_ros.features.readable import unread_words
 from lerf_ros.features.sentence_encoder import DIMENSION, SentenceEncoder
 from lerf_ros.features.sentence_encoder import MODEL_NAME as SENTENCE_MODEL
@@ -49,7 +50,7 @@ class ConseEncoder:
         """Raises EncoderUnavailableError when a package is missing."""
         self.device = device
         self._batch = batch
-        self._sentences = SentenceEncoder(device)
+        self._sentences, self._english = SentenceEncoder(device), EnglishJudge()
         self._classifier: ConseClassifier | None = None
         self.vocabulary = np.empty((0, DIMENSION), np.float32)   # (1000, 384), class embeddings
         if not text_only:
@@ -64,6 +65,14 @@ class ConseEncoder:
     def unreadable(self, text: str) -> str:
         """Why a phrase cannot be read: it knows English only. Empty where it can."""
         return next(unread_words(text, self._sentences.is_unknown), '')
+
+    def doubts(self, texts: Sequence[str], rows: np.ndarray) -> tuple[list[str], list[str]]:
+        """Those of the texts, with embeddings (N, 384), that are not English, and that may not be.
+        """
+        logits = self._english.foreignness(rows)
+        return ([text for text, logit in zip(texts, logits, strict=True) if logit > FOREIGN],
+                [text for text, logit in zip(texts, logits, strict=True)
+                 if DOUBTFUL < logit <= FOREIGN])
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """Unit rows (N, 384) float32 of phrases, put into the template of the classes."""

@@ -15,7 +15,14 @@ from lerf_ros.query.language_index import LanguageIndex
 from lerf_ros.query.parts import find_parts, part_phrase
 from lerf_ros.query.presence import EVEN
 from lerf_ros.query.request import QueryRequest, Region
-from lerf_ros.query.text_query import Place, TextEncoder, TextQuery, check_readable, rank
+from lerf_ros.query.text_query import (
+    Place,
+    TextEncoder,
+    TextQuery,
+    check_language,
+    check_readable,
+    rank,
+)
 
 
 @dataclass(frozen=True)
@@ -23,7 +30,8 @@ class Question:
     """What to look for: unit embeddings (P, D) with their names, and those to win against (M, D).
 
     names: what a hit of each is called, P of them. part: the part of it that is wanted, with
-    unit embeddings (P, D) of that part of each; empty and None for the thing itself.
+    unit embeddings (P, D) of that part of each; empty and None for the thing itself. doubt: why
+    it may not have been understood, empty where it was.
     """
 
     names: tuple[str, ...]
@@ -31,6 +39,7 @@ class Question:
     negatives: np.ndarray
     part: str = ''
     parts: np.ndarray | None = None
+    doubt: str = ''
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,8 @@ def encode_phrases(request: QueryRequest, encoder: TextEncoder,
     check_readable(encoder, [*phrases, *filter(None, [part]), *rivals])
     rows = encoder.encode_texts([*phrases, *of_parts, *rivals])
     things, parts, negatives = np.split(rows, np.cumsum([len(phrases), len(of_parts)]))
-    return Question(phrases, things, negatives, part, parts if part else None)
+    doubt = check_language(encoder, phrases, things)
+    return Question(phrases, things, negatives, part, parts if part else None, doubt)
 
 
 def picture_question(request: QueryRequest, picture: np.ndarray, query: TextQuery) -> Question:

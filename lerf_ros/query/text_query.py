@@ -34,6 +34,30 @@ class ReadingEncoder(Protocol):
         """Why a phrase cannot be read; empty where it can."""
 
 
+@runtime_checkable
+class LanguageJudge(Protocol):
+    """An encoder that knows one language, and can tell from an embedding whether it was that."""
+
+    def doubts(self, texts: Sequence[str], rows: np.ndarray) -> tuple[list[str], list[str]]:
+        """Those of the texts, with embeddings (N, D), that are not of it, and that may not be."""
+
+
+def check_language(encoder: TextEncoder, texts: Sequence[str], rows: np.ndarray) -> str:
+    """A word on phrases, with embeddings (N, D), that may not be English; empty for none.
+
+    Raises NotUnderstoodError for those that surely are not.
+    """
+    if not isinstance(encoder, LanguageJudge):
+        return ''
+    foreign, doubtful = encoder.doubts(texts, rows)
+    if foreign:
+        raise NotUnderstoodError(
+            f"the map's encoder reads English alone, and {', '.join(map(repr, foreign))} is not: "
+            'nothing can be said of whether it is there. Ask in English words, or with a picture')
+    return (f'{", ".join(map(repr, doubtful))} may not be English, which is all that the '
+            "map's encoder reads") if doubtful else ''
+
+
 def check_readable(encoder: TextEncoder, texts: Sequence[str]) -> None:
     """Raises NotUnderstoodError, which names the phrases that the encoder cannot read."""
     if not isinstance(encoder, ReadingEncoder):
