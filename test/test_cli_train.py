@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`lerf_ros train FOLDER` as a user types it, on a folder written by the map directory itself."""
 
+import json
 import os
 import shutil
 import signal
@@ -148,6 +149,21 @@ def test_resuming_with_other_images_is_refused_for_that_reason(
     directory.keyframes.write_transforms()
     assert 'made from 6 images' in refused(capsys, fewer, *go_on)
     assert files(target) == before
+
+
+def test_resuming_with_the_same_images_in_other_words(folder, preset, tmp_path):
+    """Other tools leave out coefficients that are 0, and number a pose's last row or not."""
+    capture = tmp_path / 'capture'
+    shutil.copytree(folder, capture)
+    content = json.loads((capture / 'transforms.json').read_text())
+    for entry in content['frames']:
+        entry['transform_matrix'] = entry['transform_matrix'][:3]
+        for name in ('camera_model', 'k1', 'k2', 'p1', 'p2', 'k3', 'k4', 'k5', 'k6'):
+            entry.pop(name, None)
+    content['camera_model'] = 'PINHOLE'
+    (capture / 'transforms.json').write_text(json.dumps(content))
+    train(capture, preset, tmp_path / 'map', '--steps', '2')
+    assert train(capture, preset, tmp_path / 'map', '--steps', '4', '--resume').info['steps'] == 4
 
 
 def test_all_files_have_the_access_that_the_umask_gives(folder, preset, tmp_path):

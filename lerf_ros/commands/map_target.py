@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lerf_ros.camera import COEFFICIENTS, PinholeCamera
 from lerf_ros.errors import (
     DatasetError,
     ForeignFolderError,
@@ -115,7 +116,7 @@ def difference(before: Frame, now: Frame) -> str:
         return f'{sizes[1]} pixels instead of {sizes[0]} (--max-side)'
     if not np.allclose(before.T_world_camera, now.T_world_camera, rtol=1e-9, atol=1e-9):
         return 'another pose (another capture, or --scale)'
-    if before.camera != now.camera:
+    if not same_lens(before.camera, now.camera):
         return 'another lens or focal length'
     for name, one, two in (('depth', before.depth_m, now.depth_m),
                            ('a mask', before.valid, now.valid)):
@@ -127,3 +128,15 @@ def difference(before: Frame, now: Frame) -> str:
     if before.valid is not None and now.valid is not None and (before.valid != now.valid).any():
         return 'another mask (--mask)'
     return 'another picture' if (before.image != now.image).any() else ''
+
+
+def same_lens(one: PinholeCamera, two: PinholeCamera) -> bool:
+    """Whether two cameras see alike; coefficients that are left out are 0."""
+    return one.model == two.model and np.allclose(lens_numbers(one), lens_numbers(two))
+
+
+def lens_numbers(camera: PinholeCamera) -> list[float]:
+    """Size, intrinsics and all coefficients that a lens can have."""
+    left_out = [0.0] * (COEFFICIENTS - len(camera.distortion))
+    return [camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy,
+            *camera.distortion, *left_out]
