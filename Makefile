@@ -9,9 +9,11 @@ PYTEST_ARGS ?=
 GRASP_SEEDS ?= 104 105 106 107 108 109 110 111 112 113 114 115
 RIVAL ?= .venv-nerfstudio/bin/python
 DATA ?=
+ROUTES ?=
+TORCH ?=
 export PYTHON
 
-.PHONY: help setup demo test eval eval-quick grasp bench kill-test soak lint colcon jazzy package clean
+.PHONY: help setup demo test eval eval-quick grasp bench kill-test soak lint colcon jazzy package routes clean
 
 help:
 	@echo 'make demo [SEED=n]  simulated camera, mapper and queries as ROS 2 processes; see $(OUT)'
@@ -26,6 +28,7 @@ help:
 	@echo 'make colcon         build as a colcon workspace, test the interfaces and lint there'
 	@echo 'make jazzy          the interfaces and node tests on the ROS 2 Jazzy wheels'
 	@echo 'make package        pip install . into throw-away places, with and without interfaces'
+	@echo 'make routes         each way of the README to install it, tried in an environment of its own'
 	@echo 'make clean          remove builds, keep .venv'
 
 setup:
@@ -71,6 +74,10 @@ jazzy:
 
 package:
 	@bash scripts/run bash scripts/package.sh
+
+# ROUTES="core ros" names some of them, TORCH=2.13.0 a version where the newest is too large.
+routes:
+	@bash scripts/run python scripts/routes.py $(ROUTES) $(if $(TORCH),--torch $(TORCH))
 
 clean:
 	rm -rf build install log lerf_ros.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -70,6 +70,7 @@ def run_cmake(source: Path, name: str, prefixes: list[str]) -> Path:
              '-DBUILD_TESTING=OFF', f'-DCMAKE_INSTALL_PREFIX={stage}',
              f'-DCMAKE_PREFIX_PATH={";".join(prefixes)}',
              f'-DPython3_EXECUTABLE={sys.executable}',
+             '-DLERF_ROS_PYTHON=/usr/bin/env python3',
              f'-DCMAKE_PROJECT_{name}_INCLUDE={HERE / "cmake" / "pypi_wheels.cmake"}'],
             ['--build', str(build), '--parallel', str(os.cpu_count() or 1)],
             ['--install', str(build)]):

@@ -3,7 +3,7 @@
 # Prepares the virtual environment .venv: system packages, pinned Python
 # dependencies, the ROS 2 interfaces. A call that finds all of it does nothing.
 #
-#   PYTHON=python3.12 scripts/setup.sh     choose the Python (3.10 to 3.13)
+#   PYTHON=python3.12 scripts/setup.sh     choose the Python (3.10 to 3.14)
 #   LERF_ROS_VENV=path                     another place for the environment
 #   LERF_ROS_PINS=jazzy                    other pins: requirements/constraints-jazzy-*.txt
 #   LERF_ROS_EXTRAS="ros dev"              fewer dependencies
@@ -27,9 +27,9 @@ python_version() {
 # choose_python: $PYTHON, else the first supported one whose versions are pinned, else any.
 choose_python() {
     local candidate version any=''
-    for candidate in ${PYTHON:-python3 python3.11 python3.12 python3.13 python3.10}; do
+    for candidate in ${PYTHON:-python3 python3.11 python3.12 python3.13 python3.14 python3.10}; do
         version=$(python_version "$candidate")
-        [[ $version =~ ^3(10|11|12|13)$ ]] || continue
+        [[ $version =~ ^3(10|11|12|13|14)$ ]] || continue
         any=${any:-$candidate}
         if [[ -f requirements/constraints-${PINS}py$version.txt ]]; then
             any=$candidate
@@ -40,7 +40,7 @@ choose_python() {
 }
 
 refuse_python() {
-    echo "lerf_ros: ${PYTHON:-no python3 here} is not a Python 3.10 to 3.13;" \
+    echo "lerf_ros: ${PYTHON:-no python3 here} is not a Python 3.10 to 3.14;" \
         'name one: make PYTHON=/path/to/python3' >&2
     exit 1
 }
