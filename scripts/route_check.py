@@ -58,7 +58,7 @@ def check_core(capture: Path) -> None:
     for boxes in ('upright', 'minimal'):
         query = MapQuery('map', {'query.boxes': boxes}, encoder=ColorEncoder())
         assert query.refresh(), 'no snapshot'
-        answer = query.answer(QueryRequest('red'))
+        answer = query.ask(QueryRequest('red'))
         assert answer.found, answer
         assert inside(answer.hits[0].position, low, high), answer.hits[0]
     print(f'red cube at {np.round(answer.hits[0].position, 2).tolist()}, '
@@ -82,7 +82,7 @@ def check_command_line(capture: Path, settings: list[str], judged: bool) -> None
                    check=True)
     query = MapQuery('map')
     assert query.refresh(), 'no snapshot'
-    answers = {text: query.answer(QueryRequest(text, threshold=0.0 if judged else 1e-6))
+    answers = {text: query.ask(QueryRequest(text, threshold=0.0 if judged else 1e-6))
                for text in truth}
     judge({text: ([(hit.position) for hit in answer.hits[:1]], len(answer.grasps))
            for text, answer in answers.items()}, truth, judged)
