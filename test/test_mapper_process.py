@@ -66,11 +66,15 @@ def test_a_killed_child_is_noticed(tmp_path, conse):
         process.stop(1.0)
 
 
-def test_an_unknown_encoder_is_named(tmp_path):
+def test_an_unknown_encoder_is_named(tmp_path, caplog, capfd):
     process = started(tmp_path, **{'features.encoder': 'consee'})
     try:
         status = wait_for(process, lambda s: s.state == 'failed')
         assert "unknown encoder 'consee'; did you mean 'conse'" in status.message
+        # What the child logs, the parent logs, at its level.
+        (record,) = [r for r in caplog.records if 'unknown encoder' in r.getMessage()]
+        assert (record.levelname, record.name) == ('ERROR', 'lerf_ros.mapper_process.process')
+        assert 'unknown encoder' not in capfd.readouterr().err
     finally:
         process.stop(1.0)
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass, field
 from multiprocessing.queues import Queue
@@ -70,12 +71,33 @@ class Reply:
 
 
 @dataclass(frozen=True)
+class LogLine:
+    """What the child has logged: the logger's name, the level of Python's logging, the text."""
+
+    name: str
+    level: int
+    text: str
+
+
+class OutboxHandler(logging.Handler):
+    """Sends what the child logs to the parent, which knows where its own lines go."""
+
+    def __init__(self, outbox: Queue) -> None:
+        super().__init__()
+        self._outbox = outbox
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line, with its traceback if it has one."""
+        self._outbox.put(LogLine(record.name, record.levelno, self.format(record)))
+
+
+@dataclass(frozen=True)
 class Channels:
     """What parent and child share."""
 
     inbox: FrameChannel
     commands: Queue       # Command
-    outbox: Queue         # MapperStatus and Reply
+    outbox: Queue         # MapperStatus, Reply and LogLine
 
     @classmethod
     def open(cls, context: Any) -> Channels:

@@ -19,7 +19,14 @@ from lerf_ros.config import LerfConfig
 from lerf_ros.errors import LerfError
 from lerf_ros.keyframes.frame import Frame
 from lerf_ros.keyframes.pose_jump import PoseJump
-from lerf_ros.mapper_process.messages import Channels, Command, MapperStatus, Reply
+from lerf_ros.mapper_process.messages import (
+    Channels,
+    Command,
+    LogLine,
+    MapperStatus,
+    OutboxHandler,
+    Reply,
+)
 from lerf_ros.quiet_threads import wait_quietly
 
 NICENESS = 5             # a node's callbacks come first on a small machine
@@ -36,7 +43,8 @@ class MapperProcess:
         self._channels = Channels.open(context)
         self._process = context.Process(
             target=run_mapper, name='lerf_mapper', daemon=True,
-            args=(config, str(map_directory), frame_id, metric, self._channels))
+            args=(config, str(map_directory), frame_id, metric, self._channels,
+                  logging.getLogger('lerf_ros').level or logging.INFO))
         self._status = MapperStatus()
         # Handed over, but not known to be stored: given to the next child when this one dies.
         self.in_flight: dict[int, Frame] = {}       # by number, as they were handed over
@@ -91,6 +99,8 @@ class MapperProcess:
                 report = self._channels.outbox.get_nowait()
                 if isinstance(report, Reply):
                     self._replies[report.number] = report
+                elif isinstance(report, LogLine):
+                    logging.getLogger(report.name).log(report.level, '%s', report.text)
                 else:
                     self._status = report
         while self._added - len(self.in_flight) < self._status.taken:
@@ -143,10 +153,12 @@ class MapperProcess:
 
 
 def run_mapper(config: LerfConfig, map_directory: str, frame_id: str, metric: bool,
-               channels: Channels) -> None:
-    """The child's main function."""
+               channels: Channels, log_level: int = logging.INFO) -> None:
+    """The child's main function; what it logs from log_level on, the parent logs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)   # Ctrl-C reaches the parent, which stops us
-    logging.basicConfig(level=logging.INFO, format='[%(name)s] %(message)s')
+    logging.basicConfig(level=logging.WARNING, handlers=[OutboxHandler(channels.outbox)])
+    logging.getLogger('lerf_ros').setLevel(log_level)
+    logging.captureWarnings(True)
     os.nice(NICENESS)
     wait_quietly()
     try:

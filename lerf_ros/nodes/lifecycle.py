@@ -10,6 +10,7 @@ from typing import Any
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from lerf_ros.errors import LerfError, StillLoadingError
+from lerf_ros.nodes import core_logging
 
 # A node that starts alone has nobody who would configure it again while its models load.
 LOADING_ATTEMPTS = 20
@@ -28,6 +29,7 @@ class ManagedNode(LifecycleNode):
 
     def __init__(self, name: str, **arguments: Any) -> None:
         super().__init__(name, **arguments)
+        self._core_log = core_logging.hand_on(self.get_logger())
         self.active = False
         self.failure = ''   # why the last transition failed
         self.still_loading = False
@@ -79,6 +81,11 @@ class ManagedNode(LifecycleNode):
         if self.configured:
             self.release()
         super().destroy_node()
+        self.wait_for_others()
+        core_logging.stop(self._core_log)
+
+    def wait_for_others(self) -> None:
+        """Returns when nothing works for the node any more; what is logged until then is shown."""
 
     def _transition(self, work: Callable[[], None], active: bool) -> TransitionCallbackReturn:
         self.still_loading = False

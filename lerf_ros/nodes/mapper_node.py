@@ -146,9 +146,8 @@ class MapperNode(ManagedNode):
             process, self.process = self.process, None
             process.stop(LEAVE_S)
 
-    def destroy_node(self) -> None:
-        """Also waits for the last snapshot: it would end with this process."""
-        super().destroy_node()
+    def wait_for_others(self) -> None:
+        """Waits for the last snapshot: it would end with this process."""
         wait_for_leaving(SAVE_S)
 
     def pause(self, paused: bool) -> None:
