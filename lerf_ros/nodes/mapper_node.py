@@ -87,7 +87,8 @@ class MapperNode(ManagedNode):
         self.inputs = CameraInputs(self, self.settings, self.config.keyframes, self._lookup_pose,
                                    self.refusals, self._between)
         if self._poses is None:
-            self._poses = PoseSource(self, self.settings, self.poses_jumped)
+            self._poses = PoseSource(self, self.settings, self.poses_jumped,
+                                     self.localisation_started)
         if self.process is None:    # one that was loading when an attempt before ended goes on
             self.process = self._process_factory(
                 self.config, self.directory, self.settings.map_frame, self.settings.metric,
@@ -179,6 +180,11 @@ class MapperNode(ManagedNode):
         if self.process is not None:
             self.process.jump(jump)
 
+    def localisation_started(self) -> None:
+        """What it says later of its own past is no news of keyframes from before."""
+        if self.process is not None:
+            self.process.new_session()
+
     def take_frames(self) -> None:
         """Hands the keyframes on among those images that are complete by now."""
         assert self.inputs is not None
@@ -205,6 +211,9 @@ class MapperNode(ManagedNode):
         more = [str(self.pose_check.verdict)] if self.pose_check.verdict else []
         if self.pose_updates is not None and self.pose_updates.fault:
             more.append(self.pose_updates.fault)
+        if self._poses is not None:
+            self._poses.look_at_publishers()
+            more += self._poses.faults()
         watches = self._watches()
         self.findings.look(self.inputs, self._poses, watches, self.refusals, more)
         self.findings.publish(self._report(), watches)
