@@ -18,7 +18,7 @@ from lerf_ros.keyframes.pose_check import PoseCheck
 from lerf_ros.keyframes.pose_jump import PoseJump
 from lerf_ros.mapper_process.supervisor import MapperSupervisor, wait_for_leaving
 from lerf_ros.msg import FieldStatus
-from lerf_ros.nodes import topics
+from lerf_ros.nodes import qos_overrides, topics
 from lerf_ros.nodes.camera_inputs import CameraInputs
 from lerf_ros.nodes.findings import Findings
 from lerf_ros.nodes.input_watch import InputWatch
@@ -73,7 +73,8 @@ class MapperNode(ManagedNode):
         self._poses: PoseSource | None = None
         self.pose_updates: PoseUpdates | None = None
         self._timers_of_work: list[Timer] = []
-        self._status = self.create_publisher(FieldStatus, topics.STATUS, topics.STATUS_QOS)
+        self._status = qos_overrides.publisher(
+            self, FieldStatus, topics.STATUS, topics.STATUS_QOS)
         self.create_timer(self.settings.status_period, self.publish_status)
         self.findings = Findings(self, self.settings.tf_timeout)
         self.create_timer(FOLLOW_PERIOD_S, self.look_at_inputs)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from tf2_msgs.msg import TFMessage
 
 from lerf_ros.errors import FrameError
 from lerf_ros.keyframes.pose_jump import PoseJump
+from lerf_ros.nodes import qos_overrides
 from lerf_ros.nodes.conversions import ns_to_stamp, stamp_to_ns, transform_to_matrix
 from lerf_ros.nodes.diagnoses import publisher_name
 from lerf_ros.nodes.input_watch import InputWatch, type_name
@@ -230,7 +232,11 @@ class PoseSource:
             if watch is not None:
                 watch.seen()
             callback(msg)
-        self._subscriptions.append(self._node.create_subscription(kind, topic, take, qos))
+        # Two listen to /tf; each has parameters of its own.
+        self._subscriptions.append(qos_overrides.subscribe(
+            self._node, kind, topic, take, qos, 'fast' if qos is TF_FAST_QOS else None))
+        if watch is not None and watch.topic == name and qos is not TF_FAST_QOS:
+            watch.qos = partial(getattr, self._subscriptions[-1], 'qos_profile')
 
     def _explain(self, camera_frame: str, error: TransformException) -> str:
         config = self._config

@@ -151,7 +151,7 @@ class KeyframeStore:
         self._wasted = 0
 
     def _take_camera(self, row: int, camera: PinholeCamera) -> Tensor:
-        """The viewing directions of a row's new camera; those of a camera that no row has are freed.
+        """The viewing directions of a row's new camera; those that no row has are freed.
 
         A camera that focuses has other intrinsics in each image, and so a table for each.
         """
