@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lerf_ros.config import LerfConfig
-from lerf_ros.errors import StorageError
+from lerf_ros.errors import NothingToUndoError, StorageError
 from lerf_ros.features.cache import FeatureCache
 from lerf_ros.features.encoders import ImageTextEncoder
 from lerf_ros.features.extractor import FeatureExtractor
@@ -21,6 +21,7 @@ from lerf_ros.keyframes.selection import is_held_out
 from lerf_ros.mapping.keyframe_queue import KeyframeQueue
 from lerf_ros.mapping.keyframe_slots import KeyframeSlots, MappedView
 from lerf_ros.mapping.memory import Memory, recall
+from lerf_ros.mapping.moves import Moves
 from lerf_ros.query.surface import PosedCamera
 from lerf_ros.query.survey import take_survey
 from lerf_ros.query.view_memory import ViewMemory
@@ -49,6 +50,7 @@ class Mapper:
         self.guard: StepGuard | None = None
         self.held_out: KeyframeStore | None = None
         self.slots = KeyframeSlots(config.keyframes)
+        self.moves = Moves(self.slots)
         self.weak_areas = np.zeros((0, 3))      # world, as of the newest snapshot
         self.quality, self.seen = Quality(), ViewMemory()   # seen: as of the newest snapshot
         self.loss = self.color_error = math.nan
@@ -119,25 +121,52 @@ class Mapper:
         if victim is not None:
             self.waiting.forget(victim.index)
         self._unlearn(self.slots.put(keyframe, held_out, row, victim))
+        if self.moves.learned(keyframe.index):
+            self.undo_move()
 
     def move_keyframes(self, poses: Mapping[int, np.ndarray]) -> int:
         """Takes better poses (4, 4) by index, as after a loop closure; how many moved.
 
-        Rays start from the new poses at once; the field follows as it trains on.
+        None does where depth speaks against it. Rays start from the new poses at once; the field
+        follows as it trains on.
         """
         moved = self.slots.moved(poses)
-        for slot, T_world_camera in moved.items():
+        if self.moves.refused(poses):
+            return 0
+        before = {self.views[slot].index: self.views[slot].T_world_camera for slot in moved}
+        number = self.directory.keyframes.before_newest_move()[0] + 1
+        self._place(moved)
+        waiting = self.waiting.move(
+            poses, {self.views[slot].index: T for slot, T in moved.items()}, number)
+        if moved:
+            self.moves.made(before)
+        return len(moved) + waiting
+
+    def undo_move(self) -> int:
+        """Puts keyframes back where they were before their newest move; how many.
+
+        Raises NothingToUndoError.
+        """
+        _, poses = self.directory.keyframes.before_newest_move()
+        if not poses:
+            raise NothingToUndoError('no keyframe of this map has moved, or all moves are undone')
+        self._place(self.slots.moved(poses))
+        self.waiting.undo_move(poses)
+        self.moves.undone()
+        return len(poses)
+
+    def _place(self, poses: Mapping[int, np.ndarray]) -> None:
+        """Puts learned keyframes by slot at poses (4, 4)."""
+        for slot, T_world_camera in poses.items():
             view = self.views[slot]
             if view.held_out:
                 self._store_of(True).set_pose(view.row, T_world_camera)
             else:
                 assert self.trainer is not None
                 self.trainer.radiance_learner.move(view.row, T_world_camera)
-        waiting = self.waiting.move(poses, {self.views[slot].index: T for slot, T in moved.items()})
-        self._unlearn(self.slots.move(moved))
-        if moved:
+        self._unlearn(self.slots.move(poses))
+        if poses:
             self.steps_at_newest = self.steps
-        return len(moved) + waiting
 
     def _unlearn(self, stale: Mapping[int, np.ndarray]) -> None:
         """Learns no more from pixels (H, W) by slot that show what has gone."""

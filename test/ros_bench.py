@@ -77,6 +77,9 @@ class FakeProcess:
     def jump(self, jump):
         self.calls.append(('jump', jump))
 
+    def new_session(self):
+        self.calls.append('session')
+
     def command(self, name, /, **arguments):
         self.calls.append((name, arguments))
         return len(self.calls)

@@ -58,10 +58,30 @@ def test_a_store_after_replacements_is_that_of_the_last_keyframes():
 
 def test_replacing_does_not_grow_the_store():
     store = store_of(random_frame(seed) for seed in range(4))
-    before = store._colors.bytes_used()
+    before = store.bytes_used()
     for seed in range(40):
         store.replace(seed % 4, Keyframe(0, random_frame(seed, 6 + seed % 3)))
-    assert store._colors.bytes_used() <= 2 * before
+        assert store.bytes_used() <= 2 * before
+
+
+def test_the_rays_of_a_camera_that_focuses_go_with_its_keyframes():
+    """Each image has other intrinsics: as many tables as keyframes, however many came."""
+    store = store_of(random_frame(seed) for seed in range(4))
+    before = store.bytes_used()
+    for seed in range(4, 100):
+        store.replace(seed % 4, Keyframe(0, random_frame(seed)))
+    assert store.bytes_used() == before and len(store._camera_start) == 4
+    assert len(store._directions) == 4 * 8 * 6
+
+
+def test_the_rays_of_a_camera_stay_while_one_keyframe_has_it():
+    same = random_frame(0)
+    store = store_of([same, same, random_frame(1)])
+    store.replace(0, Keyframe(0, random_frame(2)))
+    store.replace(2, Keyframe(0, same))
+    for row, frame in ((0, random_frame(2)), (1, same), (2, same)):
+        expected = store_of([frame]).grid_of(0, 10**6).rays.directions
+        assert torch.equal(store.grid_of(row, 10**6).rays.directions, expected)
 
 
 def test_the_newest_keyframes_are_drawn_by_arrival():

@@ -24,7 +24,8 @@ from lerf_ros.srv import ListMaps, LoadMap, MapCommand, SaveMap
 
 pytestmark = pytest.mark.ros
 KINDS = {topics.SAVE_MAP: SaveMap, topics.LOAD_MAP: LoadMap, topics.LIST_MAPS: ListMaps,
-         topics.RESET: MapCommand, topics.PAUSE: MapCommand, topics.RESUME: MapCommand}
+         topics.RESET: MapCommand, topics.UNDO_MOVE: MapCommand,
+         topics.PAUSE: MapCommand, topics.RESUME: MapCommand}
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -91,6 +92,17 @@ def test_errors_of_the_process_come_back_by_name(bench):
         response = call(topics.LOAD_MAP, name='hall')
         assert (response.success, response.error_code, response.message) == (
             False, expected, 'in words')
+
+
+def test_undo_says_how_many_went_back_or_that_there_is_nothing(bench):
+    mapper, call = bench
+    assert mapper.start_alone()
+    mapper.process.answers += [lambda n: Reply(n, result={'moved': 46}),
+                               lambda n: Reply(n, 'NOTHING_TO_UNDO', 'none has moved')]
+    response = call(topics.UNDO_MOVE)
+    assert response.success and response.message.startswith('46 keyframes are where')
+    response = call(topics.UNDO_MOVE)
+    assert (response.success, response.error_code) == (False, response.NOTHING_TO_UNDO)
 
 
 @pytest.mark.parametrize('name', ['', '../../etc', '/tmp/x', '.x', 'a/../b'])

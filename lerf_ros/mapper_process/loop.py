@@ -77,6 +77,8 @@ class Loop:
         self.mapper.now_ns = self.now_ns
         self.mapper.restore()
         self.saving = Saving(self.mapper, self.config.map)
+        # Keyframes of an earlier process are of another localisation, or may be.
+        self.first_of_session = self.mapper.waiting.next_index
         self.stored = directory.keyframes.indices()
         self.known = {directory.keyframes.record(i)['frame']['stamp_ns']
                       for i in self.stored[-INBOX_SIZE:] if i in directory.keyframes}
@@ -193,8 +195,19 @@ class Loop:
         return {'moved': self.mapper.move_keyframes(of_stamps(placed, poses))}
 
     def on_jump(self, jump: PoseJump, handed_over: int = 0) -> dict[str, Any]:
-        """The localisation has corrected itself at once: earlier keyframes follow."""
-        return {'moved': self.mapper.move_keyframes(jump.corrected(self.placed(handed_over)))}
+        """The localisation has corrected itself at once: earlier keyframes of it follow."""
+        placed = [p for p in self.placed(handed_over) if p.index >= self.first_of_session]
+        return {'moved': self.mapper.move_keyframes(jump.corrected(placed))}
+
+    def on_session(self, handed_over: int = 0) -> dict[str, Any]:
+        """A localisation has started: keyframes handed over before belong to another one."""
+        self.placed(handed_over)
+        self.first_of_session = self.mapper.waiting.next_index
+        return {}
+
+    def on_undo_move(self) -> dict[str, Any]:
+        """Keyframes go back to where they were before their newest move."""
+        return {'moved': self.mapper.undo_move()}
 
     def placed(self, handed_over: int) -> list[Placed]:
         """Where all keyframes are, also those that were handed over before and come later."""
@@ -213,6 +226,7 @@ class Loop:
             self.announced = told
             self.lock.announce(leave=self.stopping, doing=told)
         words = [doing, mapper.waiting.fault, saving.fault,
+                 mapper.moves.message,
                  mapper.extractor.limits.message, mapper.guard.message if mapper.guard else '']
         self.status = replace(
             self.status, state=state, message='; '.join(filter(None, words)),

@@ -55,7 +55,8 @@ class Command:
     the parent with it.
     """
 
-    name: str                       # save, load, reset, move, jump, clock, pause, resume or stop
+    # save, load, reset, move, jump, session, undo_move, clock, pause, resume or stop
+    name: str
     number: int = 0
     arguments: dict[str, Any] = field(default_factory=dict)
 

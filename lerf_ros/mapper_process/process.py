@@ -125,6 +125,10 @@ class MapperProcess:
         """The localisation has jumped: all keyframes that were handed over so far follow."""
         self.send(Command('jump', arguments={'jump': jump, 'handed_over': self._added}))
 
+    def new_session(self) -> None:
+        """A localisation has started: what was handed over so far does not follow its jumps."""
+        self.send(Command('session', arguments={'handed_over': self._added}))
+
     def ask_to_end(self) -> None:
         """Tells the child to write a last snapshot and end; returns at once."""
         self.send(Command('stop'))

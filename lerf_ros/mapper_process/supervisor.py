@@ -84,6 +84,10 @@ class MapperSupervisor:
         """The localisation has jumped, earlier keyframes follow; lost if the process dies first."""
         self._process.jump(jump)
 
+    def new_session(self) -> None:
+        """A localisation has started: what was handed over so far does not follow its jumps."""
+        self._process.new_session()
+
     def command(self, name: str, /, **arguments: Any) -> int:
         """Gives the process something to do; the number by which to ask for its reply."""
         number = next(self._numbers)

@@ -6,8 +6,9 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -98,22 +99,37 @@ class KeyframeQueue:
         except (OSError, MapUnreadableError) as error:
             log.warning('keyframe %d stays on the disk: %s', index, error)
 
-    def move(self, poses: Mapping[int, np.ndarray], learned: Mapping[int, np.ndarray]) -> int:
+    def move(self, poses: Mapping[int, np.ndarray], learned: Mapping[int, np.ndarray],
+             move: int) -> int:
         """Takes better poses (4, 4) by index for keyframes that wait; how many have one.
 
-        Stores those, and the poses of learned keyframes by index.
+        Stores those, and the poses of learned keyframes by index, as those of a numbered move.
         """
+        waiting = self._place(poses)
+        for index, T_world_camera in {**learned, **waiting}.items():
+            self._store_pose(self._files.set_pose, index, T_world_camera, move)
+        return len(waiting)
+
+    def undo_move(self, poses: Mapping[int, np.ndarray]) -> None:
+        """Takes the poses (4, 4) by index from before the newest move, and strikes that out."""
+        self._place(poses)
+        for index in poses:
+            self._store_pose(self._files.undo_move, index)
+
+    def _place(self, poses: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
         waiting = {i: poses[i] for i in self._waiting if i in poses}
         for index, T_world_camera in waiting.items():
             if index in self._at_hand:
                 frame = replace(self._at_hand[index].frame, T_world_camera=T_world_camera)
                 self._at_hand[index] = Keyframe(index, frame)
-        for index, T_world_camera in {**learned, **waiting}.items():
-            try:
-                self._files.set_pose(index, T_world_camera)
-            except (OSError, MapUnreadableError) as error:
-                log.warning('the new pose of keyframe %d is not stored: %s', index, error)
-        return len(waiting)
+        return waiting
+
+    @staticmethod
+    def _store_pose(store: Callable[..., None], index: int, *arguments: Any) -> None:
+        try:
+            store(index, *arguments)
+        except (OSError, MapUnreadableError) as error:
+            log.warning('the new pose of keyframe %d is not stored: %s', index, error)
 
     def placed(self) -> list[Placed]:
         """Where and when those that wait were taken, without those whose record is damaged."""

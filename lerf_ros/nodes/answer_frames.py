@@ -12,6 +12,7 @@ from rclpy.time import Time
 from tf2_msgs.msg import TFMessage
 
 from lerf_ros.errors import FrameError, NoTransformError
+from lerf_ros.nodes import qos_overrides
 from lerf_ros.nodes.conversions import transform_to_matrix
 from lerf_ros.nodes.topics import TF_QOS, TF_STATIC_QOS
 from lerf_ros.nodes.transforms import Buffer, TransformException, known_frames
@@ -33,10 +34,11 @@ class AnswerFrames:
         if self._listening_since:
             return
         self._listening_since = time.monotonic()
-        self._node.create_subscription(
-            TFMessage, '/tf', lambda msg: self._add(msg, static=False), TF_QOS)
-        self._node.create_subscription(
-            TFMessage, '/tf_static', lambda msg: self._add(msg, static=True), TF_STATIC_QOS)
+        qos_overrides.subscribe(
+            self._node, TFMessage, '/tf', lambda msg: self._add(msg, static=False), TF_QOS)
+        qos_overrides.subscribe(
+            self._node, TFMessage, '/tf_static', lambda msg: self._add(msg, static=True),
+            TF_STATIC_QOS)
 
     def T_frame_map(self, frame_id: str, map_frame: str) -> np.ndarray:
         """(4, 4) that turns map coordinates into those of the frame, now.

@@ -14,7 +14,7 @@ from visualization_msgs.msg import MarkerArray
 
 from lerf_ros.errors import DatasetError
 from lerf_ros.keyframes.captures.transforms_json import posed_images
-from lerf_ros.nodes import detections, topics
+from lerf_ros.nodes import detections, qos_overrides, topics
 from lerf_ros.nodes.conversions import answer_to_cloud, coarse_note
 from lerf_ros.nodes.markers import to_markers
 from lerf_ros.nodes.query_messages import grasp_poses, target_pose
@@ -29,14 +29,17 @@ class AnswerPublisher:
     """The publishers, and the keyframes that are drawn with every answer."""
 
     def __init__(self, node: Node) -> None:
-        self._cloud = node.create_publisher(PointCloud2, topics.RELEVANCY, topics.RELEVANCY_QOS)
-        self.target = node.create_publisher(
-            PoseStamped, topics.TARGET_POSE, topics.TARGET_POSE_QOS)
-        self._grasps = node.create_publisher(PoseArray, topics.GRASPS, topics.GRASPS_QOS)
-        self._markers = node.create_publisher(MarkerArray, topics.MARKERS, topics.MARKERS_QOS)
+        self._cloud = qos_overrides.publisher(
+            node, PointCloud2, topics.RELEVANCY, topics.RELEVANCY_QOS)
+        self.target = qos_overrides.publisher(
+            node, PoseStamped, topics.TARGET_POSE, topics.TARGET_POSE_QOS)
+        self._grasps = qos_overrides.publisher(
+            node, PoseArray, topics.GRASPS, topics.GRASPS_QOS)
+        self._markers = qos_overrides.publisher(
+            node, MarkerArray, topics.MARKERS, topics.MARKERS_QOS)
         kind = detections.message_type()
-        self._detections = kind and node.create_publisher(
-            kind, topics.DETECTIONS, topics.DETECTIONS_QOS)
+        self._detections = kind and qos_overrides.publisher(
+            node, kind, topics.DETECTIONS, topics.DETECTIONS_QOS)
         self._frusta = keyframe_outlines(())
         self._frame_id = ''     # of what is on display
         self._logger = node.get_logger()

@@ -9,6 +9,7 @@ from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
 
 from lerf_ros.errors import DatasetError
+from lerf_ros.nodes import qos_overrides
 from lerf_ros.nodes.bag_reader import IMAGE_TYPES, Bag, message_class
 from lerf_ros.nodes.conversions import ns_to_stamp
 from lerf_ros.nodes.demo_config import ReplayConfig
@@ -35,14 +36,15 @@ class BagPlayer:
             # Reliable serves every subscriber; some hundred messages, for one bag may hold many
             # publishers of /tf_static and bursts of /tf.
             depth = 100 if topic.latched or topic.name in FIXED_TOPICS else 10
-            publisher = node.create_publisher(kind, self._renamed(topic.name),
-                                              profile(depth, latched=topic.latched))
+            publisher = qos_overrides.publisher(node, kind, self._renamed(topic.name),
+                                                profile(depth, latched=topic.latched))
             self._publishers[topic.name] = publisher
             if topic.type_name in IMAGE_TYPES:
                 self._image_publishers.append(publisher)
         if not self._publishers:
             raise DatasetError(f'bag {config.bag} holds no topic that can be played here')
-        self._clock = node.create_publisher(Clock, '/clock', 10) if config.clock else None
+        self._clock = qos_overrides.publisher(
+            node, Clock, '/clock', profile(10)) if config.clock else None
         self.description = (f'{self._bag.count} messages on {len(self._publishers)} topics, '
                             f'{self._bag.duration_s / config.speed:.1f} s')
 

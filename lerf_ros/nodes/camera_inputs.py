@@ -14,7 +14,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from lerf_ros.config import KeyframeConfig
 from lerf_ros.keyframes.frame import Frame
 from lerf_ros.keyframes.selection import BLURRED, BUDGET, NOT_MOVED, KeyframeSelector
-from lerf_ros.nodes import topics
+from lerf_ros.nodes import qos_overrides, topics
 from lerf_ros.nodes.conversions import stamp_to_ns
 from lerf_ros.nodes.frame_assembler import FrameAssembler
 from lerf_ros.nodes.image_subscription import ImageSubscription
@@ -120,9 +120,10 @@ class CameraInputs:
         watch = self._watch(
             'camera_info' + suffix, self._node.resolve_topic_name(camera.camera_info_topic),
             f'{extra}camera_info_topic' + 's' * bool(extra), CameraInfo)
-        self._infos.append(self._node.create_subscription(
-            CameraInfo, camera.camera_info_topic, partial(_take, watch, assembler.add_camera_info),
-            topics.CAMERA_INFO_QOS))
+        self._infos.append(qos_overrides.subscribe(
+            self._node, CameraInfo, camera.camera_info_topic,
+            partial(_take, watch, assembler.add_camera_info), topics.CAMERA_INFO_QOS))
+        watch.qos = partial(getattr, self._infos[-1], 'qos_profile')
 
     def _watch(self, name: str, topic: str, parameter: str, kind: type) -> InputWatch:
         watch = InputWatch(name, topic, parameter, type_name(kind), lambda: topics.CAMERA_INFO_QOS)

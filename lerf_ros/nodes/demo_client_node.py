@@ -19,7 +19,7 @@ from lerf_ros.evaluation.ply import write_ply
 from lerf_ros.evaluation.report import View, contact_sheet, write_image
 from lerf_ros.evaluation.untrained import control_answers
 from lerf_ros.msg import FieldStatus
-from lerf_ros.nodes import topics
+from lerf_ros.nodes import qos_overrides, topics
 from lerf_ros.nodes.conversions import stamp_to_ns
 from lerf_ros.nodes.demo_config import CAMERA_INFO_TOPIC, DemoClientConfig
 from lerf_ros.nodes.map_progress import MapProgress
@@ -51,11 +51,12 @@ class DemoClientNode(TaskNode):
         self._folder.claim()    # before minutes are spent
         self._progress = MapProgress(self._config.quiet)
         # The camera_info stands for the image: same stamp, but a thousandth of its size.
-        self.create_subscription(
-            CameraInfo, CAMERA_INFO_TOPIC,
-            lambda msg: self._progress.image(stamp_to_ns(msg.header.stamp), time.monotonic()), 10)
-        self.create_subscription(
-            FieldStatus, topics.STATUS, self._progress.report, topics.STATUS_QOS)
+        qos_overrides.subscribe(
+            self, CameraInfo, CAMERA_INFO_TOPIC,
+            lambda msg: self._progress.image(stamp_to_ns(msg.header.stamp), time.monotonic()),
+            topics.profile(10))
+        qos_overrides.subscribe(
+            self, FieldStatus, topics.STATUS, self._progress.report, topics.STATUS_QOS)
         self._query = QueryClient(self, self._config.call_timeout)
         self.start_task(self._run)
 

@@ -11,7 +11,7 @@ from geometry_msgs.msg import Point
 from rclpy.node import Node
 
 from lerf_ros.msg import FieldStatus
-from lerf_ros.nodes import topics
+from lerf_ros.nodes import qos_overrides, topics
 from lerf_ros.nodes.camera_inputs import CameraInputs
 from lerf_ros.nodes.diagnoses import diagnose_topic, stale_poses
 from lerf_ros.nodes.diagnostics_message import diagnostics
@@ -26,8 +26,8 @@ class Findings:
 
     def __init__(self, node: Node, tf_timeout: float) -> None:
         self._node, self._tf_timeout = node, tf_timeout
-        self._publisher = node.create_publisher(DiagnosticArray, topics.DIAGNOSTICS,
-                                                topics.DIAGNOSTICS_QOS)
+        self._publisher = qos_overrides.publisher(
+            node, DiagnosticArray, topics.DIAGNOSTICS, topics.DIAGNOSTICS_QOS)
         self.faults: dict[str, str] = {}    # by topic
         self.others: list[str] = []
 

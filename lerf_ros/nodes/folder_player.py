@@ -14,6 +14,7 @@ from tf2_msgs.msg import TFMessage
 from lerf_ros.errors import DatasetError
 from lerf_ros.keyframes.captures.load import load_folder
 from lerf_ros.keyframes.frame import Frame
+from lerf_ros.nodes import qos_overrides
 from lerf_ros.nodes.conversions import ns_to_stamp, to_camera_info, to_image
 from lerf_ros.nodes.demo_config import (
     CAMERA_INFO_TOPIC,
@@ -41,13 +42,13 @@ class FolderPlayer:
         for note in self._folder.notes:
             node.get_logger().warning(f'{config.folder}: {note}')
         first = self._folder.frames[0]
-        self._images = node.create_publisher(Image, IMAGE_TOPIC, IMAGE_QOS)
-        self._infos = node.create_publisher(CameraInfo, CAMERA_INFO_TOPIC, IMAGE_QOS)
-        self._depths = node.create_publisher(
-            Image, DEPTH_TOPIC, IMAGE_QOS) if self._folder.has_depth else None
-        self._masks = node.create_publisher(
-            Image, MASK_TOPIC, IMAGE_QOS) if self._folder.masked else None
-        self._tf = node.create_publisher(TFMessage, '/tf', TF_QOS)
+        self._images = qos_overrides.publisher(node, Image, IMAGE_TOPIC, IMAGE_QOS)
+        self._infos = qos_overrides.publisher(node, CameraInfo, CAMERA_INFO_TOPIC, IMAGE_QOS)
+        self._depths = qos_overrides.publisher(
+            node, Image, DEPTH_TOPIC, IMAGE_QOS) if self._folder.has_depth else None
+        self._masks = qos_overrides.publisher(
+            node, Image, MASK_TOPIC, IMAGE_QOS) if self._folder.masked else None
+        self._tf = qos_overrides.publisher(node, TFMessage, '/tf', TF_QOS)
         self.description = (f'{len(self._folder.frames)} images of '
                             f'{first.camera.width}x{first.camera.height}, '
                             f'depth: {"yes" if self._depths else "no"}, '

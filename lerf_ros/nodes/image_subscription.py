@@ -11,14 +11,18 @@ from collections.abc import Callable
 from typing import Any
 
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
 
+from lerf_ros.nodes import qos_overrides
 from lerf_ros.nodes.topics import IMAGE_DEPTH, profile
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
 except ImportError:    # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
+
+# Reliability changes with the publisher; a parameter that was declared once would hold it.
+FIXED = tuple(kind for kind in qos_overrides.SHOWN if kind != QoSPolicyKind.RELIABILITY)
 
 
 class ImageSubscription:
@@ -30,7 +34,8 @@ class ImageSubscription:
         """incompatible: told the policy of an offer that does not match."""
         self._node, self._kind, self._topic, self._callback = node, kind, topic, callback
         self._incompatible = incompatible
-        self._auto = reliability == 'auto'
+        self._auto = reliability == 'auto' and not qos_overrides.is_given(
+            node, topic, 'subscription', QoSPolicyKind.RELIABILITY)
         self.reliable = reliability != 'best_effort'
         self._subscription: Any = None
         self._subscribe()
@@ -56,11 +61,15 @@ class ImageSubscription:
     @property
     def qos(self) -> QoSProfile:
         """What the subscription asks for now."""
-        return profile(IMAGE_DEPTH, self.reliable)
+        if self._subscription is None:
+            return profile(IMAGE_DEPTH, self.reliable)
+        asked: QoSProfile = self._subscription.qos_profile
+        return asked
 
     def _subscribe(self) -> None:
-        self._subscription = self._node.create_subscription(
-            self._kind, self._topic, self._callback, self.qos,
+        self._subscription = qos_overrides.subscribe(
+            self._node, self._kind, self._topic, self._callback,
+            profile(IMAGE_DEPTH, self.reliable), fixed=FIXED,
             event_callbacks=SubscriptionEventCallbacks(
                 incompatible_qos=lambda event: self._incompatible(
                     event.last_policy_kind.name)))

@@ -11,6 +11,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 
 from lerf_ros.errors import LerfError, StillLoadingError
 from lerf_ros.nodes import core_logging
+from lerf_ros.nodes.qos_overrides import unused
 
 # A node that starts alone has nobody who would configure it again while its models load.
 LOADING_ATTEMPTS = 20
@@ -61,7 +62,12 @@ class ManagedNode(LifecycleNode):
         return self._transition(self.configure, active=False)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._transition(self.activate, active=True)
+        result = self._transition(self.activate, active=True)
+        if names := unused(self):
+            self.get_logger().warning(
+                f'{", ".join(names)}: this node has no such publisher or subscription; the topic '
+                'is the full name after remapping')
+        return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         return self._transition(self.deactivate, active=False)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The services about the map as a whole: save, load, list, reset, pause and resume."""
+"""The services about the map as a whole: save, load, list, reset, undo, pause and resume."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ class MapCommands:
                 (SaveMap, topics.SAVE_MAP, self.on_save), (LoadMap, topics.LOAD_MAP, self.on_load),
                 (ListMaps, topics.LIST_MAPS, self.on_list),
                 (MapCommand, topics.RESET, self.on_reset),
+                (MapCommand, topics.UNDO_MOVE, self.on_undo_move),
                 (MapCommand, topics.PAUSE, self.on_pause),
                 (MapCommand, topics.RESUME, self.on_resume)):
             node.create_service(kind, name, callback, qos_profile=topics.COMMAND_QOS,
@@ -74,6 +75,14 @@ class MapCommands:
             self._node.forget_frames()
             return 'the map is empty; mapping starts anew'
         return await self._answer(response, reset)
+
+    async def on_undo_move(self, request: MapCommand.Request,
+                           response: MapCommand.Response) -> Any:
+        """Keyframes go back to where they were before their newest move."""
+        async def undo() -> str:
+            reply = await self._ask('undo_move')
+            return f'{reply.result["moved"]} keyframes are where they were before their last move'
+        return await self._answer(response, undo)
 
     async def on_pause(self, request: MapCommand.Request, response: MapCommand.Response) -> Any:
         """Images are dropped and training rests until resume."""

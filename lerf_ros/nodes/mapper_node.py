@@ -18,7 +18,7 @@ from lerf_ros.keyframes.pose_check import PoseCheck
 from lerf_ros.keyframes.pose_jump import PoseJump
 from lerf_ros.mapper_process.supervisor import MapperSupervisor, wait_for_leaving
 from lerf_ros.msg import FieldStatus
-from lerf_ros.nodes import topics
+from lerf_ros.nodes import qos_overrides, topics
 from lerf_ros.nodes.camera_inputs import CameraInputs
 from lerf_ros.nodes.findings import Findings
 from lerf_ros.nodes.input_watch import InputWatch
@@ -73,7 +73,8 @@ class MapperNode(ManagedNode):
         self._poses: PoseSource | None = None
         self.pose_updates: PoseUpdates | None = None
         self._timers_of_work: list[Timer] = []
-        self._status = self.create_publisher(FieldStatus, topics.STATUS, topics.STATUS_QOS)
+        self._status = qos_overrides.publisher(
+            self, FieldStatus, topics.STATUS, topics.STATUS_QOS)
         self.create_timer(self.settings.status_period, self.publish_status)
         self.findings = Findings(self, self.settings.tf_timeout)
         self.create_timer(FOLLOW_PERIOD_S, self.look_at_inputs)
@@ -87,7 +88,8 @@ class MapperNode(ManagedNode):
         self.inputs = CameraInputs(self, self.settings, self.config.keyframes, self._lookup_pose,
                                    self.refusals, self._between)
         if self._poses is None:
-            self._poses = PoseSource(self, self.settings, self.poses_jumped)
+            self._poses = PoseSource(self, self.settings, self.poses_jumped,
+                                     self.localisation_started)
         if self.process is None:    # one that was loading when an attempt before ended goes on
             self.process = self._process_factory(
                 self.config, self.directory, self.settings.map_frame, self.settings.metric,
@@ -178,6 +180,11 @@ class MapperNode(ManagedNode):
         if self.process is not None:
             self.process.jump(jump)
 
+    def localisation_started(self) -> None:
+        """What it says later of its own past is no news of keyframes from before."""
+        if self.process is not None:
+            self.process.new_session()
+
     def take_frames(self) -> None:
         """Hands the keyframes on among those images that are complete by now."""
         assert self.inputs is not None
@@ -204,6 +211,9 @@ class MapperNode(ManagedNode):
         more = [str(self.pose_check.verdict)] if self.pose_check.verdict else []
         if self.pose_updates is not None and self.pose_updates.fault:
             more.append(self.pose_updates.fault)
+        if self._poses is not None:
+            self._poses.look_at_publishers()
+            more += self._poses.faults()
         watches = self._watches()
         self.findings.look(self.inputs, self._poses, watches, self.refusals, more)
         self.findings.publish(self._report(), watches)

@@ -10,6 +10,7 @@ from nav_msgs.msg import Path
 from rclpy.node import Node
 
 from lerf_ros.errors import FrameError
+from lerf_ros.nodes import qos_overrides
 from lerf_ros.nodes.conversions import pose_to_matrix, stamp_to_ns
 from lerf_ros.nodes.input_watch import InputWatch, type_name
 from lerf_ros.nodes.topics import POSE_UPDATES_QOS
@@ -30,7 +31,8 @@ class PoseUpdates:
         self.watch = InputWatch('pose updates', node.resolve_topic_name(topic),
                                 'pose_updates_topic', type_name(Path), lambda: POSE_UPDATES_QOS,
                                 rare=True)
-        self._subscription = node.create_subscription(Path, topic, self.take, POSE_UPDATES_QOS)
+        self._subscription = qos_overrides.subscribe(
+            node, Path, topic, self.take, POSE_UPDATES_QOS)
 
     def take(self, msg: Path) -> None:
         """Takes in one message; one in another frame is refused as a whole."""

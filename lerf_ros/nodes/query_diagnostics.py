@@ -14,7 +14,7 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
 
-from lerf_ros.nodes import topics
+from lerf_ros.nodes import qos_overrides, topics
 from lerf_ros.nodes.conversions import ns_to_stamp, stamp_to_ns
 from lerf_ros.nodes.diagnostics_message import as_status
 from lerf_ros.nodes.input_watch import RATE_WINDOW_S
@@ -104,8 +104,8 @@ class QueryDiagnostics:
         """look: the map or None, whether the node is active, the map's error, queries waiting."""
         self.tally = QueryTally()
         self._node, self._look = node, look
-        self._publisher = node.create_publisher(DiagnosticArray, topics.DIAGNOSTICS,
-                                                topics.DIAGNOSTICS_QOS)
+        self._publisher = qos_overrides.publisher(
+            node, DiagnosticArray, topics.DIAGNOSTICS, topics.DIAGNOSTICS_QOS)
         node.create_timer(PERIOD_S, self.publish)
 
     def publish(self) -> None:

@@ -10,6 +10,7 @@ from geometry_msgs.msg import TransformStamped
 from rclpy.node import Node
 from tf2_msgs.msg import TFMessage
 
+from lerf_ros.nodes import qos_overrides
 from lerf_ros.nodes.conversions import matrix_to_transform, ns_to_stamp
 from lerf_ros.nodes.demo_config import OPTICAL_FRAME, SimCameraConfig
 from lerf_ros.nodes.topics import TF_QOS, TF_STATIC_QOS
@@ -45,8 +46,8 @@ class RobotTf:
         self._links = ((config.map_frame, odom, robot.T_map_odom),
                        (odom, base, robot.T_odom_base),
                        (base, link, robot.T_base_camera_link))
-        self._publisher = node.create_publisher(TFMessage, '/tf', TF_QOS)
-        self._static = node.create_publisher(TFMessage, '/tf_static', TF_STATIC_QOS)
+        self._publisher = qos_overrides.publisher(node, TFMessage, '/tf', TF_QOS)
+        self._static = qos_overrides.publisher(node, TFMessage, '/tf_static', TF_STATIC_QOS)
         self._static.publish(TFMessage(transforms=[stamped(
             T_LINK_OPTICAL, link, prefix + OPTICAL_FRAME, self._clock.now().nanoseconds)]))
         node.create_timer(1 / config.tf_rate, self._publish)

@@ -11,6 +11,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from lerf_ros.camera import PinholeCamera
+from lerf_ros.nodes import qos_overrides
 from lerf_ros.nodes.conversions import ns_to_stamp, to_camera_info, to_image
 from lerf_ros.nodes.demo_config import (
     CAMERA_INFO_TOPIC,
@@ -55,10 +56,11 @@ class SimCameraNode(TaskNode):
         self._path = hand_held_path(config.seed, scene, config.duration)
         robot = SimulatedRobot(self._path, config.seed, config.error_translation,
                                config.error_rotation)
-        self._images = self.create_publisher(Image, IMAGE_TOPIC, IMAGE_QOS)
-        self._infos = self.create_publisher(CameraInfo, CAMERA_INFO_TOPIC, IMAGE_QOS)
-        self._depths = self.create_publisher(Image, DEPTH_TOPIC, IMAGE_QOS) if config.depth \
-            else None
+        self._images = qos_overrides.publisher(self, Image, IMAGE_TOPIC, IMAGE_QOS)
+        self._infos = qos_overrides.publisher(
+            self, CameraInfo, CAMERA_INFO_TOPIC, IMAGE_QOS)
+        self._depths = qos_overrides.publisher(
+            self, Image, DEPTH_TOPIC, IMAGE_QOS) if config.depth else None
         self._tf = RobotTf(self, robot, config, self.path_time)
         names = ', '.join(thing.name for thing in scene.objects)
         self.get_logger().info(f'scene {config.seed}: {names}')

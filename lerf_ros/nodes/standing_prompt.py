@@ -8,7 +8,7 @@ from collections.abc import Callable
 from rclpy.node import Node
 from std_msgs.msg import String
 
-from lerf_ros.nodes import topics
+from lerf_ros.nodes import qos_overrides, topics
 from lerf_ros.query.request import QueryRequest
 
 SEPARATOR = ';'
@@ -22,7 +22,7 @@ class StandingPrompt:
         self.request: QueryRequest | None = None
         self.due = False
         self._changed, self._logger = changed, node.get_logger()
-        node.create_subscription(String, topics.PROMPTS, self.on_prompt, topics.PROMPTS_QOS)
+        qos_overrides.subscribe(node, String, topics.PROMPTS, self.on_prompt, topics.PROMPTS_QOS)
 
     def on_prompt(self, msg: String) -> None:
         """Takes in a prompt; an empty one ends it."""

@@ -21,6 +21,7 @@ PROMPTS = 'lerf/prompts'
 QUERY = 'lerf/query'
 SAVE_MAP, LOAD_MAP, LIST_MAPS = 'lerf/save_map', 'lerf/load_map', 'lerf/list_maps'
 RESET, PAUSE, RESUME = 'lerf/reset', 'lerf/pause', 'lerf/resume'
+UNDO_MOVE = 'lerf/undo_move'
 
 
 def profile(depth: int, reliable: bool = True, latched: bool = False) -> QoSProfile:

@@ -48,6 +48,7 @@ from lerf_ros.storage.durable import (
 
 COMMON = {'depth_unit_scale_factor': INTEGER_UNIT_M}
 FOLDER, PICTURES = 'keyframes', ('images', 'depth', 'masks')
+MOVES_KEPT = 20         # of a keyframe; its pose as it was taken is kept in any case
 NUMBER = re.compile(r'[0-9]{6,18}')
 PICTURE = re.compile(rf'(?:{"|".join(PICTURES)})/[0-9]{{6,18}}\.png')
 
@@ -156,11 +157,38 @@ class KeyframeFiles:
         except (KeyError, TypeError, ValueError) as error:
             raise MapUnreadableError(f'keyframe {index} has no {error}') from error
 
-    def set_pose(self, index: int, T_world_camera: np.ndarray) -> None:
-        """Stores a better pose (4, 4). Raises OSError, MapUnreadableError without a record."""
+    def set_pose(self, index: int, T_world_camera: np.ndarray, move: int) -> None:
+        """Stores a better pose (4, 4), and beside it the one before as that of a numbered move.
+
+        Raises OSError, MapUnreadableError without a record.
+        """
         record = self.record(index)
-        pose = np.asarray(T_world_camera) @ OPENGL_TO_OPENCV
-        record = {**record, 'frame': {**record['frame'], 'transform_matrix': pose.tolist()}}
+        before = record['frame']['transform_matrix']
+        moves = [*record.get('moves', []), {'move': move, 'before': before}][-MOVES_KEPT:]
+        self._write_pose(index, (np.asarray(T_world_camera) @ OPENGL_TO_OPENCV).tolist(),
+                         {'original': record.get('original', before), 'moves': moves})
+
+    def undo_move(self, index: int) -> None:
+        """Puts a keyframe back where it was before its newest move. Raises as `set_pose`."""
+        *moves, newest = self.record(index)['moves']
+        self._write_pose(index, newest['before'], {'moves': moves})
+
+    def before_newest_move(self) -> tuple[int, dict[int, np.ndarray]]:
+        """The number of the newest move, and the poses (4, 4) by index from before it; 0 if none.
+        """
+        newest = {}
+        for index in self.indices():
+            # A damaged one is named where it is read for training.
+            with contextlib.suppress(MapUnreadableError):
+                if moves := self.record(index).get('moves'):
+                    newest[index] = moves[-1]
+        number = max((move['move'] for move in newest.values()), default=0)
+        return number, {index: np.array(move['before']) @ OPENGL_TO_OPENCV
+                        for index, move in newest.items() if move['move'] == number}
+
+    def _write_pose(self, index: int, matrix: list[list[float]], more: dict[str, Any]) -> None:
+        record = self.record(index)
+        record = {**record, **more, 'frame': {**record['frame'], 'transform_matrix': matrix}}
         write_json(self._record_path(index), sealed(record))
         self._records[index] = record
 

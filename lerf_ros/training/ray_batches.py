@@ -69,12 +69,14 @@ class KeyframeStore:
     def __init__(self, scene: SceneFrame, device: torch.device) -> None:
         self.scene, self.device = scene, device
         self._count = self._wasted = 0
+        self._wasted_rays = 0               # of cameras that no keyframe has any more
         self._arrivals: list[int] = []      # rows, the newest keyframe's last
         self._colors = GrowingTensor((3,), torch.uint8, device)
         self._distance = GrowingTensor((), torch.float32, device)   # scene radii, NaN: unknown
         self._usable = GrowingTensor((), torch.bool, device)
         self._directions = GrowingTensor((3,), torch.float32, device)
         self._camera_start: dict[PinholeCamera, int] = {}
+        self._cameras: dict[int, PinholeCamera] = {}    # by row
         self._poses = GrowingTensor((3, 4), torch.float32, device)
         # first pixel, first direction, width, height
         self._layout = GrowingTensor((4,), torch.int64, device)
@@ -112,8 +114,7 @@ class KeyframeStore:
 
     def set_usable(self, row: int, pixels: np.ndarray) -> None:
         """Draws only these pixels (H, W) bool of a keyframe from now on."""
-        first, direction, width, height = self._layout.rows[row].tolist()
-        camera = next(c for c, start in self._camera_start.items() if start == direction)
+        first, camera = int(self._layout.rows[row, 0]), self._cameras[row]
         lit = camera.seen_through_lens(camera.pixel_grid().reshape(-1, 2))
         self._usable.write(first, torch.from_numpy(pixels.reshape(-1) & lit))
 
@@ -125,7 +126,7 @@ class KeyframeStore:
     def _write(self, row: int, first: int, keyframe: Keyframe) -> None:
         """Writes a keyframe's pixels from pixel `first` on, and its row; either may be new."""
         frame, camera = keyframe.frame, keyframe.frame.camera
-        directions = self._camera_directions(camera)
+        directions = self._take_camera(row, camera)
         usable = camera.seen_through_lens(camera.pixel_grid().reshape(-1, 2))
         if frame.valid is not None:
             usable &= frame.valid.reshape(-1)
@@ -149,12 +150,39 @@ class KeyframeStore:
         layout[:, 0] = torch.tensor(starts, device=self.device)
         self._wasted = 0
 
-    def _camera_directions(self, camera: PinholeCamera) -> Tensor:
+    def _take_camera(self, row: int, camera: PinholeCamera) -> Tensor:
+        """The viewing directions of a row's new camera; those that no row has are freed.
+
+        A camera that focuses has other intrinsics in each image, and so a table for each.
+        """
+        before = self._cameras.get(row)
+        self._cameras[row] = camera
+        free = None
+        if before is not None and before not in self._cameras.values():
+            free = self._camera_start.pop(before)
         if camera not in self._camera_start:
-            directions = camera.directions(camera.pixel_grid().reshape(-1, 2))
-            self._camera_start[camera] = self._directions.append(torch.from_numpy(directions))
+            directions = torch.from_numpy(camera.directions(camera.pixel_grid().reshape(-1, 2)))
+            fits = before is not None and len(directions) == before.width * before.height
+            start = free if free is not None and fits else len(self._directions)
+            self._directions.write(start, directions)
+            self._camera_start[camera] = start
+            free = None if start == free else free
+        if free is not None and before is not None:
+            self._wasted_rays += before.width * before.height
+            if self._wasted_rays > WASTE * len(self._directions):
+                self._compact_rays()
         start = self._camera_start[camera]
         return self._directions.rows[start:start + camera.width * camera.height]
+
+    def _compact_rays(self) -> None:
+        """Gives back the viewing directions of cameras that no keyframe has any more."""
+        old = {start: camera for camera, start in self._camera_start.items()}
+        new = self._directions.keep([(start, c.width * c.height) for start, c in old.items()])
+        self._camera_start = dict(zip(old.values(), new, strict=True))
+        for row, camera in self._cameras.items():
+            if row < self._count and camera in self._camera_start:
+                self._layout.rows[row, 1] = self._camera_start[camera]
+        self._wasted_rays = 0
 
     def _ray_distance(self, depth_m: np.ndarray | None, directions: Tensor) -> Tensor:
         if depth_m is None:

@@ -122,14 +122,19 @@ class WorldChanges:
         Returns the pixels (H, W) bool that are stale, for each slot where more of them are so.
         """
         self._grids.pop(slot, None)
-        grid = DepthGrid.of(frame) if self.views else None
+        grid = DepthGrid.of(frame)
         if grid is None:
             return {}
         self._count += 1
         grid.number = self._count
         others = list(self._grids)
         self._grids[slot] = grid
-        return self._compare(slot, others)
+        return self._compare(slot, others) if self.views else {}
+
+    @property
+    def grids(self) -> Mapping[int, DepthGrid]:
+        """Those of all keyframes with depth, by slot."""
+        return self._grids
 
     def move(self, poses: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
         """Takes better poses (4, 4) by slot; what old ones seemed to contradict is forgotten.
@@ -149,10 +154,10 @@ class WorldChanges:
         others = sorted(self._grids, key=lambda s: self._grids[s].stamp_ns)
         if len(moved) * len(others) > MOST_PAIRS:
             others = others[-RECHECK:]
-        for slot in moved:
+        for slot in moved if self.views else ():
             # Of two that have moved each pair is compared once.
             changed |= set(self._compare(slot, [s for s in others if s not in poses or s < slot]))
-        return {slot: self.stale(slot) for slot in changed}
+        return {slot: self.stale(slot) for slot in changed} if self.views else {}
 
     def stale(self, slot: int) -> np.ndarray:
         """The pixels (H, W) bool of a keyframe that newer ones contradict."""
