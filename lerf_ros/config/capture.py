@@ -41,6 +41,28 @@ class KeyframeConfig(Checked):
 
 
 @dataclass(frozen=True)
+class CheckConfig(Checked):
+    """When images, poses, depth and lenses contradict each other, or show nothing."""
+
+    warn_fit: float = setting(
+        0.55, 'name a fit of poses, depth and images below this one; right data has 0.64 and more',
+        low=0.0, high=1.0)
+    refuse_fit: float = setting(
+        0.35, 'train no folder with a lower fit (--trust-input does); wrong data has at most 0.3',
+        low=0.0, high=1.0)
+    least_contrast: float = setting(
+        2.0, 'leave out images whose grey values deviate less from their mean: a lens cap',
+        unit='of 255', low=0.0, high=255.0)
+    least_parallax: float = setting(
+        2.0, 'without depth, refuse a capture whose cameras lie within this angle as seen from '
+        'what they look at, or from as far away as they can see it sharply', unit='degrees',
+        low=0.0, high=90.0)
+    memory_share: float = setting(
+        0.5, 'part of the free memory that the pixels and features of a folder may take; larger '
+        'images are shrunk to it', low=0.01, high=1.0)
+
+
+@dataclass(frozen=True)
 class SceneConfig(Checked):
     """The frozen frame in which the field lives."""
 
