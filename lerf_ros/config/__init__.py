@@ -19,9 +19,9 @@ from lerf_ros.config.presets import preset_path, read_preset
 from lerf_ros.errors import ConfigError
 from lerf_ros.settings import override
 
-__all__ = ['CheckConfig', 'FeatureConfig', 'FieldConfig', 'GraspConfig', 'IndexConfig', 'KeyframeConfig',
-           'LanguageConfig', 'LerfConfig', 'MapConfig', 'PoseConfig', 'QueryConfig', 'SceneConfig',
-           'TrainingConfig', 'load_preset', 'preset_path']
+__all__ = ['CheckConfig', 'FeatureConfig', 'FieldConfig', 'GraspConfig', 'IndexConfig',
+           'KeyframeConfig', 'LanguageConfig', 'LerfConfig', 'MapConfig', 'PoseConfig',
+           'QueryConfig', 'SceneConfig', 'TrainingConfig', 'load_preset', 'preset_path']
 
 
 @dataclass(frozen=True)

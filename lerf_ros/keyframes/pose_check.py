@@ -32,6 +32,7 @@ SPREAD_FRAMES = 16      # images of a folder that are looked at
 FEWEST_PAIRS = 3        # that must say something
 # A mix-up is named when it fits so well, and leaves so little of what does not fit as given.
 GOOD, LEFT = 0.6, 0.5
+SURFACES, SURE = 'surfaces that two images measured', 0.9
 FACTORS = np.geomspace(1e-3, 1e3, 91)       # of depth that are tried first, 17 % apart
 FINER = np.geomspace(0.84, 1.19, 11)
 FOCALS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 1.1, 1.2, 1.25, 1.35, 1.5, 1.7, 2.0)
@@ -148,8 +149,10 @@ def measure_fit(frames: Sequence[Frame]) -> InputFit:
         explanation = evidence.explain(given)
         return InputFit(0.0, 'no two images share anything', explanation) if explanation \
             else InputFit()
-    measure = min(given, key=lambda name: given[name])
-    return InputFit(given[measure], measure, evidence.explain(given))
+    measure, explanation = min(given, key=lambda name: given[name]), evidence.explain(given)
+    if explanation is None and given.get(SURFACES, 0.0) >= SURE:
+        measure = SURFACES      # features of tiles and bricks are taken for their neighbours
+    return InputFit(given[measure], measure, explanation)
 
 
 class Evidence:
@@ -160,7 +163,7 @@ class Evidence:
 
     def fits(self, reading: Reading) -> dict[str, float]:
         """The parts that are known, 0..1, by what they are of."""
-        parts = {'surfaces that two images measured': mean_of(
+        parts = {SURFACES: mean_of(
                      pair.agreement(reading) for pair in self._depths)}
         if reading.focal == 1.0:
             parts['features on their epipolar lines'] = mean_of(
@@ -215,8 +218,9 @@ def factor_text(factor: float) -> str:
     scale = (f'the translations of the poses are in another unit (structure from motion has no '
              f'metre): multiply them by {1 / factor:.3g} (--scale {1 / factor:.3g})')
     if power and abs(factor / 10.0 ** power - 1) <= DECADE:
-        return (f'depth is {10.0 ** -power:g} times too large or small: multiply it by '
-                f'{10.0 ** power:g}, that is, set its unit (depth_unit_m; in a transforms.json '
+        wrong = f'{10.0 ** abs(power):g} times too {"large" if power < 0 else "small"}'
+        return (f'depth is {wrong}: multiply it by {10.0 ** power:g}, that is, set its unit '
+                '(depth_unit_m; in a transforms.json '
                 f'depth_unit_scale_factor); or {scale}')
     return (f'{scale}; or multiply depth by {factor:.3g} (depth_unit_m, in a transforms.json '
             'depth_unit_scale_factor)')

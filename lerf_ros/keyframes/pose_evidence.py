@@ -23,12 +23,12 @@ TOLERANCE, NOISES, MOST_TOLERANCE = 0.03, 1.5, 0.06
 FEWEST = 20             # points or matches that two images must share
 TURNED_DEG, MOST_TURNED_DEG = 5.0, 90.0     # between two images whose depths are compared
 FEATURES, SIDE_PX = 1000, 480               # of each image, resized to this longer side
-RATIO = 0.8             # a match must be so much nearer than the next best (Lowe, 2004)
+RATIO = 0.7             # a match must be so much nearer than the next best (Lowe, 2004)
 MATCH_ANGLE = np.radians(1.0)       # off the epipolar plane
 MEET_ANGLE = np.radians(3.0)        # between a match and where depth and poses put it
-MOVED_ANGLE = np.radians(3.0)       # matches that moved less agree with any poses
+MOVED_ANGLE = np.radians(1.5)       # matches that moved less agree with any poses
 # Of the matches so many must be of one rigid scene, whatever the poses: else features repeat.
-RIGID_SHARE, RIGID_ERROR = 0.4, 0.006
+RIGID_SHARE, RIGID_ERROR = 0.5, 0.006
 MOST_PAIRS = 24
 
 
@@ -106,6 +106,11 @@ class FeaturePair:
         """How far the features moved through the picture, radians."""
         return float(np.median(angles(self._directions_a, self._directions_b)))
 
+    def parallax(self) -> float:
+        """How far the features moved beyond what the camera's turn explains, radians."""
+        turned = self._directions_a @ Reading().T_b_a(self._a, self._b)[:3, :3].T
+        return float(np.median(angles(turned, self._directions_b)))
+
     def epipolar(self, reading: Reading) -> float | None:
         """Part of the matches whose rays meet before both cameras, within MATCH_ANGLE."""
         T_b_a = reading.T_b_a(self._a, self._b)
@@ -179,7 +184,8 @@ def rigid_part(directions_a: np.ndarray, directions_b: np.ndarray) -> np.ndarray
     """
     on_plane = [d[:, :2] / np.maximum(d[:, 2:], 0.1) for d in (directions_a, directions_b)]
     cv2.setRNGSeed(0)
-    _, inliers = cv2.findEssentialMat(*on_plane, np.eye(3), cv2.RANSAC, 0.999, RIGID_ERROR)
+    _, inliers = cv2.findEssentialMat(on_plane[0], on_plane[1], np.eye(3), cv2.RANSAC, 0.999,
+                                      RIGID_ERROR)
     return np.zeros(len(directions_a), bool) if inliers is None else inliers[:, 0] > 0
 
 
