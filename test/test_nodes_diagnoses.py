@@ -227,11 +227,11 @@ def test_rates_refusals_and_ages_are_reported(bench):
     nodes = (mapper, camera.node)
     connect(mapper, camera)
     for i in range(5):
-        camera.image(STAMP + i, encoding='bayer_rggb8' if i % 2 else 'rgb8')
+        camera.image(STAMP + i, encoding='hsv8' if i % 2 else 'rgb8')
     assert spin_until(nodes, lambda: camera.reports and camera.reports[-1].images_received == 5)
     assert spin_until(nodes, lambda: list(camera.reports[-1].refusal_reasons) == ['image']
                       and list(camera.reports[-1].refusal_counts) == [2])
-    assert spin_until(nodes, lambda: said(camera, "'bayer_rggb8' is not supported"))
+    assert spin_until(nodes, lambda: said(camera, "'hsv8' is not supported"))
     assert spin_until(nodes, lambda: any(
         v.key == 'messages' and v.value == '5' for s in camera.diagnostics[-1].status
         if s.name == 'mapper_node: images' for v in s.values))

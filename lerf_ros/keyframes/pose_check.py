@@ -215,9 +215,11 @@ def mean_of(shares: Iterable[float | None]) -> float | None:
 def factor_text(factor: float) -> str:
     """What a factor of depth means: another unit, or poses of another scale."""
     power = round(math.log10(factor))
+    decade = bool(power) and abs(factor / 10.0 ** power - 1) <= DECADE
+    factor = 10.0 ** power if decade else factor
     scale = (f'the translations of the poses are in another unit (structure from motion has no '
              f'metre): multiply them by {1 / factor:.3g} (--scale {1 / factor:.3g})')
-    if power and abs(factor / 10.0 ** power - 1) <= DECADE:
+    if decade:
         wrong = f'{10.0 ** abs(power):g} times too {"large" if power < 0 else "small"}'
         return (f'depth is {wrong}: multiply it by {10.0 ** power:g}, that is, set its unit '
                 '(depth_unit_m; in a transforms.json '

@@ -30,6 +30,7 @@ MOVED_ANGLE = np.radians(1.5)       # matches that moved less agree with any pos
 # Of the matches so many must be of one rigid scene, whatever the poses: else features repeat.
 RIGID_SHARE, RIGID_ERROR = 0.5, 0.006
 MOST_PAIRS = 24
+LEAST_WIDTH_PX = 48     # of images whose depth is compared: pixels of smaller ones are places apart
 
 
 @dataclass(frozen=True)
@@ -198,7 +199,8 @@ def angles(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def depth_pairs(frames: Sequence[Frame]) -> list[DepthPair]:
     """At most MOST_PAIRS pairs, evenly chosen, of frames with depth that turned enough to tell."""
     turned = [(a, b) for i, a in enumerate(frames) for b in frames[i + 1:]
-              if a.depth_m is not None and b.depth_m is not None and TURNED_DEG <= motion(
+              if min(a.camera.width, b.camera.width) >= LEAST_WIDTH_PX
+              and a.depth_m is not None and b.depth_m is not None and TURNED_DEG <= motion(
                   a.T_world_camera, b.T_world_camera)[1] <= MOST_TURNED_DEG]
     kept = np.unique(np.linspace(0, len(turned) - 1, min(len(turned), MOST_PAIRS // 2)).astype(int))
     return [DepthPair(*pair) for k in kept.tolist() for pair in (turned[k], turned[k][::-1])]
