@@ -177,10 +177,17 @@ class Evidence:
         if min(given.values(), default=0.0) >= 1 - (1 - GOOD) * LEFT:
             return None
         candidates = [(name, text, reading) for name, (reading, text) in CONVENTIONS.items()]
+        if found := self._best(candidates, given):
+            return found    # a mix-up of axes looks like no other one
+        candidates = []
         if self._depths or any(pair.meeting(Reading()) is not None for pair in self._features):
             factor = self._best_factor()
             candidates.append(('factor', factor_text(factor), Reading(factor=factor)))
             candidates += [('focal', focal_text(focal), Reading(focal=focal)) for focal in FOCALS]
+        return self._best(candidates, given)
+
+    def _best(self, candidates: Sequence[tuple[str, str, Reading]],
+              given: dict[str, float]) -> Explanation | None:
         better = [found for name, text, reading in candidates
                   if (found := self._compared(name, text, reading, given)) is not None]
         return max(better, key=lambda found: found.fit - found.fit_as_given, default=None)
@@ -201,9 +208,8 @@ class Evidence:
 
     def _support(self, factor: float) -> float:
         reading = Reading(factor=factor)
-        shares = [pair.agreement(reading) for pair in self._depths]
-        shares += [pair.meeting(reading) for pair in self._features]
-        return sum(share or 0.0 for share in shares)
+        return (sum(pair.agreeing(reading) for pair in self._depths)
+                + sum(pair.meeting(reading) or 0.0 for pair in self._features))
 
 
 def mean_of(shares: Iterable[float | None]) -> float | None:

@@ -30,6 +30,7 @@ MOVED_ANGLE = np.radians(1.5)       # matches that moved less agree with any pos
 # Of the matches so many must be of one rigid scene, whatever the poses: else features repeat.
 RIGID_SHARE, RIGID_ERROR = 0.5, 0.006
 MOST_PAIRS = 24
+LEAST_BEFORE = 0.2      # of the points in both pictures that must not be hidden
 LEAST_WIDTH_PX = 48     # of images whose depth is compared: pixels of smaller ones are places apart
 
 
@@ -58,8 +59,24 @@ class DepthPair:
     def agreement(self, reading: Reading) -> float | None:
         """Part of the points that lie where the other image measured a surface.
 
-        Those behind such a surface do not count: something may stand before them.
+        Those behind such a surface do not count: something may stand before them. None where that
+        is so of nearly all.
         """
+        beyond = self._beyond(reading)
+        before = beyond[beyond >= -self._tolerance]
+        if len(beyond) < FEWEST or len(before) < max(FEWEST / 2, LEAST_BEFORE * len(beyond)):
+            return None
+        return float((before <= self._tolerance).mean())
+
+    def agreeing(self, reading: Reading) -> float:
+        """How many of the points that is, of all points of the image, 0..1."""
+        beyond = self._beyond(reading)
+        count = max(len(self._points[reading.focal]), 1)
+        return float((np.abs(beyond) <= self._tolerance).sum() / count)
+
+    def _beyond(self, reading: Reading) -> np.ndarray:
+        """How far behind the points in both pictures the other image's surfaces are, in parts of
+        the points' depth (N,)."""
         if reading.focal not in self._points:
             self._points[reading.focal] = surface_points(
                 self._a, with_focal(self._a.camera, reading.focal))
@@ -73,10 +90,7 @@ class DepthPair:
         column, row = pixels[inside].astype(int).T
         measured, z = reading.factor * depth_m[row, column], points[inside, 2]
         known = np.isfinite(measured) & (measured > 0)
-        beyond = (measured[known] - z[known]) / z[known]
-        if known.sum() < FEWEST or (beyond >= -self._tolerance).sum() < FEWEST / 2:
-            return None
-        return float((beyond <= self._tolerance)[beyond >= -self._tolerance].mean())
+        return (measured[known] - z[known]) / z[known]
 
 
 class FeaturePair:
