@@ -16,6 +16,7 @@ from lerf_ros.features.cache import FeatureCache
 from lerf_ros.features.encoders import ImageTextEncoder
 from lerf_ros.features.extractor import FeatureExtractor
 from lerf_ros.field.scene_frame import SceneFrame
+from lerf_ros.keyframes.capture_check import tells_depth
 from lerf_ros.keyframes.frame import Frame, Keyframe
 from lerf_ros.keyframes.selection import is_held_out
 from lerf_ros.mapping.keyframe_queue import KeyframeQueue
@@ -34,6 +35,8 @@ from lerf_ros.training.ray_batches import KeyframeStore
 from lerf_ros.training.scene_measurement import measure_scene, viewing_depth
 from lerf_ros.training.step_guard import StepGuard
 from lerf_ros.training.trainer import Trainer
+
+MOST_FIRST = 64     # keyframes that are looked at for depth or different places of the camera
 
 
 class Mapper:
@@ -55,7 +58,7 @@ class Mapper:
         self.quality, self.seen = Quality(), ViewMemory()   # seen: as of the newest snapshot
         self.loss = self.color_error = math.nan
         self.rays_per_second = 0.0
-        self.steps_at_newest = self.snapshot_stamp_ns = 0
+        self.steps_at_newest = self.snapshot_stamp_ns = self.points = 0     # points of the index
         self.now_ns = time.time_ns      # the clock by which snapshots are stamped
         self.waiting = KeyframeQueue(directory.keyframes)
         self._memory: Memory | None = None      # of an earlier process, until all of it is back
@@ -80,11 +83,10 @@ class Mapper:
 
     def learn_next(self) -> bool:
         """Learns the oldest waiting keyframe; False when there is none, or too few to begin."""
-        first = self.config.scene.keyframes
-        if not len(self.waiting) or (self.trainer is None and len(self.waiting) < first):
+        first = [] if self.trainer is not None else self._first_frames()
+        if not len(self.waiting) or (self.trainer is None and not first):
             return False
-        trainer = self.trainer or self._start(
-            measure_scene([k.frame for k in self.waiting.first(first)], self.config))
+        trainer = self.trainer or self._start(measure_scene(first, self.config))
         self._learn(trainer, self.waiting.pop())
         self.steps_at_newest = trainer.steps
         if self._memory is not None and self._memory.complete(len(self.views)):
@@ -92,6 +94,15 @@ class Mapper:
             self._memory = None
             self.steps_at_newest = trainer.radiance_learner.newest_step
         return True
+
+    def _first_frames(self) -> list[Frame]:
+        """What the scene is measured from; none while too few wait, or they tell no depth."""
+        count = self.config.scene.keyframes
+        for most in (count, MOST_FIRST) if len(self.waiting) >= count else ():
+            frames = [keyframe.frame for keyframe in self.waiting.first(most)]
+            if tells_depth(frames):
+                return frames
+        return []
 
     def _start(self, scene: SceneFrame) -> Trainer:
         self.trainer = Trainer(self.config, scene, self.device)
@@ -248,9 +259,9 @@ class Mapper:
             trainer.radiance, trainer.mean_language, self.cameras(), trainer.scene,
             trainer.trained_scales(), self.config, self.slots.changes.contradicted,
             None if self.settled else self.seen)    # the last one owes nothing to earlier ones
-        self.weak_areas = survey.weak_areas
+        self.weak_areas, self.points = survey.weak_areas, len(survey.index.points)
         info = {**self.info(trainer), 'stamp_ns': self.snapshot_stamp_ns,
-                'points': len(survey.index.points),
+                'points': self.points,
                 'trained_scales': list(trainer.trained_scales()),
                 'learned_until': self.waiting.learned_until,
                 # Where training has no end of its own, each snapshot is one.

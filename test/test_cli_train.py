@@ -3,8 +3,10 @@
 
 import json
 import os
+import re
 import shutil
 import signal
+from types import SimpleNamespace
 
 import pytest
 from test_end_to_end import SMALL
@@ -12,6 +14,7 @@ from tiny_world import ColorEncoder, orbit, photograph
 
 import lerf_ros.features.encoders
 from lerf_ros import cli
+from lerf_ros.commands.train import index_line
 from lerf_ros.keyframes.frame import Keyframe
 from lerf_ros.mapper import Mapper
 from lerf_ros.mapper_process.saving import Saving
@@ -55,7 +58,9 @@ def train(folder, preset, target, *more):
 def test_the_same_command_gives_the_same_map(folder, preset, tmp_path, capsys):
     first, second = (train(folder, preset, tmp_path / name, '--steps', '12') for name in 'ab')
     assert first.info['files'] == second.info['files']      # checksums of all that was learned
-    assert '12 steps' in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert '12 steps' in out and 'fit of poses, depth and images' in out
+    assert re.search(r'the index has (\d+|only \d+|no) points', out)
 
 
 def test_resuming_equals_never_stopping(folder, preset, tmp_path):
@@ -236,3 +241,26 @@ def test_a_kill_costs_what_came_after_the_last_checkpoint(folder, preset, tmp_pa
     assert cli.main([*words, '--steps', '9', '--resume']) == 0
     assert directory.newest().info['steps'] == 9
     assert not (tmp_path / 'map' / 'checkpoints').exists()  # the snapshot has all of it
+
+
+def test_poses_in_another_unit_are_refused_and_can_be_trusted(folder, preset, tmp_path, capsys):
+    wrong = tmp_path / 'wrong'
+    shutil.copytree(folder, wrong)
+    content = json.loads((wrong / 'transforms.json').read_text())
+    for frame in content['frames']:     # positions in decimetres beside depth in metres
+        for row in frame['transform_matrix'][:3]:
+            row[3] *= 10
+    (wrong / 'transforms.json').write_text(json.dumps(content))
+    command = ['train', str(wrong), '--map', str(tmp_path / 'map'), '--preset', str(preset),
+               '--steps', '4']
+    assert cli.main(command) == 2
+    assert 'multiply them by 0.1 (--scale 0.1)' in capsys.readouterr().err
+    assert not (tmp_path / 'map' / 'meta.json').exists()
+    assert cli.main([*command, '--trust-input']) == 0
+
+
+@pytest.mark.parametrize(('points', 'words'), [(0, 'warning: the index has no points'),
+                                               (12, 'warning: the index has only 12 points'),
+                                               (4000, 'the index has 4000 points')])
+def test_few_points_of_the_index_are_a_warning(points, words):
+    assert index_line(SimpleNamespace(points=points)).startswith(words)

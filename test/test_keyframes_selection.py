@@ -55,7 +55,7 @@ def test_a_scene_without_texture_is_not_blurred():
     frames = [frame(x, image=BLURRED) for x in (0, .2, .4)]
     assert decisions(frames) == ['kept'] * 3
     assert decisions([frame(0, image=np.zeros_like(SHARP)),
-                      frame(1, image=np.zeros_like(SHARP))]) == ['kept'] * 2
+                      frame(1, image=np.zeros_like(SHARP))]) == ['empty'] * 2
 
 
 def test_budget():

@@ -1,15 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Wrong pose conventions make garbage maps: each usual mix-up is named, and right poses are not."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from tiny_world import orbit, photograph
+from tiny_world import CAMERA, orbit, photograph
 
 from lerf_ros.camera import OPENGL_TO_OPENCV, PinholeCamera, invert_pose
+from lerf_ros.config import CheckConfig
+from lerf_ros.errors import ContradictionError
 from lerf_ros.keyframes.frame import Frame
-from lerf_ros.keyframes.pose_check import T_BODY_OPTICAL, PoseCheck, judge_poses
+from lerf_ros.keyframes.pose_check import (
+    T_BODY_OPTICAL,
+    InputFit,
+    PoseCheck,
+    measure_fit,
+)
+
+CHECK = CheckConfig()
 
 # What a publisher that mixes things up would send for a true optical pose.
 MIX_UPS = {'body': lambda T: T @ invert_pose(T_BODY_OPTICAL),
@@ -33,13 +43,13 @@ def posed(frames, mix_up):
 
 @pytest.mark.parametrize('name', MIX_UPS)
 def test_wrong_pose_convention_theme_is_named_from_depth(name):
-    verdict = judge_poses(posed(capture(), MIX_UPS[name]))
-    assert verdict is not None and verdict.convention == name
-    assert verdict.fit > 0.8
+    verdict = measure_fit(posed(capture(), MIX_UPS[name]))
+    assert verdict.explanation.name == name and verdict.explanation.fit > 0.8
+    assert verdict.wrong(CHECK)
 
 
 def test_right_poses_are_not_doubted():
-    assert judge_poses(capture()) is None
+    assert not measure_fit(capture()).doubt(CHECK)
 
 
 @pytest.mark.parametrize('seed', range(3))
@@ -48,12 +58,12 @@ def test_right_poses_with_noise_are_not_doubted(seed):
     for frame in frames:
         frame.depth_m[:] *= 1 + 0.02 * rng.standard_normal(frame.depth_m.shape)
         frame.T_world_camera[:3, 3] += rng.normal(0, 0.02, 3)
-    assert judge_poses(frames) is None
+    assert not measure_fit(frames).doubt(CHECK)
 
 
 def test_a_camera_that_hardly_turns_tells_nothing():
     frames = [capture()[0]] * 8
-    assert judge_poses(posed(frames, MIX_UPS['opengl'])) is None
+    assert not measure_fit(posed(frames, MIX_UPS['opengl'])).doubt(CHECK)
 
 
 def speckled(T, stamp_ns):
@@ -80,17 +90,70 @@ def dots():
 
 @pytest.mark.parametrize('name', MIX_UPS)
 def test_wrong_pose_convention_theme_is_named_from_features(dots, name):
-    verdict = judge_poses(posed(dots, MIX_UPS[name]))
-    assert verdict is not None and verdict.convention == name
+    verdict = measure_fit(posed(dots, MIX_UPS[name]))
+    assert verdict.explanation.name == name and verdict.wrong(CHECK)
 
 
 def test_right_poses_without_depth_are_not_doubted(dots):
-    assert judge_poses(dots) is None
+    assert not measure_fit(dots).doubt(CHECK)
 
 
 def test_the_check_looks_once_at_the_first_keyframes():
     check = PoseCheck()
-    for frame in posed(capture(), MIX_UPS['body']):
-        assert check.verdict is None
-        check.add(frame)
-    assert check.done and 'set camera_frame to the optical frame' in str(check.verdict)
+    assert [check.add(frame) for frame in posed(capture(), MIX_UPS['body'])] == 7 * [False] + [True]
+    assert not check.done and not check.verdict.doubt(CHECK)
+    assert 'set camera_frame to the optical frame' in check.judge().doubt(CHECK)
+    assert check.done and not check.add(capture()[0])
+
+
+def changed(frames, change):
+    return [replace(frame, **change(frame)) for frame in frames]
+
+
+@pytest.mark.parametrize('factor', [10.0, 0.1, 1000.0])
+def test_depth_in_another_unit_is_named_with_its_factor(factor):
+    fit = measure_fit(changed(capture(), lambda f: {'depth_m': factor * f.depth_m}))
+    assert fit.wrong(CHECK) and fit.explanation.name == 'factor' and fit.explanation.fit > 0.8
+    assert f'multiply it by {1 / factor:g}' in fit.doubt(CHECK)
+
+
+def test_poses_of_another_scale_than_depth_are_named_with_theirs():
+    def scaled(frame):
+        T = frame.T_world_camera.copy()
+        T[:3, 3] *= 0.4
+        return {'T_world_camera': T}
+    fit = measure_fit(changed(capture(), scaled))
+    scale = re.search(r'--scale ([\d.]+)', fit.doubt(CHECK))
+    assert fit.wrong(CHECK) and float(scale[1]) == pytest.approx(1 / 0.4, rel=0.05)
+
+
+def test_depth_of_another_lens_is_named():
+    """The same places seen with 0.7 times the focal length, as an image of equal size."""
+    def other(frame):
+        wide = replace(CAMERA, fx=0.7 * CAMERA.fx, fy=0.7 * CAMERA.fy)
+        depth_m = photograph(frame.T_world_camera, camera=wide).depth_m
+        return {'depth_m': np.where(depth_m > 3, 0, depth_m)}
+    fit = measure_fit(changed(around(), other))
+    assert fit.explanation.name == 'focal' and 'not registered' in fit.doubt(CHECK)
+    assert '0.7 times' in fit.explanation.text
+
+
+def around():
+    frames = [photograph(T, stamp_ns=i + 1) for i, T in enumerate(orbit(16))]
+    return changed(frames, lambda f: {'depth_m': np.where(f.depth_m > 3, 0, f.depth_m)})
+
+
+def test_a_thin_plane_alone_is_not_doubted():
+    """A floor without anything on it, seen from a line: hardly anything contradicts anything."""
+    frames = [photograph(T, cubes={}) for T in orbit(48)[:8]]
+    assert not measure_fit(frames).doubt(CHECK)
+
+
+def test_a_low_fit_refuses_unless_it_is_trusted():
+    low, fine = InputFit(0.2, 'surfaces'), InputFit(0.9, 'surfaces')
+    with pytest.raises(ContradictionError, match=r'20%.*not registered.*--trust-input'):
+        low.require(CHECK, trusted=False)
+    low.require(CHECK, trusted=True)
+    fine.require(CHECK, trusted=False)
+    InputFit().require(CHECK, trusted=False)
+    assert not InputFit().doubt(CHECK) and '40%' in InputFit(0.4, 'surfaces').doubt(CHECK)

@@ -45,9 +45,10 @@ def orbit(count: int, start: float = 0.0) -> list[np.ndarray]:
 
 
 def photograph(T_world_camera: np.ndarray, stamp_ns: int = 0, with_depth: bool = True,
-               cubes: Mapping[str, tuple] = CUBES) -> Frame:
+               cubes: Mapping[str, tuple] = CUBES,
+               camera: PinholeCamera = CAMERA) -> Frame:
     """What the camera sees, by intersecting its rays with the floor and the cubes."""
-    directions = CAMERA.directions(CAMERA.pixel_grid().reshape(-1, 2)) @ T_world_camera[:3, :3].T
+    directions = camera.directions(camera.pixel_grid().reshape(-1, 2)) @ T_world_camera[:3, :3].T
     origin = T_world_camera[:3, 3]
     distance = np.where(directions[:, 2] < 0, -origin[2] / directions[:, 2], 20.0)
     hit = origin + distance[:, None] * directions
@@ -60,9 +61,9 @@ def photograph(T_world_camera: np.ndarray, stamp_ns: int = 0, with_depth: bool =
         front = (near < far) & (near > 0) & (near < distance)
         distance = np.where(front, near, distance)
         color[front] = COLORS[name]
-    shape = (CAMERA.height, CAMERA.width)
+    shape = (camera.height, camera.width)
     z = distance * (directions @ T_world_camera[:3, 2])
-    return Frame(stamp_ns, color.reshape(*shape, 3).astype(np.uint8), CAMERA, T_world_camera,
+    return Frame(stamp_ns, color.reshape(*shape, 3).astype(np.uint8), camera, T_world_camera,
                  z.reshape(shape).astype(np.float32) if with_depth else None)
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lerf_ros.training.quality import Quality
 
 SLICE_S, SLICE_STEPS = 1.0, 20      # training between two looks for Ctrl-C: alone, in a group
+FEW_POINTS = 200        # of an index: fewer are hardly a thing
 NO_SNAPSHOT_S = 86400.0             # only the end writes one
 
 
@@ -39,7 +40,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
                          help='metres a unit of the poses, where that is known')
     command.add_argument('--mask', help='image that is black where the robot shows in every image')
     command.add_argument('--max-side', type=int, default=0,
-                         help='shrink images to this longer side in pixels; 0 keeps them')
+                         help='shrink images to this longer side in pixels; 0 shrinks them only '
+                         'where they take more than check.memory_share of the free memory')
+    command.add_argument('--trust-input', action='store_true',
+                         help='train although poses, depth, lens or images contradict each other')
     there = command.add_mutually_exclusive_group()
     there.add_argument('--resume', action='store_true',
                        help='go on with the training that the map directory holds')
@@ -100,6 +104,7 @@ def train_folder(arguments: argparse.Namespace) -> int:
     from lerf_ros.features.cache import FeatureCache
     from lerf_ros.features.encoders import load_encoder
     from lerf_ros.field.native_kernel import cache_folder
+    from lerf_ros.keyframes.capture_check import check_folder
     from lerf_ros.keyframes.captures.load import load_folder
     from lerf_ros.mapper import Mapper
     from lerf_ros.storage.lock import FolderLock
@@ -117,6 +122,9 @@ def train_folder(arguments: argparse.Namespace) -> int:
     if rank() == 0:
         check_place(target, folder.root, map(str, folder.files), arguments.resume,
                     arguments.force)
+    folder, notes = check_folder(folder, config, arguments.trust_input, arguments.max_side)
+    for note in notes if rank() == 0 else ():
+        print(note, flush=True)
     # All images are at hand: the scene is measured from all of them, none counts as newest.
     count = len(folder.frames)
     config = config.override({'scene.keyframes': min(count, 100),
@@ -154,10 +162,23 @@ def train(mapper: Mapper, folder: PosedFolder, arguments: argparse.Namespace,
     print(f'map {path}, snapshot {number}: ' if number else f'map {path}, no snapshot yet: ',
           f'{mapper.stored} keyframes, {mapper.steps} steps in {time.monotonic() - start:.0f} s',
           f', {quality_line(mapper.quality, folder.metric)}' if number else '', sep='')
+    if number:
+        print(index_line(mapper))
     if stop.signal:
         print(stopped_line(mapper, len(folder.frames), arguments.steps))
     elif number and mapper.config.map.training_state:
         mapper.directory.checkpoints.clear()    # the snapshot holds what they were kept for
+
+
+def index_line(mapper: Mapper) -> str:
+    """How many points can be found, and what it means where they are few."""
+    points = mapper.points
+    if points >= FEW_POINTS:
+        return f'the index has {points} points'
+    words = 'no points: nothing will be found' if not points else \
+        f'only {points} points: hardly anything will be found'
+    return (f'warning: the index has {words}. No surface is confirmed by enough images: train '
+            'longer (--steps), and check poses, overlap and exposure of the images')
 
 
 def stopped_line(mapper: Mapper, images: int, steps: int) -> str:

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from lerf_ros.config.answer import IndexConfig, MapConfig, QueryConfig
-from lerf_ros.config.capture import FeatureConfig, KeyframeConfig, SceneConfig
+from lerf_ros.config.capture import CheckConfig, FeatureConfig, KeyframeConfig, SceneConfig
 from lerf_ros.config.grasping import GraspConfig
 from lerf_ros.config.method import FieldConfig, LanguageConfig, PoseConfig, TrainingConfig
 from lerf_ros.config.presets import preset_path, read_preset
 from lerf_ros.errors import ConfigError
 from lerf_ros.settings import override
 
-__all__ = ['FeatureConfig', 'FieldConfig', 'GraspConfig', 'IndexConfig', 'KeyframeConfig',
-           'LanguageConfig', 'LerfConfig', 'MapConfig', 'PoseConfig', 'QueryConfig', 'SceneConfig',
-           'TrainingConfig', 'load_preset', 'preset_path']
+__all__ = ['CheckConfig', 'FeatureConfig', 'FieldConfig', 'GraspConfig', 'IndexConfig',
+           'KeyframeConfig', 'LanguageConfig', 'LerfConfig', 'MapConfig', 'PoseConfig',
+           'QueryConfig', 'SceneConfig', 'TrainingConfig', 'load_preset', 'preset_path']
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class LerfConfig:
     """All settings; immutable, handed to every stage."""
 
     keyframes: KeyframeConfig = KeyframeConfig()
+    check: CheckConfig = CheckConfig()
     scene: SceneConfig = SceneConfig()
     features: FeatureConfig = FeatureConfig()
     field: FieldConfig = FieldConfig()

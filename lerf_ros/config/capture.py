@@ -20,6 +20,9 @@ class KeyframeConfig(Checked):
     sharpness_ratio: float = setting(
         0.5, 'refuse an image whose sharpness is below this part of the recent median',
         low=0.0, high=1.0)
+    least_contrast: float = setting(
+        2.0, 'refuse an image whose grey values deviate less from their mean: a covered lens',
+        unit='of 255', low=0.0, high=255.0)
     max_count: int = setting(
         400, 'keyframes kept; what happens then says when_full', low=4, high=100000)
     when_full: str = setting(
@@ -38,6 +41,24 @@ class KeyframeConfig(Checked):
     holdout_every: int = setting(
         8, 'every n-th keyframe measures quality and is never trained on; 0 keeps none apart',
         low=0, high=1000)
+
+
+@dataclass(frozen=True)
+class CheckConfig(Checked):
+    """When images, poses, depth and lenses contradict each other, or show nothing."""
+
+    warn_fit: float = setting(
+        0.55, 'name a fit of poses, depth and images below this one; right data has 0.64 and more',
+        low=0.0, high=1.0)
+    refuse_fit: float = setting(
+        0.35, 'train no folder with a lower fit (--trust-input does); wrong data has at most 0.3',
+        low=0.0, high=1.0)
+    least_parallax: float = setting(
+        0.5, 'without depth, refuse a folder in which things move less than this between two '
+        'images, the turn of the camera taken away', unit='degrees', low=0.0, high=90.0)
+    memory_share: float = setting(
+        0.5, 'part of the free memory that the pixels and features of a folder may take; larger '
+        'images are shrunk to it', low=0.01, high=1.0)
 
 
 @dataclass(frozen=True)

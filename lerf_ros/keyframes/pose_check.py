@@ -1,193 +1,241 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds poses that are given in another convention than the optical frame's, from the images.
+"""Measures how well poses, depth, lens and images of an input fit each other, from themselves.
 
-The usual mix-ups are tried on the first keyframes. The right one is where surfaces that one image
-measured lie where another one measured them; without depth, where matched features lie on each
-other's epipolar lines. Only what fits clearly better than the poses as given is named.
+The fit is the lowest of three parts: of surface points that one image measured and another one
+does not see through; of matched features that lie on each other's epipolar lines; of those that
+depth and poses put where the other image shows them. Where it is low the usual mix-ups are tried,
+and what fits clearly better is named.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
-from lerf_ros.camera import OPENGL_TO_OPENCV, invert_pose, transform_points
+from lerf_ros.camera import OPENGL_TO_OPENCV, invert_pose
+from lerf_ros.config import CheckConfig
+from lerf_ros.errors import ContradictionError
 from lerf_ros.keyframes.frame import Frame
-from lerf_ros.keyframes.selection import motion
+from lerf_ros.keyframes.pose_evidence import (
+    DepthPair,
+    FeaturePair,
+    Reading,
+    depth_pairs,
+    feature_pairs,
+)
 
-FRAMES = 8              # keyframes that are looked at
-POINTS = 400            # of each image
-TOLERANCE = 0.05        # part of the depth by which two images may differ
-MATCH_ANGLE = np.radians(1.0)       # off the epipolar plane
-FEWEST = 20             # points or matches that two images must share
-FEWEST_PAIRS = 4
-TURNED_DEG = 5.0        # pairs whose cameras turned less hardly tell the conventions apart
-# The best convention must fit so well, and so much better than the poses as given.
-GOOD, BETTER = 0.5, 1.5
-RATIO = 0.75            # a match must be so much nearer than the next best (Lowe, 2004)
+FRAMES = 8              # keyframes that are looked at while mapping
+SPREAD_FRAMES = 16      # images of a folder that are looked at
+FEWEST_PAIRS = 3        # that must say something
+# A mix-up is named when it fits so well, and leaves so little of what does not fit as given.
+GOOD, LEFT = 0.6, 0.5
+SURFACES, SURE = 'surfaces that two images measured', 0.9
+FACTORS = np.geomspace(1e-3, 1e3, 91)       # of depth that are tried first, 17 % apart
+FINER = np.geomspace(0.84, 1.19, 11)
+FOCALS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 1.1, 1.2, 1.25, 1.35, 1.5, 1.7, 2.0)
+DECADE = 0.15           # part by which a factor may miss a power of ten that is meant
 
 # A body frame (REP-103: x forward, y left, z up) holds an optical frame so.
 T_BODY_OPTICAL = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
-
-Convention = Callable[[np.ndarray], np.ndarray]
-CONVENTIONS: dict[str, tuple[Convention, str]] = {
-    'optical': (lambda T: T, ''),
-    'body': (lambda T: T @ T_BODY_OPTICAL,
+CONVENTIONS: dict[str, tuple[Reading, str]] = {
+    'body': (Reading(lambda f: f.T_world_camera @ T_BODY_OPTICAL),
              'the poses are those of a body frame (x forward, z up): set camera_frame to the '
              'optical frame (its name usually ends in _optical_frame)'),
-    'opengl': (lambda T: T @ OPENGL_TO_OPENCV,
-               'the poses have OpenGL axes (y up, z backwards): turn y and z around where they '
-               'are published'),
-    'inverted': (invert_pose,
-                 'the poses are inverted (from the map to the camera): publish the pose of the '
+    'opengl': (Reading(lambda f: f.T_world_camera @ OPENGL_TO_OPENCV),
+               'the axes of the camera are turned around: where optical axes are expected (ROS) '
+               'they are OpenGL axes (y up, z backwards), in a transforms.json, which has OpenGL '
+               'axes, they are OpenCV axes: turn y and z of the poses around'),
+    'inverted': (Reading(lambda f: invert_pose(f.T_world_camera)),
+                 'the poses are inverted (from the map to the camera): give the pose of the '
                  'camera in the map, or exchange the two frames'),
-    'inverted body': (lambda T: invert_pose(T) @ T_BODY_OPTICAL,
+    'inverted body': (Reading(lambda f: invert_pose(f.T_world_camera) @ T_BODY_OPTICAL),
                       'the poses are inverted (from the map to the camera) and those of a body '
-                      'frame (x forward): publish the pose of the optical frame in the map'),
-    'inverted opengl': (lambda T: invert_pose(T) @ OPENGL_TO_OPENCV,
+                      'frame (x forward): give the pose of the optical frame in the map'),
+    'inverted opengl': (Reading(lambda f: invert_pose(f.T_world_camera) @ OPENGL_TO_OPENCV),
                         'the poses are inverted (from the map to the camera) and have OpenGL '
-                        'axes: publish the pose of the optical frame in the map'),
+                        'axes: give the pose of the optical frame in the map'),
 }
+UNEXPLAINED = ('usual causes: depth that is not registered to the colour image, the intrinsics of '
+               'another camera or lens, poses of another time or of another frame, moving things')
 
 
 @dataclass(frozen=True)
-class PoseVerdict:
-    """The convention that fits best and how well, 0..1, beside the poses as given."""
+class Explanation:
+    """What would make an input fit, in words, and how well it then fits beside as given, 0..1."""
 
-    convention: str
+    name: str
+    text: str
     fit: float
     fit_as_given: float
 
+
+@dataclass(frozen=True)
+class InputFit:
+    """How well an input fits itself, 0..1; NaN where its images do not tell.
+
+    measure: which of the three parts is lowest.
+    """
+
+    fit: float = math.nan
+    measure: str = ''
+    explanation: Explanation | None = None
+
     def __str__(self) -> str:
-        return (f'{CONVENTIONS[self.convention][1]} (so {self.fit:.0%} of what two images share '
-                f'agrees, as given {self.fit_as_given:.0%})')
+        if math.isnan(self.fit):
+            return 'fit of poses and images: not known, too few of them share what can be compared'
+        text = f'fit of poses, depth and images: {self.fit:.0%} ({self.measure})'
+        if self.explanation is None:
+            return text
+        return (f'{text}. {self.explanation.text} (then {self.explanation.fit:.0%} agrees, as '
+                f'given {self.explanation.fit_as_given:.0%})')
+
+    def wrong(self, config: CheckConfig) -> bool:
+        """Whether nothing right can come of it: so low, or something else fits so much better."""
+        return self.explanation is not None or self.fit < config.refuse_fit
+
+    def doubt(self, config: CheckConfig) -> str:
+        """What is to be said of it; empty where all is well or nothing is known."""
+        if not (self.wrong(config) or self.fit < config.warn_fit):
+            return ''
+        return str(self) if self.explanation else f'{self}, expected {config.warn_fit:.0%}: ' \
+            f'{UNEXPLAINED}'
+
+    def require(self, config: CheckConfig, trusted: bool) -> None:
+        """Raises ContradictionError where nothing right can come of it, unless it is trusted."""
+        if self.wrong(config) and not trusted:
+            raise ContradictionError(
+                f'the input contradicts itself: {self.doubt(config)}. Below '
+                f'{config.refuse_fit:.0%}, and where something else fits much better, nothing is '
+                'trained; --trust-input trains all the same')
 
 
 class PoseCheck:
-    """Collects the first keyframes and judges their poses once there are enough."""
+    """Collects the first keyframes and judges them once there are enough."""
 
     def __init__(self) -> None:
         self._frames: list[Frame] = []
         self.done = False
-        self.verdict: PoseVerdict | None = None
+        self.verdict = InputFit()
 
-    def add(self, frame: Frame) -> None:
-        """Takes a keyframe; after FRAMES of them the verdict is there, None if all is well."""
-        if self.done:
-            return
-        self._frames.append(frame)
-        if len(self._frames) == FRAMES:
-            self.verdict, self.done = judge_poses(self._frames), True
-            self._frames = []
+    def add(self, frame: Frame) -> bool:
+        """Takes a keyframe; True when there are enough, so that `judge` is due."""
+        if len(self._frames) < FRAMES and not self.done:
+            self._frames.append(frame)
+            return len(self._frames) == FRAMES
+        return False
 
-
-def judge_poses(frames: Sequence[Frame]) -> PoseVerdict | None:
-    """The convention that fits clearly better than the poses as given, or None.
-
-    None also when the images do not tell: too few share anything, or the camera hardly turned.
-    """
-    tests: Sequence[DepthPair | EpipolarPair]
-    pairs = [(a, b) for a, b in itertools.permutations(frames, 2)
-             if motion(a.T_world_camera, b.T_world_camera)[1] >= TURNED_DEG]
-    if any(frame.depth_m is None for frame in frames):
-        evidence = [EpipolarPair.of(a, b) for a, b in pairs if a.stamp_ns <= b.stamp_ns]
-        tests = [pair for pair in evidence if pair is not None]
-    else:
-        tests = [DepthPair(a, b) for a, b in pairs]
-    fits = {}
-    for name, (convert, _) in CONVENTIONS.items():
-        shares = [share for pair in tests if (share := pair.agreement(convert)) is not None]
-        fits[name] = float(np.mean(shares)) if len(shares) >= FEWEST_PAIRS else 0.0
-    best = max(fits, key=lambda name: fits[name])
-    given = fits['optical']
-    if best == 'optical' or fits[best] < GOOD or fits[best] < BETTER * given:
-        return None
-    return PoseVerdict(best, fits[best], given)
+    def judge(self) -> InputFit:
+        """Looks at the frames, in a second or more; the verdict is kept."""
+        self.verdict, self.done = measure_fit(self._frames), True
+        self._frames = []
+        return self.verdict
 
 
-class DepthPair:
-    """Surface points of one image, looked for in the depth of another one."""
+def spread(count: int) -> list[int]:
+    """Which of so many images of a folder are looked at: pairs of neighbours, evenly spread."""
+    starts = np.linspace(0, max(count - 2, 0), SPREAD_FRAMES // 2).astype(int)
+    return sorted({int(k) + step for k in starts for step in (0, 1) if int(k) + step < count})
 
-    def __init__(self, a: Frame, b: Frame) -> None:
-        self._a, self._b = a, b
-        self._points = surface_points(a)
 
-    def agreement(self, convert: Convention) -> float | None:
-        """Part of the points in both pictures that lie where the other one measured a surface.
+def measure_fit(frames: Sequence[Frame]) -> InputFit:
+    """The fit of frames in the order in which they were taken, and what would make it better."""
+    evidence = Evidence(depth_pairs(frames), feature_pairs(frames))
+    given = evidence.fits(Reading())
+    if not given:
+        # Where no two images share anything the poses may be wrong, or there is nothing to share.
+        explanation = evidence.explain(given)
+        return InputFit(0.0, 'no two images share anything', explanation) if explanation \
+            else InputFit()
+    measure, explanation = min(given, key=lambda name: given[name]), evidence.explain(given)
+    if explanation is None and given.get(SURFACES, 0.0) >= SURE:
+        measure = SURFACES      # features of tiles and bricks are taken for their neighbours
+    return InputFit(given[measure], measure, explanation)
 
-        None where the pictures share too little.
-        """
-        T_b_a = invert_pose(convert(self._b.T_world_camera)) @ convert(self._a.T_world_camera)
-        points, depth_m = transform_points(T_b_a, self._points), self._b.depth_m
-        assert depth_m is not None
-        pixels = self._b.camera.project(points)
-        size = np.array([self._b.camera.width, self._b.camera.height])
-        inside = (points[:, 2] > 0) & (pixels >= 0).all(1) & (pixels < size).all(1)
-        column, row = pixels[inside].astype(int).T
-        measured = depth_m[row, column]
-        known = np.isfinite(measured) & (measured > 0)
-        if known.sum() < FEWEST:
+
+class Evidence:
+    """Pairs of images, asked how well a reading fits them."""
+
+    def __init__(self, depths: Sequence[DepthPair], features: Sequence[FeaturePair]) -> None:
+        self._depths, self._features = depths, features
+
+    def fits(self, reading: Reading) -> dict[str, float]:
+        """The parts that are known, 0..1, by what they are of."""
+        parts = {SURFACES: mean_of(
+                     pair.agreement(reading) for pair in self._depths)}
+        if reading.focal == 1.0:
+            parts['features on their epipolar lines'] = mean_of(
+                pair.epipolar(reading) for pair in self._features)
+            parts['features where depth and poses put them'] = mean_of(
+                pair.meeting(reading) for pair in self._features)
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def explain(self, given: dict[str, float]) -> Explanation | None:
+        """The mix-up that fits clearly better than the input as given; None without one."""
+        if min(given.values(), default=0.0) >= 1 - (1 - GOOD) * LEFT:
             return None
-        z = points[inside, 2][known]
-        return float((np.abs(measured[known] - z) <= TOLERANCE * z).mean())
+        candidates = [(name, text, reading) for name, (reading, text) in CONVENTIONS.items()]
+        if found := self._best(candidates, given):
+            return found    # a mix-up of axes looks like no other one
+        candidates = []
+        if self._depths or any(pair.meeting(Reading()) is not None for pair in self._features):
+            factor = self._best_factor()
+            candidates.append(('factor', factor_text(factor), Reading(factor=factor)))
+            candidates += [('focal', focal_text(focal), Reading(focal=focal)) for focal in FOCALS]
+        return self._best(candidates, given)
 
+    def _best(self, candidates: Sequence[tuple[str, str, Reading]],
+              given: dict[str, float]) -> Explanation | None:
+        better = [found for name, text, reading in candidates
+                  if (found := self._compared(name, text, reading, given)) is not None]
+        return max(better, key=lambda found: found.fit - found.fit_as_given, default=None)
 
-@dataclass(frozen=True)
-class EpipolarPair:
-    """Matched viewing directions (M, 3) of two images, and their poses as given."""
-
-    directions_a: np.ndarray
-    directions_b: np.ndarray
-    T_a: np.ndarray
-    T_b: np.ndarray
-
-    @classmethod
-    def of(cls, a: Frame, b: Frame) -> EpipolarPair | None:
-        """None for images that share too few features, and for cameras in one place."""
-        if np.linalg.norm(a.T_world_camera[:3, 3] - b.T_world_camera[:3, 3]) < 1e-6:
+    def _compared(self, name: str, text: str, reading: Reading,
+                  given: dict[str, float]) -> Explanation | None:
+        fits = self.fits(reading)
+        if not fits:
             return None
-        orb = cv2.ORB.create(1000)
-        (keys_a, words_a), (keys_b, words_b) = (
-            orb.detectAndCompute(cv2.cvtColor(f.image, cv2.COLOR_RGB2GRAY), None) for f in (a, b))
-        if words_a is None or words_b is None:
-            return None
-        nearest = cv2.BFMatcher(cv2.NORM_HAMMING).knnMatch(words_a, words_b, k=2)
-        matches = [two[0] for two in nearest
-                   if len(two) == 2 and two[0].distance < RATIO * two[1].distance]
-        if len(matches) < FEWEST:
-            return None
-        at_a = np.array([keys_a[m.queryIdx].pt for m in matches]) + 0.5
-        at_b = np.array([keys_b[m.trainIdx].pt for m in matches]) + 0.5
-        return cls(a.camera.directions(at_a), b.camera.directions(at_b), a.T_world_camera,
-                   b.T_world_camera)
+        fit, before = min(fits.values()), min((given.get(k, 0.0) for k in fits), default=0.0)
+        clear = fit >= GOOD and 1 - fit <= LEFT * (1 - before)
+        return Explanation(name, text, fit, before) if clear else None
 
-    def agreement(self, convert: Convention) -> float:
-        """Part of the matches whose rays meet before both cameras, within MATCH_ANGLE."""
-        T_b_a = invert_pose(convert(self.T_b)) @ convert(self.T_a)
-        ray_a = self.directions_a @ T_b_a[:3, :3].T
-        toward = T_b_a[:3, 3] / np.linalg.norm(T_b_a[:3, 3])
-        normal = np.cross(toward, ray_a)
-        normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
-        off = np.abs(np.arcsin(np.clip((normal * self.directions_b).sum(1), -1, 1)))
-        # Both rays must leave the baseline on the same side, and run together.
-        same_side = (np.cross(toward, self.directions_b) * normal).sum(1) > 0
-        together = (ray_a @ toward) < (self.directions_b @ toward)
-        return float(((off <= MATCH_ANGLE) & same_side & together).mean())
+    def _best_factor(self) -> float:
+        """The factor of depth with which most agrees, over all pairs."""
+        coarse = max(FACTORS.tolist(), key=self._support)
+        return max((coarse * FINER).tolist(), key=self._support)
+
+    def _support(self, factor: float) -> float:
+        reading = Reading(factor=factor)
+        return (sum(pair.agreeing(reading) for pair in self._depths)
+                + sum(pair.meeting(reading) or 0.0 for pair in self._features))
 
 
-def surface_points(frame: Frame) -> np.ndarray:
-    """About POINTS measured points (M, 3) in the camera frame, spread over the image."""
-    camera, depth_m = frame.camera, frame.depth_m
-    assert depth_m is not None
-    step = max(1, round(np.sqrt(camera.width * camera.height / POINTS)))
-    pixels = camera.pixel_grid()[step // 2::step, step // 2::step].reshape(-1, 2)
-    z = depth_m[step // 2::step, step // 2::step].reshape(-1)
-    known = np.isfinite(z) & (z > 0)
-    if frame.valid is not None:
-        known &= frame.valid[step // 2::step, step // 2::step].reshape(-1)
-    directions = camera.directions(pixels[known])
-    return directions * (z[known] / np.maximum(directions[:, 2], 1e-3))[:, None]
+def mean_of(shares: Iterable[float | None]) -> float | None:
+    """Their mean; None where too few are known."""
+    known = [share for share in shares if share is not None]
+    return float(np.mean(known)) if len(known) >= FEWEST_PAIRS else None
+
+
+def factor_text(factor: float) -> str:
+    """What a factor of depth means: another unit, or poses of another scale."""
+    power = round(math.log10(factor))
+    decade = bool(power) and abs(factor / 10.0 ** power - 1) <= DECADE
+    factor = 10.0 ** power if decade else factor
+    scale = (f'the translations of the poses are in another unit (structure from motion has no '
+             f'metre): multiply them by {1 / factor:.3g} (--scale {1 / factor:.3g})')
+    if decade:
+        wrong = f'{10.0 ** abs(power):g} times too {"large" if power < 0 else "small"}'
+        return (f'depth is {wrong}: multiply it by {10.0 ** power:g}, that is, set its unit '
+                '(depth_unit_m; in a transforms.json '
+                f'depth_unit_scale_factor); or {scale}')
+    return (f'{scale}; or multiply depth by {factor:.3g} (depth_unit_m, in a transforms.json '
+            'depth_unit_scale_factor)')
+
+
+def focal_text(focal: float) -> str:
+    """What another focal length of depth means."""
+    return (f'depth fits a lens with {focal:.2g} times the focal length: the depth image is not '
+            "registered to the colour image, or camera_info is another camera's. Use the depth "
+            'that the driver aligns to colour, and the intrinsics of the same camera')

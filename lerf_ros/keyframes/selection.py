@@ -17,12 +17,12 @@ SHARPNESS_WIDTH = 320
 # Frames whose median sharpness is the measure: half a second to a second of video.
 SHARPNESS_WINDOW = 15
 
-NOT_MOVED, BLURRED, BUDGET = 'not moved', 'blurred', 'budget'
+NOT_MOVED, BLURRED, BUDGET, EMPTY = 'not moved', 'blurred', 'budget', 'empty'
 
 
 @dataclass(frozen=True)
 class Decision:
-    """accepted, or the reason why not: 'not moved', 'blurred' or 'budget'."""
+    """accepted, or the reason why not: 'not moved', 'blurred', 'budget' or 'empty'."""
 
     accepted: bool
     reason: str = ''
@@ -39,6 +39,8 @@ class KeyframeSelector:
 
     def consider(self, frame: Frame) -> Decision:
         """Whether to keep a frame; a frame that is kept is the next one's reference."""
+        if is_empty(frame.image, self._config.least_contrast):
+            return Decision(False, EMPTY)
         recent = sharpness(frame.image)
         self._sharpness.append(recent)
         reason = self._refusal(frame.T_world_camera, recent)
@@ -79,6 +81,14 @@ def sharpness(image: np.ndarray) -> float:
     height = max(round(grey.shape[0] * SHARPNESS_WIDTH / grey.shape[1]), 1)
     small = cv2.resize(grey, (SHARPNESS_WIDTH, height), interpolation=cv2.INTER_AREA)
     return float(cv2.Laplacian(small, cv2.CV_32F).var())
+
+
+def is_empty(image: np.ndarray, least_contrast: float) -> bool:
+    """Whether an image (H, W, 3) uint8 is of one shade, as from behind a lens cap.
+
+    least_contrast: standard deviation of its grey values, of 255.
+    """
+    return float(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).std()) < least_contrast
 
 
 def is_held_out(index: int, every: int) -> bool:

@@ -245,6 +245,9 @@ class Loop:
     def too_few(self) -> str:
         """What is missing before training can begin; empty before the first keyframe."""
         count, first = len(self.mapper.waiting), self.config.scene.keyframes
+        if count >= first:
+            return (f'{count} keyframes without depth, all from one place, so that nothing tells '
+                    'how far anything is: move the camera sideways, or set depth_topic')
         return '' if not count else (
             f'{count} of the {first} keyframes with which training begins: move the camera (a '
             'keyframe is taken when it has moved by keyframes.min_translation or turned by '

@@ -18,7 +18,8 @@ from lerf_ros.training.trainer import Trainer
 
 # Settings that may change between two runs of one training.
 FREE = {('training', 'device'), ('training', 'threads'), ('features', 'cache_megabytes'),
-        ('features', 'batch'), ('keyframes', 'when_full'), ('keyframes', 'memory_megabytes')}
+        ('features', 'batch'), ('keyframes', 'when_full'), ('keyframes', 'memory_megabytes'),
+        ('keyframes', 'least_contrast')}
 SECTIONS = ('keyframes', 'scene', 'features', 'field', 'language', 'poses', 'training')
 # What else must be the same: its key in meta.json, and the parameter.
 META = {'frame_id': 'map_frame', 'metric': 'metric'}

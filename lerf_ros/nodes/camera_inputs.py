@@ -13,7 +13,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from lerf_ros.config import KeyframeConfig
 from lerf_ros.keyframes.frame import Frame
-from lerf_ros.keyframes.selection import BLURRED, BUDGET, NOT_MOVED, KeyframeSelector
+from lerf_ros.keyframes.selection import BLURRED, BUDGET, EMPTY, NOT_MOVED, KeyframeSelector
 from lerf_ros.nodes import qos_overrides, topics
 from lerf_ros.nodes.conversions import stamp_to_ns
 from lerf_ros.nodes.frame_assembler import FrameAssembler
@@ -27,6 +27,8 @@ REFUSED = {
              'exposure, or lower keyframes.sharpness_ratio',
     BUDGET: 'the map holds as many keyframes as keyframes.max_count allows: raise it to map on, '
             'or set keyframes.when_full to forget',
+    EMPTY: 'an image is all of one shade: is the lens covered (lens cap), or does the camera not '
+           'expose? keyframes.least_contrast says what counts',
 }
 
 
@@ -42,6 +44,7 @@ class CameraInputs:
         """
         self._node, self._settings, self._keyframes = node, settings, keyframes
         self.received, self.newest_stamp_ns, self.restarts = 0, 0, 0
+        self.unmoved = 0        # images since the last keyframe for which the camera had not moved
         self.paused = False     # images are then dropped without a look
         self.images: list[ImageSubscription] = []
         self.watches: list[InputWatch] = []
@@ -89,8 +92,11 @@ class CameraInputs:
             for frame in assembler.resolve():
                 decision = selector.consider(frame)
                 if decision.accepted:
+                    self.unmoved = 0
                     yield frame
-                elif decision.reason != NOT_MOVED:  # standing still is neither use nor refusal
+                    continue
+                self.unmoved += decision.reason == NOT_MOVED
+                if decision.reason != NOT_MOVED:  # standing still is neither use nor refusal
                     assembler.refusals.refuse(decision.reason, REFUSED[decision.reason])
 
     def follow(self) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -200,15 +201,21 @@ class MapperNode(ManagedNode):
 
     def _check_poses(self, frame: Frame) -> None:
         """Says once, and in the findings from then on, when the poses look mixed up."""
-        if self.pose_check.done:
-            return
-        self.pose_check.add(frame)
-        if self.pose_check.verdict is not None:
-            self.get_logger().warning(str(self.pose_check.verdict))
+        if self.pose_check.add(frame):
+            # A second or more: images and poses go on meanwhile.
+            threading.Thread(target=self._judge_poses, args=(self.pose_check,), name='pose_check',
+                             daemon=True).start()
+
+    def _judge_poses(self, check: PoseCheck) -> None:
+        fit = check.judge()
+        if doubt := fit.doubt(self.config.check):
+            self.get_logger().warning(doubt)
+        else:
+            self.get_logger().info(str(fit))
 
     def look_at_inputs(self) -> None:
         """Once a second: what is wrong with the inputs, and /diagnostics, in every state."""
-        more = [str(self.pose_check.verdict)] if self.pose_check.verdict else []
+        more = [*filter(None, [self.pose_check.verdict.doubt(self.config.check)])]
         if self.pose_updates is not None and self.pose_updates.fault:
             more.append(self.pose_updates.fault)
         if self._poses is not None:
@@ -237,6 +244,7 @@ class MapperNode(ManagedNode):
         if self.inputs is not None:
             self.counts.received = self.inputs.received
             self.counts.newest_stamp_ns = self.inputs.newest_stamp_ns
+            self.counts.unmoved = self.inputs.unmoved
         msg = status_message(
             process, self.process is None or self.process.alive,
             self.active and not self.paused, self.counts, self.refusals, self.settings,

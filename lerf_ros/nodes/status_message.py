@@ -16,6 +16,8 @@ STATES = {'waiting': FieldStatus.WAITING, 'restoring': FieldStatus.MAPPING,
           'mapping': FieldStatus.MAPPING, 'settled': FieldStatus.SETTLED,
           'paused': FieldStatus.PAUSED, 'failed': FieldStatus.FAILED}
 
+STILL_IMAGES = 10       # without motion, after which it is named
+
 
 @dataclass
 class Counts:
@@ -24,6 +26,7 @@ class Counts:
     received: int = 0
     used: int = 0
     newest_stamp_ns: int = 0    # 0 before the first image
+    unmoved: int = 0            # since the last keyframe, for which the camera had not moved
 
 
 def status_message(process: Any, alive: bool, active: bool, counts: Counts, refusals: Refusals,
@@ -68,4 +71,9 @@ def state_and_message(process: Any, alive: bool, active: bool, counts: Counts,
         return state, '; '.join(filter(None, [process.message, waiting]))
     if not counts.used and refusals.total:
         return state, refusals.latest
-    return state, process.message
+    if counts.unmoved < STILL_IMAGES or process.state != 'waiting':
+        return state, process.message
+    return state, '; '.join(filter(None, [process.message, (
+        f'the camera has not moved since its last keyframe: {counts.received} images came, '
+        f'{counts.used} {"is" if counts.used == 1 else "are"} used. A map needs a camera that '
+        'moves; if yours does, its poses stand still: are they those of the camera?')]))
