@@ -100,7 +100,8 @@ class ProcessGroup:
         """Waits and returns an exit code.
 
         With `main`, that of this child, or 1 as soon as another one ends. Without, children live
-        apart: each end is reported, and the first code that is not 0 is returned after the last.
+        apart: each end is reported, and the first code that is not 0 is returned after the last,
+        but wrong settings of one end all that are started again.
         """
         code, running = 0, list(self.children)
         while running:
@@ -112,6 +113,8 @@ class ProcessGroup:
                 print(f'lerf_ros: {child.death()}', file=sys.stderr, flush=True)
                 if main:
                     return 1
+                if self._respawn and child.exit_code == HOPELESS:
+                    return HOPELESS     # one node alone answers nobody, or has nobody to ask it
                 if self._may_respawn(child):
                     time.sleep(RESPAWN_DELAY_S)
                     print(f'lerf_ros: {child.name} is started again', file=sys.stderr, flush=True)

@@ -18,11 +18,11 @@ Written by `scripts/parameter_table.py` from the dataclasses that hold the defau
 the two. Precedence: dataclass, preset, params file, launch argument. Lengths in *scene radii* are
 parts of the radius of the scene frame (`scene.radius`); *world units* are metres in a metric map.
 
-A map keeps the settings that it was made with. Answers follow one rule, in the node and on the command
-line: a setting of `query`, `features` or `grasp` that is given by name (params file, launch argument,
-`-p`, `--set`) wins over that of the map, and that one over presets and defaults. `ros2 param get` shows
-what is in force. `query.*` and `grasp.*` of query_node can be set while it runs and count from the next
-query on; a request to set any other is refused with the reason.
+A map keeps the settings that it was made with. Answers follow one rule, in the node and on the
+command line: a setting of `query`, `features` or `grasp` that is given by name (params file, launch
+argument, `-p`, `--set`) wins over that of the map, and that one over presets and defaults. `ros2
+param get` shows what is in force. `query.*` and `grasp.*` of query_node can be set while it runs
+and count from the next query on; a request to set any other is refused with the reason.
 """
 
 

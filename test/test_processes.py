@@ -77,6 +77,14 @@ def test_a_child_that_dies_is_started_again_but_not_for_wrong_settings(
     assert log.read_text() == 'x' * starts
 
 
+def test_wrong_settings_of_one_node_end_all_that_would_be_started_again(capfd):
+    started = time.monotonic()
+    code = run({'query': python(FOREVER), 'mapper': python(
+        'print("unknown parameter"); raise SystemExit(2)')}, respawn=True)
+    assert code == 2 and time.monotonic() - started < 60
+    assert 'mapper ended (exit code 2)' in capfd.readouterr().err
+
+
 def test_stopping_ends_whole_groups_even_those_that_ignore_sigint(tmp_path, monkeypatch):
     monkeypatch.setattr('lerf_ros.process_group.PATIENCE_S', (
         (signal.SIGINT, 1.0), (signal.SIGTERM, 1.0), (signal.SIGKILL, 5.0)))
