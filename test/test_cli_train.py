@@ -237,7 +237,7 @@ def test_a_kill_costs_what_came_after_the_last_checkpoint(folder, preset, tmp_pa
         with pytest.raises(Killed):
             cli.main([*words, '--steps', '8'])
     directory = MapDirectory(tmp_path / 'map')
-    assert [s.info['steps'] for s in directory.training_states()] == [8]
+    assert next(iter(directory.training_states())).info['steps'] == 8   # the newest
     assert cli.main([*words, '--steps', '9', '--resume']) == 0
     assert directory.newest().info['steps'] == 9
     assert not (tmp_path / 'map' / 'checkpoints').exists()  # the snapshot has all of it
