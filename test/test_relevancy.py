@@ -10,9 +10,8 @@ from hand_made_map import plain_index
 
 from lerf_ros.config import QueryConfig
 from lerf_ros.errors import EmptyTextError, InvalidThresholdError
-from lerf_ros.query.relevancy import relevancy
 from lerf_ros.query.scales import STEPS
-from lerf_ros.query.scoring import peaks
+from lerf_ros.query.scoring import peaks, relevancy
 from lerf_ros.query.text_query import TextQuery, check_request
 
 
@@ -47,18 +46,16 @@ def test_two_stored_scales_have_no_peak_between_them():
 
 
 def test_relevancy_is_the_least_pairwise_softmax():
-    code = np.array([[[0.8, 0.5, 0.1]]])
-    value, scale = relevancy(code, np.eye(3)[0], np.eye(3)[1:], 10.0)
+    value = relevancy(torch.tensor(0.8), torch.tensor([0.5, 0.1]), 10.0)
     pairwise = [math.exp(8) / (math.exp(8) + math.exp(10 * n)) for n in (0.5, 0.1)]
-    assert value[0] == pytest.approx(min(pairwise), abs=1e-6)
-    assert scale[0] == 0
+    assert value.item() == pytest.approx(min(pairwise), abs=1e-6)
 
 
-def test_best_scale_is_where_the_margin_is_largest():
-    codes = np.array([[[0.6, 0.5, 0.0], [0.5, 0.1, 0.0]]])   # margins 0.1 and 0.4
-    value, scale = relevancy(codes, np.eye(3)[0], np.eye(3)[1:], 10.0)
-    assert scale[0] == 1
-    assert value[0] == pytest.approx(sigmoid(4.0), abs=1e-6)
+def test_relevancy_is_computed_for_each_point_and_scale():
+    positive = torch.tensor([[0.6, 0.5]])                       # one point, two scales
+    negatives = torch.tensor([[[0.5, 0.0], [0.1, 0.0]]])        # margins 0.1 and 0.4
+    values = relevancy(positive, negatives, 10.0)
+    assert values.tolist()[0] == pytest.approx([sigmoid(1.0), sigmoid(4.0)], abs=1e-6)
 
 
 def index_of_two_mugs():

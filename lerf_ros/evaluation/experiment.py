@@ -30,7 +30,7 @@ from lerf_ros.evaluation.scene_encoders import SceneEncoder
 from lerf_ros.evaluation.scenes import EvalScene, label_points
 from lerf_ros.evaluation.variants import VARIANTS, TrainedLanguage, train_variant
 from lerf_ros.query.language_index import LanguageIndex, render_embeddings
-from lerf_ros.query.relevancy import relevancy
+from lerf_ros.query.scoring import relevancy
 
 FUSION = 'fusion'
 RADIANCE = 'radiance field'   # what all methods of a scene share
@@ -188,13 +188,16 @@ class Judge:
         """Relevancy (H, W) of each object's phrase in a rendered view."""
         rays, camera = view.rays, view.camera
         with torch.no_grad():
-            codes = torch.cat([render_embeddings(rays[part], trained.field, trained.scales).half()
-                               for part in torch.arange(len(rays)).split(4096)]).numpy()
+            embeddings = torch.cat([
+                render_embeddings(rays[part], trained.field, trained.scales).half()
+                for part in torch.arange(len(rays)).split(4096)])
         out = {}
         for text in {thing.query for thing in self.scene.objects}:
             rows = self.encoder.texts.encode_texts([text, *self.config.query.negatives])
-            values, _ = relevancy(codes, rows[0], rows[1:], self.config.query.temperature)
-            out[text] = values.reshape(camera.height, camera.width)
+            cosines = torch.cat([part.float() @ torch.from_numpy(rows.astype(np.float32)).T
+                                 for part in embeddings.split(4096)])       # (H W, S, 1 + M)
+            values = relevancy(cosines[..., 0], cosines[..., 1:], self.config.query.temperature)
+            out[text] = values.amax(1).numpy().reshape(camera.height, camera.width)
         return out
 
     def _convergence(self, method: str, steps: int, rows: Sequence[ObjectResult],

@@ -120,6 +120,15 @@ def peaks(margins: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return torch.maximum(best, middle + slope * shift / 2), scale.round().long(), at
 
 
+def relevancy(positive: Tensor, negatives: Tensor, temperature: float) -> Tensor:
+    """Computes LERF's relevancy (...,) in 0..1 from cosines, (...,) of a phrase and (..., M).
+
+    The minimum over the negatives of the pairwise softmax exp(t p) / (exp(t p) + exp(t n)) (LERF,
+    section 3.4), which is the sigmoid of t times p minus the strongest negative.
+    """
+    return torch.sigmoid(temperature * (positive - negatives.amax(-1)))
+
+
 def as_tensor(codes: np.ndarray) -> Tensor:
     """The numbers of stored codes, without a copy: int16 are the bits of bfloat16 numbers."""
     tensor = torch.from_numpy(codes)
