@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lerf_ros.evaluation.extents import inside_box
+from lerf_ros.evaluation.judging import inside_box
 from lerf_ros.map_query import MapQuery
 from lerf_ros.query.answer import Presence
 from lerf_ros.query.request import QueryRequest, Region

@@ -21,9 +21,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lerf_ros.camera import transform_points
 from lerf_ros.config import LerfConfig
 from lerf_ros.evaluation.scenes import as_captured
+from lerf_ros.geometry.camera import transform_points
 from lerf_ros.simulation.evaluation_layout import evaluation_layout
 from lerf_ros.simulation.named_parts import name_parts
 from lerf_ros.simulation.renderer import SceneRenderer

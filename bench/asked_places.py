@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lerf_ros.evaluation.extents import inside_box
+from lerf_ros.evaluation.judging import inside_box
 from lerf_ros.map_query import MapQuery
-from lerf_ros.query.boxes import Box, upright_box
+from lerf_ros.query.places import Box, upright_box
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.simulation.evaluation_layout import evaluation_layout
 from lerf_ros.simulation.scene import SceneObject, TabletopScene

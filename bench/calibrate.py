@@ -20,9 +20,9 @@ import numpy as np
 
 from lerf_ros.config import LerfConfig
 from lerf_ros.evaluation.calibrating import Samples, brier, fit_logistic, plot_reliability
-from lerf_ros.evaluation.extents import inside_box
+from lerf_ros.evaluation.judging import inside_box
 from lerf_ros.map_query import MapQuery
-from lerf_ros.query.calibration import FOLDER, features_of, settings_of
+from lerf_ros.query.presence import FOLDER, features_of, settings_of
 from lerf_ros.query.question import encode_phrases, search
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.settings import flat_fields

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from lerf_ros.camera import PinholeCamera
+from lerf_ros.geometry.camera import PinholeCamera
 from lerf_ros.processes import isolate_ros
 
 CAMERA = PinholeCamera(640, 480, 550.0, 550.0, 320.0, 240.0)
@@ -41,7 +41,12 @@ def publish(seconds: float) -> None:
     from sensor_msgs.msg import CameraInfo, Image
     from std_msgs.msg import Header
 
-    from lerf_ros.nodes.conversions import matrix_to_pose, ns_to_stamp, to_camera_info, to_image
+    from lerf_ros.nodes.common.conversions import (
+        matrix_to_pose,
+        ns_to_stamp,
+        to_camera_info,
+        to_image,
+    )
     from lerf_ros.simulation.trajectory import look_at
     rclpy.init()
     node = rclpy.create_node('bench_camera')
@@ -71,8 +76,8 @@ def make_node(folder: str, ages: list[tuple[float, float]]) -> Any:
     from rclpy.parameter import Parameter
 
     from lerf_ros.nodes import mapper_node
-    from lerf_ros.nodes.camera_inputs import CameraInputs
-    from lerf_ros.nodes.conversions import stamp_to_ns
+    from lerf_ros.nodes.common.conversions import stamp_to_ns
+    from lerf_ros.nodes.mapper.camera_inputs import CameraInputs
 
     class NotingInputs(CameraInputs):
         def _on_image(self, assembler: Any, msg: Any) -> None:
@@ -92,8 +97,8 @@ def run(folder: str) -> dict[str, list[float]]:
     """Ages in seconds of the images of each phase: training or paused."""
     import rclpy
 
-    from lerf_ros.nodes.lifecycle import started
-    from lerf_ros.nodes.running import spin
+    from lerf_ros.nodes.common.lifecycle import started
+    from lerf_ros.nodes.common.running import spin
     rclpy.init()
     noted: list[tuple[float, float]] = []
     node = started(make_node(folder, noted))

@@ -21,9 +21,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from lerf_ros.config import FeatureConfig, load_preset, preset_path
-from lerf_ros.features.clip_pyramid import tile_grid
-from lerf_ros.features.extractor import resize_factors
-from lerf_ros.features.openclip_dense import CONV_PART, VIT_PART, make_tower
+from lerf_ros.encoders.crops import tile_grid
+from lerf_ros.encoders.extractor import resize_factors
+from lerf_ros.encoders.openclip_patches import CONV_PART, VIT_PART, make_tower
 
 PAPER_SIZE = 994, 738    # the photographs of the LERF paper
 GOAL = 20.0

@@ -15,11 +15,11 @@ from oracle_encoder import OracleEncoder, OracleExtractor
 
 from lerf_ros import cli
 from lerf_ros.config import LerfConfig
+from lerf_ros.encoders.embedding_map import KeyframeFeatures
+from lerf_ros.encoders.sentence import SentenceEncoder
 from lerf_ros.evaluation import scene_encoders
 from lerf_ros.evaluation.scenes import EvalScene
-from lerf_ros.features.keyframe_features import KeyframeFeatures
-from lerf_ros.features.sentence_encoder import SentenceEncoder
-from lerf_ros.field.scene_frame import SceneFrame
+from lerf_ros.geometry.scene_frame import SceneFrame
 
 # An oracle sees the smallest crop as sharply as the largest: narrower ones than an encoder's, so
 # that an object fills them.

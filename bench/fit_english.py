@@ -17,9 +17,9 @@ import timm
 from sklearn.linear_model import LogisticRegression
 from wordfreq import top_n_list, zipf_frequency
 
-from lerf_ros.features.conse_vocabulary import TEMPLATE, class_texts
-from lerf_ros.features.english import DOUBTFUL, FOREIGN, WEIGHTS
-from lerf_ros.features.sentence_encoder import SentenceEncoder
+from lerf_ros.encoders.conse import TEMPLATE, class_texts
+from lerf_ros.encoders.readable import DOUBTFUL, FOREIGN, WEIGHTS
+from lerf_ros.encoders.sentence import SentenceEncoder
 
 # With words that stand before nouns, or between them.
 LANGUAGES = {

@@ -21,17 +21,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from lerf_ros.camera import PinholeCamera
 from lerf_ros.config import LerfConfig, load_preset, preset_path
-from lerf_ros.features.embedding_map import EmbeddingMap
-from lerf_ros.features.keyframe_features import KeyframeFeatures
-from lerf_ros.field.scene_frame import SceneFrame
-from lerf_ros.keyframes.frame import Frame, Keyframe
-from lerf_ros.query.language_index import LanguageIndex
-from lerf_ros.query.scoring import Scorer
-from lerf_ros.query.surface import PosedCamera
-from lerf_ros.query.survey import take_survey
-from lerf_ros.query.view_memory import ViewMemory
+from lerf_ros.encoders.embedding_map import EmbeddingMap, KeyframeFeatures
+from lerf_ros.frames.frame import Frame, Keyframe
+from lerf_ros.geometry.camera import PinholeCamera
+from lerf_ros.geometry.scene_frame import SceneFrame
+from lerf_ros.index.language_index import LanguageIndex
+from lerf_ros.index.surface import PosedCamera
+from lerf_ros.index.survey import ViewMemory, take_survey
+from lerf_ros.query.relevancy import Scorer
 from lerf_ros.simulation.trajectory import look_at
 from lerf_ros.training.trainer import Trainer
 

@@ -23,8 +23,8 @@ import numpy as np
 import rclpy
 from rclpy.parameter import Parameter
 
-from lerf_ros.mapper_process.messages import MapperStatus
-from lerf_ros.mapper_process.supervisor import MapperSupervisor, wait_for_leaving
+from lerf_ros.mapping.messages import MapperStatus
+from lerf_ros.mapping.supervisor import MapperSupervisor, wait_for_leaving
 from lerf_ros.nodes.mapper_node import MapperNode
 from lerf_ros.nodes.query_node import QueryNode
 

@@ -21,11 +21,11 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 
-from lerf_ros.camera import PinholeCamera
+from lerf_ros.geometry.camera import PinholeCamera
 from lerf_ros.msg import FieldStatus
-from lerf_ros.nodes import topics
-from lerf_ros.nodes.conversions import matrix_to_pose, ns_to_stamp, to_camera_info, to_image
-from lerf_ros.nodes.demo_config import CAMERA_INFO_TOPIC, DEPTH_TOPIC, IMAGE_TOPIC
+from lerf_ros.nodes.common import topics
+from lerf_ros.nodes.common.conversions import matrix_to_pose, ns_to_stamp, to_camera_info, to_image
+from lerf_ros.nodes.demo.config import CAMERA_INFO_TOPIC, DEPTH_TOPIC, IMAGE_TOPIC
 from lerf_ros.processes import node_command
 from lerf_ros.simulation.renderer import SceneRenderer
 from lerf_ros.simulation.scene import TabletopScene

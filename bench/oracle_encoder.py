@@ -13,12 +13,11 @@ from typing import Protocol
 
 import numpy as np
 
-from lerf_ros.features.conse_vocabulary import TEMPLATE
-from lerf_ros.features.embedding_map import EmbeddingMap
-from lerf_ros.features.extractor import check_widths, crop_sides
-from lerf_ros.features.keyframe_features import KeyframeFeatures, sort_levels
-from lerf_ros.features.sentence_encoder import MODEL_NAME
-from lerf_ros.keyframes.frame import Frame
+from lerf_ros.encoders.conse import TEMPLATE
+from lerf_ros.encoders.embedding_map import EmbeddingMap, KeyframeFeatures, sort_levels
+from lerf_ros.encoders.extractor import check_widths, crop_sides
+from lerf_ros.encoders.sentence import MODEL_NAME
+from lerf_ros.frames.frame import Frame
 
 # Labels that a cell remembers; crops with more are rare, and the rest is small.
 TOP = 5
@@ -27,7 +26,7 @@ DENSE_STRIDE_PX = 8
 
 
 class Sentences(Protocol):
-    """What is needed of lerf_ros.features.sentence_encoder.SentenceEncoder."""
+    """What is needed of lerf_ros.encoders.sentence.SentenceEncoder."""
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """Unit rows (N, D) float32."""
@@ -48,7 +47,7 @@ class OracleEncoder:
         self.dimension = self.encode_texts(['table']).shape[1]
 
     def identity(self) -> dict[str, str]:
-        """See lerf_ros.features.encoders.ImageTextEncoder."""
+        """See lerf_ros.encoders.image_text.ImageTextEncoder."""
         return {'name': self.name, 'model': f'areas of labels, {MODEL_NAME}, {TEMPLATE!r}',
                 'weights': self._sentences.version()}
 
@@ -87,7 +86,7 @@ class OracleEncoder:
 
 
 class OracleExtractor:
-    """Stands in for lerf_ros.features.extractor.FeatureExtractor on frames whose masks are known.
+    """Stands in for lerf_ros.encoders.extractor.FeatureExtractor on frames whose masks are known.
 
     Widths in the world become widths in pixels as they do there.
     """

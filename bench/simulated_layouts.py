@@ -19,17 +19,17 @@ from pathlib import Path
 
 import numpy as np
 
-from lerf_ros.camera import PinholeCamera
 from lerf_ros.commands.options import overrides
 from lerf_ros.config import LerfConfig, load_preset
+from lerf_ros.encoders.image_text import load_encoder
 from lerf_ros.evaluation.demo_results import Box, judge
-from lerf_ros.evaluation.pictures import save_sheet
-from lerf_ros.features.encoders import load_encoder
-from lerf_ros.keyframes.frame import Frame
-from lerf_ros.keyframes.selection import KeyframeSelector
+from lerf_ros.frames.frame import Frame
+from lerf_ros.frames.selection import KeyframeSelector
+from lerf_ros.geometry.camera import PinholeCamera
 from lerf_ros.map_query import MapQuery
 from lerf_ros.mapper import Mapper
 from lerf_ros.settings import to_dict
+from lerf_ros.show.pictures import save_sheet
 from lerf_ros.simulation.absent import draw_absent
 from lerf_ros.simulation.renderer import SceneRenderer
 from lerf_ros.simulation.scene import TabletopScene

@@ -25,11 +25,11 @@ from oracle_encoder import OracleEncoder, OracleExtractor
 
 from lerf_ros.commands.options import overrides
 from lerf_ros.config import GraspConfig, LerfConfig
-from lerf_ros.evaluation.effort import EFFORTS
+from lerf_ros.encoders.image_text import load_encoder
+from lerf_ros.encoders.sentence import SentenceEncoder
+from lerf_ros.evaluation.command import EFFORTS
 from lerf_ros.evaluation.scenes import simulated_scene
-from lerf_ros.features.encoders import load_encoder
-from lerf_ros.features.sentence_encoder import SentenceEncoder
-from lerf_ros.keyframes.frame import Frame
+from lerf_ros.frames.frame import Frame
 from lerf_ros.map_query import MapQuery
 from lerf_ros.mapper import Mapper
 from lerf_ros.settings import to_dict

@@ -25,9 +25,9 @@ import numpy as np
 import torch
 from radiance_curve import Problem
 
-from lerf_ros.camera import PinholeCamera
 from lerf_ros.config import LerfConfig, load_preset, preset_path
-from lerf_ros.keyframes.frame import Frame, Keyframe
+from lerf_ros.frames.frame import Frame, Keyframe
+from lerf_ros.geometry.camera import PinholeCamera
 from lerf_ros.training.radiance_learner import RadianceLearner
 from lerf_ros.training.scene_measurement import measure_scene
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from lerf_ros.config import FeatureConfig, GraspConfig, LerfConfig
+from lerf_ros.encoders.image_text import ImageTextEncoder, load_encoder
 from lerf_ros.errors import (
     ConfigError,
     EncoderMismatchError,
@@ -22,23 +23,20 @@ from lerf_ros.errors import (
     MapUnreadableError,
     NoSnapshotError,
 )
-from lerf_ros.features.encoders import ImageTextEncoder, load_encoder
 from lerf_ros.grasping.planner import NOT_METRIC, GraspPlan, plan_grasps
-from lerf_ros.map_pictures import picture_of
-from lerf_ros.query.answer import Answer, Timing
-from lerf_ros.query.calibration import Calibration, find_calibration
-from lerf_ros.query.coverage import Coverage
-from lerf_ros.query.language_index import LanguageIndex
-from lerf_ros.query.moved import moved_grasp
-from lerf_ros.query.presence import judge_presence
+from lerf_ros.index.coverage import Coverage
+from lerf_ros.index.language_index import LanguageIndex
+from lerf_ros.query.answer import Answer, Timing, moved_grasp
+from lerf_ros.query.picture import picture_of
+from lerf_ros.query.presence import Calibration, find_calibration, judge_presence
 from lerf_ros.query.question import Found, Question, encode_phrases, picture_question, search
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.query.text_query import TextQuery
-from lerf_ros.query.wording import still_learning, why_not_found
 from lerf_ros.settings import flat_fields
+from lerf_ros.show.words import still_learning, why_not_found
 from lerf_ros.storage.lock import working_on
 from lerf_ros.storage.map_directory import MapDirectory, Snapshot
-from lerf_ros.training.device import choose_device
+from lerf_ros.training.devices import choose_device
 
 # The settings that answers depend on; the others are those of the map for good.
 ANSWER_SECTIONS = ('query', 'features', 'grasp')

@@ -11,25 +11,23 @@ from typing import Any
 import numpy as np
 
 from lerf_ros.config import LerfConfig
+from lerf_ros.encoders.cache import FeatureCache
+from lerf_ros.encoders.extractor import FeatureExtractor
+from lerf_ros.encoders.image_text import ImageTextEncoder
 from lerf_ros.errors import NothingToUndoError, StorageError
-from lerf_ros.features.cache import FeatureCache
-from lerf_ros.features.encoders import ImageTextEncoder
-from lerf_ros.features.extractor import FeatureExtractor
-from lerf_ros.field.scene_frame import SceneFrame
-from lerf_ros.keyframes.capture_check import tells_depth
-from lerf_ros.keyframes.frame import Frame, Keyframe
-from lerf_ros.keyframes.selection import is_held_out
-from lerf_ros.mapping.keyframe_queue import KeyframeQueue
-from lerf_ros.mapping.keyframe_slots import KeyframeSlots, MappedView
-from lerf_ros.mapping.memory import Memory, recall
+from lerf_ros.frames.capture_check import tells_depth
+from lerf_ros.frames.frame import Frame, Keyframe
+from lerf_ros.frames.selection import is_held_out
+from lerf_ros.geometry.scene_frame import SceneFrame
+from lerf_ros.index.surface import PosedCamera
+from lerf_ros.index.survey import ViewMemory, take_survey
+from lerf_ros.mapping.keyframes import KeyframeQueue, KeyframeSlots, MappedView
 from lerf_ros.mapping.moves import Moves
-from lerf_ros.query.surface import PosedCamera
-from lerf_ros.query.survey import take_survey
-from lerf_ros.query.view_memory import ViewMemory
+from lerf_ros.mapping.restart import Memory, recall
 from lerf_ros.settings import to_dict
 from lerf_ros.storage.map_directory import MapDirectory
 from lerf_ros.training.checkpoint import field_arrays, training_arrays
-from lerf_ros.training.device import choose_device
+from lerf_ros.training.devices import choose_device
 from lerf_ros.training.quality import Quality, measure_quality
 from lerf_ros.training.ray_batches import KeyframeStore
 from lerf_ros.training.scene_measurement import measure_scene, viewing_depth

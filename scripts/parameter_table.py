@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from lerf_ros.config import LerfConfig
-from lerf_ros.nodes.demo_config import DemoClientConfig, ReplayConfig, SimCameraConfig
-from lerf_ros.nodes.node_config import MapperNodeConfig, QueryNodeConfig
+from lerf_ros.nodes.common.node_config import MapperNodeConfig, QueryNodeConfig
+from lerf_ros.nodes.demo.config import DemoClientConfig, ReplayConfig, SimCameraConfig
 from lerf_ros.settings import flat_fields
 
 TARGET = Path(__file__).resolve().parent.parent / 'docs' / 'parameters.md'

@@ -78,7 +78,7 @@ def write_photographs(folder: Path) -> None:
     import cv2
     from tiny_world import CAMERA, orbit, photograph
 
-    from lerf_ros.camera import OPENGL_TO_OPENCV
+    from lerf_ros.geometry.camera import OPENGL_TO_OPENCV
 
     folder.mkdir()
     frames = []
@@ -138,8 +138,8 @@ def check_nodes(capture: Path, command_of: Callable[[str], list[str]]) -> None:
     from rclpy.node import Node
 
     from lerf_ros.msg import FieldStatus
-    from lerf_ros.nodes import topics
-    from lerf_ros.nodes.demo_config import DEPTH_TOPIC
+    from lerf_ros.nodes.common import topics
+    from lerf_ros.nodes.demo.config import DEPTH_TOPIC
 
     truth = json.loads((capture / 'truth.json').read_text())
     options = {'mapper_node': [f'map_directory:={Path("map").resolve()}',
@@ -169,7 +169,7 @@ def check_nodes(capture: Path, command_of: Callable[[str], list[str]]) -> None:
 
 def ask_all(client, truth: dict, reports: list) -> None:
     """Asks /lerf/query for all phrases once a snapshot of STEPS steps is there, and judges."""
-    from lerf_ros.nodes import topics
+    from lerf_ros.nodes.common import topics
     from lerf_ros.srv import Query
 
     service = client.create_client(Query, topics.QUERY, qos_profile=topics.QUERY_QOS)

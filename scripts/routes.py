@@ -127,7 +127,7 @@ def write_capture() -> None:
     import cv2
     import numpy as np
 
-    from lerf_ros.camera import OPENGL_TO_OPENCV, PinholeCamera
+    from lerf_ros.geometry.camera import OPENGL_TO_OPENCV, PinholeCamera
     from lerf_ros.simulation.renderer import SceneRenderer
     from lerf_ros.simulation.scene import TabletopScene
     from lerf_ros.simulation.trajectory import hand_held_path

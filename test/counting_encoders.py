@@ -3,12 +3,12 @@
 
 import numpy as np
 
-from lerf_ros.camera import PinholeCamera
 from lerf_ros.config import FeatureConfig
-from lerf_ros.features.cache import FeatureCache
-from lerf_ros.features.embedding_map import EmbeddingMap
-from lerf_ros.features.extractor import FeatureExtractor
-from lerf_ros.keyframes.frame import Frame
+from lerf_ros.encoders.cache import FeatureCache
+from lerf_ros.encoders.embedding_map import EmbeddingMap
+from lerf_ros.encoders.extractor import FeatureExtractor
+from lerf_ros.frames.frame import Frame
+from lerf_ros.geometry.camera import PinholeCamera
 
 CAMERA = PinholeCamera(64, 48, 60.0, 60.0, 32.0, 24.0)
 WIDTHS, DEPTH = (0.15, 0.3), 1.0

@@ -11,10 +11,10 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 
-from lerf_ros.camera import PinholeCamera
-from lerf_ros.mapper_process.messages import MapperStatus
-from lerf_ros.nodes.conversions import ns_to_stamp, to_camera_info, to_image
-from lerf_ros.nodes.topics import TF_QOS, profile
+from lerf_ros.geometry.camera import PinholeCamera
+from lerf_ros.mapping.messages import MapperStatus
+from lerf_ros.nodes.common.conversions import ns_to_stamp, to_camera_info, to_image
+from lerf_ros.nodes.common.topics import TF_QOS, profile
 from lerf_ros.query.answer import Answer, Hit, Presence
 
 CAMERA = PinholeCamera(32, 24, 30.0, 30.0, 16.0, 12.0)

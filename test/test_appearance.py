@@ -10,7 +10,7 @@ from test_end_to_end import SMALL
 from tiny_world import ColorEncoder, orbit, photograph
 
 from lerf_ros.mapper import Mapper
-from lerf_ros.simulation.exposure import with_gain
+from lerf_ros.simulation.sensor import with_gain
 from lerf_ros.storage.map_directory import MapDirectory
 
 VIEWS, STEPS = 12, 150

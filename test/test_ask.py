@@ -17,11 +17,11 @@ from lerf_ros.errors import (
     EncoderUnavailableError,
     NoSnapshotError,
 )
-from lerf_ros.keyframes.frame import Frame, Keyframe
+from lerf_ros.frames.frame import Frame, Keyframe
 from lerf_ros.map_query import MapQuery
 from lerf_ros.query.answer import Hit, Presence
 from lerf_ros.query.request import KeyframeCrop, QueryRequest, Region
-from lerf_ros.query.wording import summary, why_not_found
+from lerf_ros.show.words import summary, why_not_found
 
 
 @pytest.fixture(autouse=True)

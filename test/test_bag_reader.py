@@ -11,7 +11,7 @@ from lerf_ros.errors import DatasetError
 rosbag2 = pytest.importorskip('rosbags.rosbag2')
 typesys = pytest.importorskip('rosbags.typesys')
 
-from lerf_ros.nodes.bag_reader import Bag  # noqa: E402
+from lerf_ros.nodes.demo.bags import Bag  # noqa: E402
 
 COUNT, START_NS = 6, 1_700_000_000 * 10**9
 

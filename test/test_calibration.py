@@ -9,7 +9,7 @@ import pytest
 from hand_made_map import CONFIG, WordEncoder, write_map
 
 import lerf_ros.map_query
-import lerf_ros.query.calibration as calibration_module
+import lerf_ros.query.presence as calibration_module
 from lerf_ros.evaluation.calibrating import (
     Samples,
     brier,
@@ -19,7 +19,7 @@ from lerf_ros.evaluation.calibrating import (
 )
 from lerf_ros.map_query import MapQuery
 from lerf_ros.query.answer import Hit
-from lerf_ros.query.calibration import (
+from lerf_ros.query.presence import (
     FEATURES,
     FOLDER,
     SETTINGS,

@@ -5,8 +5,8 @@ import cv2
 import numpy as np
 import pytest
 
-from lerf_ros.camera import PinholeCamera, invert_pose, opengl_to_opencv, transform_points
 from lerf_ros.errors import FrameError
+from lerf_ros.geometry.camera import PinholeCamera, invert_pose, opengl_to_opencv, transform_points
 
 PLAIN = PinholeCamera(640, 480, 500.0, 510.0, 320.0, 240.0)
 # A phone's lens (apple_banana), a strong rational one, one with a thin prism, a tilted sensor.

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from tiny_world import look_at, orbit, photograph
 
-from lerf_ros.camera import PinholeCamera
 from lerf_ros.config import CheckConfig, KeyframeConfig, LerfConfig
 from lerf_ros.errors import ContradictionError
-from lerf_ros.keyframes import memory_need
-from lerf_ros.keyframes.capture_check import check_folder, in_one_place, require_depth
-from lerf_ros.keyframes.captures.load import load_folder
-from lerf_ros.keyframes.captures.posed_folder import FrameEntry
-from lerf_ros.keyframes.frame import Frame, Keyframe
-from lerf_ros.keyframes.selection import EMPTY, KeyframeSelector, is_empty
+from lerf_ros.frames import memory_need
+from lerf_ros.frames.capture_check import check_folder, in_one_place, require_depth
+from lerf_ros.frames.captures.load import load_folder
+from lerf_ros.frames.captures.posed_folder import FrameEntry
+from lerf_ros.frames.frame import Frame, Keyframe
+from lerf_ros.frames.selection import EMPTY, KeyframeSelector, is_empty
+from lerf_ros.geometry.camera import PinholeCamera
 from lerf_ros.storage.map_directory import MapDirectory
 
 CONFIG = LerfConfig()

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tiny_capture import INTRINSICS, OPENGL, color, true_pose
 
 from lerf_ros.errors import DatasetError
-from lerf_ros.keyframes.captures.known_fields import HARMLESS, REFUSED, USED
-from lerf_ros.keyframes.captures.load import load_folder
+from lerf_ros.frames.captures.known_fields import HARMLESS, REFUSED, USED
+from lerf_ros.frames.captures.load import load_folder
 
 FIELDS = sorted((USED | HARMLESS | set(REFUSED)) - {'frames'}) + ['depth', 'K', 'anything']
 NASTY = [None, True, 0, -1, 1.5, float('nan'), 10 ** 400, 'images/0.png', '', '\0', 'a' * 300,

@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from tiny_capture import HEIGHT, INTRINSICS, OPENGL, WIDTH, blue, color, true_pose
 
 from lerf_ros.errors import DatasetError
-from lerf_ros.keyframes.captures.load import load_folder
+from lerf_ros.frames.captures.load import load_folder
 
 # Of a world with y up, as ARKit's, to the same world with z up.
 ARKIT_TO_WORLD = np.array([[0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1.0]])

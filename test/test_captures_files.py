@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from tiny_capture import blue, write_capture
 
 from lerf_ros.errors import DatasetError
-from lerf_ros.keyframes.captures.file_finder import FileFinder
-from lerf_ros.keyframes.captures.load import load_folder
+from lerf_ros.frames.captures.file_finder import FileFinder
+from lerf_ros.frames.captures.load import load_folder
 
 
 def rename(change):

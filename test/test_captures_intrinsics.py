@@ -8,7 +8,7 @@ import pytest
 from tiny_capture import HEIGHT, WIDTH, blue, true_pose, write_capture
 
 from lerf_ros.errors import DatasetError
-from lerf_ros.keyframes.captures.load import load_folder
+from lerf_ros.frames.captures.load import load_folder
 
 NO_FOCAL = {'fl_x': None, 'fl_y': None}
 BARE = {**NO_FOCAL, 'w': None, 'h': None, 'cx': None, 'cy': None}

@@ -17,9 +17,9 @@ from PIL import Image
 from tiny_capture import HEIGHT, WIDTH, write_capture
 
 from lerf_ros.errors import DatasetError
-from lerf_ros.keyframes.captures.load import load_folder
-from lerf_ros.keyframes.depth_files import DepthFile, known
-from lerf_ros.keyframes.image_files import MaskFile, read_image, read_mask
+from lerf_ros.frames.captures.load import load_folder
+from lerf_ros.frames.depth_files import DepthFile, known
+from lerf_ros.frames.image_files import MaskFile, read_image, read_mask
 
 RGB = (200, 100, 50)
 

@@ -11,10 +11,10 @@ from hand_made_map import COLORS, CUBES, WordEncoder, write_map
 
 import lerf_ros.map_query
 from lerf_ros import cli
-from lerf_ros.evaluation.export import answer_fields, export_answer, file_name
 from lerf_ros.map_query import MapQuery
 from lerf_ros.query.answer import Grasp
 from lerf_ros.query.request import QueryRequest
+from lerf_ros.show.files import answer_fields, export_answer, file_name
 
 
 @pytest.fixture(autouse=True)

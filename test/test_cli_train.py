@@ -12,19 +12,19 @@ import pytest
 from test_end_to_end import SMALL
 from tiny_world import ColorEncoder, orbit, photograph
 
-import lerf_ros.features.encoders
+import lerf_ros.encoders.image_text
 from lerf_ros import cli
 from lerf_ros.commands.train import index_line
-from lerf_ros.keyframes.frame import Keyframe
+from lerf_ros.frames.frame import Keyframe
 from lerf_ros.mapper import Mapper
-from lerf_ros.mapper_process.saving import Saving
+from lerf_ros.mapping.saving import Saving
 from lerf_ros.settings import flat_fields
 from lerf_ros.storage.map_directory import MapDirectory
 
 
 @pytest.fixture(autouse=True)
 def color_encoder(monkeypatch, tmp_path):
-    monkeypatch.setattr(lerf_ros.features.encoders, 'load_encoder',
+    monkeypatch.setattr(lerf_ros.encoders.image_text, 'load_encoder',
                         lambda *_, **__: ColorEncoder())
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
 

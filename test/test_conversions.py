@@ -13,9 +13,9 @@ from builtin_interfaces.msg import Time
 from geometry_msgs.msg import Pose
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from lerf_ros.camera import PinholeCamera
 from lerf_ros.errors import FrameError
-from lerf_ros.nodes import conversions as c
+from lerf_ros.geometry.camera import PinholeCamera
+from lerf_ros.nodes.common import conversions as c
 
 pytestmark = pytest.mark.ros
 RED, GREEN = (255, 0, 0), (0, 255, 0)

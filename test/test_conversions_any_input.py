@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from lerf_ros.errors import FrameError
-from lerf_ros.nodes import conversions as c
-from lerf_ros.nodes.conversions.colors import COLOR_ENCODINGS
-from lerf_ros.nodes.conversions.depth import DEPTH_ENCODINGS
+from lerf_ros.nodes.common import conversions as c
+from lerf_ros.nodes.common.conversions.colors import COLOR_ENCODINGS
+from lerf_ros.nodes.common.conversions.depth import DEPTH_ENCODINGS
 
 pytestmark = pytest.mark.ros
 settings.register_profile('messages', max_examples=150, deadline=None, derandomize=True)

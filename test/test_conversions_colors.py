@@ -10,8 +10,8 @@ pytest.importorskip('sensor_msgs', reason='the ROS 2 message packages are not in
 from sensor_msgs.msg import Image
 
 from lerf_ros.errors import FrameError
-from lerf_ros.nodes import conversions as c
-from lerf_ros.nodes.color_reader import ColorReader
+from lerf_ros.nodes.common import conversions as c
+from lerf_ros.nodes.mapper.color_reader import ColorReader
 
 pytestmark = pytest.mark.ros
 H, W = 8, 12

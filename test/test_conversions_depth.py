@@ -15,8 +15,8 @@ from hypothesis.extra import numpy as hnp
 from sensor_msgs.msg import CompressedImage, Image
 
 from lerf_ros.errors import FrameError
-from lerf_ros.nodes import conversions as c
-from lerf_ros.nodes.conversions.rvl import decode_rvl
+from lerf_ros.nodes.common import conversions as c
+from lerf_ros.nodes.common.conversions.rvl import decode_rvl
 
 pytestmark = pytest.mark.ros
 

@@ -14,10 +14,10 @@ from test_end_to_end import SMALL
 from tiny_world import orbit, photograph
 from torch import distributed, nn
 
-from lerf_ros.keyframes.frame import Keyframe
+from lerf_ros.frames.frame import Keyframe
 from lerf_ros.settings import flat_fields
 from lerf_ros.storage.map_directory import MapDirectory
-from lerf_ros.training import data_parallel
+from lerf_ros.training import devices as data_parallel
 from lerf_ros.training.optimizers import Decay, Descent, ParameterGroup
 
 ROOT = Path(__file__).parents[1]
@@ -81,10 +81,10 @@ def test_alone_nothing_is_shared():
 # What `lerf_ros train` does, with an encoder that needs no weights.
 COMMAND = """
 import sys
-import lerf_ros.features.encoders
+import lerf_ros.encoders.image_text
 from tiny_world import ColorEncoder
 from lerf_ros import cli
-lerf_ros.features.encoders.load_encoder = lambda *_, **__: ColorEncoder()
+lerf_ros.encoders.image_text.load_encoder = lambda *_, **__: ColorEncoder()
 raise SystemExit(cli.main(sys.argv[1:]))
 """
 

@@ -17,8 +17,8 @@ import rclpy
 from rclpy.node import Node
 from ros_bench import spin_until
 
-from lerf_ros.nodes import topics
-from lerf_ros.nodes.deferred_service import (
+from lerf_ros.nodes.common import topics
+from lerf_ros.nodes.query.deferred_service import (
     GAP_S,
     LATE_FACTOR,
     QUIET_S,

@@ -15,14 +15,13 @@ pytestmark = pytest.mark.ros
 from ros_bench import overrides, spin_until  # noqa: E402
 from sensor_msgs.msg import CameraInfo  # noqa: E402
 
-from lerf_ros.camera import OPENGL_TO_OPENCV  # noqa: E402
+from lerf_ros.geometry.camera import OPENGL_TO_OPENCV  # noqa: E402
 from lerf_ros.msg import FieldStatus  # noqa: E402
 from lerf_ros.nodes import topics  # noqa: E402
-from lerf_ros.nodes.conversions import ns_to_stamp, to_cloud  # noqa: E402
+from lerf_ros.nodes.common.conversions import ns_to_stamp, to_cloud  # noqa: E402
+from lerf_ros.nodes.demo.client import MapProgress, read_cloud  # noqa: E402
+from lerf_ros.nodes.demo.config import CAMERA_INFO_TOPIC  # noqa: E402
 from lerf_ros.nodes.demo_client_node import DemoClientNode  # noqa: E402
-from lerf_ros.nodes.demo_config import CAMERA_INFO_TOPIC  # noqa: E402
-from lerf_ros.nodes.map_progress import MapProgress  # noqa: E402
-from lerf_ros.nodes.query_client import read_cloud  # noqa: E402
 from lerf_ros.simulation.scene import TabletopScene  # noqa: E402
 from lerf_ros.simulation.trajectory import look_at  # noqa: E402
 from lerf_ros.srv import Query  # noqa: E402

@@ -8,7 +8,7 @@ from hand_made_map import write_map
 from lerf_ros import cli
 from lerf_ros.errors import ConfigError
 from lerf_ros.map_query import MapQuery
-from lerf_ros.training.device import choose_device
+from lerf_ros.training.devices import choose_device
 
 
 @pytest.fixture

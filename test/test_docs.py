@@ -21,7 +21,7 @@ def test_parameter_table_is_the_settings():
 
 def test_readme_names_every_topic_service_and_make_target():
     readme = (ROOT / 'README.md').read_text()
-    topics = (ROOT / 'lerf_ros/nodes/topics.py').read_text()
+    topics = (ROOT / 'lerf_ros/nodes/common/topics.py').read_text()
     for name in re.findall(r"= '(lerf/\w+)'", topics):
         assert f'`{name}`' in readme, name
     targets = re.findall(r'^([\w-]+):', (ROOT / 'Makefile').read_text(), re.M)

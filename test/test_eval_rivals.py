@@ -12,11 +12,10 @@ from tiny_world import orbit, photograph
 
 from lerf_ros.errors import EncoderUnavailableError
 from lerf_ros.evaluation import frozen_radiance
-from lerf_ros.evaluation.detector_rival import judge_detector
-from lerf_ros.evaluation.eval_views import EvalView, LabelledView
 from lerf_ros.evaluation.experiment import Plan, run_scene
-from lerf_ros.evaluation.owl_vit import Detection
+from lerf_ros.evaluation.owl_vit import Detection, judge_detector
 from lerf_ros.evaluation.scenes import EvalScene, TruthObject
+from lerf_ros.evaluation.views import EvalView, LabelledView
 
 THINGS = tuple(TruthObject(name, name, name, None, None, math.nan) for name in ('cup', 'pan'))
 PICTURE = np.zeros((50, 100, 3), np.uint8)

@@ -4,7 +4,6 @@
 import numpy as np
 import pytest
 
-from lerf_ros.camera import transform_points
 from lerf_ros.config import KeyframeConfig
 from lerf_ros.errors import LerfError
 from lerf_ros.evaluation.scenes import (
@@ -16,8 +15,9 @@ from lerf_ros.evaluation.scenes import (
     seen_side,
     simulated_scene,
 )
-from lerf_ros.keyframes.selection import motion
-from lerf_ros.nodes.demo_config import SimCameraConfig
+from lerf_ros.frames.selection import motion
+from lerf_ros.geometry.camera import transform_points
+from lerf_ros.nodes.demo.config import SimCameraConfig
 from lerf_ros.simulation import sensor
 from lerf_ros.simulation.evaluation_layout import evaluation_layout
 from lerf_ros.simulation.robot import noisy_image

@@ -20,9 +20,9 @@ from ros_bench import CAMERA, Camera, FakeProcess, overrides, spin_until
 from sensor_msgs.msg import CompressedImage, Image
 from tf2_msgs.msg import TFMessage
 
-from lerf_ros.nodes.conversions import ns_to_stamp, to_camera_info, to_image
+from lerf_ros.nodes.common.conversions import ns_to_stamp, to_camera_info, to_image
+from lerf_ros.nodes.common.topics import profile
 from lerf_ros.nodes.mapper_node import MapperNode
-from lerf_ros.nodes.topics import profile
 
 pytestmark = pytest.mark.ros
 SECOND = 10**9

@@ -16,11 +16,9 @@ from counting_encoders import (
 )
 
 from lerf_ros.config import FeatureConfig
-from lerf_ros.features.cache import FeatureCache
-from lerf_ros.features.embedding_map import EmbeddingMap
-from lerf_ros.features.extractor import FeatureExtractor
-from lerf_ros.features.feature_file import read_file
-from lerf_ros.features.keyframe_features import KeyframeFeatures
+from lerf_ros.encoders.cache import FeatureCache, read_file
+from lerf_ros.encoders.embedding_map import EmbeddingMap, KeyframeFeatures
+from lerf_ros.encoders.extractor import FeatureExtractor
 
 
 @pytest.mark.parametrize('kind', [Dense, Crops])

@@ -20,10 +20,9 @@ from counting_encoders import (
 )
 
 from lerf_ros.config import FeatureConfig
-from lerf_ros.features import cache as cache_module
-from lerf_ros.features.cache import FeatureCache
-from lerf_ros.features.extractor import FeatureExtractor
-from lerf_ros.features.feature_file import DamagedFileError, read_file, write_file
+from lerf_ros.encoders import cache as cache_module
+from lerf_ros.encoders.cache import DamagedFileError, FeatureCache, read_file, write_file
+from lerf_ros.encoders.extractor import FeatureExtractor
 
 
 @pytest.mark.parametrize('kind', ['keyframe', 'vocabulary'])

@@ -10,8 +10,8 @@ pytest.importorskip('timm', reason='extra `openclip` is not installed')
 import timm
 
 from lerf_ros.config import FeatureConfig
+from lerf_ros.encoders.dino import DinoFeatures, load_dense_features
 from lerf_ros.errors import ConfigError
-from lerf_ros.features.dense_features import DinoFeatures, load_dense_features
 
 DINO = 'vit_small_patch8_224.dino'
 DINO_V2 = 'vit_small_patch14_dinov2.lvd142m'
@@ -76,7 +76,7 @@ def test_facets_of_separate_projections():
     """A block that keeps query, key and value apart gives the same as one that does not."""
     from timm.models.eva import EvaAttention
 
-    from lerf_ros.features.attention_facets import projection
+    from lerf_ros.encoders.dino import projection
 
     apart = EvaAttention(8, num_heads=2, qkv_fused=False, qkv_bias=True, scale_norm=False)
     tokens = torch.arange(24.).reshape(1, 3, 8)

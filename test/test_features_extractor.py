@@ -4,17 +4,17 @@
 import numpy as np
 import pytest
 
-from lerf_ros.camera import PinholeCamera
 from lerf_ros.config import FeatureConfig
-from lerf_ros.errors import ConfigError
-from lerf_ros.features.embedding_map import EmbeddingMap
-from lerf_ros.features.extractor import (
+from lerf_ros.encoders.embedding_map import EmbeddingMap
+from lerf_ros.encoders.extractor import (
     FeatureExtractor,
     crop_sides,
     fill_masked,
     resize_factors,
 )
-from lerf_ros.keyframes.frame import Frame
+from lerf_ros.errors import ConfigError
+from lerf_ros.frames.frame import Frame
+from lerf_ros.geometry.camera import PinholeCamera
 
 CAMERA = PinholeCamera(640, 480, 600.0, 600.0, 320.0, 240.0)
 

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from lerf_ros.features.embedding_map import EmbeddingMap
+from lerf_ros.encoders.embedding_map import EmbeddingMap
 
 E1, E2, E3 = np.eye(3, dtype=np.float32)
 

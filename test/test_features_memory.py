@@ -7,8 +7,8 @@ import torch
 from test_features_extractor import CropFake, DenseFake, frame
 
 from lerf_ros.config import FeatureConfig
+from lerf_ros.encoders.extractor import FeatureExtractor
 from lerf_ros.errors import TrainingFailedError
-from lerf_ros.features.extractor import FeatureExtractor
 
 # 480 * .5 = 240: one level of crops, more than a dozen of them.
 CONFIG = FeatureConfig(pyramid='fractions', fractions=(0.5,), batch=16)

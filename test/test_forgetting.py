@@ -7,11 +7,11 @@ import torch
 from test_end_to_end import SMALL
 from tiny_world import ColorEncoder, orbit, photograph
 
-from lerf_ros.camera import PinholeCamera
-from lerf_ros.features.embedding_map import EmbeddingMap
-from lerf_ros.features.extractor import KeyframeFeatures
-from lerf_ros.field.scene_frame import SceneFrame
-from lerf_ros.keyframes.frame import Frame, Keyframe
+from lerf_ros.encoders.embedding_map import EmbeddingMap
+from lerf_ros.encoders.extractor import KeyframeFeatures
+from lerf_ros.frames.frame import Frame, Keyframe
+from lerf_ros.geometry.camera import PinholeCamera
+from lerf_ros.geometry.scene_frame import SceneFrame
 from lerf_ros.mapper import Mapper
 from lerf_ros.storage.map_directory import MapDirectory
 from lerf_ros.training.language_targets import LanguageTargets

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import lerf_ros.mapper_process.frame_channel
-from lerf_ros.camera import PinholeCamera
-from lerf_ros.keyframes.frame import Frame
-from lerf_ros.mapper_process.frame_channel import FrameChannel
+import lerf_ros.mapping.frame_channel
+from lerf_ros.frames.frame import Frame
+from lerf_ros.geometry.camera import PinholeCamera
+from lerf_ros.mapping.frame_channel import FrameChannel
 
 CONTEXT = multiprocessing.get_context('spawn')
 SIZE = 4
@@ -94,7 +94,7 @@ def test_in_a_full_channel_the_oldest_gives_way():
 
 def test_nothing_is_dropped_while_a_frame_is_read(monkeypatch):
     """A reader that was killed while it took a frame holds the lock: the writer goes on."""
-    monkeypatch.setattr(lerf_ros.mapper_process.frame_channel, 'PATIENCE_S', 0.01)
+    monkeypatch.setattr(lerf_ros.mapping.frame_channel, 'PATIENCE_S', 0.01)
     channel = FrameChannel(CONTEXT, SIZE)
     for i in range(SIZE):
         channel.put(frame(i))
@@ -128,7 +128,7 @@ def test_what_was_read_does_not_change_any_more():
 
 
 def test_a_frame_too_large_for_a_slot_goes_through_the_pipe(monkeypatch):
-    monkeypatch.setattr(lerf_ros.mapper_process.frame_channel, 'SLOT_BYTES', 4096)
+    monkeypatch.setattr(lerf_ros.mapping.frame_channel, 'SLOT_BYTES', 4096)
     channel = FrameChannel(CONTEXT, SIZE)
     reader = reader_of(channel)
     for sent in (frame(0, 8, 8), frame(1, 100, 100), frame(2, 8, 8)):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from test_grasping import box, joined, plan, table
 
-from lerf_ros.grasping.surface import find_bearing, smoothed
+from lerf_ros.grasping.fingers import find_bearing, smoothed
 
 
 def test_what_bears_a_thing_is_the_level_of_the_points_round_it():

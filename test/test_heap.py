@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 (rclpy) is not installed')
 
-from lerf_ros.nodes import heap
+from lerf_ros.nodes.query import heap
 
 
 @pytest.fixture(autouse=True)

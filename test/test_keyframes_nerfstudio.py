@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from lerf_ros.errors import DatasetError
-from lerf_ros.keyframes.captures.intrinsics import camera_fields, parse_camera
-from lerf_ros.keyframes.captures.load import load_folder
+from lerf_ros.frames.captures.intrinsics import camera_fields, parse_camera
+from lerf_ros.frames.captures.load import load_folder
 
 DATA = Path(__file__).resolve().parents[2] / 'shared' / 'data'
 INTRINSICS = {'w': 8, 'h': 6, 'fl_x': 10.0, 'fl_y': 11.0, 'cx': 4.0, 'cy': 3.0}

@@ -5,10 +5,10 @@ import cv2
 import numpy as np
 import pytest
 
-from lerf_ros.camera import PinholeCamera
 from lerf_ros.config import KeyframeConfig
-from lerf_ros.keyframes.frame import Frame
-from lerf_ros.keyframes.selection import Decision, KeyframeSelector, motion, sharpness
+from lerf_ros.frames.frame import Frame
+from lerf_ros.frames.selection import Decision, KeyframeSelector, motion, sharpness
+from lerf_ros.geometry.camera import PinholeCamera
 
 CAMERA = PinholeCamera(320, 240, 300.0, 300.0, 160.0, 120.0)
 SHARP = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)

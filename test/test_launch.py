@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from lerf_ros.config import LerfConfig, load_preset
-from lerf_ros.nodes.node_config import MapperNodeConfig, QueryNodeConfig
+from lerf_ros.nodes.common.node_config import MapperNodeConfig, QueryNodeConfig
 from lerf_ros.settings import flat_fields, flatten
 
 ROOT = Path(__file__).parents[1]

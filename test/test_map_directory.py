@@ -6,10 +6,10 @@ import json
 import numpy as np
 import pytest
 
-from lerf_ros.camera import PinholeCamera
 from lerf_ros.errors import MapUnreadableError
-from lerf_ros.keyframes.captures.load import load_folder
-from lerf_ros.keyframes.frame import Frame, Keyframe
+from lerf_ros.frames.captures.load import load_folder
+from lerf_ros.frames.frame import Frame, Keyframe
+from lerf_ros.geometry.camera import PinholeCamera
 from lerf_ros.storage.map_directory import MapDirectory
 
 

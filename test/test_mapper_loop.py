@@ -12,11 +12,11 @@ from test_end_to_end import SMALL
 from tiny_world import ColorEncoder, orbit, photograph
 
 from lerf_ros.errors import LockedError
-from lerf_ros.keyframes.pose_jump import PoseJump
+from lerf_ros.frames.pose_jump import PoseJump
 from lerf_ros.map_query import no_snapshot
-from lerf_ros.mapper_process import loop as loop_module
-from lerf_ros.mapper_process.loop import Loop
-from lerf_ros.mapper_process.messages import Channels, Command, MapperStatus, Reply
+from lerf_ros.mapping import loop as loop_module
+from lerf_ros.mapping.loop import Loop
+from lerf_ros.mapping.messages import Channels, Command, MapperStatus, Reply
 from lerf_ros.storage.map_directory import MapDirectory
 
 CONFIG = SMALL.override({'map.snapshot_interval': 1000.0, 'map.checkpoint_interval': 1000.0,
@@ -146,7 +146,7 @@ def test_a_full_disk_is_a_word_in_the_status_and_training_goes_on(make, monkeypa
 
 def test_checkpoints_keep_what_may_be_lost_within_the_interval(make, monkeypatch):
     clock = [0.0]
-    monkeypatch.setattr('lerf_ros.mapper_process.saving.time.monotonic', lambda: clock[0])
+    monkeypatch.setattr('lerf_ros.mapping.saving.time.monotonic', lambda: clock[0])
     monkeypatch.setattr(loop_module, 'TRAIN_SLICE_S', 0.0)
     loop = make()
     loop.saving.config = CONFIG.override({'map.checkpoint_interval': 30.0}).map
@@ -171,7 +171,7 @@ def test_checkpoints_keep_what_may_be_lost_within_the_interval(make, monkeypatch
 def test_a_snapshot_waits_for_keyframes_and_for_the_map_to_settle(
         make, monkeypatch, settle_steps, rays_per_second, frames, written):
     clock, loop = [0.0], make()
-    monkeypatch.setattr('lerf_ros.mapper_process.saving.time.monotonic', lambda: clock[0])
+    monkeypatch.setattr('lerf_ros.mapping.saving.time.monotonic', lambda: clock[0])
     feed(loop, FRAMES)
     for T in orbit(7)[:frames - 6]:
         loop.mapper.store(photograph(T, 100))
@@ -204,7 +204,7 @@ class ManualClock:
 def slow_disk(make, monkeypatch):
     """A loop whose snapshots take 60 s each, with an interval of 20 s, and its clock."""
     clock, loop = ManualClock(), make()
-    monkeypatch.setattr('lerf_ros.mapper_process.saving.time', clock)
+    monkeypatch.setattr('lerf_ros.mapping.saving.time', clock)
     snapshot = loop.mapper.snapshot
 
     def slow():

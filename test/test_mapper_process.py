@@ -9,7 +9,7 @@ import pytest
 from test_end_to_end import SMALL
 from tiny_world import orbit, photograph
 
-from lerf_ros.mapper_process.process import MapperProcess
+from lerf_ros.mapping.process import MapperProcess
 from lerf_ros.storage.map_directory import MapDirectory
 
 PATIENCE_S = 120.0   # loading models takes seconds, on a busy machine many
@@ -73,7 +73,7 @@ def test_an_unknown_encoder_is_named(tmp_path, caplog, capfd):
         assert "unknown encoder 'consee'; did you mean 'conse'" in status.message
         # What the child logs, the parent logs, at its level.
         (record,) = [r for r in caplog.records if 'unknown encoder' in r.getMessage()]
-        assert (record.levelname, record.name) == ('ERROR', 'lerf_ros.mapper_process.process')
+        assert (record.levelname, record.name) == ('ERROR', 'lerf_ros.mapping.process')
         assert 'unknown encoder' not in capfd.readouterr().err
     finally:
         process.stop(1.0)

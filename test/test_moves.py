@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 from test_mapper_loop import asked, feed, make  # noqa: F401 - the fixture
 from tiny_world import orbit, photograph
 
-from lerf_ros.keyframes.pose_jump import PoseJump
+from lerf_ros.frames.pose_jump import PoseJump
 from lerf_ros.storage.map_directory import MapDirectory
 from lerf_ros.training.depth_fit import fit_of_move
 from lerf_ros.training.world_changes import DepthGrid

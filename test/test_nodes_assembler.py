@@ -13,14 +13,14 @@ pytest.importorskip('lerf_ros.msg', reason='the interfaces of lerf_ros are not b
 from ros_bench import CAMERA, FakeProcess
 from sensor_msgs.msg import Image
 
-from lerf_ros.camera import PinholeCamera
 from lerf_ros.errors import FrameError
+from lerf_ros.geometry.camera import PinholeCamera
 from lerf_ros.msg import FieldStatus
-from lerf_ros.nodes.conversions import ns_to_stamp, to_camera_info, to_image
-from lerf_ros.nodes.frame_assembler import FrameAssembler
-from lerf_ros.nodes.node_config import MapperNodeConfig
-from lerf_ros.nodes.refusals import Refusals
-from lerf_ros.nodes.status_message import Counts, status_message
+from lerf_ros.nodes.common.conversions import ns_to_stamp, to_camera_info, to_image
+from lerf_ros.nodes.common.node_config import MapperNodeConfig
+from lerf_ros.nodes.mapper.frame_assembler import FrameAssembler
+from lerf_ros.nodes.mapper.refusals import Refusals
+from lerf_ros.nodes.mapper.status import Counts, status_message
 
 pytestmark = pytest.mark.ros
 STAMP = 5 * 10**9 + 123456789
@@ -395,7 +395,7 @@ def test_each_camera_has_a_unit_of_depth():
 
 def test_depth_is_decoded_once_however_long_its_image_waits(monkeypatch):
     decoded = []
-    monkeypatch.setattr('lerf_ros.nodes.frame_assembler.depth_to_metres',
+    monkeypatch.setattr('lerf_ros.nodes.mapper.frame_assembler.depth_to_metres',
                         lambda msg, **_: decoded.append(msg) or np.ones((24, 32), np.float32))
     bench = Bench(depth_topic='depth', mask_topic='mask')
     bench.pose, pose = None, bench.pose

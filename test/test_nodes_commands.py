@@ -16,9 +16,10 @@ import rclpy
 from rclpy.node import Node
 from ros_bench import FakeProcess, overrides, spin_until
 
-from lerf_ros.mapper_process.messages import MapperStatus, Reply
+from lerf_ros.mapping.messages import MapperStatus, Reply
 from lerf_ros.msg import FieldStatus
-from lerf_ros.nodes import mapper_node, topics
+from lerf_ros.nodes import mapper_node
+from lerf_ros.nodes.common import topics
 from lerf_ros.nodes.mapper_node import MapperNode
 from lerf_ros.srv import ListMaps, LoadMap, MapCommand, SaveMap
 

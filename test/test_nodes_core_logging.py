@@ -18,7 +18,7 @@ from ros_bench import FakeMap, spin_until
 from lerf_ros.nodes.query_node import QueryNode
 
 pytestmark = pytest.mark.ros
-core = logging.getLogger('lerf_ros.mapper_process.saving')
+core = logging.getLogger('lerf_ros.mapping.saving')
 
 
 @pytest.fixture

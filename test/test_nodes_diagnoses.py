@@ -22,17 +22,18 @@ from test_nodes_mapper import STAMP, connect
 from tf2_msgs.msg import TFMessage
 from tiny_world import orbit, photograph
 
-from lerf_ros.camera import invert_pose
 from lerf_ros.errors import ConfigError
-from lerf_ros.keyframes.pose_check import T_BODY_OPTICAL
+from lerf_ros.frames.pose_check import T_BODY_OPTICAL
+from lerf_ros.geometry.camera import invert_pose
 from lerf_ros.msg import FieldStatus
-from lerf_ros.nodes import diagnoses, topics
-from lerf_ros.nodes.conversions import matrix_to_transform, to_image
-from lerf_ros.nodes.diagnoses import diagnose_topic, stale_poses
-from lerf_ros.nodes.input_watch import InputWatch
+from lerf_ros.nodes.common import topics
+from lerf_ros.nodes.common.conversions import matrix_to_transform, to_image
+from lerf_ros.nodes.common.diagnostics import InputWatch
+from lerf_ros.nodes.common.node_config import MapperNodeConfig
+from lerf_ros.nodes.common.topics import profile
+from lerf_ros.nodes.mapper import findings as diagnoses
+from lerf_ros.nodes.mapper.findings import diagnose_topic, stale_poses
 from lerf_ros.nodes.mapper_node import MapperNode
-from lerf_ros.nodes.node_config import MapperNodeConfig
-from lerf_ros.nodes.topics import profile
 
 pytestmark = pytest.mark.ros
 KIND = 'sensor_msgs/msg/Image'

@@ -26,9 +26,9 @@ from visualization_msgs.msg import Marker, MarkerArray
 import lerf_ros.map_query
 from lerf_ros.config import LerfConfig
 from lerf_ros.map_query import MapQuery
-from lerf_ros.nodes import topics
+from lerf_ros.nodes.common import topics
+from lerf_ros.nodes.common.node_config import MapperNodeConfig, QueryNodeConfig
 from lerf_ros.nodes.mapper_node import MapperNode
-from lerf_ros.nodes.node_config import MapperNodeConfig, QueryNodeConfig
 from lerf_ros.nodes.query_node import AnswerConfig, QueryNode
 from lerf_ros.settings import flat_fields
 from lerf_ros.srv import Query

@@ -12,10 +12,10 @@ from lifecycle_msgs.srv import ChangeState
 from rclpy.node import Node
 from ros_bench import Camera, FakeProcess, overrides, spin_until
 
-from lerf_ros.camera import PinholeCamera
 from lerf_ros.errors import ConfigError
+from lerf_ros.geometry.camera import PinholeCamera
 from lerf_ros.msg import FieldStatus
-from lerf_ros.nodes import topics
+from lerf_ros.nodes.common import topics
 from lerf_ros.nodes.mapper_node import MapperNode
 
 pytestmark = pytest.mark.ros

@@ -16,10 +16,10 @@ from ros_bench import answer
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker
 
-from lerf_ros.nodes import detections
-from lerf_ros.nodes.markers import to_markers
-from lerf_ros.query.outlines import keyframe_outlines
-from lerf_ros.query.wording import label_text, summary
+from lerf_ros.nodes.query import answer_publisher as detections
+from lerf_ros.nodes.query.answer_publisher import to_markers
+from lerf_ros.show.outlines import keyframe_outlines
+from lerf_ros.show.words import label_text, summary
 
 pytestmark = pytest.mark.ros
 

@@ -14,9 +14,9 @@ from rclpy.node import Node
 from tf2_msgs.msg import TFMessage
 
 from lerf_ros.errors import FrameError
-from lerf_ros.nodes.conversions import ns_to_stamp
-from lerf_ros.nodes.node_config import MapperNodeConfig
-from lerf_ros.nodes.pose_source import PoseSource
+from lerf_ros.nodes.common.conversions import ns_to_stamp
+from lerf_ros.nodes.common.node_config import MapperNodeConfig
+from lerf_ros.nodes.mapper.pose_source import PoseSource
 
 pytestmark = pytest.mark.ros
 SECOND = 10**9

@@ -16,9 +16,9 @@ from rclpy.node import Node
 from ros_bench import FakeProcess, overrides, spin_until
 
 from lerf_ros.errors import ConfigError
-from lerf_ros.nodes.conversions import ns_to_stamp
+from lerf_ros.nodes.common.conversions import ns_to_stamp
+from lerf_ros.nodes.common.node_config import MapperNodeConfig
 from lerf_ros.nodes.mapper_node import MapperNode
-from lerf_ros.nodes.node_config import MapperNodeConfig
 
 pytestmark = pytest.mark.ros
 TOPIC = 'slam/path'

@@ -13,9 +13,9 @@ from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from ros_bench import Camera, FakeProcess, overrides, spin_until
 
 from lerf_ros.errors import ConfigError
-from lerf_ros.nodes import topics
+from lerf_ros.nodes.common import topics
+from lerf_ros.nodes.common.qos_overrides import publisher, subscribe
 from lerf_ros.nodes.mapper_node import MapperNode
-from lerf_ros.nodes.qos_overrides import publisher, subscribe
 
 pytestmark = pytest.mark.ros
 IMAGE = '/camera/color/image_raw'

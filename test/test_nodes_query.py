@@ -16,7 +16,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from lerf_ros.errors import EncoderMismatchError, EncoderUnavailableError
 from lerf_ros.map_query import MapQuery
-from lerf_ros.nodes import topics
+from lerf_ros.nodes.common import topics
 from lerf_ros.nodes.query_node import QueryNode
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.srv import Query

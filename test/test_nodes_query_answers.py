@@ -20,12 +20,12 @@ from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header, String
 from tf2_msgs.msg import TFMessage
 
-from lerf_ros.nodes import topics
-from lerf_ros.nodes.conversions import stamp_to_ns
-from lerf_ros.nodes.query_client import answer_from_response
-from lerf_ros.nodes.query_messages import age, fill_response
+from lerf_ros.nodes.common import topics
+from lerf_ros.nodes.common.conversions import stamp_to_ns
+from lerf_ros.nodes.demo.client import answer_from_response
+from lerf_ros.nodes.query.messages import age, fill_response
+from lerf_ros.nodes.query.standing_prompt import prompt_request
 from lerf_ros.nodes.query_node import QueryNode
-from lerf_ros.nodes.standing_prompt import prompt_request
 from lerf_ros.query.answer import Presence
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.srv import Query

@@ -12,8 +12,8 @@ from rclpy.node import Node
 from ros_bench import FakeMap, overrides, spin_until
 
 from lerf_ros.errors import MapUnreadableError
-from lerf_ros.nodes import topics
-from lerf_ros.nodes.query_diagnostics import CODES, QueryTally, map_status
+from lerf_ros.nodes.common import topics
+from lerf_ros.nodes.query.diagnostics import CODES, QueryTally, map_status
 from lerf_ros.nodes.query_node import QueryNode
 from lerf_ros.srv import Query
 

@@ -12,8 +12,8 @@ pytest.importorskip('lerf_ros.srv', reason='the interfaces of lerf_ros are not b
 from sensor_msgs.msg import Image, RegionOfInterest
 
 from lerf_ros.errors import BadImageError, InvalidRequestError, InvalidThresholdError
-from lerf_ros.nodes.conversions import matrix_to_pose, to_image
-from lerf_ros.nodes.query_request import (
+from lerf_ros.nodes.common.conversions import matrix_to_pose, to_image
+from lerf_ros.nodes.query.messages import (
     MAX_FRAME_CHARACTERS,
     MAX_HITS,
     MAX_PIXELS,

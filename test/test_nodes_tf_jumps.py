@@ -13,7 +13,7 @@ from rclpy.node import Node
 from ros_bench import Camera, FakeProcess, overrides, spin_until
 from tf2_msgs.msg import TFMessage
 
-from lerf_ros.nodes.conversions import ns_to_stamp
+from lerf_ros.nodes.common.conversions import ns_to_stamp
 from lerf_ros.nodes.mapper_node import MapperNode
 
 pytestmark = pytest.mark.ros

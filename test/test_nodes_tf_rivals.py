@@ -10,8 +10,8 @@ pytest.importorskip('rclpy', reason='ROS 2 (rclpy) is not installed')
 
 from geometry_msgs.msg import TransformStamped
 
-from lerf_ros.nodes.conversions import matrix_to_transform, ns_to_stamp
-from lerf_ros.nodes.tf_rivals import RivalWatch
+from lerf_ros.nodes.common.conversions import matrix_to_transform, ns_to_stamp
+from lerf_ros.nodes.mapper.tf_rivals import RivalWatch
 
 pytestmark = pytest.mark.ros
 

@@ -21,25 +21,26 @@ pytest.importorskip('hypothesis', reason='pip install hypothesis')
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import lerf_ros.features.encoders
+import lerf_ros.encoders.image_text
 import lerf_ros.mapper
-from lerf_ros import cli, processes, stored_map
-from lerf_ros.camera import PinholeCamera
+from lerf_ros import cli, processes
 from lerf_ros.commands.query import claim_folders
 from lerf_ros.config import LerfConfig
+from lerf_ros.encoders import cache as features_cache
+from lerf_ros.encoders.cache import write_file
 from lerf_ros.errors import LerfError
-from lerf_ros.evaluation import eval_report
-from lerf_ros.evaluation.eval_rows import EvalResults
-from lerf_ros.evaluation.export import export_answer
-from lerf_ros.features import cache as features_cache
-from lerf_ros.features.feature_file import write_file
-from lerf_ros.field.scene_frame import SceneFrame
-from lerf_ros.keyframes.frame import Frame, Keyframe
+from lerf_ros.evaluation import command as eval_report
+from lerf_ros.evaluation.rows import EvalResults
+from lerf_ros.frames.frame import Frame, Keyframe
+from lerf_ros.geometry.camera import PinholeCamera
+from lerf_ros.geometry.scene_frame import SceneFrame
 from lerf_ros.mapper import Mapper
-from lerf_ros.mapper_process import loop as loop_module
-from lerf_ros.mapper_process.loop import Loop
-from lerf_ros.mapper_process.messages import Channels
-from lerf_ros.mapping.keyframe_queue import KeyframeQueue
+from lerf_ros.mapping import loop as loop_module
+from lerf_ros.mapping import reindex as stored_map
+from lerf_ros.mapping.keyframes import KeyframeQueue
+from lerf_ros.mapping.loop import Loop
+from lerf_ros.mapping.messages import Channels
+from lerf_ros.show.files import export_answer
 from lerf_ros.storage.map_directory import FEATURES, MapDirectory
 from lerf_ros.storage.output_folder import OutputFolder
 from lerf_ros.storage.saved_maps import SavedMaps
@@ -119,7 +120,7 @@ def quick():
     with contextlib.ExitStack() as stack:
         for target, name, value in (
                 (lerf_ros.mapper, 'Mapper', StoringMapper), (loop_module, 'Mapper', StoringMapper),
-                (lerf_ros.features.encoders, 'load_encoder', lambda *_, **__: Encoder()),
+                (lerf_ros.encoders.image_text, 'load_encoder', lambda *_, **__: Encoder()),
                 (loop_module, 'load_encoder', lambda *_, **__: Encoder()),
                 (os, 'fsync', lambda _: None),
                 (stored_map, 'open_map', lambda path, changes: MapDirectory(path)),

@@ -40,7 +40,7 @@ pytestmark = pytest.mark.usefixtures('no_gradients')
 
 
 def dense(visual, mode, pixels):
-    from lerf_ros.features.vit_tokens import VitTokens
+    from lerf_ros.encoders.openclip_patches import VitTokens
     return VitTokens(visual, mode)(pixels)
 
 
@@ -64,7 +64,7 @@ def test_maskclip_is_the_model_whose_last_block_sees_each_token_alone():
 
 def test_the_class_token_of_an_image_is_what_the_unchanged_model_says():
     """The same tokens go in: with the last block unchanged, the pooled token is the embedding."""
-    from lerf_ros.features import vit_tokens
+    from lerf_ros.encoders import openclip_patches as vit_tokens
     visual, pixels = tower(), image(4, 4)
     tokens = visual.ln_pre(torch.cat([visual.class_embedding.expand(1, 1, -1), visual.conv1(
         pixels).flatten(2).transpose(1, 2)], 1) + vit_tokens.positions(visual, 4, 4))
@@ -76,7 +76,7 @@ def test_the_class_token_of_an_image_is_what_the_unchanged_model_says():
 def test_naclip_by_hand():
     """Softmax of key times key over the root of the head's width, plus the nearness, head by head.
     """
-    from lerf_ros.features.vit_tokens import neighbour_attention, neighbourhood
+    from lerf_ros.encoders.openclip_patches import neighbour_attention, neighbourhood
     block, tokens = tower().transformer.resblocks[-1], torch.randn(1, 7, 16)
     rows = block.ln_1(tokens)[0] @ block.attn.in_proj_weight.T + block.attn.in_proj_bias
     key, value = rows[:, 16:32].reshape(7, 2, 8), rows[:, 32:].reshape(7, 2, 8)
@@ -95,7 +95,7 @@ def test_naclip_by_hand():
 
 
 def test_one_patch_is_its_own_neighbour():
-    from lerf_ros.features.vit_tokens import neighbourhood
+    from lerf_ros.encoders.openclip_patches import neighbourhood
     assert neighbourhood(1, 1, torch.zeros(1)).tolist() == [[1.0]]
     row = neighbourhood(2, 2, torch.zeros(1))[0]
     expected = np.exp([0, -1 / 50, -1 / 50, -2 / 50])
@@ -109,7 +109,7 @@ def test_an_image_moved_by_one_patch_moves_the_map_by_one_cell(mode, monkeypatch
     NACLIP's neighbours are those of a plane, not of a ring: with a narrow Gaussian only cells near
     the seam notice.
     """
-    from lerf_ros.features import vit_tokens
+    from lerf_ros.encoders import openclip_patches as vit_tokens
     monkeypatch.setattr(vit_tokens.neighbourhood, '__defaults__', (0.5,))
     visual, pixels = tower(), image(4, 12)
     visual.positional_embedding.zero_()
@@ -122,7 +122,7 @@ def test_an_image_moved_by_one_patch_moves_the_map_by_one_cell(mode, monkeypatch
 
 
 def test_positions_are_the_models_own_at_its_size_and_follow_the_image_at_others():
-    from lerf_ros.features.vit_tokens import positions
+    from lerf_ros.encoders.openclip_patches import positions
     visual = tower()
     assert positions(visual, 4, 4) is visual.positional_embedding
     # A ramp across stays a ramp: between the middles of the first and the last patch.
@@ -139,7 +139,7 @@ def test_positions_are_the_models_own_at_its_size_and_follow_the_image_at_others
                                            block_type='custom'), 'cannot be changed'),
 ])
 def test_a_tower_without_patches_to_take_says_why(visual, part):
-    from lerf_ros.features.vit_tokens import VitTokens
+    from lerf_ros.encoders.openclip_patches import VitTokens
     with pytest.raises(ConfigError, match=part) as raised:
         VitTokens(visual(), 'maskclip')
     assert 'features.openclip_dense' in str(raised.value) and "'none'" in str(raised.value)
@@ -166,14 +166,14 @@ def checkpoint(tmp_path_factory):
 
 
 def load(checkpoint, mode, **settings):
-    from lerf_ros.features.encoders import load_encoder
+    from lerf_ros.encoders.image_text import load_encoder
     return load_encoder(FeatureConfig(encoder='openclip', openclip_model=checkpoint,
                                       openclip_dense=mode, **settings))
 
 
 def test_cells_lie_where_their_patches_are(checkpoint):
     """8 pixels a patch at half the size: 16 of the photograph; the model was made for 32."""
-    from lerf_ros.features.encoders import DenseEncoder
+    from lerf_ros.encoders.image_text import DenseEncoder
     photo = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
     encoder = load(checkpoint, 'maskclip')
     assert isinstance(encoder, DenseEncoder)
@@ -185,10 +185,10 @@ def test_cells_lie_where_their_patches_are(checkpoint):
 
 
 def test_crops_and_both_kinds_of_dense_features_do_not_share_a_cache(checkpoint, tmp_path):
-    from lerf_ros.camera import PinholeCamera
-    from lerf_ros.features.cache import FeatureCache
-    from lerf_ros.features.extractor import FeatureExtractor
-    from lerf_ros.keyframes.frame import Frame
+    from lerf_ros.encoders.cache import FeatureCache
+    from lerf_ros.encoders.extractor import FeatureExtractor
+    from lerf_ros.frames.frame import Frame
+    from lerf_ros.geometry.camera import PinholeCamera
     photo = np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
     frame = Frame(0, photo, PinholeCamera(64, 48, 60., 60., 32., 24.), np.eye(4))
     found = {}
@@ -211,7 +211,7 @@ def test_the_shared_tower_is_a_convolution(tmp_path):
     """Of an image that is one cell large, the cell is what the model says of the image."""
     from openclip_checkpoint import openclip_checkpoint
 
-    from lerf_ros.features.openclip_dense import ConvMap
+    from lerf_ros.encoders.openclip_patches import ConvMap
     name = openclip_checkpoint(tmp_path)
     with pytest.raises(ConfigError, match='TimmModel has no patch tokens'):
         load(name, 'naclip')

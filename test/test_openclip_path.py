@@ -9,10 +9,10 @@ from openclip_checkpoint import SHARED, openclip_checkpoint
 from test_end_to_end import SMALL
 
 from lerf_ros.config import FeatureConfig
-from lerf_ros.features.cache import FeatureCache
-from lerf_ros.features.encoders import load_encoder
-from lerf_ros.features.extractor import FeatureExtractor
-from lerf_ros.keyframes.captures.load import load_folder
+from lerf_ros.encoders.cache import FeatureCache
+from lerf_ros.encoders.extractor import FeatureExtractor
+from lerf_ros.encoders.image_text import load_encoder
+from lerf_ros.frames.captures.load import load_folder
 from lerf_ros.map_query import MapQuery
 from lerf_ros.mapper import Mapper
 from lerf_ros.storage.map_directory import MapDirectory

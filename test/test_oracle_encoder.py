@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lerf_ros.camera import PinholeCamera
-from lerf_ros.keyframes.frame import Frame
+from lerf_ros.frames.frame import Frame
+from lerf_ros.geometry.camera import PinholeCamera
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'bench'))
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from lerf_ros.encoders import hub
 from lerf_ros.errors import EncoderUnavailableError
 from lerf_ros.evaluation.owl_vit import MODEL, OwlVitDetector, corners_px
-from lerf_ros.features import hub
 
 transformers = pytest.importorskip('transformers', reason='extra `offline` is not installed')
 TEXTS = ('mug', 'red mug', 'a mug ' * 20)

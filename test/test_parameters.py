@@ -13,8 +13,8 @@ from rclpy.parameter import Parameter
 
 from lerf_ros.config import LerfConfig
 from lerf_ros.errors import ConfigError
-from lerf_ros.nodes.node_config import MapperNodeConfig, map_directory
-from lerf_ros.nodes.parameters import declare, declare_all
+from lerf_ros.nodes.common.node_config import MapperNodeConfig, map_directory
+from lerf_ros.nodes.common.parameters import declare, declare_all
 from lerf_ros.settings import Checked, flat_fields, setting
 
 pytestmark = pytest.mark.ros

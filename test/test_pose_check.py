@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from tiny_world import CAMERA, orbit, photograph
 
-from lerf_ros.camera import OPENGL_TO_OPENCV, PinholeCamera, invert_pose
 from lerf_ros.config import CheckConfig
 from lerf_ros.errors import ContradictionError
-from lerf_ros.keyframes.frame import Frame
-from lerf_ros.keyframes.pose_check import (
+from lerf_ros.frames.frame import Frame
+from lerf_ros.frames.pose_check import (
     T_BODY_OPTICAL,
     InputFit,
     PoseCheck,
     measure_fit,
 )
+from lerf_ros.geometry.camera import OPENGL_TO_OPENCV, PinholeCamera, invert_pose
 
 CHECK = CheckConfig()
 

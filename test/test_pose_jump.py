@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from lerf_ros.camera import invert_pose
-from lerf_ros.keyframes.pose_jump import Placed, PoseJump, bent, of_stamps
+from lerf_ros.frames.pose_jump import Placed, PoseJump, bent, of_stamps
+from lerf_ros.geometry.camera import invert_pose
 
 
 def at(x, y=0.0, yaw=0.0):

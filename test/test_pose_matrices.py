@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from tiny_capture import OPENGL, true_pose, write_capture
 
-from lerf_ros.camera import PinholeCamera
 from lerf_ros.errors import DatasetError, FrameError
-from lerf_ros.keyframes.captures.load import load_folder
-from lerf_ros.keyframes.captures.pose_matrices import parse_pose
-from lerf_ros.keyframes.frame import Frame
+from lerf_ros.frames.captures.load import load_folder
+from lerf_ros.frames.captures.pose_matrices import parse_pose
+from lerf_ros.frames.frame import Frame
+from lerf_ros.geometry.camera import PinholeCamera
 
 TURN = Rotation.from_euler('xyz', [0.4, -0.8, 1.2]).as_matrix()
 SHEAR = np.array([[1, 0.2, 0], [0, 1, 0], [0, 0, 1]])   # its determinant is 1

@@ -5,13 +5,13 @@ import pytest
 from hand_made_map import WordEncoder, write_map
 
 from lerf_ros.config import FeatureConfig
+from lerf_ros.encoders.image_text import load_encoder
+from lerf_ros.encoders.openclip import OpenClipEncoder
 from lerf_ros.errors import NotUnderstoodError
-from lerf_ros.evaluation.vocabulary import EVERYDAY_NAMES
-from lerf_ros.features.encoders import load_encoder
-from lerf_ros.features.openclip_encoder import OpenClipEncoder
+from lerf_ros.evaluation.command import EVERYDAY_NAMES
 from lerf_ros.map_query import MapQuery
 from lerf_ros.query.request import QueryRequest
-from lerf_ros.query.wording import summary
+from lerf_ros.show.words import summary
 
 OTHER_SCRIPTS = (
     '泰迪熊', '杯子', '红色的杯子', '键盘', '香蕉', 'テディベア', 'コップ', 'マグカップ',

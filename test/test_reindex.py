@@ -9,8 +9,8 @@ from tiny_world import ColorEncoder, orbit, photograph
 from lerf_ros import cli
 from lerf_ros.errors import ConfigError, NoSnapshotError
 from lerf_ros.mapper import Mapper
+from lerf_ros.mapping.reindex import open_map, reindex
 from lerf_ros.storage.map_directory import MapDirectory
-from lerf_ros.stored_map import open_map, reindex
 
 CONFIG = SMALL.override({'poses.refine': True, 'field.appearance': 2})
 

@@ -10,8 +10,8 @@ from hand_made_map import plain_index
 
 from lerf_ros.config import QueryConfig
 from lerf_ros.errors import EmptyTextError, InvalidThresholdError
-from lerf_ros.query.scales import STEPS
-from lerf_ros.query.scoring import peaks, relevancy
+from lerf_ros.index.scales import STEPS
+from lerf_ros.query.relevancy import peaks, relevancy
 from lerf_ros.query.text_query import TextQuery, check_request
 
 

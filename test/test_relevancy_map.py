@@ -7,8 +7,6 @@ import torch
 from test_end_to_end import SMALL
 from tiny_world import CAMERA, CUBES, ColorEncoder, orbit, photograph
 
-from lerf_ros.camera import PinholeCamera, invert_pose, transform_points
-from lerf_ros.evaluation.colors import turbo
 from lerf_ros.evaluation.full_search import least_softmax
 from lerf_ros.evaluation.relevancy_map import (
     Phrases,
@@ -16,7 +14,9 @@ from lerf_ros.evaluation.relevancy_map import (
     relevancy_overlay,
     render_relevancy,
 )
+from lerf_ros.geometry.camera import PinholeCamera, invert_pose, transform_points
 from lerf_ros.mapper import Mapper
+from lerf_ros.show.colors import turbo
 from lerf_ros.storage.map_directory import MapDirectory
 
 CONFIG = SMALL.override({'features.widths': [0.1, 0.2]})

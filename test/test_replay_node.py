@@ -19,19 +19,19 @@ from rosgraph_msgs.msg import Clock  # noqa: E402
 from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
 from tf2_msgs.msg import TFMessage  # noqa: E402
 
-from lerf_ros.camera import PinholeCamera  # noqa: E402
 from lerf_ros.errors import ConfigError, DatasetError  # noqa: E402
-from lerf_ros.nodes.bag_reader import Bag, message_class  # noqa: E402
-from lerf_ros.nodes.conversions import (  # noqa: E402
+from lerf_ros.geometry.camera import PinholeCamera  # noqa: E402
+from lerf_ros.nodes.common.conversions import (  # noqa: E402
     camera_from_info,
     image_to_rgb,
     mask_to_valid,
     to_image,
     transform_to_matrix,
 )
+from lerf_ros.nodes.common.topics import TF_QOS, TF_STATIC_QOS, profile  # noqa: E402
+from lerf_ros.nodes.demo.bags import Bag, message_class  # noqa: E402
+from lerf_ros.nodes.demo.robot_tf import stamped  # noqa: E402
 from lerf_ros.nodes.replay_node import ReplayNode  # noqa: E402
-from lerf_ros.nodes.robot_tf import stamped  # noqa: E402
-from lerf_ros.nodes.topics import TF_QOS, TF_STATIC_QOS, profile  # noqa: E402
 
 
 @pytest.fixture

@@ -8,20 +8,22 @@ import cv2
 import numpy as np
 import pytest
 
-from lerf_ros.camera import PinholeCamera
-from lerf_ros.evaluation.colors import relevancy_colors, turbo
 from lerf_ros.evaluation.demo_results import Box, DemoResults, judge, map_colors
-from lerf_ros.evaluation.ply import write_ply
-from lerf_ros.evaluation.report import (
+from lerf_ros.geometry.camera import PinholeCamera
+from lerf_ros.query.answer import Answer, Hit, Presence
+from lerf_ros.show.colors import relevancy_colors, turbo
+from lerf_ros.show.files import write_ply
+from lerf_ros.show.pictures import (
     View,
     ViewChooser,
     caption,
     contact_sheet,
+    disc_radius,
     overlay,
+    splat,
+    visible,
     write_image,
 )
-from lerf_ros.evaluation.splat import disc_radius, splat, visible
-from lerf_ros.query.answer import Answer, Hit, Presence
 
 CAMERA = PinholeCamera(64, 48, 50.0, 50.0, 32.0, 24.0)
 GREY = np.full((48, 64, 3), 100, np.uint8)

@@ -10,7 +10,7 @@ from test_resume import CONFIG, FRAMES, assert_same, mapper_on, parameters, rest
 from tiny_world import ColorEncoder, orbit, photograph
 
 from lerf_ros.errors import ConfigError, EncoderMismatchError, StorageError
-from lerf_ros.keyframes.captures.load import load_folder
+from lerf_ros.frames.captures.load import load_folder
 from lerf_ros.mapper import Mapper
 from lerf_ros.storage.map_directory import MapDirectory
 

@@ -21,8 +21,8 @@ from rclpy.qos import (
 )
 from ros_bench import FakeMap
 
-from lerf_ros.nodes import topics
-from lerf_ros.nodes.node_config import MapperNodeConfig
+from lerf_ros.nodes.common import topics
+from lerf_ros.nodes.common.node_config import MapperNodeConfig
 from lerf_ros.nodes.query_node import QueryNode
 
 pytestmark = pytest.mark.ros

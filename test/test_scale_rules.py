@@ -7,16 +7,21 @@ import numpy as np
 import pytest
 import torch
 
-from lerf_ros.camera import PinholeCamera
 from lerf_ros.config import IndexConfig, LerfConfig
-from lerf_ros.features.embedding_map import EmbeddingMap
-from lerf_ros.features.extractor import KeyframeFeatures
-from lerf_ros.field.scene_frame import SceneFrame
-from lerf_ros.keyframes.frame import Frame, Keyframe
-from lerf_ros.query.scales import index_scales, search_limits, search_scales
-from lerf_ros.training.language_learner import LanguageLearner, LanguageSamples
+from lerf_ros.encoders.embedding_map import EmbeddingMap
+from lerf_ros.encoders.extractor import KeyframeFeatures
+from lerf_ros.frames.frame import Frame, Keyframe
+from lerf_ros.geometry.camera import PinholeCamera
+from lerf_ros.geometry.scene_frame import SceneFrame
+from lerf_ros.index.scales import index_scales, search_limits, search_scales
+from lerf_ros.training.language_learner import (
+    HIGH,
+    LOW,
+    LanguageLearner,
+    LanguageSamples,
+    ScaleRange,
+)
 from lerf_ros.training.ray_batches import KeyframeStore
-from lerf_ros.training.scale_range import HIGH, LOW, ScaleRange
 
 CPU = torch.device('cpu')
 RADIUS = 2.0   # world units

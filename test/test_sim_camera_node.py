@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from lerf_ros.camera import invert_pose
+from lerf_ros.geometry.camera import invert_pose
 from lerf_ros.simulation.robot import (
     T_LINK_OPTICAL,
     SimulatedRobot,
@@ -100,9 +100,9 @@ def capture():
     from sensor_msgs.msg import CameraInfo, Image
     from tf2_msgs.msg import TFMessage
 
+    from lerf_ros.nodes.common.topics import TF_QOS, TF_STATIC_QOS, profile
+    from lerf_ros.nodes.common.transforms import Buffer
     from lerf_ros.nodes.sim_camera_node import SimCameraNode
-    from lerf_ros.nodes.topics import TF_QOS, TF_STATIC_QOS, profile
-    from lerf_ros.nodes.transforms import Buffer
 
     rclpy.init()
     node = SimCameraNode(parameter_overrides=overrides(
@@ -165,7 +165,7 @@ def test_image_info_and_depth_share_their_stamps_and_frame(capture):
 def test_the_transforms_lead_to_the_pose_that_was_rendered(capture):
     from rclpy.time import Time
 
-    from lerf_ros.nodes.conversions import (
+    from lerf_ros.nodes.common.conversions import (
         camera_from_info,
         depth_to_metres,
         image_to_rgb,

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from lerf_ros.simulation.exposure import AutoExposure, expose, luminance, with_gain
+from lerf_ros.simulation.sensor import AutoExposure, expose, luminance, with_gain
 
 
 def grey(value: int) -> np.ndarray:

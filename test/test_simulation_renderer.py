@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from lerf_ros.camera import PinholeCamera, invert_pose, transform_points
+from lerf_ros.geometry.camera import PinholeCamera, invert_pose, transform_points
 from lerf_ros.simulation.labels import NO_LABEL, SurfaceLabels, label_names
 from lerf_ros.simulation.meshes import sphere
 from lerf_ros.simulation.models import Kind, Model, Part

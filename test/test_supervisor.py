@@ -11,9 +11,9 @@ from test_mapper_process import conse, wait_for  # noqa: F401 (conse is a fixtur
 from tiny_world import orbit, photograph
 
 from lerf_ros.errors import LockedError
-from lerf_ros.mapper_process import supervisor
-from lerf_ros.mapper_process.messages import MapperStatus, Reply
-from lerf_ros.mapper_process.supervisor import MapperSupervisor, wait_for_leaving
+from lerf_ros.mapping import supervisor
+from lerf_ros.mapping.messages import MapperStatus, Reply
+from lerf_ros.mapping.supervisor import MapperSupervisor, wait_for_leaving
 from lerf_ros.storage.lock import FolderLock
 from lerf_ros.storage.map_directory import MapDirectory
 

@@ -11,10 +11,10 @@ from rclpy.duration import Duration
 from rclpy.time import Time
 from scipy.spatial.transform import Rotation
 
-from lerf_ros.camera import invert_pose
-from lerf_ros.nodes.conversions import matrix_to_transform, ns_to_stamp, transform_to_matrix
-from lerf_ros.nodes.tf_buffer import Buffer, TransformException
-from lerf_ros.nodes.transforms import known_frames
+from lerf_ros.geometry.camera import invert_pose
+from lerf_ros.nodes.common.conversions import matrix_to_transform, ns_to_stamp, transform_to_matrix
+from lerf_ros.nodes.common.tf_buffer import Buffer, TransformException
+from lerf_ros.nodes.common.transforms import known_frames
 
 pytestmark = pytest.mark.ros
 SECOND = 10**9

@@ -12,12 +12,10 @@ from torch import nn
 from lerf_ros.config import PoseConfig, TrainingConfig
 from lerf_ros.field.networks import Appearance
 from lerf_ros.field.ray_sampling import Rays
-from lerf_ros.training.annealing import Annealing, ProposalSchedule
-from lerf_ros.training.coverage import Coverage
-from lerf_ros.training.optimizers import Decay, Descent, ParameterGroup
-from lerf_ros.training.pose_refinement import PoseRefinement, rotation_matrix
-from lerf_ros.training.scale_range import ScaleRange
-from lerf_ros.training.weight_average import WeightAverage
+from lerf_ros.training.annealing import Annealing, Coverage, ProposalSchedule
+from lerf_ros.training.language_learner import ScaleRange
+from lerf_ros.training.optimizers import Decay, Descent, ParameterGroup, WeightAverage
+from lerf_ros.training.radiance_learner import PoseRefinement, rotation_matrix
 
 CPU = torch.device('cpu')
 
@@ -187,7 +185,7 @@ def test_the_range_of_scales_leaves_the_rare_ones_out():
 
 FAULTS = """
 import resource, torch
-from lerf_ros.training.device import reuse_memory
+from lerf_ros.training.devices import reuse_memory
 kept = reuse_memory()
 def faults(megabytes):
     torch.ones(megabytes << 18)

@@ -9,10 +9,9 @@ import torch
 from test_end_to_end import SMALL
 from tiny_world import ColorEncoder, orbit, photograph
 
+from lerf_ros.index.surface import Surface
+from lerf_ros.index.survey import COLOR, EVERY, SeenView, ViewMemory, take_survey
 from lerf_ros.mapper import Mapper
-from lerf_ros.query.surface import Surface
-from lerf_ros.query.survey import take_survey
-from lerf_ros.query.view_memory import COLOR, EVERY, SeenView, ViewMemory
 from lerf_ros.storage.map_directory import MapDirectory
 
 # Each view's grid is every pixel, however many views there are.

@@ -18,13 +18,13 @@ pytest.importorskip('viser', reason='viser is not installed: pip install .[view]
 
 from lerf_ros.commands.view import follow
 from lerf_ros.errors import ConfigError, NoSnapshotError
-from lerf_ros.keyframes.frame import Frame, Keyframe
+from lerf_ros.frames.frame import Frame, Keyframe
 from lerf_ros.map_query import MapQuery
 from lerf_ros.query.answer import Grasp, Presence
 from lerf_ros.query.request import QueryRequest
-from lerf_ros.viewer import page as page_module
-from lerf_ros.viewer.page import MapPage, in_words
-from lerf_ros.viewer.scene import overview, point_size
+from lerf_ros.show import page as page_module
+from lerf_ros.show.page import MapPage, in_words
+from lerf_ros.show.page_scene import overview, point_size
 
 PHOTOGRAPH = np.full((CAMERA.height, CAMERA.width, 3), 200, np.uint8)
 CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')

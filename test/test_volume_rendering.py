@@ -15,7 +15,6 @@ from lerf_ros.field.ray_sampling import (
     spacing,
     unspacing,
 )
-from lerf_ros.field.scene_frame import contract
 from lerf_ros.field.volume_rendering import (
     median_distance,
     render_color,
@@ -23,6 +22,7 @@ from lerf_ros.field.volume_rendering import (
     render_weights,
     strongest,
 )
+from lerf_ros.geometry.scene_frame import contract
 
 LN2 = math.log(2)
 

@@ -7,10 +7,10 @@ from test_end_to_end import SMALL, assert_in_cube, color_encoder, query_of  # no
 from tiny_world import CUBES, ColorEncoder, look_at, orbit, photograph
 
 from lerf_ros.config import IndexConfig
-from lerf_ros.keyframes.pose_jump import of_stamps
+from lerf_ros.frames.pose_jump import of_stamps
+from lerf_ros.index.surface import PosedCamera, Surface, view_grids
+from lerf_ros.index.survey import weak_areas
 from lerf_ros.mapper import Mapper
-from lerf_ros.query.surface import PosedCamera, Surface, view_grids
-from lerf_ros.query.weak_areas import weak_areas
 from lerf_ros.storage.map_directory import MapDirectory
 from lerf_ros.training.world_changes import MOST_CHANGED, WorldChanges
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lerf_ros.config import QueryConfig
+from lerf_ros.index.language_index import LanguageIndex, shifted_planes
 from lerf_ros.map_query import MapQuery
-from lerf_ros.query.language_index import LanguageIndex, shifted_planes
 from lerf_ros.query.question import inside_region
 from lerf_ros.query.request import QueryRequest, Region
 from lerf_ros.query.text_query import TextQuery
@@ -95,7 +95,8 @@ def test_an_index_of_an_earlier_version_still_loads():
 
 
 def test_a_cloud_that_single_precision_makes_coarse_says_so(tmp_path):
-    clouds = pytest.importorskip('lerf_ros.nodes.conversions.clouds', reason='ROS is not here')
+    clouds = pytest.importorskip('lerf_ros.nodes.common.conversions.clouds',
+                                reason='ROS is not here')
     for name, shift, coarse in (('here', np.zeros(3), False), ('utm', UTM, True),
                                 # Below 2 ** 15 floats are 1/512 apart, so off by 1 mm at most.
                                 ('near', np.array([30000.0, 0.0, 0.0]), False),

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lerf_ros.camera import PinholeCamera
-from lerf_ros.features.embedding_map import EmbeddingMap
-from lerf_ros.keyframes.frame import Frame
+from lerf_ros.encoders.embedding_map import EmbeddingMap
+from lerf_ros.frames.frame import Frame
+from lerf_ros.geometry.camera import PinholeCamera
 
 CAMERA = PinholeCamera(96, 72, 90.0, 90.0, 48.0, 36.0)
 COLORS = {'red': (220, 40, 40), 'green': (40, 200, 60), 'blue': (50, 70, 220)}

@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 from results import NO_GRASP, SLIP, SUCCESS, WRONG, Attempt
 
-from lerf_ros.camera import invert_pose, transform_points
 from lerf_ros.config import GraspConfig
-from lerf_ros.keyframes.captures.load import load_folder
-from lerf_ros.keyframes.frame import Frame
+from lerf_ros.frames.captures.load import load_folder
+from lerf_ros.frames.frame import Frame
+from lerf_ros.geometry.camera import invert_pose, transform_points
 from lerf_ros.query.answer import Grasp
 
 # BGR

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import trimesh
 
-from lerf_ros.camera import transform_points
+from lerf_ros.geometry.camera import transform_points
 from lerf_ros.simulation.room import TABLE_HEIGHT, TABLE_SIZE
 from lerf_ros.simulation.scene import SceneObject, TabletopScene
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from lerf_ros.camera import COEFFICIENTS, PinholeCamera
 from lerf_ros.errors import (
     DatasetError,
     ForeignFolderError,
@@ -19,7 +18,8 @@ from lerf_ros.errors import (
     MapUnreadableError,
     NoSnapshotError,
 )
-from lerf_ros.keyframes.frame import Frame
+from lerf_ros.frames.frame import Frame
+from lerf_ros.geometry.camera import COEFFICIENTS, PinholeCamera
 from lerf_ros.storage.keyframe_files import as_stored
 from lerf_ros.storage.map_directory import MapDirectory
 from lerf_ros.storage.ownership import read_meta, require_apart

@@ -81,7 +81,7 @@ def requests(arguments: argparse.Namespace) -> Iterator[QueryRequest]:
         part=arguments.part, region=region, threshold=arguments.threshold,
         max_hits=arguments.max_hits)
     if arguments.image:
-        from lerf_ros.keyframes.image_files import read_color
+        from lerf_ros.frames.image_files import read_color
         try:
             base = replace(base, image=read_color(Path(arguments.image)))
         except DatasetError as error:
@@ -101,7 +101,7 @@ def requests(arguments: argparse.Namespace) -> Iterator[QueryRequest]:
 
 def lines(answer: Answer) -> Iterator[str]:
     """The answer for a terminal."""
-    from lerf_ros.query.wording import summary
+    from lerf_ros.show.words import summary
 
     took = answer.timing
     yield (f'{summary(answer)} (encode {1000 * took.encode:.0f}, search {1000 * took.search:.0f}, '
@@ -123,8 +123,8 @@ def lines(answer: Answer) -> Iterator[str]:
 def written(arguments: argparse.Namespace, answer: Answer) -> Iterator[Path]:
     """Writes the files that were asked for; yields their paths."""
     if arguments.pictures:
-        from lerf_ros.evaluation.pictures import save_overlay
+        from lerf_ros.show.pictures import save_overlay
         yield save_overlay(Path(arguments.map), answer, Path(arguments.pictures))
     if arguments.export:
-        from lerf_ros.evaluation.export import export_answer
+        from lerf_ros.show.files import export_answer
         yield from export_answer(answer, Path(arguments.export))

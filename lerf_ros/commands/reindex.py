@@ -20,7 +20,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run_reindex(arguments: argparse.Namespace) -> int:
     """Writes a new snapshot with the same fields and the index as this version makes it."""
-    from lerf_ros.stored_map import reindex
+    from lerf_ros.mapping.reindex import reindex
 
     start = time.monotonic()
     number = reindex(arguments.map, overrides(arguments.set))

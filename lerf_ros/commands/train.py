@@ -19,7 +19,7 @@ from lerf_ros.commands.options import add_settings, read_config
 from lerf_ros.errors import StorageError
 
 if TYPE_CHECKING:
-    from lerf_ros.keyframes.captures.posed_folder import PosedFolder
+    from lerf_ros.frames.captures.posed_folder import PosedFolder
     from lerf_ros.mapper import Mapper
     from lerf_ros.training.quality import Quality
 
@@ -73,7 +73,7 @@ class StopRequest:
     @property
     def asked(self) -> bool:
         """Whether to stop; processes of a group ask at the same places, and agree."""
-        from lerf_ros.training.data_parallel import for_any
+        from lerf_ros.training.devices import for_any
         agreed = for_any(bool(self.signal))
         if agreed and not self.signal:
             self.signal = signal.SIGTERM    # another process of the group was told
@@ -92,7 +92,7 @@ def run_train(arguments: argparse.Namespace) -> int:
 
     Under torchrun several processes train it together, and the first one writes it.
     """
-    from lerf_ros.training.data_parallel import process_group
+    from lerf_ros.training.devices import process_group
 
     with process_group():
         return train_folder(arguments)
@@ -101,16 +101,15 @@ def run_train(arguments: argparse.Namespace) -> int:
 def train_folder(arguments: argparse.Namespace) -> int:
     """What each process does; 0, or 128 and the signal's number when it was stopped."""
     from lerf_ros.commands.map_target import check_place, check_same_images, map_place
-    from lerf_ros.features.cache import FeatureCache
-    from lerf_ros.features.encoders import load_encoder
+    from lerf_ros.encoders.cache import FeatureCache
+    from lerf_ros.encoders.image_text import load_encoder
     from lerf_ros.field.native_kernel import cache_folder
-    from lerf_ros.keyframes.capture_check import check_folder
-    from lerf_ros.keyframes.captures.load import load_folder
+    from lerf_ros.frames.capture_check import check_folder
+    from lerf_ros.frames.captures.load import load_folder
     from lerf_ros.mapper import Mapper
     from lerf_ros.storage.lock import FolderLock
     from lerf_ros.storage.map_directory import MapDirectory
-    from lerf_ros.training.data_parallel import own_directory, rank
-    from lerf_ros.training.device import choose_device, reuse_memory
+    from lerf_ros.training.devices import choose_device, own_directory, rank, reuse_memory
 
     reuse_memory()
     config = read_config(arguments)
@@ -151,7 +150,7 @@ def train_folder(arguments: argparse.Namespace) -> int:
 def train(mapper: Mapper, folder: PosedFolder, arguments: argparse.Namespace,
           stop: StopRequest) -> None:
     """Learns all images, takes the steps and writes a snapshot; when it is stopped, of so much."""
-    from lerf_ros.training.data_parallel import rank
+    from lerf_ros.training.devices import rank
 
     start = time.monotonic()
     if take_keyframes(mapper, folder, stop):
@@ -197,7 +196,7 @@ def take_keyframes(mapper: Mapper, folder: PosedFolder, stop: StopRequest) -> bo
     """
     from tqdm import tqdm
 
-    from lerf_ros.training.data_parallel import rank
+    from lerf_ros.training.devices import rank
 
     stored, count = len(mapper.directory.keyframes.indices()), len(folder.frames)
     with tqdm(total=count, desc='keyframes', unit='image', disable=rank() > 0) as bar:
@@ -215,8 +214,8 @@ def take_steps(mapper: Mapper, steps: int, stop: StopRequest) -> None:
     """Trains up to so many steps, and keeps what a kill would lose on the way."""
     from tqdm import tqdm
 
-    from lerf_ros.mapper_process.saving import Saving
-    from lerf_ros.training.data_parallel import processes, rank, separate_noise
+    from lerf_ros.mapping.saving import Saving
+    from lerf_ros.training.devices import processes, rank, separate_noise
 
     separate_noise(mapper.config.training.seed + mapper.steps)
     saving = Saving(mapper, replace(mapper.config.map, snapshot_interval=NO_SNAPSHOT_S))

@@ -11,7 +11,7 @@ from lerf_ros.errors import LerfError
 
 if TYPE_CHECKING:
     from lerf_ros.map_query import MapQuery
-    from lerf_ros.viewer.page import MapPage
+    from lerf_ros.show.page import MapPage
 
 REFRESH_S = 1.0
 
@@ -29,7 +29,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run_view(arguments: argparse.Namespace) -> int:
     """Serves the page until Ctrl-C; newer snapshots are shown as they come."""
-    from lerf_ros.viewer.page import MapPage, require_viser
+    from lerf_ros.show.page import MapPage, require_viser
     require_viser()     # before the encoder loads, which takes seconds
     from lerf_ros.map_query import MapQuery
 

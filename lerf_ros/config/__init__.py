@@ -2,7 +2,7 @@
 """Every setting of lerf_ros: its default, unit, range and meaning, written here and only here.
 
 Lengths in world units are metres when the map is metric. Lengths inside the field are in units of
-the scene radius (field/scene_frame.py).
+the scene radius (geometry/scene_frame.py).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from sklearn.metrics import brier_score_loss
 from sklearn.preprocessing import StandardScaler
 
 from lerf_ros.evaluation.plots import finish, new_figure, save, style
-from lerf_ros.query.calibration import FEATURES, Logistic
+from lerf_ros.query.presence import FEATURES, Logistic
 
 BINS = 8
 # Inverse of the penalty on the weights: a handful of layouts says little about three features.

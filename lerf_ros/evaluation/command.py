@@ -4,24 +4,136 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import multiprocessing
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lerf_ros.config import LerfConfig
-from lerf_ros.evaluation.effort import EFFORTS, METHODS
+from lerf_ros.evaluation.markdown import markdown
+from lerf_ros.evaluation.plots import plot_convergence, plot_precision_recall
+from lerf_ros.evaluation.rows import EvalResults, plain
+from lerf_ros.evaluation.tables import Row, comparisons, row_json, table_rows
+from lerf_ros.storage.output_folder import OutputFolder
 
 if TYPE_CHECKING:
-    from lerf_ros.evaluation.eval_rows import EvalResults
+    from lerf_ros.evaluation.rows import EvalResults
     from lerf_ros.evaluation.scenes import EvalScene
+
+METHODS = ('lerf', 'no dense', 'one scale', 'pixel-aligned', 'fusion')
+
+
+@dataclass(frozen=True)
+class Effort:
+    """radiance_steps, language_steps: of each field. convergence: numbers of language steps that
+    are judged as well. views: rendered and judged in each scene. seeds, frames, size (width,
+    height): simulated layouts. settings: what differs from the configuration.
+    """
+
+    radiance_steps: int
+    language_steps: int
+    convergence: tuple[int, ...]
+    views: int
+    seeds: tuple[int, ...]
+    frames: int
+    size: tuple[int, int]
+    methods: tuple[str, ...] = METHODS
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+EFFORTS = {
+    # One small layout in about a minute of two cores.
+    'quick': Effort(250, 200, (), 1, (0,), 24, (320, 240), ('lerf', 'fusion'),
+                    {'index.max_points': 8000, 'index.rays': 40000}),
+    # Six layouts within 45 minutes of two cores.
+    'cpu': Effort(1000, 1000, (250, 500), 2, tuple(range(6)), 48, (640, 480), METHODS,
+                  {'training.language_rays': 512, 'index.max_points': 20000}),
+    'full': Effort(6000, 6000, (1000, 2000), 3, tuple(range(6)), 48, (640, 480)),
+}
+
+
+# The 80 classes of COCO's detection task.
+COCO_NAMES: tuple[str, ...] = (
+    'person', 'bicycle', 'car', 'motorcycle', 'airplane', 'bus', 'train', 'truck', 'boat',
+    'traffic light', 'fire hydrant', 'stop sign', 'parking meter', 'bench', 'bird', 'cat', 'dog',
+    'horse', 'sheep', 'cow', 'elephant', 'bear', 'zebra', 'giraffe', 'backpack', 'umbrella',
+    'handbag', 'tie', 'suitcase', 'frisbee', 'skis', 'snowboard', 'sports ball', 'kite',
+    'baseball bat', 'baseball glove', 'skateboard', 'surfboard', 'tennis racket', 'bottle',
+    'wine glass', 'cup', 'fork', 'knife', 'spoon', 'bowl', 'banana', 'apple', 'sandwich',
+    'orange', 'broccoli', 'carrot', 'hot dog', 'pizza', 'donut', 'cake', 'chair', 'couch',
+    'potted plant', 'bed', 'dining table', 'toilet', 'tv', 'laptop', 'mouse', 'remote',
+    'keyboard', 'cell phone', 'microwave', 'oven', 'toaster', 'sink', 'refrigerator', 'book',
+    'clock', 'vase', 'scissors', 'teddy bear', 'hair drier', 'toothbrush',
+)
+
+# Rarer and more specific things of a kitchen, a desk, a workshop, a garden and the road.
+LONG_TAIL_NAMES: tuple[str, ...] = (
+    'accordion', 'alarm clock', 'anchor', 'baking tray', 'balance scale', 'ballpoint pen',
+    'bamboo steamer', 'beehive', 'birdcage', 'bonsai tree', 'bow tie', 'bread knife', 'bucket',
+    'cactus in a pot', 'calculator', 'candle holder', 'can of paint', 'canoe paddle',
+    'cardboard box', 'cello', 'cheese grater', 'chess piece', 'chisel', 'christmas wreath',
+    'cinnamon stick', 'claw hammer', 'clothes hanger', 'coconut', 'coffee grinder', 'compass',
+    'concrete mixer', 'corkscrew', 'cotton swab', 'crossbow', 'crystal ball', 'cuckoo clock',
+    'deck of cards', 'desk fan', 'dish sponge', 'doorbell', 'drum kit', 'dustpan', 'egg timer',
+    'electric drill', 'feather duster', 'fire extinguisher', 'fishing rod', 'flashlight', 'flute',
+    'folding ladder', 'garden hose', 'gas mask', 'globe', 'golf club', 'grandfather clock',
+    'hammock', 'hand saw', 'harmonica', 'harp', 'hearing aid', 'horseshoe', 'hourglass',
+    'ice cream cone', 'inkwell', 'iron for clothes', 'jar of honey', 'jigsaw puzzle',
+    'juggling pin', 'key ring', 'knitting needles', 'lantern', 'lawn mower', 'lemon squeezer',
+    'lipstick', 'magnifying glass', 'measuring tape', 'metronome', 'microscope', 'music box',
+    'nail clipper', 'newspaper', 'nutcracker', 'oil lamp', 'origami crane', 'padlock',
+    'paint roller', 'paper lantern', 'parachute', 'pencil sharpener', 'perfume bottle',
+    'pine cone', 'pinwheel', 'pocket watch', 'pressure cooker', 'rolling pin', 'rubber duck',
+    'saxophone', 'sewing machine', 'shower head', 'snow globe', 'soap dispenser', 'spinning top',
+    'stapler', 'stethoscope', 'sundial', 'telescope', 'thermometer', 'totem pole', 'trumpet',
+    'typewriter', 'tyre swing', 'violin', 'walking stick', 'watering can', 'weather vane',
+    'whisk', 'wind chime', 'wok', 'xylophone', 'yarn ball',
+)
+
+EVERYDAY_NAMES: tuple[str, ...] = COCO_NAMES + LONG_TAIL_NAMES
+
+
+__all__ = ['Row', 'read', 'save', 'table_rows', 'write']
+
+
+def save(results: EvalResults, folder: str | Path) -> None:
+    """Writes the records alone to results.json: quick, so that nothing is lost on the way."""
+    with OutputFolder(folder).file('results.json') as path:
+        path.write_text(json.dumps(results.to_json(), indent=2, allow_nan=False) + '\n')
+
+
+def write(results: EvalResults, folder: str | Path) -> list[Path]:
+    """Writes results.json, table.md and a plot of each kind per encoder; returns the files.
+
+    The folder is made. Without matplotlib a LerfError says how to install it, after JSON and
+    tables were written.
+    """
+    folder, out = Path(folder), OutputFolder(folder)
+    rows, compared = table_rows(results), comparisons(results)
+    content = {'rows': [row_json(row) for row in rows], 'comparisons': plain(compared),
+               **results.to_json()}
+    with out.file('results.json') as path:
+        path.write_text(json.dumps(content, indent=2, allow_nan=False) + '\n')
+    with out.file('table.md') as path:
+        path.write_text(markdown(results, rows, compared), encoding='utf-8')
+    return [folder / 'results.json', folder / 'table.md',
+            *plot_precision_recall(results.phrases, folder),
+            *plot_convergence(results.convergence, folder)]
+
+
+def read(path: str | Path) -> EvalResults:
+    """The records of a results.json; raises DatasetError when they do not fit."""
+    return EvalResults.from_json(json.loads(Path(path).read_text(encoding='utf-8')))
+
 
 RIVALS = ('owl-vit',)   # whose weights must be downloaded, so that it is run when asked for
 
@@ -56,7 +168,6 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace, config: LerfConfig) -> int:
     """Runs all scenes, keeps the records after each, and writes the report in the end."""
     from lerf_ros.evaluation import plots
-    from lerf_ros.evaluation.eval_report import save, write
     from lerf_ros.storage.output_folder import OutputFolder
 
     config = settings(arguments, config)
@@ -116,7 +227,7 @@ def run_one(make: Callable[[], EvalScene], arguments: argparse.Namespace,
 
 def joined(parts: Sequence[EvalResults], info: dict[str, Any]) -> EvalResults:
     """The records of several scenes."""
-    from lerf_ros.evaluation.eval_rows import EvalResults
+    from lerf_ros.evaluation.rows import EvalResults
     return EvalResults([r for part in parts for r in part.objects],
                        [r for part in parts for r in part.phrases],
                        [r for part in parts for r in part.convergence],
@@ -128,8 +239,7 @@ def make_plan(arguments: argparse.Namespace, config: LerfConfig):   # type: igno
     """What to run, from the command line."""
     from lerf_ros.evaluation.experiment import Plan
     from lerf_ros.evaluation.owl_vit import OwlVitDetector
-    from lerf_ros.evaluation.vocabulary import EVERYDAY_NAMES
-    from lerf_ros.training.device import choose_device
+    from lerf_ros.training.devices import choose_device
     effort = EFFORTS[arguments.effort]
     device = choose_device(config.training.device)
     return Plan(arguments.methods or effort.methods, effort.radiance_steps,

@@ -16,21 +16,19 @@ import torch
 
 from lerf_ros.config import LerfConfig
 from lerf_ros.errors import DatasetError, EncoderUnavailableError
-from lerf_ros.evaluation.detector_rival import OWL_VIT, Detector, run_detector
-from lerf_ros.evaluation.eval_rows import Convergence, EvalResults, ObjectResult, PhraseScore
-from lerf_ros.evaluation.eval_views import LabelledView
-from lerf_ros.evaluation.existence import absent_words
 from lerf_ros.evaluation.frozen_radiance import FrozenRadiance, JudgedView, train_radiance
 from lerf_ros.evaluation.fusion import fuse
-from lerf_ros.evaluation.judging import Contender, judge_objects, judge_phrases
+from lerf_ros.evaluation.judging import Contender, absent_words, judge_objects, judge_phrases
 from lerf_ros.evaluation.labelled_views import views_to_judge
 from lerf_ros.evaluation.overlays import Overlay, overlay_sheet
-from lerf_ros.evaluation.owl_vit import OwlVitDetector
+from lerf_ros.evaluation.owl_vit import OWL_VIT, Detector, OwlVitDetector, run_detector
+from lerf_ros.evaluation.rows import Convergence, EvalResults, ObjectResult, PhraseScore
 from lerf_ros.evaluation.scene_encoders import SceneEncoder
 from lerf_ros.evaluation.scenes import EvalScene, label_points
 from lerf_ros.evaluation.variants import VARIANTS, TrainedLanguage, train_variant
-from lerf_ros.query.language_index import LanguageIndex, render_embeddings
-from lerf_ros.query.scoring import relevancy
+from lerf_ros.evaluation.views import LabelledView
+from lerf_ros.index.language_index import LanguageIndex, render_embeddings
+from lerf_ros.query.relevancy import relevancy
 
 FUSION = 'fusion'
 RADIANCE = 'radiance field'   # what all methods of a scene share

@@ -16,13 +16,13 @@ import cv2
 import numpy as np
 import torch
 
-from lerf_ros.camera import PinholeCamera
 from lerf_ros.config import LerfConfig
-from lerf_ros.evaluation.eval_views import EvalView, fitted
+from lerf_ros.evaluation.views import EvalView, fitted
 from lerf_ros.field.radiance_field import RadianceField
-from lerf_ros.field.scene_frame import SceneFrame
-from lerf_ros.keyframes.frame import Frame, Keyframe
-from lerf_ros.query.surface import Surface, all_rays, find_surface, view_grid
+from lerf_ros.frames.frame import Frame, Keyframe
+from lerf_ros.geometry.camera import PinholeCamera
+from lerf_ros.geometry.scene_frame import SceneFrame
+from lerf_ros.index.surface import Surface, all_rays, find_surface, view_grid
 from lerf_ros.training.language_learner import LanguageSamples
 from lerf_ros.training.quality import Quality, measure_quality
 from lerf_ros.training.radiance_learner import RadianceLearner

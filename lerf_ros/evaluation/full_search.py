@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from lerf_ros.field.language_field import LanguageField
-from lerf_ros.field.scene_frame import SceneFrame
-from lerf_ros.query.language_index import render_embeddings
-from lerf_ros.query.surface import Surface
+from lerf_ros.geometry.scene_frame import SceneFrame
+from lerf_ros.index.language_index import render_embeddings
+from lerf_ros.index.surface import Surface
 
 CHUNK = 512   # points rendered at once: at 30 scales 24 MB of embeddings of 384 dimensions
 

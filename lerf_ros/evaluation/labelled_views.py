@@ -8,8 +8,8 @@ from functools import partial
 import cv2
 import numpy as np
 
-from lerf_ros.evaluation.eval_views import EvalView, LabelledView
 from lerf_ros.evaluation.scenes import EvalScene
+from lerf_ros.evaluation.views import EvalView, LabelledView
 
 MIN_PIXELS = 12   # an object with fewer of them in a view is not judged there
 

@@ -25,9 +25,9 @@ from typing import Any
 
 import numpy as np
 
-from lerf_ros.camera import PinholeCamera, opengl_to_opencv
 from lerf_ros.errors import DatasetError
 from lerf_ros.evaluation.labels import read_json_object
+from lerf_ros.geometry.camera import PinholeCamera, opengl_to_opencv
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from lerf_ros.evaluation.colors import NEUTRAL, relevancy_colors
-from lerf_ros.evaluation.report import (
+from lerf_ros.show.colors import NEUTRAL, relevancy_colors
+from lerf_ros.show.pictures import (
     BOX_COLOR,
     CAPTION_HEIGHT,
     CELL_WIDTH,

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from lerf_ros.errors import LerfError
-from lerf_ros.evaluation.eval_markdown import mean_of
-from lerf_ros.evaluation.eval_rows import Convergence, PhraseScore
-from lerf_ros.evaluation.eval_table import existence_phrases
-from lerf_ros.evaluation.existence import existence_curve
+from lerf_ros.evaluation.judging import existence_curve
+from lerf_ros.evaluation.markdown import mean_of
+from lerf_ros.evaluation.rows import Convergence, PhraseScore
+from lerf_ros.evaluation.tables import existence_phrases
 from lerf_ros.storage.output_folder import OutputFolder
 
 # Okabe and Ito's colours, which the colour-blind can tell apart (without the yellow, which is too

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lerf_ros.camera import PinholeCamera
-from lerf_ros.evaluation.colors import NEUTRAL, relevancy_colors
 from lerf_ros.evaluation.full_search import least_softmax
 from lerf_ros.field.language_field import LanguageField
 from lerf_ros.field.radiance_field import RadianceField
-from lerf_ros.field.scene_frame import SceneFrame
 from lerf_ros.field.volume_rendering import strongest
-from lerf_ros.query.surface import view_grid
+from lerf_ros.geometry.camera import PinholeCamera
+from lerf_ros.geometry.scene_frame import SceneFrame
+from lerf_ros.index.surface import view_grid
+from lerf_ros.show.colors import NEUTRAL, relevancy_colors
 
 CHUNK = 1024   # rays rendered at once
 DIMMED = 0.4   # brightness of what is not relevant, where it is darkened

@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from lerf_ros.config import LerfConfig
+from lerf_ros.encoders.cache import FeatureCache
+from lerf_ros.encoders.embedding_map import KeyframeFeatures
+from lerf_ros.encoders.extractor import FeatureExtractor
+from lerf_ros.encoders.image_text import load_encoder
 from lerf_ros.errors import ConfigError
 from lerf_ros.evaluation.scenes import EvalScene
-from lerf_ros.features.cache import FeatureCache
-from lerf_ros.features.encoders import load_encoder
-from lerf_ros.features.extractor import FeatureExtractor
-from lerf_ros.features.keyframe_features import KeyframeFeatures
 from lerf_ros.field.native_kernel import cache_folder
-from lerf_ros.field.scene_frame import SceneFrame
-from lerf_ros.keyframes.frame import Frame
+from lerf_ros.frames.frame import Frame
+from lerf_ros.geometry.scene_frame import SceneFrame
 from lerf_ros.query.text_query import TextEncoder
 from lerf_ros.settings import nearest
 from lerf_ros.training.scene_measurement import viewing_depth
@@ -56,7 +56,7 @@ class ImageEncoder:
 
 
 class Extractor(Protocol):
-    """lerf_ros.features.extractor.FeatureExtractor, or what stands in for it."""
+    """lerf_ros.encoders.extractor.FeatureExtractor, or what stands in for it."""
 
     def extract(self, frame: Frame, widths_world: Sequence[float],
                 depth_world: float) -> KeyframeFeatures: ...

@@ -10,10 +10,9 @@ from typing import Protocol
 import numpy as np
 
 from lerf_ros.errors import LerfError
-from lerf_ros.evaluation.eval_views import EvalView
-from lerf_ros.keyframes.frame import Frame
+from lerf_ros.evaluation.views import EvalView
+from lerf_ros.frames.frame import Frame
 from lerf_ros.simulation.evaluation_layout import evaluation_layout
-from lerf_ros.simulation.exposure import AutoExposure, expose
 from lerf_ros.simulation.labels import SurfaceLabels, label_names
 from lerf_ros.simulation.renderer import RenderedView, SceneRenderer
 from lerf_ros.simulation.robot import noisy_depth, noisy_image
@@ -24,6 +23,8 @@ from lerf_ros.simulation.sensor import (
     IMAGE_NOISE,
     PATH_S,
     WIDTH,
+    AutoExposure,
+    expose,
     sensor_camera,
 )
 from lerf_ros.simulation.trajectory import hand_held_path

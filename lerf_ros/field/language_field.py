@@ -11,8 +11,8 @@ from lerf_ros.config import LanguageConfig
 from lerf_ros.field.hash_encoding import HashEncoding
 from lerf_ros.field.native_perceptron import Perceptron
 from lerf_ros.field.networks import network
-from lerf_ros.field.scene_frame import contract
 from lerf_ros.field.volume_rendering import render_unit
+from lerf_ros.geometry.scene_frame import contract
 
 # The logarithm of the scale, about -1..1 over the widths of use: between 5 cm and 1 m in a scene
 # of 1 m radius each doubling matters equally.

@@ -13,8 +13,8 @@ from lerf_ros.config import FieldConfig
 from lerf_ros.field.hash_encoding import HashEncoding
 from lerf_ros.field.networks import Appearance, network, spherical_harmonics, truncated_exp
 from lerf_ros.field.ray_sampling import Rays, SamplingPlan, first_edges, guide, jitter, resample
-from lerf_ros.field.scene_frame import contract
 from lerf_ros.field.volume_rendering import median_distance, render_color, render_weights
+from lerf_ros.geometry.scene_frame import contract
 
 
 class ProposalField(nn.Module):

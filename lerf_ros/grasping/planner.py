@@ -17,10 +17,9 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from lerf_ros.config import GraspConfig
-from lerf_ros.grasping.fingers import CHUNK, Fit, fit_fingers, in_hand
+from lerf_ros.grasping.fingers import CHUNK, Fit, find_bearing, fit_fingers, in_hand, smoothed
 from lerf_ros.grasping.judging import Judged, Scene, hits_hand, judge
 from lerf_ros.grasping.proposals import Proposals, propose
-from lerf_ros.grasping.surface import find_bearing, smoothed
 from lerf_ros.query.answer import Grasp
 
 TOO_WIDE = 'too wide'             # nowhere narrow enough for the gripper, or no two sides face

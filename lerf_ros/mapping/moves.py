@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from lerf_ros.mapping.keyframe_slots import KeyframeSlots
+from lerf_ros.mapping.keyframes import KeyframeSlots
 from lerf_ros.training.depth_fit import MoveFit, fit_of_move
 from lerf_ros.training.world_changes import DepthGrid
 

@@ -14,20 +14,17 @@ from sensor_msgs.msg import CameraInfo
 
 from lerf_ros.errors import LerfError
 from lerf_ros.evaluation.demo_results import Box, DemoResults, Judgement, judge, map_colors
-from lerf_ros.evaluation.pictures import map_views
-from lerf_ros.evaluation.ply import write_ply
-from lerf_ros.evaluation.report import View, contact_sheet, write_image
-from lerf_ros.evaluation.untrained import control_answers
+from lerf_ros.evaluation.variants import control_answers
 from lerf_ros.msg import FieldStatus
-from lerf_ros.nodes import qos_overrides, topics
-from lerf_ros.nodes.conversions import stamp_to_ns
-from lerf_ros.nodes.demo_config import CAMERA_INFO_TOPIC, DemoClientConfig
-from lerf_ros.nodes.map_progress import MapProgress
-from lerf_ros.nodes.parameters import declare
-from lerf_ros.nodes.query_client import QueryClient
-from lerf_ros.nodes.running import EXIT_OK, run_node
-from lerf_ros.nodes.task import EXIT_FAILED, TaskNode
+from lerf_ros.nodes.common import qos_overrides, topics
+from lerf_ros.nodes.common.conversions import stamp_to_ns
+from lerf_ros.nodes.common.parameters import declare
+from lerf_ros.nodes.common.running import EXIT_FAILED, EXIT_OK, TaskNode, run_node
+from lerf_ros.nodes.demo.client import MapProgress, QueryClient
+from lerf_ros.nodes.demo.config import CAMERA_INFO_TOPIC, DemoClientConfig
 from lerf_ros.query.answer import Answer
+from lerf_ros.show.files import write_ply
+from lerf_ros.show.pictures import View, contact_sheet, map_views, write_image
 from lerf_ros.simulation.absent import draw_absent
 from lerf_ros.simulation.scene import TabletopScene
 from lerf_ros.storage.map_directory import MapDirectory

@@ -14,25 +14,25 @@ from rclpy.timer import Timer
 
 from lerf_ros.config import LerfConfig
 from lerf_ros.errors import LerfError, StillLoadingError
-from lerf_ros.keyframes.frame import Frame
-from lerf_ros.keyframes.pose_check import PoseCheck
-from lerf_ros.keyframes.pose_jump import PoseJump
-from lerf_ros.mapper_process.supervisor import MapperSupervisor, wait_for_leaving
+from lerf_ros.frames.frame import Frame
+from lerf_ros.frames.pose_check import PoseCheck
+from lerf_ros.frames.pose_jump import PoseJump
+from lerf_ros.mapping.supervisor import MapperSupervisor, wait_for_leaving
 from lerf_ros.msg import FieldStatus
-from lerf_ros.nodes import qos_overrides, topics
-from lerf_ros.nodes.camera_inputs import CameraInputs
-from lerf_ros.nodes.findings import Findings
-from lerf_ros.nodes.input_watch import InputWatch
-from lerf_ros.nodes.lifecycle import ManagedNode, started
-from lerf_ros.nodes.live_parameters import LiveParameters
-from lerf_ros.nodes.map_commands import MapCommands
-from lerf_ros.nodes.node_config import MapperNodeConfig, map_directory, map_root
-from lerf_ros.nodes.parameters import declare_all, setting_types
-from lerf_ros.nodes.pose_source import PoseSource
-from lerf_ros.nodes.pose_updates import PoseUpdates
-from lerf_ros.nodes.refusals import Refusals
-from lerf_ros.nodes.running import run_node
-from lerf_ros.nodes.status_message import Counts, status_message
+from lerf_ros.nodes.common import qos_overrides, topics
+from lerf_ros.nodes.common.diagnostics import InputWatch
+from lerf_ros.nodes.common.lifecycle import ManagedNode, started
+from lerf_ros.nodes.common.live_parameters import LiveParameters
+from lerf_ros.nodes.common.node_config import MapperNodeConfig, map_directory, map_root
+from lerf_ros.nodes.common.parameters import declare_all, setting_types
+from lerf_ros.nodes.common.running import run_node
+from lerf_ros.nodes.mapper.camera_inputs import CameraInputs
+from lerf_ros.nodes.mapper.findings import Findings
+from lerf_ros.nodes.mapper.map_commands import MapCommands
+from lerf_ros.nodes.mapper.pose_source import PoseSource
+from lerf_ros.nodes.mapper.pose_updates import PoseUpdates
+from lerf_ros.nodes.mapper.refusals import Refusals
+from lerf_ros.nodes.mapper.status import Counts, status_message
 
 RESOLVE_PERIOD_S = 0.05     # between looks whether waiting images have their pose by now
 FOLLOW_PERIOD_S = 1.0       # between looks at who publishes what

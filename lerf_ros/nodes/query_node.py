@@ -14,28 +14,32 @@ import numpy as np
 from builtin_interfaces.msg import Time
 from sensor_msgs.msg import PointCloud2
 
-from lerf_ros.camera import invert_pose
 from lerf_ros.config import FeatureConfig, GraspConfig, QueryConfig
 from lerf_ros.errors import LerfError, NotActiveError
-from lerf_ros.nodes import topics
-from lerf_ros.nodes.answer_frames import AnswerFrames
-from lerf_ros.nodes.answer_publisher import AnswerPublisher
-from lerf_ros.nodes.conversions import answer_to_cloud
-from lerf_ros.nodes.deferred_service import DeferredService
-from lerf_ros.nodes.heap import give_back, keep_few_kernels, share_heaps
-from lerf_ros.nodes.lifecycle import ManagedNode, started
-from lerf_ros.nodes.live_parameters import LiveParameters
-from lerf_ros.nodes.node_config import QueryNodeConfig, map_directory
-from lerf_ros.nodes.parameters import declare_all, given_settings
-from lerf_ros.nodes.query_diagnostics import QueryDiagnostics
-from lerf_ros.nodes.query_messages import error_code, fill_error, fill_response
-from lerf_ros.nodes.query_request import check_frame, to_request
-from lerf_ros.nodes.running import run_node
-from lerf_ros.nodes.standing_prompt import StandingPrompt
-from lerf_ros.query.answer import Answer
-from lerf_ros.query.moved import in_frame
+from lerf_ros.geometry.camera import invert_pose
+from lerf_ros.nodes.common import topics
+from lerf_ros.nodes.common.conversions import answer_to_cloud
+from lerf_ros.nodes.common.lifecycle import ManagedNode, started
+from lerf_ros.nodes.common.live_parameters import LiveParameters
+from lerf_ros.nodes.common.node_config import QueryNodeConfig, map_directory
+from lerf_ros.nodes.common.parameters import declare_all, given_settings
+from lerf_ros.nodes.common.running import run_node
+from lerf_ros.nodes.query.answer_frames import AnswerFrames
+from lerf_ros.nodes.query.answer_publisher import AnswerPublisher
+from lerf_ros.nodes.query.deferred_service import DeferredService
+from lerf_ros.nodes.query.diagnostics import QueryDiagnostics
+from lerf_ros.nodes.query.heap import give_back, keep_few_kernels, share_heaps
+from lerf_ros.nodes.query.messages import (
+    check_frame,
+    error_code,
+    fill_error,
+    fill_response,
+    to_request,
+)
+from lerf_ros.nodes.query.standing_prompt import StandingPrompt
+from lerf_ros.query.answer import Answer, in_frame
 from lerf_ros.query.request import QueryRequest
-from lerf_ros.query.wording import summary
+from lerf_ros.show.words import summary
 from lerf_ros.srv import Query
 
 WARN_PERIOD_S = 10.0
@@ -59,7 +63,7 @@ def open_map(*arguments: Any, **named: Any) -> Any:
 
 def open_page(*arguments: Any) -> Any:
     """A MapPage; viser is needed only by those who want the page."""
-    from lerf_ros.viewer.page import MapPage
+    from lerf_ros.show.page import MapPage
     return MapPage(*arguments)
 
 

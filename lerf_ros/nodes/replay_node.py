@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from lerf_ros.errors import ConfigError
-from lerf_ros.nodes.bag_player import BagPlayer
-from lerf_ros.nodes.demo_config import ReplayConfig
-from lerf_ros.nodes.folder_player import FolderPlayer
-from lerf_ros.nodes.parameters import declare
-from lerf_ros.nodes.running import EXIT_OK, run_node
-from lerf_ros.nodes.task import TaskNode
+from lerf_ros.nodes.common.parameters import declare
+from lerf_ros.nodes.common.running import EXIT_OK, TaskNode, run_node
+from lerf_ros.nodes.demo.bags import BagPlayer
+from lerf_ros.nodes.demo.config import ReplayConfig
+from lerf_ros.nodes.demo.folder_player import FolderPlayer
 
 # The last messages must reach reliable subscribers before the publishers go.
 LINGER_S = 2.0

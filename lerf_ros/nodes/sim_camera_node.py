@@ -10,25 +10,24 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
-from lerf_ros.camera import PinholeCamera
-from lerf_ros.nodes import qos_overrides
-from lerf_ros.nodes.conversions import ns_to_stamp, to_camera_info, to_image
-from lerf_ros.nodes.demo_config import (
+from lerf_ros.geometry.camera import PinholeCamera
+from lerf_ros.nodes.common import qos_overrides
+from lerf_ros.nodes.common.conversions import ns_to_stamp, to_camera_info, to_image
+from lerf_ros.nodes.common.parameters import declare
+from lerf_ros.nodes.common.running import TaskNode, run_node
+from lerf_ros.nodes.common.topics import profile
+from lerf_ros.nodes.demo.config import (
     CAMERA_INFO_TOPIC,
     DEPTH_TOPIC,
     IMAGE_TOPIC,
     OPTICAL_FRAME,
     SimCameraConfig,
 )
-from lerf_ros.nodes.parameters import declare
-from lerf_ros.nodes.robot_tf import RobotTf
-from lerf_ros.nodes.running import run_node
-from lerf_ros.nodes.task import TaskNode
-from lerf_ros.nodes.topics import profile
-from lerf_ros.simulation.exposure import AutoExposure, expose
+from lerf_ros.nodes.demo.robot_tf import RobotTf
 from lerf_ros.simulation.renderer import SceneRenderer
 from lerf_ros.simulation.robot import SimulatedRobot, eased, noisy_depth, noisy_image
 from lerf_ros.simulation.scene import TabletopScene
+from lerf_ros.simulation.sensor import AutoExposure, expose
 from lerf_ros.simulation.trajectory import hand_held_path
 
 # Reliable: a best-effort publisher loses images of this size, and no reliable subscriber hears it.

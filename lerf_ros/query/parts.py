@@ -14,8 +14,8 @@ from dataclasses import replace
 import numpy as np
 from scipy.spatial import cKDTree
 
+from lerf_ros.index.scales import STEPS
 from lerf_ros.query.presence import EVEN
-from lerf_ros.query.scales import STEPS
 from lerf_ros.query.text_query import SCORE_POINTS, Place, TextQuery
 
 # A crop as wide as this part of the object shows mostly a part of it.

@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lerf_ros.index.language_index import LanguageIndex
 from lerf_ros.query.answer import Hit
-from lerf_ros.query.calibration import Calibration
-from lerf_ros.query.language_index import LanguageIndex
 from lerf_ros.query.parts import find_parts, part_phrase
-from lerf_ros.query.presence import EVEN
+from lerf_ros.query.presence import EVEN, Calibration
 from lerf_ros.query.request import QueryRequest, Region
 from lerf_ros.query.text_query import (
     Place,

@@ -12,10 +12,10 @@ import numpy as np
 
 from lerf_ros.config import QueryConfig
 from lerf_ros.errors import EmptyTextError, InvalidThresholdError, NotUnderstoodError
+from lerf_ros.index.language_index import LanguageIndex
 from lerf_ros.query.answer import Hit
-from lerf_ros.query.language_index import LanguageIndex
 from lerf_ros.query.places import NOISE, SCORE_POINTS, Place, PlaceFinder, rank
-from lerf_ros.query.scoring import Scorer
+from lerf_ros.query.relevancy import Scorer
 
 __all__ = ['SCORE_POINTS', 'Place', 'TextEncoder', 'TextQuery', 'check_request', 'rank']
 

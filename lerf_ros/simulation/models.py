@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lerf_ros.camera import transform_points
+from lerf_ros.geometry.camera import transform_points
 from lerf_ros.simulation.meshes import Mesh
 from lerf_ros.simulation.textures import Color
 

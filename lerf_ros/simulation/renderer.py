@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lerf_ros.camera import PinholeCamera, invert_pose, transform_points
+from lerf_ros.geometry.camera import PinholeCamera, invert_pose, transform_points
 from lerf_ros.simulation.baked_light import LIFT, PlaneLight, openness
 from lerf_ros.simulation.labels import label_names, part_labels
 from lerf_ros.simulation.raycast import NOTHING, Hits, RayScene, dot

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from lerf_ros.camera import invert_pose
+from lerf_ros.geometry.camera import invert_pose
 
 # The optical frame of REP-103 (x right, y down, z forward) in its link (x forward, y left, z up).
 T_LINK_OPTICAL = np.array([[0.0, 0.0, 1.0, 0.0],

@@ -22,13 +22,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from lerf_ros.camera import OPENGL_TO_OPENCV
 from lerf_ros.errors import DatasetError, MapUnreadableError
-from lerf_ros.keyframes.captures.file_finder import FileFinder
-from lerf_ros.keyframes.captures.intrinsics import camera_fields
-from lerf_ros.keyframes.captures.transforms_json import parse_frame
-from lerf_ros.keyframes.depth_files import INTEGER_UNIT_M
-from lerf_ros.keyframes.frame import Frame, Keyframe
+from lerf_ros.frames.captures.file_finder import FileFinder
+from lerf_ros.frames.captures.intrinsics import camera_fields
+from lerf_ros.frames.captures.transforms_json import parse_frame
+from lerf_ros.frames.depth_files import INTEGER_UNIT_M
+from lerf_ros.frames.frame import Frame, Keyframe
+from lerf_ros.geometry.camera import OPENGL_TO_OPENCV
 from lerf_ros.storage.durable import (
     OURS,
     PARTIAL,

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from lerf_ros.errors import ForeignFolderError, MapUnreadableError
-from lerf_ros.keyframes.frame import Keyframe
+from lerf_ros.frames.frame import Keyframe
 from lerf_ros.storage.durable import (
     OURS,
     flush,

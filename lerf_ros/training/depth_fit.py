@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lerf_ros.camera import invert_pose, transform_points
-from lerf_ros.keyframes.selection import motion
+from lerf_ros.frames.selection import motion
+from lerf_ros.geometry.camera import invert_pose, transform_points
 from lerf_ros.training.world_changes import DepthGrid
 
 TOLERANCE = 0.05        # part of the depth by which two keyframes may differ

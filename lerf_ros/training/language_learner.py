@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,16 +11,40 @@ import torch
 from torch import Tensor
 
 from lerf_ros.config import LerfConfig
-from lerf_ros.features.extractor import KeyframeFeatures
+from lerf_ros.encoders.extractor import KeyframeFeatures
 from lerf_ros.field.language_field import LanguageField
 from lerf_ros.field.radiance_field import RenderedRays
 from lerf_ros.field.volume_rendering import strongest
 from lerf_ros.training.language_targets import LanguageTargets
 from lerf_ros.training.losses import dense_loss, embedding_loss
-from lerf_ros.training.optimizers import Decay, Descent, ParameterGroup
+from lerf_ros.training.optimizers import Decay, Descent, ParameterGroup, WeightAverage
 from lerf_ros.training.ray_batches import PixelBatch
-from lerf_ros.training.scale_range import ScaleRange
-from lerf_ros.training.weight_average import WeightAverage
+
+LOW, HIGH, BINS = 1e-4, 1e3, 280   # scene radii; 40 bins a decade, 6 % wide each
+TAIL = 0.1                         # part at either end that is too rare to rely on
+
+
+class ScaleRange:
+    """A histogram of the scales of all samples that were trained."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.counts = torch.zeros(BINS, dtype=torch.int64, device=device)
+
+    @torch.no_grad()
+    def add(self, scales: Tensor) -> None:
+        """Counts scales of any shape, scene radii; those that are not positive are left out."""
+        part = (torch.log(scales[scales > 0] / LOW) / math.log(HIGH / LOW) * BINS).long()
+        self.counts += torch.bincount(part.clamp(0, BINS - 1), minlength=BINS)
+
+    def limits(self) -> tuple[float, float]:
+        """The scales between which most were trained, scene radii; (LOW, HIGH) before any."""
+        share = self.counts.cumsum(0) / self.counts.sum().clamp_min(1)
+        if not share[-1]:
+            return LOW, HIGH
+        first = int((share < TAIL).sum())
+        last = int((share < 1 - TAIL).sum())
+        width = math.log(HIGH / LOW) / BINS
+        return LOW * math.exp(first * width), LOW * math.exp((last + 1) * width)
 
 
 @dataclass(frozen=True)

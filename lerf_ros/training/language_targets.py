@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lerf_ros.features.embedding_map import EmbeddingMap
-from lerf_ros.features.extractor import KeyframeFeatures
-from lerf_ros.training.growing import GrowingTensor
+from lerf_ros.encoders.embedding_map import EmbeddingMap
+from lerf_ros.encoders.extractor import KeyframeFeatures
+from lerf_ros.training.ray_batches import GrowingTensor
 
 WASTE = 0.25    # part of the cells that may belong to forgotten keyframes
 

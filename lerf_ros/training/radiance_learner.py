@@ -7,20 +7,71 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from lerf_ros.config import LerfConfig
+from lerf_ros.config import LerfConfig, PoseConfig
 from lerf_ros.field.radiance_field import RadianceField, RenderedRays
-from lerf_ros.field.ray_sampling import SamplingPlan
-from lerf_ros.field.scene_frame import SceneFrame
-from lerf_ros.keyframes.frame import Keyframe
-from lerf_ros.training.annealing import Annealing, ProposalSchedule
-from lerf_ros.training.coverage import Coverage
-from lerf_ros.training.data_parallel import share
+from lerf_ros.field.ray_sampling import Rays, SamplingPlan
+from lerf_ros.frames.frame import Keyframe
+from lerf_ros.geometry.scene_frame import SceneFrame
+from lerf_ros.training.annealing import Annealing, Coverage, ProposalSchedule
+from lerf_ros.training.devices import share
 from lerf_ros.training.losses import color_loss, depth_loss, distortion_loss, interlevel_loss
 from lerf_ros.training.optimizers import Decay, Descent, ParameterGroup
-from lerf_ros.training.pose_refinement import PoseRefinement
 from lerf_ros.training.ray_batches import KeyframeStore, PixelBatch
+
+
+def rotation_matrix(vector: Tensor) -> Tensor:
+    """Rotations (R, 3, 3) of rotation vectors (R, 3), radians (Rodrigues); smooth at zero."""
+    square = vector.square().sum(-1)[:, None, None]
+    angle = square.clamp_min(1e-12).sqrt()
+    x, y, z = vector.unbind(-1)
+    zero = torch.zeros_like(x)
+    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(-1, 3, 3)
+    # Below 1e-6 rad the two factors are their limits, and gradients stay finite.
+    sine, cosine = torch.sin(angle) / angle, (1 - torch.cos(angle)) / angle.square()
+    identity = torch.eye(3, device=vector.device, dtype=vector.dtype)
+    return identity + sine * cross + cosine * (cross @ cross)
+
+
+class PoseRefinement(nn.Module):
+    """A rotation and a translation for each keyframe, applied to its rays in the scene frame.
+
+    Only rays drawn for training are moved: d' = R d, o' = o + t. Held-out keyframes keep their
+    poses. The two penalties keep the whole from drifting away from the measured poses.
+    """
+
+    def __init__(self, keyframes: int, config: PoseConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.table = nn.Parameter(torch.zeros(keyframes, 6))   # translation, rotation vector
+
+    def forward(self, rays: Rays, keyframe: Tensor) -> Rays:
+        """The rays of keyframe rows (R,), corrected; gradients reach the corrections."""
+        correction = self.table[keyframe]
+        turned = rotation_matrix(correction[:, 3:]) @ rays.directions[..., None]
+        return replace(rays, origins=rays.origins + correction[:, :3], directions=turned[..., 0])
+
+    def penalty(self) -> Tensor:
+        """Mean lengths of the corrections, weighted (nerfstudio's L2 penalties)."""
+        lengths = torch.sqrt(self.table.reshape(-1, 2, 3).square().sum(-1) + 1e-16).mean(0)
+        return (self.config.translation_penalty * lengths[0]
+                + self.config.rotation_penalty * lengths[1])
+
+    @torch.no_grad()
+    def reset_row(self, row: int) -> None:
+        """Another pose has come for keyframe `row`: what was learned of the old one is void."""
+        self.table[row] = 0
+
+    @torch.no_grad()
+    def corrected(self, row: int, T_scene_camera: Tensor) -> Tensor:
+        """The pose (4, 4) of keyframe `row` with its correction."""
+        out = T_scene_camera.clone()
+        correction = self.table[row].to(device='cpu', dtype=out.dtype)
+        out[:3, :3] = rotation_matrix(correction[None, 3:])[0] @ out[:3, :3]
+        out[:3, 3] += correction[:3]
+        return out
+
 
 COVERAGE_RAYS = 256   # rays of a keyframe that tell whether it shows new area
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from lerf_ros.camera import transform_points
 from lerf_ros.config import LerfConfig
-from lerf_ros.field.scene_frame import (
+from lerf_ros.frames.frame import Frame
+from lerf_ros.geometry.camera import transform_points
+from lerf_ros.geometry.scene_frame import (
     SceneFrame,
     measure_from_cameras,
     measure_from_focus,
     measure_from_points,
 )
-from lerf_ros.keyframes.frame import Frame
 
 
 def measure_scene(frames: list[Frame], config: LerfConfig) -> SceneFrame:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 
 from lerf_ros.config import LerfConfig
-from lerf_ros.features.extractor import KeyframeFeatures
+from lerf_ros.encoders.extractor import KeyframeFeatures
 from lerf_ros.field.language_field import LanguageField
 from lerf_ros.field.radiance_field import RadianceField
-from lerf_ros.field.scene_frame import SceneFrame
-from lerf_ros.keyframes.frame import Keyframe
-from lerf_ros.training.data_parallel import share_of
+from lerf_ros.frames.frame import Keyframe
+from lerf_ros.geometry.scene_frame import SceneFrame
+from lerf_ros.training.devices import share_of
 from lerf_ros.training.language_learner import LanguageLearner, LanguageSamples
 from lerf_ros.training.radiance_learner import RadianceLearner
 from lerf_ros.training.ray_batches import KeyframeStore

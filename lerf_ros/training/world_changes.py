@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 from scipy.spatial import cKDTree
 
-from lerf_ros.camera import PinholeCamera, invert_pose, transform_points
-from lerf_ros.keyframes.frame import Frame
+from lerf_ros.frames.frame import Frame
+from lerf_ros.geometry.camera import PinholeCamera, invert_pose, transform_points
 
 GRID_COLUMNS = 64       # cells across an image
 SCREEN = 12             # every so many points tell whether two images overlap at all

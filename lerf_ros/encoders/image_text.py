@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an image-text encoder is, and how one is chosen by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from lerf_ros.config import FeatureConfig
+from lerf_ros.encoders.embedding_map import EmbeddingMap
+from lerf_ros.encoders.hub import OFFLINE_ENCODER
+from lerf_ros.errors import EncoderUnavailableError
+from lerf_ros.settings import nearest
+
+KNOWN_ENCODERS = (OFFLINE_ENCODER, 'openclip')
+
+
+class ImageTextEncoder(Protocol):
+    """Maps images and phrases into one space in which cosines compare them."""
+
+    name: str
+    dimension: int
+
+    def identity(self) -> dict[str, str]:
+        """What makes embeddings comparable: name, model, weights. Stored with a map."""
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit rows (N, dimension) float32."""
+
+    def encode_images(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Unit rows (N, dimension) float32 of RGB images (h, w, 3) uint8 of any sizes."""
+
+
+@runtime_checkable
+class SquareEncoder(Protocol):
+    """An encoder that takes many crops of one size at once and resizes them on its device."""
+
+    def encode_squares(self, squares: np.ndarray) -> np.ndarray:
+        """Unit rows (N, dimension) float32 of RGB crops (N, side, side, 3) uint8."""
+
+
+@runtime_checkable
+class DenseEncoder(Protocol):
+    """An encoder that gives an embedding for every place of an image in one run."""
+
+    name: str
+    dimension: int
+    receptive_px: float   # effective receptive field in pixels of the resized image
+
+    def identity(self) -> dict[str, str]:
+        """See ImageTextEncoder."""
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """See ImageTextEncoder."""
+
+    def encode_images(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """See ImageTextEncoder."""
+
+    def dense(self, image: np.ndarray, factor: float) -> EmbeddingMap:
+        """Embeddings of an RGB image (H, W, 3) uint8, resized by `factor` before the network."""
+
+
+@runtime_checkable
+class FeatureEncoder(Protocol):
+    """A dense encoder whose network also gives features that follow object borders."""
+
+    def dense_with_features(self, image: np.ndarray,
+                            factor: float) -> tuple[EmbeddingMap, np.ndarray]:
+        """As DenseEncoder.dense, and unit features (rows, cols, C) float16 of the same run."""
+
+
+def load_encoder(config: FeatureConfig, device: str = 'cpu',
+                 text_only: bool = False) -> ImageTextEncoder:
+    """The encoder that `config.encoder` names; with text_only just what phrases need.
+
+    Raises EncoderUnavailableError for an unknown name, a missing package or missing weights, and
+    ConfigError for dense embeddings that the model cannot give.
+    """
+    if config.encoder == 'conse':
+        from lerf_ros.encoders.conse import ConseEncoder
+        return ConseEncoder(device=device, text_only=text_only, batch=config.batch)
+    if config.encoder == 'openclip' and config.openclip_dense != 'none':
+        from lerf_ros.encoders.openclip_patches import DenseOpenClipEncoder
+        return DenseOpenClipEncoder(config, device=device, text_only=text_only)
+    if config.encoder == 'openclip':
+        from lerf_ros.encoders.openclip import OpenClipEncoder
+        return OpenClipEncoder(config.openclip_model, config.openclip_pretrained, device=device,
+                               batch=config.batch, text_only=text_only)
+    raise EncoderUnavailableError(
+        f'unknown encoder {config.encoder!r}{nearest(config.encoder, list(KNOWN_ENCODERS))}; '
+        f'known are {", ".join(KNOWN_ENCODERS)}')

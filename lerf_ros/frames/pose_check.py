@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measures how well poses, depth, lens and images of an input fit each other, from themselves.
+
+The fit is the lowest of three parts: of surface points that one image measured and another one
+does not see through; of matched features that lie on each other's epipolar lines; of those that
+depth and poses put where the other image shows them. Where it is low the usual mix-ups are tried,
+and what fits clearly better is named.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lerf_ros.config import CheckConfig
+from lerf_ros.errors import ContradictionError
+from lerf_ros.frames.frame import Frame
+from lerf_ros.frames.pose_evidence import (
+    DepthPair,
+    FeaturePair,
+    Reading,
+    depth_pairs,
+    feature_pairs,
+)
+from lerf_ros.geometry.camera import OPENGL_TO_OPENCV, invert_pose
+
+FRAMES = 8              # keyframes that are looked at while mapping
+SPREAD_FRAMES = 16      # images of a folder that are looked at
+FEWEST_PAIRS = 3        # that must say something
+# A mix-up is named when it fits so well, and leaves so little of what does not fit as given.
+GOOD, LEFT = 0.6, 0.5
+SURFACES, SURE = 'surfaces that two images measured', 0.9
+FACTORS = np.geomspace(1e-3, 1e3, 91)       # of depth that are tried first, 17 % apart
+FINER = np.geomspace(0.84, 1.19, 11)
+FOCALS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 1.1, 1.2, 1.25, 1.35, 1.5, 1.7, 2.0)
+DECADE = 0.15           # part by which a factor may miss a power of ten that is meant
+
+# A body frame (REP-103: x forward, y left, z up) holds an optical frame so.
+T_BODY_OPTICAL = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
+CONVENTIONS: dict[str, tuple[Reading, str]] = {
+    'body': (Reading(lambda f: f.T_world_camera @ T_BODY_OPTICAL),
+             'the poses are those of a body frame (x forward, z up): set camera_frame to the '
+             'optical frame (its name usually ends in _optical_frame)'),
+    'opengl': (Reading(lambda f: f.T_world_camera @ OPENGL_TO_OPENCV),
+               'the axes of the camera are turned around: where optical axes are expected (ROS) '
+               'they are OpenGL axes (y up, z backwards), in a transforms.json, which has OpenGL '
+               'axes, they are OpenCV axes: turn y and z of the poses around'),
+    'inverted': (Reading(lambda f: invert_pose(f.T_world_camera)),
+                 'the poses are inverted (from the map to the camera): give the pose of the '
+                 'camera in the map, or exchange the two frames'),
+    'inverted body': (Reading(lambda f: invert_pose(f.T_world_camera) @ T_BODY_OPTICAL),
+                      'the poses are inverted (from the map to the camera) and those of a body '
+                      'frame (x forward): give the pose of the optical frame in the map'),
+    'inverted opengl': (Reading(lambda f: invert_pose(f.T_world_camera) @ OPENGL_TO_OPENCV),
+                        'the poses are inverted (from the map to the camera) and have OpenGL '
+                        'axes: give the pose of the optical frame in the map'),
+}
+UNEXPLAINED = ('usual causes: depth that is not registered to the colour image, the intrinsics of '
+               'another camera or lens, poses of another time or of another frame, moving things')
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What would make an input fit, in words, and how well it then fits beside as given, 0..1."""
+
+    name: str
+    text: str
+    fit: float
+    fit_as_given: float
+
+
+@dataclass(frozen=True)
+class InputFit:
+    """How well an input fits itself, 0..1; NaN where its images do not tell.
+
+    measure: which of the three parts is lowest.
+    """
+
+    fit: float = math.nan
+    measure: str = ''
+    explanation: Explanation | None = None
+
+    def __str__(self) -> str:
+        if math.isnan(self.fit):
+            return 'fit of poses and images: not known, too few of them share what can be compared'
+        text = f'fit of poses, depth and images: {self.fit:.0%} ({self.measure})'
+        if self.explanation is None:
+            return text
+        return (f'{text}. {self.explanation.text} (then {self.explanation.fit:.0%} agrees, as '
+                f'given {self.explanation.fit_as_given:.0%})')
+
+    def wrong(self, config: CheckConfig) -> bool:
+        """Whether nothing right can come of it: so low, or something else fits so much better."""
+        return self.explanation is not None or self.fit < config.refuse_fit
+
+    def doubt(self, config: CheckConfig) -> str:
+        """What is to be said of it; empty where all is well or nothing is known."""
+        if not (self.wrong(config) or self.fit < config.warn_fit):
+            return ''
+        return str(self) if self.explanation else f'{self}, expected {config.warn_fit:.0%}: ' \
+            f'{UNEXPLAINED}'
+
+    def require(self, config: CheckConfig, trusted: bool) -> None:
+        """Raises ContradictionError where nothing right can come of it, unless it is trusted."""
+        if self.wrong(config) and not trusted:
+            raise ContradictionError(
+                f'the input contradicts itself: {self.doubt(config)}. Below '
+                f'{config.refuse_fit:.0%}, and where something else fits much better, nothing is '
+                'trained; --trust-input trains all the same')
+
+
+class PoseCheck:
+    """Collects the first keyframes and judges them once there are enough."""
+
+    def __init__(self) -> None:
+        self._frames: list[Frame] = []
+        self.done = False
+        self.verdict = InputFit()
+
+    def add(self, frame: Frame) -> bool:
+        """Takes a keyframe; True when there are enough, so that `judge` is due."""
+        if len(self._frames) < FRAMES and not self.done:
+            self._frames.append(frame)
+            return len(self._frames) == FRAMES
+        return False
+
+    def judge(self) -> InputFit:
+        """Looks at the frames, in a second or more; the verdict is kept."""
+        self.verdict, self.done = measure_fit(self._frames), True
+        self._frames = []
+        return self.verdict
+
+
+def spread(count: int) -> list[int]:
+    """Which of so many images of a folder are looked at: pairs of neighbours, evenly spread."""
+    starts = np.linspace(0, max(count - 2, 0), SPREAD_FRAMES // 2).astype(int)
+    return sorted({int(k) + step for k in starts for step in (0, 1) if int(k) + step < count})
+
+
+def measure_fit(frames: Sequence[Frame]) -> InputFit:
+    """The fit of frames in the order in which they were taken, and what would make it better."""
+    evidence = Evidence(depth_pairs(frames), feature_pairs(frames))
+    given = evidence.fits(Reading())
+    if not given:
+        # Where no two images share anything the poses may be wrong, or there is nothing to share.
+        explanation = evidence.explain(given)
+        return InputFit(0.0, 'no two images share anything', explanation) if explanation \
+            else InputFit()
+    measure, explanation = min(given, key=lambda name: given[name]), evidence.explain(given)
+    if explanation is None and given.get(SURFACES, 0.0) >= SURE:
+        measure = SURFACES      # features of tiles and bricks are taken for their neighbours
+    return InputFit(given[measure], measure, explanation)
+
+
+class Evidence:
+    """Pairs of images, asked how well a reading fits them."""
+
+    def __init__(self, depths: Sequence[DepthPair], features: Sequence[FeaturePair]) -> None:
+        self._depths, self._features = depths, features
+
+    def fits(self, reading: Reading) -> dict[str, float]:
+        """The parts that are known, 0..1, by what they are of."""
+        parts = {SURFACES: mean_of(
+                     pair.agreement(reading) for pair in self._depths)}
+        if reading.focal == 1.0:
+            parts['features on their epipolar lines'] = mean_of(
+                pair.epipolar(reading) for pair in self._features)
+            parts['features where depth and poses put them'] = mean_of(
+                pair.meeting(reading) for pair in self._features)
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def explain(self, given: dict[str, float]) -> Explanation | None:
+        """The mix-up that fits clearly better than the input as given; None without one."""
+        if min(given.values(), default=0.0) >= 1 - (1 - GOOD) * LEFT:
+            return None
+        candidates = [(name, text, reading) for name, (reading, text) in CONVENTIONS.items()]
+        if found := self._best(candidates, given):
+            return found    # a mix-up of axes looks like no other one
+        candidates = []
+        if self._depths or any(pair.meeting(Reading()) is not None for pair in self._features):
+            factor = self._best_factor()
+            candidates.append(('factor', factor_text(factor), Reading(factor=factor)))
+            candidates += [('focal', focal_text(focal), Reading(focal=focal)) for focal in FOCALS]
+        return self._best(candidates, given)
+
+    def _best(self, candidates: Sequence[tuple[str, str, Reading]],
+              given: dict[str, float]) -> Explanation | None:
+        better = [found for name, text, reading in candidates
+                  if (found := self._compared(name, text, reading, given)) is not None]
+        return max(better, key=lambda found: found.fit - found.fit_as_given, default=None)
+
+    def _compared(self, name: str, text: str, reading: Reading,
+                  given: dict[str, float]) -> Explanation | None:
+        fits = self.fits(reading)
+        if not fits:
+            return None
+        fit, before = min(fits.values()), min((given.get(k, 0.0) for k in fits), default=0.0)
+        clear = fit >= GOOD and 1 - fit <= LEFT * (1 - before)
+        return Explanation(name, text, fit, before) if clear else None
+
+    def _best_factor(self) -> float:
+        """The factor of depth with which most agrees, over all pairs."""
+        coarse = max(FACTORS.tolist(), key=self._support)
+        return max((coarse * FINER).tolist(), key=self._support)
+
+    def _support(self, factor: float) -> float:
+        reading = Reading(factor=factor)
+        return (sum(pair.agreeing(reading) for pair in self._depths)
+                + sum(pair.meeting(reading) or 0.0 for pair in self._features))
+
+
+def mean_of(shares: Iterable[float | None]) -> float | None:
+    """Their mean; None where too few are known."""
+    known = [share for share in shares if share is not None]
+    return float(np.mean(known)) if len(known) >= FEWEST_PAIRS else None
+
+
+def factor_text(factor: float) -> str:
+    """What a factor of depth means: another unit, or poses of another scale."""
+    power = round(math.log10(factor))
+    decade = bool(power) and abs(factor / 10.0 ** power - 1) <= DECADE
+    factor = 10.0 ** power if decade else factor
+    scale = (f'the translations of the poses are in another unit (structure from motion has no '
+             f'metre): multiply them by {1 / factor:.3g} (--scale {1 / factor:.3g})')
+    if decade:
+        wrong = f'{10.0 ** abs(power):g} times too {"large" if power < 0 else "small"}'
+        return (f'depth is {wrong}: multiply it by {10.0 ** power:g}, that is, set its unit '
+                '(depth_unit_m; in a transforms.json '
+                f'depth_unit_scale_factor); or {scale}')
+    return (f'{scale}; or multiply depth by {factor:.3g} (depth_unit_m, in a transforms.json '
+            'depth_unit_scale_factor)')
+
+
+def focal_text(focal: float) -> str:
+    """What another focal length of depth means."""
+    return (f'depth fits a lens with {focal:.2g} times the focal length: the depth image is not '
+            "registered to the colour image, or camera_info is another camera's. Use the depth "
+            'that the driver aligns to colour, and the intrinsics of the same camera')

@@ -1,2 +1,0 @@
-# SPDX-License-Identifier: Apache-2.0
-"""The mapper in a process of its own: `supervisor` starts it, `loop` is what it does."""

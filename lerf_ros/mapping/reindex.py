@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A map's newest snapshot, opened without training, and its index built anew by today's code."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lerf_ros.config import LerfConfig
+from lerf_ros.errors import ConfigError, MapUnreadableError, NoSnapshotError
+from lerf_ros.field.language_field import LanguageField
+from lerf_ros.field.radiance_field import RadianceField
+from lerf_ros.frames.captures.load import load_folder
+from lerf_ros.frames.selection import is_held_out
+from lerf_ros.geometry.scene_frame import SceneFrame
+from lerf_ros.index.surface import PosedCamera
+from lerf_ros.index.survey import Survey, take_survey
+from lerf_ros.settings import flat_fields, flatten, to_dict
+from lerf_ros.storage.lock import FolderLock
+from lerf_ros.storage.map_directory import FORMAT_VERSION, READABLE_FORMATS, MapDirectory, Snapshot
+from lerf_ros.training.checkpoint import load_fields
+from lerf_ros.training.devices import choose_device
+from lerf_ros.training.radiance_learner import PoseRefinement
+
+ANSWER_SECTIONS = ('index', 'query')   # what may differ from the settings of the training
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StoredMap:
+    """The fields of a snapshot with the settings that they were trained with."""
+
+    directory: MapDirectory
+    snapshot: Snapshot
+    meta: Mapping[str, Any]
+    config: LerfConfig
+    scene: SceneFrame
+    radiance: RadianceField
+    language: LanguageField
+
+    @property
+    def trained_scales(self) -> tuple[float, float]:
+        """Between which scales the language was trained, scene radii."""
+        low, high = self.snapshot.info['trained_scales']
+        return low, high
+
+    def cameras(self) -> list[PosedCamera]:
+        """The keyframes that the snapshot knows, with their refined poses, in the scene frame."""
+        poses = self._refined_poses()
+        every, out, row = self.config.keyframes.holdout_every, [], 0
+        # Rows of the refined poses count keyframes: none may be left out.
+        stored = load_folder(self.directory.path, most_missing=0.0)
+        frames = islice(stored.frames, self.snapshot.info['keyframes'])
+        for i, frame in enumerate(frames):
+            T = self.scene.pose_to_scene(frame.T_world_camera)
+            if not is_held_out(i, every):
+                T = T if poses is None else poses.corrected(row, torch.from_numpy(T)).numpy()
+                row += 1
+            out.append(PosedCamera(frame.camera, T, frame.valid))
+        return out
+
+    def _refined_poses(self) -> PoseRefinement | None:
+        if not self.config.poses.refine:
+            return None
+        if 'training.safetensors' not in self.snapshot.info['files']:
+            log.warning('%s was stored without its training (map.training_state): the refined '
+                        'poses are not known, the measured ones are used', self.snapshot.path)
+            return None
+        poses = PoseRefinement(self.config.keyframes.max_count, self.config.poses)
+        poses.table.data.copy_(torch.from_numpy(self.snapshot.arrays('training')['poses']))
+        return poses
+
+    def survey(self, language: LanguageField | None = None) -> Survey:
+        """Index and coverage with the settings of `config`, of this language field or the stored
+        one."""
+        return take_survey(self.radiance, language or self.language, self.cameras(), self.scene,
+                           self.trained_scales, self.config)
+
+
+def open_map(path: str | Path, changes: Mapping[str, Any] | None = None) -> StoredMap:
+    """The newest snapshot of a map, of this format or an older one that can still be read.
+
+    changes: settings of the index and of queries, by dotted name, that replace the stored ones; a
+    map of an older format begins from this version's defaults for those. Raises NoSnapshotError,
+    MapUnreadableError, and ConfigError for any other setting.
+    """
+    other = [name for name in changes or {} if name.split('.')[0] not in ANSWER_SECTIONS]
+    if other:
+        raise ConfigError(f'{", ".join(other)}: a finished map is trained; only settings of '
+                          f'{" and ".join(ANSWER_SECTIONS)} can change')
+    directory = MapDirectory(path, formats=READABLE_FORMATS)
+    snapshot = directory.newest()
+    if snapshot is None:
+        raise NoSnapshotError(f'{path} holds no snapshot')
+    meta = directory.meta()
+    try:
+        stored = known_settings(meta['config'], meta['format'] == FORMAT_VERSION)
+        config = LerfConfig().override(stored).override(dict(changes or {}))
+        scene = SceneFrame(tuple(meta['scene']['center']), meta['scene']['radius'])
+    except KeyError as error:
+        raise MapUnreadableError(f'{directory.path}: {error} is missing in meta.json') from error
+    device = choose_device(config.training.device)
+    radiance, language = load_fields(config, snapshot.arrays('field'))
+    return StoredMap(directory, snapshot, meta, config, scene, radiance.to(device),
+                     language.to(device))
+
+
+def known_settings(stored: Mapping[str, Any], answers: bool) -> dict[str, Any]:
+    """The stored settings, by dotted name, that this version has; with answers also those of
+    index and query."""
+    names: Sequence[str] = [name for name, _, _ in flat_fields(LerfConfig())]
+    settings = {name: value for name, value in flatten(dict(stored)).items()
+                if answers or name.split('.')[0] not in ANSWER_SECTIONS}
+    gone = sorted(set(settings) - set(names))
+    if gone:
+        log.warning('settings that this version no longer has: %s', ', '.join(gone))
+    return {name: value for name, value in settings.items() if name in names}
+
+
+def reindex(path: str | Path, changes: Mapping[str, Any] | None = None) -> int:
+    """Builds the index anew and writes it as a new snapshot, whose number is returned.
+
+    Fields and training stay as they are; the map is of this version's format afterwards. Raises as
+    `open_map`, and LockedError while a mapper works on the map.
+    """
+    if not Path(path).is_dir():
+        raise MapUnreadableError(f'{path} is not a directory')
+    MapDirectory(path).claim()
+    with FolderLock(Path(path)):
+        return _reindex(open_map(path, changes))
+
+
+def _reindex(stored: StoredMap) -> int:
+    survey, old = stored.survey(), stored.snapshot
+    parts = {Path(file).stem: old.arrays(Path(file).stem) for file in old.info['files']}
+    info = {name: value for name, value in old.info.items() if name not in ('files', 'checksum')}
+    info.update(stamp_ns=time.time_ns(), points=len(survey.index.points),
+                config=to_dict(stored.config))
+    number = stored.directory.write_snapshot({**parts, **survey.arrays()}, info,
+                                             stored.config.map.keep_snapshots)
+    meta = {name: value for name, value in stored.meta.items() if name != 'format'}
+    stored.directory.create({**meta, 'config': to_dict(stored.config)})
+    return number

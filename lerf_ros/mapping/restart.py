@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a map directory remembers of the mapper that worked on it, to go on with."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lerf_ros.errors import ConfigError, EncoderMismatchError, MapUnreadableError
+from lerf_ros.geometry.scene_frame import SceneFrame
+from lerf_ros.storage.map_directory import MapDirectory
+from lerf_ros.storage.snapshots import Snapshot
+from lerf_ros.training.checkpoint import load_training
+from lerf_ros.training.trainer import Trainer
+
+# Settings that may change between two runs of one training.
+FREE = {('training', 'device'), ('training', 'threads'), ('features', 'cache_megabytes'),
+        ('features', 'batch'), ('keyframes', 'when_full'), ('keyframes', 'memory_megabytes'),
+        ('keyframes', 'least_contrast')}
+SECTIONS = ('keyframes', 'scene', 'features', 'field', 'language', 'poses', 'training')
+# What else must be the same: its key in meta.json, and the parameter.
+META = {'frame_id': 'map_frame', 'metric': 'metric'}
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """indices: the keyframes to learn, those of `state` first and in its order.
+
+    scene is None before the first few keyframes, state before the first checkpoint. known: how
+    many of the keyframes are those of `state`; rows: their rows in it, without held-out ones.
+    """
+
+    indices: tuple[int, ...]
+    next_index: int
+    scene: SceneFrame | None = None
+    state: Snapshot | None = None
+    known: int = 0
+    rows: tuple[int, ...] = ()
+
+    @property
+    def steps(self) -> int:
+        return self.state.info['steps'] if self.state else 0
+
+    def complete(self, learned: int) -> bool:
+        """Whether all keyframes of the state are learned again."""
+        return learned >= self.known
+
+    def resume(self, trainer: Trainer) -> None:
+        """Brings the trainer to where the state was written; it holds the state's keyframes.
+
+        A state that turns out to be damaged is named in a warning: training then begins anew.
+        """
+        assert self.state is not None
+        try:
+            load_training(trainer, self.state.arrays('field'), self.state.arrays('training'),
+                          self.rows)
+            log.info('training goes on after step %d with %d keyframes', self.steps, self.known)
+        except MapUnreadableError as error:
+            log.warning('training begins anew: %s', error)
+
+
+def recall(directory: MapDirectory, meta: Mapping[str, Any]) -> Memory | None:
+    """What the directory holds, None when that is nothing.
+
+    meta: what a map of this mapper would say of itself. Raises MapUnreadableError for something
+    that is no map, EncoderMismatchError and ConfigError for a map of another encoder or of other
+    settings.
+    """
+    if not directory.exists():
+        return None
+    stored = directory.meta()
+    on_disk = directory.keyframes.indices()
+    if not on_disk and directory.newest() is None:
+        return None     # begun, but nothing was seen: it may go on with any settings
+    check_same_map(stored, meta, directory)
+    indices = [i for i in on_disk if _readable(directory, i)]
+    next_index = directory.keyframes.free_index()
+    if stored['scene'] is None:
+        return Memory(tuple(indices), next_index)
+    x, y, z = stored['scene']['center']
+    scene = SceneFrame((x, y, z), stored['scene']['radius'])
+    state = newest_state(directory)
+    if state is None:
+        return Memory(tuple(indices), next_index, scene)
+    there = set(indices)
+    known = [i for i in (*state.info['rows'], *state.info['held_out']) if i in there]
+    # In the order in which they came: what is drawn from them depends on it.
+    known.sort()
+    rows = tuple(row for row, i in sorted(enumerate(state.info['rows']), key=lambda p: p[1])
+                 if i in there)
+    later = [i for i in indices if i not in set(known)]
+    return Memory((*known, *later), next_index, scene, state, len(known), rows)
+
+
+def newest_state(directory: MapDirectory) -> Snapshot | None:
+    """The newest undamaged state of training; damaged ones are named in warnings."""
+    for state in directory.training_states():
+        try:
+            state.verify()
+            if 'rows' in state.info and 'held_out' in state.info:
+                return state
+        except MapUnreadableError as error:
+            log.warning('%s: an older state of training is used', error)
+    return None
+
+
+def _readable(directory: MapDirectory, index: int) -> bool:
+    """Whether record and pictures of a keyframe are whole; if not, that is a warning."""
+    try:
+        directory.keyframes.verify(index)
+    except MapUnreadableError as error:
+        log.warning('keyframe %d is left out: %s', index, error)
+        return False
+    return True
+
+
+def check_same_map(stored: Mapping[str, Any], meta: Mapping[str, Any],
+                   directory: MapDirectory) -> None:
+    """EncoderMismatchError or ConfigError, with what differs, when a map is not of this kind."""
+    path = directory.path
+    try:
+        if stored['encoder'] != meta['encoder']:
+            raise EncoderMismatchError(
+                f'the map in {path} was made with encoder {stored["encoder"]}, the mapper has '
+                f'{meta["encoder"]}: choose that one (features.encoder), or another map_directory')
+        for key, name in META.items():
+            if stored[key] != meta[key]:
+                raise ConfigError(f'the map in {path} has {name} = {stored[key]!r}, the mapper '
+                                  f'{meta[key]!r}: change one, or choose another map_directory')
+        check_same_training(stored['config'], meta['config'])
+        stored['scene']
+    except KeyError as error:
+        raise MapUnreadableError(f'{path / "meta.json"} has no {error}: it was written by another '
+                                 'version') from error
+
+
+def check_same_training(stored: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """ConfigError, naming the settings, when a map was trained with others."""
+    # As they are stored: lists for tuples.
+    now = json.loads(json.dumps(config))
+    changed = sorted(f'{part}.{name}' for part in SECTIONS for name in now[part]
+                     if stored[part].get(name) != now[part][name]
+                     and (part, name) not in FREE)
+    if changed:
+        raise ConfigError(f'the map was trained with other settings ({", ".join(changed)}): '
+                          'resume with the same ones, or train into another map directory')

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Point clouds as messages."""
+
+from __future__ import annotations
+
+import numpy as np
+from builtin_interfaces.msg import Time
+from sensor_msgs.msg import PointCloud2, PointField
+
+from lerf_ros.nodes.common.conversions.images import byte_array
+from lerf_ros.query.answer import Answer
+
+CLOUD_FIELDS = ('x', 'y', 'z', 'rgb', 'relevancy', 'label')
+CLOUD_TYPE = np.dtype([(name, '<u4' if name in ('rgb', 'label') else '<f4')
+                       for name in CLOUD_FIELDS])
+COARSE = 0.002      # world units by which single precision may move a point of a cloud
+
+
+def to_cloud(points: np.ndarray, colors: np.ndarray, relevancy: np.ndarray, frame_id: str,
+             stamp: Time, labels: np.ndarray | int = 0) -> PointCloud2:
+    """PointCloud2 with x, y, z, rgb (float32 whose bits are 0x00RRGGBB), relevancy and label.
+
+    points: (N, 3) in the frame. colors: (N, 3) uint8. relevancy: (N,). labels: (N,) whole numbers.
+    """
+    cloud = np.zeros(len(points), CLOUD_TYPE)
+    cloud['x'], cloud['y'], cloud['z'] = np.asarray(points, np.float32).reshape(-1, 3).T
+    red, green, blue = np.asarray(colors, np.uint32).reshape(-1, 3).T
+    cloud['rgb'] = red << 16 | green << 8 | blue
+    cloud['relevancy'], cloud['label'] = relevancy, labels
+    # rgb is a float by name only: that is how PCL and RViz know it.
+    fields = [PointField(name=name, offset=4 * i, count=1, datatype=PointField.UINT32
+                         if name == 'label' else PointField.FLOAT32)
+              for i, name in enumerate(CLOUD_FIELDS)]
+    msg = PointCloud2(height=1, width=len(cloud), fields=fields, is_dense=True,
+                      is_bigendian=False, point_step=CLOUD_TYPE.itemsize,
+                      row_step=CLOUD_TYPE.itemsize * len(cloud))
+    msg.header.frame_id, msg.header.stamp = frame_id, stamp
+    msg.data = byte_array(cloud)
+    return msg
+
+
+def coarse_note(answer: Answer) -> str:
+    """What to do where the answer's frame makes a cloud's points coarse; empty where it does not.
+
+    PointCloud2 has x, y and z in single precision, and RViz draws nothing else.
+    """
+    largest = np.abs(answer.points_world).max(initial=0.0)
+    error = float(np.spacing(np.float32(largest))) / 2
+    if not error > COARSE:
+        return ''
+    return (f'coordinates in {answer.frame_id!r} reach {largest:.0f}: the points of a PointCloud2 '
+            f'(single precision) are off by up to {error:.3f} there, hits and grasps are not. For '
+            'exact clouds ask with the frame_id of a frame near the scene, or map in one: ros2 run '
+            'tf2_ros static_transform_publisher publishes it')
+
+
+def answer_to_cloud(answer: Answer, stamp: Time) -> PointCloud2:
+    """The relevancy of every index point in the paper's colours, in the answer's frame."""
+    from lerf_ros.show.colors import relevancy_colors
+    colors = relevancy_colors(answer.relevancy, answer.colors)
+    return to_cloud(answer.points_world, colors, answer.relevancy, answer.frame_id, stamp,
+                    answer.labels if len(answer.labels) else 0)

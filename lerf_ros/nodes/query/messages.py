@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An answer of the core as the response of the query service."""
+
+from __future__ import annotations
+
+import numpy as np
+from builtin_interfaces.msg import Duration, Time
+from geometry_msgs.msg import PoseArray, PoseStamped
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+from lerf_ros.errors import BadImageError, FrameError, InvalidRequestError, LerfError
+from lerf_ros.msg import GraspCandidate, QueryHit
+from lerf_ros.nodes.common.conversions import (
+    coarse_note,
+    image_to_rgb,
+    matrix_to_pose,
+    ns_to_stamp,
+    pose_to_matrix,
+    stamp_to_ns,
+)
+from lerf_ros.query.answer import Answer, Grasp, Hit
+from lerf_ros.query.request import KeyframeCrop, QueryRequest, Region
+from lerf_ros.show.words import summary
+from lerf_ros.srv import Query
+
+MAX_PIXELS = 2 ** 24            # of a picture: larger ones only cost time
+MAX_HITS = 10_000
+MAX_FRAME_CHARACTERS = 255
+
+
+def to_request(msg: Query.Request, T_map_frame: np.ndarray) -> QueryRequest:
+    """The request in map coordinates; T_map_frame (4, 4): of the frame that `frame_id` names.
+
+    Raises InvalidRequestError and BadImageError; what is wrong with the phrases is told by
+    QueryRequest.check.
+    """
+    if msg.max_hits > MAX_HITS:
+        raise InvalidRequestError(f'max_hits {msg.max_hits}: at most {MAX_HITS} are returned')
+    return QueryRequest(
+        text=msg.text, texts=tuple(msg.texts), negatives=tuple(msg.negatives),
+        rather_than=tuple(msg.rather_than), part=msg.part, image=picture_of(msg.image),
+        crop=crop_of(msg), region=region_of(msg, T_map_frame), threshold=float(msg.threshold),
+        max_hits=int(msg.max_hits), plan_grasps=bool(msg.plan_grasps))
+
+
+def check_frame(frame_id: str) -> None:
+    """InvalidRequestError for a name that no frame has."""
+    if len(frame_id) > MAX_FRAME_CHARACTERS:
+        raise InvalidRequestError(f'frame_id has {len(frame_id)} characters: at most '
+                                  f'{MAX_FRAME_CHARACTERS} are read')
+
+
+def picture_of(msg: Image) -> np.ndarray | None:
+    """(H, W, 3) uint8 RGB; None for an untouched message. Raises BadImageError."""
+    if not (msg.width or msg.height or len(msg.data) or msg.encoding):
+        return None
+    if msg.width * msg.height > MAX_PIXELS:
+        raise BadImageError(f'the picture has {msg.width} x {msg.height} pixels: at most '
+                            f'{MAX_PIXELS} pixels are read; shrink it')
+    try:
+        return image_to_rgb(msg)
+    except FrameError as error:
+        raise BadImageError(str(error)) from error
+
+
+def crop_of(msg: Query.Request) -> KeyframeCrop | None:
+    """The crop of a keyframe; None when its width or height is 0."""
+    roi = msg.keyframe_crop
+    if not (roi.width and roi.height):
+        return None
+    return KeyframeCrop(int(msg.keyframe), int(roi.x_offset), int(roi.y_offset), int(roi.width),
+                        int(roi.height))
+
+
+def region_of(msg: Query.Request, T_map_frame: np.ndarray) -> Region | None:
+    """The box to search in, map coordinates; None when its size is 0. Raises InvalidRequestError.
+
+    Whether its numbers are finite and positive is told by QueryRequest.check.
+    """
+    size = np.array([msg.region_size.x, msg.region_size.y, msg.region_size.z])
+    if not size.any():
+        return None
+    try:
+        return Region(T_map_frame @ pose_to_matrix(msg.region_pose), size)
+    except FrameError as error:
+        raise InvalidRequestError(f'region_pose: {error}') from error
+
+
+def error_code(error: LerfError) -> int:
+    """The constant of srv/Query for a named error; INTERNAL for one that has none there."""
+    return getattr(Query.Response, error.code, Query.Response.INTERNAL)
+
+
+def fill_error(response: Query.Response, code: int, message: str) -> Query.Response:
+    """A response that says why there is no answer."""
+    response.success, response.error_code, response.message = False, code, message
+    return response
+
+
+def fill_response(response: Query.Response, answer: Answer, stamp: Time) -> Query.Response:
+    """The response of an answer given at `stamp`, without the cloud."""
+    response.success, response.error_code = True, Query.Response.NONE
+    response.message = '; '.join(filter(None, [summary(answer), coarse_note(answer)]))
+    response.metric = answer.metric
+    response.found = int(answer.presence)
+    response.probability, response.observed = float(answer.probability), float(answer.observed)
+    response.hits = [to_hit(hit) for hit in answer.hits]
+    response.grasps = [to_grasp(grasp) for grasp in answer.grasps]
+    response.has_target = answer.T_world_target is not None
+    response.target_pose = target_pose(answer, stamp)
+    response.no_target_reason = answer.no_target_reason
+    response.learning = bool(answer.learning)
+    response.snapshot_stamp = ns_to_stamp(answer.snapshot_stamp_ns)
+    response.map_age = age(answer.snapshot_stamp_ns, stamp)
+    response.encode_time = float(answer.timing.encode)
+    response.search_time = float(answer.timing.search)
+    response.grasp_time = float(answer.timing.grasp)
+    return response
+
+
+def age(snapshot_stamp_ns: int, stamp: Time) -> Duration:
+    """Time from the snapshot to `stamp`; 0 for a snapshot of a clock that was ahead."""
+    elapsed_ns = max(stamp_to_ns(stamp) - snapshot_stamp_ns, 0)
+    # The message holds 68 years; a clock that starts at 0 beside one that does not has more.
+    return Duration(sec=min(elapsed_ns // 10**9, 2**31 - 1), nanosec=elapsed_ns % 10**9)
+
+
+def box_pose(hit: Hit) -> np.ndarray:
+    """T_world_box (4, 4): centre and axes of a hit's box."""
+    T = np.eye(4)
+    T[:3, :3], T[:3, 3] = hit.rotation, hit.position
+    return T
+
+
+def to_hit(hit: Hit) -> QueryHit:
+    """One place as a message."""
+    msg = QueryHit(label=hit.label, pose=matrix_to_pose(box_pose(hit)),
+                   relevancy=float(hit.relevancy), probability=float(hit.probability),
+                   scale=float(hit.scale), points=int(hit.points), keyframes=int(hit.keyframes))
+    msg.size.x, msg.size.y, msg.size.z = (float(v) for v in hit.size)
+    return msg
+
+
+def to_grasp(grasp: Grasp) -> GraspCandidate:
+    """One grasp as a message."""
+    return GraspCandidate(
+        pose=matrix_to_pose(grasp.T_world_grasp),
+        pregrasp_pose=matrix_to_pose(grasp.T_world_pregrasp),
+        gripper_pose=matrix_to_pose(grasp.T_world_gripper),
+        opening_width=float(grasp.opening_width), score=float(grasp.score),
+        semantic_score=float(grasp.semantic_score),
+        geometric_score=float(grasp.geometric_score))
+
+
+def target_pose(answer: Answer, stamp: Time) -> PoseStamped:
+    """The target in the answer's frame; the header alone when there is none."""
+    msg = PoseStamped(header=Header(stamp=stamp, frame_id=answer.frame_id))
+    if answer.T_world_target is not None:
+        msg.pose = matrix_to_pose(answer.T_world_target)
+    return msg
+
+
+def grasp_poses(answer: Answer, stamp: Time) -> PoseArray:
+    """The poses of all grasps, best first; empty when there is none."""
+    return PoseArray(header=Header(stamp=stamp, frame_id=answer.frame_id),
+                     poses=[matrix_to_pose(grasp.T_world_grasp) for grasp in answer.grasps])

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An answer as files for other programs: the cloud as PLY, everything else as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lerf_ros.query.answer import Answer, Grasp, Hit
+from lerf_ros.show.colors import relevancy_colors
+from lerf_ros.storage.output_folder import OutputFolder
+
+PLY_TYPES = {'f': ('float', '<f4'), 'i': ('int', '<i4'), 'u': ('int', '<i4')}
+
+
+def write_ply(path: str | Path, points: np.ndarray, colors: np.ndarray,
+              scalars: Mapping[str, np.ndarray] | None = None) -> None:
+    """Writes points (N, 3) in world units with colours (N, 3) uint8 RGB.
+
+    Coordinates are doubles: in a map frame such as UTM floats would be off by decimetres.
+
+    scalars: more properties by name, (N,) each, fractions or whole numbers.
+    """
+    scalars = {name: np.asarray(values) for name, values in (scalars or {}).items()}
+    types = {name: PLY_TYPES[values.dtype.kind] for name, values in scalars.items()}
+    vertices = np.zeros(len(points), [('xyz', '<f8', 3), ('rgb', 'u1', 3),
+                                      *((name, kind) for name, (_, kind) in types.items())])
+    vertices['xyz'], vertices['rgb'] = points, colors
+    for name, values in scalars.items():
+        vertices[name] = values
+    names = [f'property double {axis}' for axis in 'xyz']
+    names += [f'property uchar {channel}' for channel in ('red', 'green', 'blue')]
+    names += [f'property {word} {name}' for name, (word, _) in types.items()]
+    header = ['ply', 'format binary_little_endian 1.0', f'element vertex {len(points)}', *names,
+              'end_header']
+    Path(path).write_bytes('\n'.join([*header, '']).encode() + vertices.tobytes())
+
+
+UNITS = {
+    'positions, sizes, scale': 'metres where metric is true, else the units of the poses',
+    'rotations': 'columns are the axes in the frame frame_id',
+    'poses': '4x4, from the named frame to frame_id, metres',
+    'relevancy, probability, observed, threshold, scores': '0 to 1; null when not known',
+    'snapshot_stamp_ns': 'nanoseconds', 'timing': 'seconds', 'opening_width': 'metres',
+    'points, keyframes': 'counts'}
+
+
+def export_answer(answer: Answer, folder: Path) -> tuple[Path, Path]:
+    """Writes NAME.ply and NAME.json into the folder, NAME after the phrase; returns both."""
+    name, out = file_name(answer.text), OutputFolder(folder)
+    cloud, fields = folder / f'{name}.ply', folder / f'{name}.json'
+    labels = answer.labels if len(answer.labels) else np.zeros(len(answer.relevancy), np.int32)
+    with out.file(cloud.name) as path:
+        write_ply(path, answer.points_world, relevancy_colors(answer.relevancy, answer.colors),
+                  {'relevancy': answer.relevancy, 'label': labels})
+    with out.file(fields.name) as path:
+        path.write_text(json.dumps(answer_fields(answer, cloud.name), indent=1, allow_nan=False,
+                                   ensure_ascii=False) + '\n', encoding='utf-8')
+    return cloud, fields
+
+
+def file_name(text: str) -> str:
+    """A name for files about a phrase, in any language."""
+    return re.sub(r'\W+', '_', text.lower()).strip('_')[:80] or 'answer'
+
+
+def answer_fields(answer: Answer, cloud: str) -> dict[str, Any]:
+    """All of an answer but its points, as JSON knows it; what is not known is None."""
+    target = answer.T_world_target
+    return {
+        'text': answer.text, 'texts': list(answer.texts), 'found': answer.presence.name,
+        'probability': known(answer.probability), 'observed': known(answer.observed),
+        'threshold': known(answer.threshold), 'hits': [hit_fields(h) for h in answer.hits],
+        'grasps': [grasp_fields(g) for g in answer.grasps],
+        'target_pose': None if target is None else target.tolist(),
+        'no_target_reason': answer.no_target_reason, 'frame_id': answer.frame_id,
+        'metric': answer.metric, 'snapshot_id': answer.snapshot_id,
+        'snapshot_stamp_ns': answer.snapshot_stamp_ns,
+        'timing': {'encode': answer.timing.encode, 'search': answer.timing.search,
+                   'grasp': answer.timing.grasp},
+        'cloud': {'file': cloud, 'points': len(answer.points_world),
+                  'properties': ['x', 'y', 'z', 'red', 'green', 'blue', 'relevancy', 'label']},
+        'units': UNITS}
+
+
+def hit_fields(hit: Hit) -> dict[str, Any]:
+    """One place."""
+    return {'label': hit.label, 'position': np.asarray(hit.position).tolist(),
+            'rotation': np.asarray(hit.rotation).tolist(), 'size': np.asarray(hit.size).tolist(),
+            'relevancy': float(hit.relevancy), 'probability': known(hit.probability),
+            'scale': float(hit.scale), 'points': int(hit.points), 'keyframes': int(hit.keyframes)}
+
+
+def grasp_fields(grasp: Grasp) -> dict[str, Any]:
+    """One grasp."""
+    return {'pose': grasp.T_world_grasp.tolist(), 'pregrasp_pose': grasp.T_world_pregrasp.tolist(),
+            'gripper_pose': grasp.T_world_gripper.tolist(),
+            'opening_width': float(grasp.opening_width), 'score': float(grasp.score),
+            'semantic_score': float(grasp.semantic_score),
+            'geometric_score': float(grasp.geometric_score)}
+
+
+def known(value: float) -> float | None:
+    """The number, or None for NaN, which JSON does not know."""
+    return None if math.isnan(value) else float(value)

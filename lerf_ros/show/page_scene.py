@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the page shows in space: the cloud, the hits, the grasp and the keyframes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
+
+from lerf_ros.errors import DatasetError
+from lerf_ros.frames.captures.posed_folder import FrameEntry
+from lerf_ros.frames.captures.transforms_json import posed_images
+from lerf_ros.frames.image_files import read_color
+from lerf_ros.query.answer import Answer, in_frame
+from lerf_ros.show.colors import label_colors, level_colors, relevancy_colors
+from lerf_ros.show.outlines import box_outline, frustum_depth, target_outline
+from lerf_ros.show.words import label_text
+
+MAX_KEYFRAMES = 60
+THUMBNAIL_PX = 160      # longer side
+BOX_LINE_PX, GRIPPER_LINE_PX = 2.5, 4.0
+GRIPPER_COLOR, KEYFRAME_COLOR = (20, 200, 70), (90, 110, 160)
+POINT_SIZE = 2.0        # of the median distance to the nearest point: surfaces look closed
+SPACING_POINTS = 4000   # points from which that distance is taken
+SMALLEST = 1e-4
+VIEW_FROM = np.array([0.8, -0.9, 1.2])  # of the distance of the keyframes
+# Units that the map's middle may move before the page is centred anew: a browser computes in single
+# precision, whose millimetres end there.
+FAR = 1000.0
+KEYFRAME_PART = 0.4     # of the length at which markers draw them: their pictures hide things
+
+
+class MapScene:
+    """Draws answers into a viser server; the newest answer replaces the one before."""
+
+    def __init__(self, server: Any) -> None:
+        self._scene, self._atomic = server.scene, server.atomic
+        self._scene.set_up_direction('+z')
+        self._cloud: Any = None
+        self._enlarged = 1.0
+        self._keyframes: dict[str, Any] = {}
+        self.poses: list[np.ndarray] = []   # T_world_camera (4, 4) of the keyframes shown
+        self.origin: np.ndarray | None = None   # (3,) world: where the page's own origin is
+
+    def center_on(self, answer: Answer) -> None:
+        """Puts the page's origin into the middle of the map, unless it is near there already."""
+        points = answer.points_world
+        middle = np.round(np.median(points, axis=0)) if len(points) else np.zeros(3)
+        if self.origin is None or np.abs(middle - self.origin).max() > FAR:
+            self.origin = middle
+            for handle in self._keyframes.values():
+                handle.remove()
+            self._keyframes = {}
+
+    def place(self, points_world: np.ndarray) -> np.ndarray:
+        """World points (..., 3) in the page's coordinates."""
+        return points_world if self.origin is None else points_world - self.origin
+
+    def draw(self, answer: Answer, plain: bool = False) -> None:
+        """Shows an answer; plain: the surface in its own colours, without hits."""
+        T_page_world = np.eye(4)
+        T_page_world[:3, 3] = self.place(np.zeros(3))
+        answer = in_frame(answer, T_page_world, answer.frame_id)
+        with self._atomic():
+            self._draw_cloud(answer, plain)
+            # Removes the hits of the answer before, which lie below it.
+            self._scene.add_frame('/answer', show_axes=False).remove()
+            self._scene.add_frame('/answer', show_axes=False)
+            if not plain:
+                self._draw_hits(answer)
+                self._draw_gripper(answer)
+
+    def _draw_cloud(self, answer: Answer, plain: bool) -> None:
+        points = np.asarray(answer.points_world, np.float64)
+        # The browser gets numbers near 0, which stay exact in its short floats.
+        center = points.mean(0) if len(points) else np.zeros(3)
+        self._cloud = self._scene.add_point_cloud(
+            '/cloud', (points - center).astype(np.float32), cloud_colors(answer, plain),
+            point_size=self._enlarged * point_size(points), point_shape='rounded',
+            precision='float32', point_shading='flat', position=tuple(center))
+
+    def _draw_hits(self, answer: Answer) -> None:
+        colors = level_colors(np.array([hit.relevancy for hit in answer.hits]), answer.relevancy)
+        for number, (hit, color) in enumerate(zip(answer.hits, colors)):
+            self._scene.add_line_segments(
+                f'/answer/{number}/box', box_outline(hit).astype(np.float32), tuple(color),
+                thickness=BOX_LINE_PX, thickness_units='screen')
+            top = box_outline(hit).reshape(-1, 3)[:, 2].max()
+            self._scene.add_label(
+                f'/answer/{number}/label', label_text(hit, hit.label or answer.text),
+                position=(float(hit.position[0]), float(hit.position[1]), float(top)),
+                anchor='bottom-center')
+
+    def _draw_gripper(self, answer: Answer) -> None:
+        segments = target_outline(answer)
+        if len(segments):
+            self._scene.add_line_segments(
+                '/answer/gripper', segments.astype(np.float32), GRIPPER_COLOR,
+                thickness=GRIPPER_LINE_PX, thickness_units='screen')
+
+    def draw_keyframes(self, map_directory: Path, visible: bool) -> None:
+        """Shows from where the map's photographs were taken, with a small copy of each.
+
+        Those that are already shown stay; keyframes that cannot be read are left out.
+        """
+        try:
+            entries = posed_images(map_directory, MAX_KEYFRAMES)
+        except DatasetError:
+            entries = []    # a map that was copied without its photographs
+        self.poses = [entry.T_world_camera for entry in entries]
+        names = {f'/keyframes/{Path(entry.image_path.name).stem}': entry for entry in entries}
+        for name in set(self._keyframes) - set(names):
+            self._keyframes.pop(name).remove()
+        depth = KEYFRAME_PART * frustum_depth(np.array(self.poses)[:, :3, 3]) if entries else 0.0
+        for name in [name for name in names if name not in self._keyframes]:
+            self._keyframes[name] = self._draw_keyframe(name, names[name], depth, visible)
+
+    def _draw_keyframe(self, name: str, entry: FrameEntry, depth: float, visible: bool) -> Any:
+        camera, T = entry.camera, entry.T_world_camera
+        return self._scene.add_camera_frustum(
+            name, fov=2 * float(np.arctan(camera.height / 2 / camera.fy)),
+            aspect=camera.width / camera.height, scale=depth, color=KEYFRAME_COLOR,
+            thickness=1.5, thickness_units='screen', image=thumbnail(entry), format='jpeg',
+            wxyz=tuple(np.roll(Rotation.from_matrix(T[:3, :3]).as_quat(), 1)),
+            position=tuple(self.place(T[:3, 3])), visible=visible)
+
+    def enlarge_points(self, factor: float) -> None:
+        """Draws points this much larger than what closes their gaps."""
+        if self._cloud is not None:
+            self._cloud.point_size *= factor / self._enlarged
+        self._enlarged = factor
+
+    def show_keyframes(self, visible: bool) -> None:
+        """Shows or hides all of them."""
+        with self._atomic():
+            for handle in self._keyframes.values():
+                handle.visible = visible
+
+
+def cloud_colors(answer: Answer, plain: bool) -> np.ndarray:
+    """(N, 3) uint8: the paper's colours; with several phrases, that of each relevant point's."""
+    if plain:
+        return np.asarray(answer.colors, np.uint8)
+    if len(answer.texts) > 1 and len(answer.labels):
+        return label_colors(answer.labels, answer.relevancy >= answer.threshold, answer.colors)
+    return relevancy_colors(answer.relevancy, answer.colors)
+
+
+def thumbnail(entry: FrameEntry) -> np.ndarray | None:
+    """A small copy (h, w, 3) uint8 RGB of a keyframe; None where it cannot be read."""
+    try:
+        image = read_color(entry.image_path)
+    except DatasetError:
+        return None
+    ratio = min(THUMBNAIL_PX / max(image.shape[:2]), 1.0)
+    size = max(round(image.shape[1] * ratio), 1), max(round(image.shape[0] * ratio), 1)
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def point_size(points_world: np.ndarray) -> float:
+    """Diameter of the points (N, 3), world units: what closes the gaps where most of them are."""
+    if len(points_world) < 2:
+        return SMALLEST
+    step = max(len(points_world) // SPACING_POINTS, 1)
+    distance, _ = cKDTree(points_world).query(points_world[::step], k=2)
+    return max(POINT_SIZE * float(np.median(distance[:, 1])), SMALLEST)
+
+
+def overview(points_world: np.ndarray, poses: Sequence[np.ndarray]
+             ) -> tuple[np.ndarray, np.ndarray]:
+    """From where (3,) to look at what (3,): at what the keyframes looked at, from above it.
+
+    poses: T_world_camera (4, 4) of the keyframes; without any, most of the points (N, 3) are seen.
+    """
+    points = np.asarray(points_world, np.float64).reshape(-1, 3)
+    if len(poses):
+        center, distance = looked_at(np.stack(list(poses)))
+    elif len(points):
+        low, high = np.percentile(points, (10, 90), axis=0)
+        center, distance = (low + high) / 2, float(np.linalg.norm(high - low))
+    else:
+        center, distance = np.zeros(3), 1.0
+    return center + max(distance, SMALLEST) * VIEW_FROM, center
+
+
+def looked_at(T_world_camera: np.ndarray) -> tuple[np.ndarray, float]:
+    """The point (3,) nearest to all optical axes of (N, 4, 4), and how far the cameras are."""
+    origins, axes = T_world_camera[:, :3, 3], T_world_camera[:, :3, 2]
+    across = np.eye(3) - axes[:, :, None] * axes[:, None, :]
+    # Parallel axes meet nowhere: the least norm solution is then a point on their way.
+    center = np.linalg.lstsq(across.sum(0), (across @ origins[..., None]).sum(0)[:, 0],
+                             rcond=None)[0]
+    return center, float(np.median(np.linalg.norm(origins - center, axis=1)))

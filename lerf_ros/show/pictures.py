@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures that let a person judge the answers: relevancy over photographs, contact sheet."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from scipy.spatial import cKDTree
+
+from lerf_ros.frames.captures.load import load_folder
+from lerf_ros.geometry.camera import PinholeCamera, invert_pose, transform_points
+from lerf_ros.query.answer import Answer
+from lerf_ros.show.colors import NEUTRAL, relevancy_colors
+from lerf_ros.show.outlines import box_corners, box_outline, target_outline
+from lerf_ros.storage.output_folder import OutputFolder
+
+# Largest disc, so that a point just before the lens does not cost a whole image.
+MAX_RADIUS_PX = 12
+# A point is hidden only by a disc that is nearer than this part of its depth.
+DEPTH_TOLERANCE = 0.03
+
+
+def disc_radius(points_world: np.ndarray, sample: int = 2000) -> float:
+    """A radius (world units) at which discs close the gaps of a surface of points (N, 3).
+
+    Three quarters of the distance to the third nearest neighbour: on a square grid of pitch p
+    that is 0.75 p, a little more than half its diagonal. Nine in ten points are that close, so
+    that sparse parts close their gaps as well.
+    """
+    if len(points_world) < 4:
+        return 0.0
+    chosen = np.random.default_rng(0).permutation(len(points_world))[:sample]
+    distance, _ = cKDTree(points_world).query(points_world[chosen], k=4)
+    return 0.75 * float(np.quantile(distance[:, 3], 0.9))
+
+
+def splat(points_world: np.ndarray, camera: PinholeCamera, T_world_camera: np.ndarray,
+          radius: float) -> tuple[np.ndarray, np.ndarray]:
+    """Which point each pixel shows, and how far it is.
+
+    points_world: (N, 3). radius: of the discs, world units. Returns the index of the nearest
+    point (H, W) int64, -1 where there is none, and its depth (H, W) float64, inf where none.
+    """
+    index = np.full((camera.height, camera.width), -1, np.int64)
+    depth = np.full((camera.height, camera.width), np.inf)
+    columns, rows, z = _pixels(points_world, camera, T_world_camera)
+    seen = np.flatnonzero(columns > -10**6)
+    if not len(seen):
+        return index, depth
+    reach = np.clip(radius * camera.fx / z[seen], 0, MAX_RADIUS_PX)
+    owner, u, v = [], [], []
+    for step in range(int(np.ceil(reach.max())) + 1):
+        group = seen[np.ceil(reach).astype(int) == step]
+        dx, dy = _disc(step)
+        owner.append(np.repeat(group, len(dx)))
+        u.append((columns[group, None] + dx).ravel())
+        v.append((rows[group, None] + dy).ravel())
+    points, x, y = (np.concatenate(part) for part in (owner, u, v))
+    inside = (x >= 0) & (x < camera.width) & (y >= 0) & (y < camera.height)
+    points, x, y = points[inside], x[inside], y[inside]
+    far_first = np.argsort(-z[points], kind='stable')   # the nearest is written last and stays
+    points, x, y = points[far_first], x[far_first], y[far_first]
+    index[y, x] = points
+    depth[y, x] = z[points]
+    return index, depth
+
+
+def visible(points_world: np.ndarray, camera: PinholeCamera, T_world_camera: np.ndarray,
+            radius: float) -> np.ndarray:
+    """Which of the points (N, 3) the camera sees: in the image and behind no other; (N,) bool."""
+    _, nearest = splat(points_world, camera, T_world_camera, radius)
+    columns, rows, z = _pixels(points_world, camera, T_world_camera)
+    inside = (columns >= 0) & (columns < camera.width) & (rows >= 0) & (rows < camera.height)
+    seen = np.zeros(len(points_world), bool)
+    limit = nearest[rows[inside], columns[inside]] * (1 + DEPTH_TOLERANCE) + radius
+    seen[inside] = z[inside] <= limit
+    return seen
+
+
+def depth_of(points_world: np.ndarray, T_world_camera: np.ndarray) -> np.ndarray:
+    """The z-depth (N,) of points (N, 3), negative behind the camera."""
+    return transform_points(invert_pose(T_world_camera), np.asarray(points_world, np.float64))[:, 2]
+
+
+def _pixels(points_world: np.ndarray, camera: PinholeCamera,
+            T_world_camera: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Column, row (far outside for points behind the camera) and depth of points (N, 3)."""
+    points_camera = transform_points(
+        invert_pose(T_world_camera), np.asarray(points_world, np.float64))
+    pixels = camera.project(points_camera)
+    # The lens polynomial folds far outside of the image: such points may come back inside it.
+    direction = points_camera[:, :2] / np.maximum(points_camera[:, 2:], 1e-9)
+    limit = 1.5 * np.array([camera.width / camera.fx, camera.height / camera.fy])
+    good = np.isfinite(pixels).all(1) & (np.abs(direction) < limit).all(1)
+    whole = np.where(good[:, None], np.floor(np.nan_to_num(pixels)), -10**7).astype(np.int64)
+    return whole[:, 0], whole[:, 1], points_camera[:, 2]
+
+
+def _disc(radius: int) -> tuple[np.ndarray, np.ndarray]:
+    dy, dx = np.mgrid[-radius:radius + 1, -radius:radius + 1]
+    inside = dx * dx + dy * dy <= (radius + 0.5) ** 2   # with the diagonals, which close gaps
+    return dx[inside], dy[inside]
+
+
+OVERLAY_OPACITY = 0.75
+BOX_COLOR = (255, 255, 255)
+GRIPPER_COLOR, GRIPPER_WIDTH = (60, 255, 100), 2
+CHOICE_WIDTH = 160          # views are compared at this width and by so many points,
+CHOICE_POINTS = 8000        # which is enough and quick
+CELL_WIDTH, CAPTION_HEIGHT, TITLE_HEIGHT, GAP = 400, 30, 44, 6
+
+
+@dataclass(frozen=True)
+class View:
+    """A photograph with its camera: image (H, W, 3) uint8 RGB, OpenCV camera axes."""
+
+    image: np.ndarray
+    camera: PinholeCamera
+    T_world_camera: np.ndarray
+
+
+def overlay(view: View, answer: Answer, radius: float | None = None) -> np.ndarray:
+    """The photograph with the answer's relevancy, the box of its best hit and the gripper there.
+
+    Returns (H, W, 3) uint8. A pixel is painted where the nearest point it shows has a relevancy of
+    0.5 or more; elsewhere the photograph stays. radius: of the points' discs, world units; None
+    measures it.
+    """
+    radius = disc_radius(answer.points_world) if radius is None else radius
+    index, _ = splat(answer.points_world, view.camera, view.T_world_camera, radius)
+    picture = view.image.copy()
+    top = answer.relevancy.max(initial=0.0)
+    if top > NEUTRAL:
+        relevant = (index >= 0) & (answer.relevancy[index] >= NEUTRAL)
+        paint = relevancy_colors(answer.relevancy, answer.colors)[index[relevant]]
+        blend = OVERLAY_OPACITY * paint + (1 - OVERLAY_OPACITY) * picture[relevant]
+        picture[relevant] = np.round(blend).astype(np.uint8)
+    if answer.found:
+        draw_lines(picture, view, box_outline(answer.hits[0]), BOX_COLOR)
+    draw_lines(picture, view, target_outline(answer), GRIPPER_COLOR, GRIPPER_WIDTH)
+    return picture
+
+
+def draw_lines(picture: np.ndarray, view: View, segments: np.ndarray,
+               color: tuple[int, int, int], width: int = 1) -> None:
+    """Draws segments (S, 2, 3) of the world into the picture, bent as the lens bends them."""
+    for start, end in segments:
+        line = start + np.linspace(0, 1, 9)[:, None] * (end - start)
+        pixels = view.camera.project(transform_points(invert_pose(view.T_world_camera), line))
+        if np.isfinite(pixels).all() and np.abs(pixels).max() < 1e4:
+            path = np.round(pixels - 0.5).astype(np.int32)[:, None]
+            cv2.polylines(picture, [path], False, (0, 0, 0), width + 2, cv2.LINE_AA)
+            cv2.polylines(picture, [path], False, color, width, cv2.LINE_AA)
+
+
+def inside_image(view: View, points_world: np.ndarray) -> np.ndarray:
+    """Which points (N, 3) project into the image, (N,) bool."""
+    camera = view.camera
+    pixels = camera.project(transform_points(invert_pose(view.T_world_camera), points_world))
+    return np.all((pixels >= 0) & (pixels <= [camera.width, camera.height]), axis=-1)
+
+
+def interesting_points(answer: Answer) -> np.ndarray:
+    """Which points (N,) bool a picture of this answer should show.
+
+    Those in the box of the best hit; when nothing was found, the most relevant hundredth.
+    """
+    points = np.asarray(answer.points_world)
+    if not len(points):
+        return np.zeros(0, bool)
+    if answer.found:
+        hit = answer.hits[0]
+        local = (points - hit.position) @ np.asarray(hit.rotation)
+        inside = (np.abs(local) <= np.asarray(hit.size) / 2 + 1e-6).all(1)
+        if inside.any():
+            return inside
+    return answer.relevancy >= np.quantile(answer.relevancy, 0.99)
+
+
+class ViewChooser:
+    """Finds for each answer the view which sees its best hit largest, whole and unhidden."""
+
+    def __init__(self, views: Sequence[View], points_world: np.ndarray):
+        """points_world: (N, 3), the points of the answers to come."""
+        self._views, self._count = views, len(points_world)
+        order = np.random.default_rng(0).permutation(self._count)
+        self._chosen = np.sort(order[:CHOICE_POINTS])
+        points = np.asarray(points_world, np.float64)[self._chosen]
+        radius = disc_radius(points)
+        self._apparent_size = np.zeros((len(views), len(points)))
+        for size, view in zip(self._apparent_size, views):
+            camera = view.camera
+            small = camera.resized(
+                CHOICE_WIDTH, max(1, round(CHOICE_WIDTH * camera.height / camera.width)))
+            seen = visible(points, small, view.T_world_camera, radius)
+            depth = depth_of(points[seen], view.T_world_camera)
+            size[seen] = 1 / np.maximum(depth, 1e-6) ** 2   # the solid angle a surface fills
+
+    def best(self, answer: Answer) -> int:
+        """Index of the view which the interesting points fill most (0 when none sees them).
+
+        A close view of a part loses against one from farther away that shows all of it.
+        """
+        if len(answer.points_world) != self._count or not self._count:
+            return 0
+        interesting = interesting_points(answer)[self._chosen]
+        if not interesting.any():
+            return 0
+        sizes = self._apparent_size[:, interesting]
+        score = sizes.sum(1) * (sizes > 0).mean(1) ** 2
+        if answer.found:
+            corners = box_corners(answer.hits[0])
+            score = score * [inside_image(view, corners).mean() ** 2 + 1e-3
+                             for view in self._views]
+        return int(np.argmax(score))
+
+
+def caption(answer: Answer, note: str = '') -> str:
+    """One line below a picture: query, whether found, relevancy."""
+    top = answer.relevancy.max(initial=0.0)
+    if answer.found:
+        state = f'found, relevancy {answer.hits[0].relevancy:.2f}'
+        # In full, the reason is in the answer: a caption has one line.
+        state += ', no grasp' if answer.no_target_reason else ''
+    else:
+        # Through the service the threshold of the query node is not known (NaN).
+        needs = '' if np.isnan(answer.threshold) else f', needs {answer.threshold:.2f}'
+        state = f'not found (best {top:.2f}{needs})'
+    return ', '.join(filter(None, [f'{answer.text}: {state}', note]))
+
+
+def contact_sheet(views: Sequence[View], answers: Sequence[Answer], title: str,
+                  notes: Sequence[str] = (), tiles_per_row: int = 2) -> np.ndarray:
+    """Each answer as photograph beside photograph with relevancy; (H, W, 3) uint8 RGB.
+
+    notes: a word to add to each caption, one for each answer, or none.
+    """
+    tiles = []
+    choosers: dict[int, ViewChooser] = {}
+    for answer, note in zip(answers, notes or [''] * len(answers)):
+        # Answers of one snapshot share their points; those of another have other points.
+        key = hash(np.asarray(answer.points_world).tobytes())
+        if key not in choosers:
+            choosers[key] = ViewChooser(views, answer.points_world)
+        view = views[choosers[key].best(answer)]
+        tiles.append(_tile(view, answer, caption(answer, note)))
+    rows = [_beside(tiles[i:i + tiles_per_row], tiles_per_row)
+            for i in range(0, len(tiles), tiles_per_row)]
+    width = tiles_per_row * (2 * CELL_WIDTH + GAP) + (tiles_per_row + 1) * GAP
+    head = np.full((TITLE_HEIGHT, width, 3), 255, np.uint8)
+    _write(head, title, (2 * GAP, 30), 0.8)
+    return np.concatenate([head, *rows])
+
+
+def write_image(path: str | Path, image: np.ndarray) -> None:
+    """Writes (H, W, 3) uint8 RGB as PNG or JPEG, by the ending of the path."""
+    if not cv2.imwrite(str(path), np.ascontiguousarray(image[..., ::-1])):
+        raise OSError(f'{path}: cannot be written')
+
+
+def _tile(view: View, answer: Answer, text: str) -> np.ndarray:
+    height = round(CELL_WIDTH * view.camera.height / view.camera.width)
+    pair = [cv2.resize(picture, (CELL_WIDTH, height), interpolation=cv2.INTER_AREA)
+            for picture in (view.image, overlay(view, answer))]
+    gap = np.full((height, GAP, 3), 255, np.uint8)
+    line = np.full((CAPTION_HEIGHT, 2 * CELL_WIDTH + GAP, 3), 255, np.uint8)
+    _write(line, text, (2, 20), 0.55)
+    return np.concatenate([np.concatenate([pair[0], gap, pair[1]], 1), line])
+
+
+def _beside(tiles: list[np.ndarray], count: int) -> np.ndarray:
+    """Tiles in a row, filled up with white to `count` of them."""
+    height = max(tile.shape[0] for tile in tiles)
+    width = tiles[0].shape[1]
+    row = np.full((height, count * width + (count + 1) * GAP, 3), 255, np.uint8)
+    for i, tile in enumerate(tiles):
+        left = GAP + i * (width + GAP)
+        row[:tile.shape[0], left:left + width] = tile
+    return row
+
+
+def _write(image: np.ndarray, text: str, at: tuple[int, int], size: float) -> None:
+    cv2.putText(image, text.encode('ascii', 'replace').decode(), at, cv2.FONT_HERSHEY_SIMPLEX,
+                size, (0, 0, 0), 1, cv2.LINE_AA)
+
+
+MAX_VIEWS = 40   # photographs among which the best view of a hit is chosen
+
+
+def map_views(map_directory: Path) -> list[View]:
+    """Photographs of the map, evenly chosen where there are many; DatasetError without any."""
+    frames = load_folder(map_directory).frames
+    chosen = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), MAX_VIEWS)).astype(int))
+    return [View(f.image, f.camera, f.T_world_camera) for f in (frames[int(i)] for i in chosen)]
+
+
+def save_overlay(map_directory: Path, answer: Answer, folder: Path) -> Path:
+    """Writes the photograph that sees the best hit best, with the relevancy over it."""
+    views = map_views(map_directory)
+    view = views[ViewChooser(views, answer.points_world).best(answer)]
+    name = f'{re.sub(r"[^a-z0-9]+", "_", answer.text.lower())}.png'
+    with OutputFolder(folder).file(name) as path:
+        write_image(path, np.concatenate([view.image, overlay(view, answer)], 1))
+    return folder / name
+
+
+def save_sheet(map_directory: Path, answers: list[Answer], title: str, path: Path) -> Path:
+    """Writes a contact sheet of several answers."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_image(path, contact_sheet(map_views(map_directory), answers, title))
+    return path
