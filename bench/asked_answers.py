@@ -22,9 +22,10 @@ from pathlib import Path
 import numpy as np
 
 from lerf_ros.evaluation.judging import inside_box
+from lerf_ros.geometry.region import Region
 from lerf_ros.map_query import MapQuery
 from lerf_ros.query.answer import Presence
-from lerf_ros.query.request import QueryRequest, Region
+from lerf_ros.query.request import QueryRequest
 from lerf_ros.simulation.absent import draw_absent
 from lerf_ros.simulation.evaluation_layout import evaluation_layout
 from lerf_ros.simulation.named_parts import name_parts

@@ -21,9 +21,10 @@ import numpy as np
 from lerf_ros.config import LerfConfig
 from lerf_ros.evaluation.calibrating import Samples, brier, fit_logistic, plot_reliability
 from lerf_ros.evaluation.judging import inside_box
+from lerf_ros.lerf import find
 from lerf_ros.map_query import MapQuery
 from lerf_ros.query.presence import FOLDER, features_of, settings_of
-from lerf_ros.query.question import encode_phrases, search
+from lerf_ros.query.question import encode_phrases
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.settings import flat_fields
 from lerf_ros.simulation.absent import draw_absent
@@ -46,10 +47,10 @@ def asked(query: MapQuery, seed: int) -> tuple[Samples, Samples]:
     for text in phrases:
         boxes = [(o.box_min, o.box_max) for o in scene.objects if o.query == text]
         question = encode_phrases(QueryRequest(text), query.text_query.encoder, config.negatives)
-        found = search(query.text_query, question, None, ANY, PLACES)
+        found = find(query.text_query, question, None, ANY, PLACES)
         places += [(features_of(hit), any(inside_box(hit.position, *box, margin=MARGIN_M)
                                           for box in boxes)) for hit in found.hits]
-        found = search(query.text_query, question, None, config.threshold, PLACES)
+        found = find(query.text_query, question, None, config.threshold, PLACES)
         presences.append((features_of(found.candidate), bool(boxes)))
     return tuple(Samples(np.array([f for f, _ in rows]), np.array([r for _, r in rows]))
                  for rows in (places, presences))

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from lerf_ros import lerf
 from lerf_ros.config import LerfConfig, load_preset, preset_path
 from lerf_ros.encoders.embedding_map import EmbeddingMap, KeyframeFeatures
 from lerf_ros.frames.frame import Frame, Keyframe
@@ -28,7 +29,7 @@ from lerf_ros.geometry.camera import PinholeCamera
 from lerf_ros.geometry.scene_frame import SceneFrame
 from lerf_ros.index.language_index import LanguageIndex
 from lerf_ros.index.surface import PosedCamera
-from lerf_ros.index.survey import ViewMemory, take_survey
+from lerf_ros.index.survey import ViewMemory
 from lerf_ros.query.relevancy import Scorer
 from lerf_ros.simulation.trajectory import look_at
 from lerf_ros.training.trainer import Trainer
@@ -112,7 +113,7 @@ def timed_survey(trainer: Trainer, count: int, config: LerfConfig,
     cameras = [PosedCamera(CAMERA, trainer.scene.pose_to_scene(pose(n))) for n in range(count)]
     assert trainer.language is not None
     start = time.process_time()
-    survey = take_survey(trainer.radiance, trainer.language, cameras, trainer.scene,
+    survey = lerf.index(trainer.radiance, trainer.language, cameras, trainer.scene,
                          trainer.trained_scales(), config, None, memory)
     return time.process_time() - start, survey.index
 

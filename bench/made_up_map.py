@@ -14,9 +14,8 @@ import torch
 
 from lerf_ros.config import LerfConfig
 from lerf_ros.encoders.image_text import load_encoder
-from lerf_ros.index.language_index import LanguageIndex
+from lerf_ros.index.language_index import LanguageIndex, as_stored
 from lerf_ros.index.scales import searched_scales
-from lerf_ros.query.relevancy import as_stored
 from lerf_ros.settings import to_dict
 from lerf_ros.storage.map_directory import MapDirectory
 

@@ -28,9 +28,8 @@ from lerf_ros.config import LerfConfig, load_preset, preset_path
 from lerf_ros.evaluation.full_search import least_softmax
 from lerf_ros.field.language_field import LanguageField
 from lerf_ros.geometry.scene_frame import SceneFrame
-from lerf_ros.index.language_index import LanguageIndex, build_index
+from lerf_ros.index.language_index import LanguageIndex, as_stored, build_index
 from lerf_ros.index.surface import Surface
-from lerf_ros.query.relevancy import as_stored
 from lerf_ros.query.text_query import TextQuery
 
 GOAL, BAR_S = 1000.0, 0.05

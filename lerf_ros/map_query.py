@@ -26,10 +26,11 @@ from lerf_ros.errors import (
 from lerf_ros.grasping.planner import NOT_METRIC, GraspPlan, plan_grasps
 from lerf_ros.index.coverage import Coverage
 from lerf_ros.index.language_index import LanguageIndex
+from lerf_ros.lerf import find
 from lerf_ros.query.answer import Answer, Timing, moved_grasp
 from lerf_ros.query.picture import picture_of
 from lerf_ros.query.presence import Calibration, find_calibration, judge_presence
-from lerf_ros.query.question import Found, Question, encode_phrases, picture_question, search
+from lerf_ros.query.question import Question, SearchResult, encode_phrases, picture_question
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.query.text_query import TextQuery
 from lerf_ros.settings import flat_fields
@@ -271,7 +272,7 @@ class MapQuery:
         question = self._question(request, query)
         encoded = time.perf_counter()
         threshold = request.threshold or query.config.threshold
-        found = search(query, question, request.region, threshold,
+        found = find(query, question, request.region, threshold,
                        request.max_hits or query.config.max_hits, calibration)
         presence, observed = judge_presence(found.hits, found.candidate, loaded.coverage,
                                             request.region, query.config.min_observed)
@@ -329,7 +330,7 @@ def calibration_of(request: QueryRequest, loaded: Loaded) -> Calibration | None:
     return loaded.calibration if as_fitted else None
 
 
-def grasps_of(request: QueryRequest, found: Found, loaded: Loaded) -> GraspPlan:
+def grasps_of(request: QueryRequest, found: SearchResult, loaded: Loaded) -> GraspPlan:
     """Grasps of the best hit, or why there are none."""
     if not found.places or not request.plan_grasps:
         return GraspPlan(())

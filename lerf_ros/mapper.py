@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""READ FIRST. The whole method on one page: keyframe -> features -> training -> snapshot."""
+"""Orchestrates the method (lerf_ros/lerf.py): keyframe -> features -> training -> snapshot."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from lerf_ros import lerf
 from lerf_ros.config import LerfConfig
 from lerf_ros.encoders.cache import FeatureCache
 from lerf_ros.encoders.extractor import FeatureExtractor
@@ -20,7 +21,7 @@ from lerf_ros.frames.frame import Frame, Keyframe
 from lerf_ros.frames.selection import is_held_out
 from lerf_ros.geometry.scene_frame import SceneFrame
 from lerf_ros.index.surface import PosedCamera
-from lerf_ros.index.survey import ViewMemory, take_survey
+from lerf_ros.index.survey import ViewMemory
 from lerf_ros.mapping.keyframes import KeyframeQueue, KeyframeSlots, MappedView
 from lerf_ros.mapping.moves import Moves
 from lerf_ros.mapping.restart import Memory, recall
@@ -30,7 +31,7 @@ from lerf_ros.training.checkpoint import field_arrays, training_arrays
 from lerf_ros.training.devices import choose_device
 from lerf_ros.training.quality import Quality, measure_quality
 from lerf_ros.training.ray_batches import KeyframeStore
-from lerf_ros.training.scene_measurement import measure_scene, viewing_depth
+from lerf_ros.training.scene_measurement import measure_scene
 from lerf_ros.training.step_guard import StepGuard
 from lerf_ros.training.trainer import Trainer
 
@@ -123,10 +124,8 @@ class Mapper:
         if held_out:
             store.put(row, keyframe)
         else:
-            scene = trainer.scene
-            widths = [width * scene.radius for width in self.config.features.widths]
-            features = self.extractor.extract(frame, widths, viewing_depth(frame, scene))
-            trainer.put(row, keyframe, features)
+            trainer.put(row, keyframe, lerf.embed(frame, trainer.scene, self.extractor,
+                                                  self.config.features.widths))
         if victim is not None:
             self.waiting.forget(victim.index)
         self._unlearn(self.slots.put(keyframe, held_out, row, victim))
@@ -253,7 +252,7 @@ class Mapper:
         if trainer is None or not (trainer.mean_language and trainer.steps and self.ready):
             return 0
         self.quality, self.snapshot_stamp_ns = self.measure_quality(), self.now_ns()
-        survey = take_survey(
+        survey = lerf.index(
             trainer.radiance, trainer.mean_language, self.cameras(), trainer.scene,
             trainer.trained_scales(), self.config, self.slots.changes.contradicted,
             None if self.settled else self.seen)    # the last one owes nothing to earlier ones

@@ -18,9 +18,10 @@ from lerf_ros.errors import (
     NoSnapshotError,
 )
 from lerf_ros.frames.frame import Frame, Keyframe
+from lerf_ros.geometry.region import Region
 from lerf_ros.map_query import MapQuery
 from lerf_ros.query.answer import Hit, Presence
-from lerf_ros.query.request import KeyframeCrop, QueryRequest, Region
+from lerf_ros.query.request import KeyframeCrop, QueryRequest
 from lerf_ros.show.words import summary, why_not_found
 
 

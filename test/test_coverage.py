@@ -8,13 +8,14 @@ from hand_made_map import CAMERA, CUBES, WordEncoder, write_map
 
 import lerf_ros.map_query
 from lerf_ros.config import QueryConfig
+from lerf_ros.geometry.region import Region
 from lerf_ros.geometry.scene_frame import SceneFrame, contract, uncontract
 from lerf_ros.index.coverage import Coverage, measure_coverage, voxel_centers
 from lerf_ros.index.surface import view_grid
 from lerf_ros.map_query import MapQuery
 from lerf_ros.query.answer import Hit, Presence
 from lerf_ros.query.presence import judge_presence
-from lerf_ros.query.request import QueryRequest, Region
+from lerf_ros.query.request import QueryRequest
 
 SCENE = SceneFrame((1.0, 0.0, 0.0), 2.0)   # scene z of 0.5 is a world z of 1.0
 CELLS = 32                                 # an edge of 1/8 scene radius, 0.25 world units

@@ -18,47 +18,44 @@ MODULES = [path for path in sorted((ROOT / 'lerf_ros').rglob('*.py'))
            if path.relative_to(ROOT / 'lerf_ros').parts[0] not in ('msg', 'srv')]
 
 # Who may import whom. `errors` may be imported by all. A part imports itself freely.
-BASICS = {'config', 'settings', 'camera'}
-CORE = BASICS | {'keyframes', 'features', 'field', 'training', 'query', 'grasping',
-                 'storage'}
+BASICS = {'config', 'settings', 'geometry'}
+CORE = BASICS | {'frames', 'encoders', 'field', 'training', 'index', 'query', 'grasping',
+                 'storage', 'lerf'}
 MAY_IMPORT: dict[str, set[str]] = {
     '__init__': set(),
     'errors': set(),
     'quiet_threads': set(),
     'settings': set(),
     'config': {'settings'},
-    'camera': set(),
-    'keyframes': BASICS,
-    'features': BASICS | {'keyframes'},
+    'geometry': set(),
+    'frames': BASICS,
+    'encoders': BASICS | {'frames'},
     'field': BASICS,
-    'training': BASICS | {'keyframes', 'features', 'field'},
-    'query': BASICS | {'field'},  # the text encoder is handed in
+    'training': BASICS | {'frames', 'encoders', 'field', 'lerf'},
+    'index': BASICS | {'field'},
+    'query': BASICS | {'index'},    # the text encoder is handed in
+    # The page of the method: it names all that takes part, and holds none of it.
+    'lerf': CORE,
     'grasping': BASICS | {'query'},
-    'simulation': BASICS | {'keyframes'},
-    'storage': BASICS | {'keyframes'},
+    'simulation': BASICS | {'frames'},
+    'storage': BASICS | {'frames'},
     # It judges what the method made, so it reads all of it; the method never reads it.
-    'evaluation': CORE | {'map_query', 'stored_map', 'simulation'},
-    # It shows answers in the colours of the reports.
-    'viewer': BASICS | {'keyframes', 'query', 'evaluation'},
-    'map_pictures': BASICS | {'keyframes', 'query'},
-    'map_query': CORE | {'map_pictures'},
-    'mapping': CORE,
+    'evaluation': CORE | {'map_query', 'mapping', 'simulation', 'show'},
+    'show': BASICS | {'frames', 'query', 'storage'},
+    'map_query': CORE | {'show'},
     'mapper': CORE | {'mapping'},
-    'stored_map': CORE,
     # What the node's own process loads of it is small; the loop runs in the other one.
-    'mapper_process': BASICS | {'keyframes', 'quiet_threads'},
-    'mapper_process/loop': CORE | {'mapper', 'mapping', 'mapper_process'},
-    'mapper_process/saving': CORE | {'mapper'},
+    'mapping': CORE | {'quiet_threads'},
+    'mapping/loop': CORE | {'mapper', 'mapping'},
+    'mapping/saving': CORE | {'mapper'},
     # They only start processes: no part of the method is loaded for that. A demo makes room for
     # its map, and storage knows what may go.
     'process_group': set(),
     'processes': BASICS | {'process_group', 'storage'},
-    # Of mapper_process only when to write what: `train` keeps what it learned as the node does.
-    'commands': CORE | {'mapper', 'mapper_process', 'stored_map', 'map_query', 'evaluation',
-                        'viewer', 'quiet_threads'},
+    'commands': CORE | {'mapper', 'mapping', 'map_query', 'evaluation', 'show', 'quiet_threads'},
     'cli': {'commands', 'evaluation', 'processes'},
-    'nodes': CORE | {'mapper', 'mapper_process', 'map_query', 'processes', 'process_group',
-                     'quiet_threads', 'simulation', 'evaluation', 'viewer', 'msg', 'srv'},
+    'nodes': CORE | {'mapper', 'mapping', 'map_query', 'processes', 'process_group',
+                     'quiet_threads', 'simulation', 'evaluation', 'show', 'msg', 'srv'},
 }
 ROS_PACKAGES = re.compile(r'(rclpy|tf2_\w+|tf2|launch|launch_ros|ament_index_python|rosbags|'
                           r'builtin_interfaces|rcl_interfaces|std_srvs|\w+_msgs)$')

@@ -8,9 +8,11 @@ import pytest
 from hand_made_map import plain_index
 
 from lerf_ros.config import QueryConfig
+from lerf_ros.geometry.region import Region
+from lerf_ros.lerf import find
 from lerf_ros.query.parts import part_phrase
-from lerf_ros.query.question import encode_phrases, search
-from lerf_ros.query.request import QueryRequest, Region
+from lerf_ros.query.question import encode_phrases
+from lerf_ros.query.request import QueryRequest
 from lerf_ros.query.text_query import TextQuery
 
 AXES = ('mug', 'mug handle', 'spoon', 'object')
@@ -63,7 +65,7 @@ def query():
 
 def ask(query, request):
     question = encode_phrases(request, query.encoder, query.config.negatives)
-    return search(query, question, request.region, 0.68, 5)
+    return find(query, question, request.region, 0.68, 5)
 
 
 def test_the_handle_of_each_mug_is_found_and_no_other_handle(query):
@@ -79,7 +81,7 @@ def test_a_handle_in_another_segment_than_its_mug_belongs_to_the_mug(query):
     own = np.where(kind == 1, index.segments + 3, index.segments)
     apart = TextQuery(replace(index, segments=own), Words(), query[0].config, radius=1.0)
     question = encode_phrases(QueryRequest('mug', part='handle'), apart.encoder, NEGATIVES)
-    found = search(apart, question, None, 0.68, 2)
+    found = find(apart, question, None, 0.68, 2)
     assert sorted(float(hit.position[0]) for hit in found.hits) == pytest.approx(
         [x + 0.07 for x in MUGS], abs=2e-3)
     assert all(hit.points == 3 * 3 * 7 for hit in found.hits)

@@ -12,7 +12,8 @@ from lerf_ros.errors import (
     InvalidRequestError,
     InvalidThresholdError,
 )
-from lerf_ros.query.request import MAX_CHARACTERS, KeyframeCrop, QueryRequest, Region
+from lerf_ros.geometry.region import Region
+from lerf_ros.query.request import MAX_CHARACTERS, KeyframeCrop, QueryRequest
 
 PICTURE = np.zeros((4, 4, 3), np.uint8)
 

@@ -9,8 +9,9 @@ import torch
 from test_end_to_end import SMALL
 from tiny_world import ColorEncoder, orbit, photograph
 
+from lerf_ros import lerf
 from lerf_ros.index.surface import Surface
-from lerf_ros.index.survey import COLOR, EVERY, SeenView, ViewMemory, take_survey
+from lerf_ros.index.survey import COLOR, EVERY, SeenView, ViewMemory
 from lerf_ros.mapper import Mapper
 from lerf_ros.storage.map_directory import MapDirectory
 
@@ -32,7 +33,7 @@ def mapper(tmp_path_factory):
 
 def survey(mapper, memory=None):
     trainer = mapper.trainer
-    return take_survey(trainer.radiance, trainer.mean_language, mapper.cameras(), trainer.scene,
+    return lerf.index(trainer.radiance, trainer.mean_language, mapper.cameras(), trainer.scene,
                        trainer.trained_scales(), CONFIG, None, memory)
 
 

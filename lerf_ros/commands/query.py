@@ -14,7 +14,8 @@ import numpy as np
 
 from lerf_ros.commands.options import overrides
 from lerf_ros.errors import BadImageError, DatasetError, EmptyTextError
-from lerf_ros.query.request import QueryRequest, Region
+from lerf_ros.geometry.region import Region
+from lerf_ros.query.request import QueryRequest
 
 if TYPE_CHECKING:
     from lerf_ros.query.answer import Answer

@@ -13,11 +13,10 @@ from lerf_ros.encoders.embedding_map import EmbeddingMap
 from lerf_ros.encoders.extractor import KeyframeFeatures
 from lerf_ros.frames.frame import Frame
 from lerf_ros.geometry.camera import invert_pose, transform_points
-from lerf_ros.index.language_index import LanguageIndex
+from lerf_ros.index.language_index import LanguageIndex, as_stored
 from lerf_ros.index.planes import surface_normals
 from lerf_ros.index.scales import searched_scales
 from lerf_ros.index.segments import Looks, find_segments
-from lerf_ros.query.relevancy import as_stored
 from lerf_ros.training.scene_measurement import depth_points
 
 STEP = 8                 # every eighth pixel in both directions gives a point

@@ -21,9 +21,9 @@ import numpy as np
 import torch
 
 from lerf_ros.geometry.camera import transform_points
+from lerf_ros.geometry.region import Region
 from lerf_ros.geometry.scene_frame import SceneFrame, contract, uncontract
 from lerf_ros.index.surface import View, columns, in_picture, needed_views
-from lerf_ros.query.request import Region
 
 SEEN_THROUGH = 2      # keyframes that must see through a place that is empty
 NEAR = 2              # voxels from a surface at which a thing may lie

@@ -19,7 +19,6 @@ from lerf_ros.index.planes import surface_normals
 from lerf_ros.index.scales import STEPS, searched_scales
 from lerf_ros.index.segments import Looks, find_segments
 from lerf_ros.index.surface import Surface
-from lerf_ros.query.relevancy import as_stored, as_tensor
 
 CHUNK = 1024           # points rendered at once: more do not fit a processor's cache
 BASIS_SAMPLE = 49152   # embeddings that the basis is computed from
@@ -218,3 +217,14 @@ def part_losses(rows: Tensor, vectors: Tensor, part: Tensor) -> Tensor:
     counts = torch.bincount(part)
     sums = kept.new_zeros(len(counts), kept.shape[1]).index_add_(0, part, kept)
     return 1 - sums / counts[:, None]
+
+
+def as_tensor(codes: np.ndarray) -> Tensor:
+    """The numbers of stored codes, without a copy: int16 are the bits of bfloat16 numbers."""
+    tensor = torch.from_numpy(codes)
+    return tensor.view(torch.bfloat16) if tensor.dtype == torch.int16 else tensor
+
+
+def as_stored(codes: Tensor) -> np.ndarray:
+    """The reverse: numpy has no bfloat16."""
+    return codes.to(torch.bfloat16).view(torch.int16).cpu().numpy()

@@ -160,6 +160,10 @@ class Surface:
         """Where the samples are (N, k, 3)."""
         return self.origins[:, None] + self.distances[..., None] * self.directions[:, None]
 
+    def without(self, gone: np.ndarray) -> Surface:
+        """Returns all points but those that are gone (N,) bool."""
+        return self[torch.from_numpy(~gone).to(self.points.device)]
+
     def __getitem__(self, keep: Tensor | slice) -> Surface:
         return Surface(*(getattr(self, name)[keep] for name in self.__dataclass_fields__))
 

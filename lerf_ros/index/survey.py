@@ -8,30 +8,24 @@ again, and only the views in which they end elsewhere are rendered anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lerf_ros.config import IndexConfig, LerfConfig
-from lerf_ros.field.language_field import LanguageField
+from lerf_ros.config import IndexConfig
 from lerf_ros.field.radiance_field import RadianceField
-from lerf_ros.geometry.scene_frame import SceneFrame
-from lerf_ros.index.coverage import Coverage, CoverageCounts, measure_coverage
-from lerf_ros.index.language_index import LanguageIndex, build_index
-from lerf_ros.index.scales import index_scales
+from lerf_ros.index.coverage import Coverage, CoverageCounts
+from lerf_ros.index.language_index import LanguageIndex
 from lerf_ros.index.surface import (
-    PosedCamera,
     Surface,
     View,
-    confirmed_surface,
     count_views,
     one_per_voxel,
     opaque_part,
     view_ends,
-    view_grids,
 )
 
 EVERY = 16            # one of so many rays is asked again
@@ -154,27 +148,3 @@ class Survey:
     def arrays(self) -> dict[str, dict[str, np.ndarray]]:
         """The arrays of both, by the name of the file that holds them in a snapshot."""
         return {'index': self.index.arrays(), 'coverage': self.coverage.arrays()}
-
-
-def take_survey(radiance: RadianceField, language: LanguageField, cameras: Sequence[PosedCamera],
-                scene: SceneFrame, trained: tuple[float, float], config: LerfConfig,
-                contradicted: Callable[[np.ndarray], np.ndarray] | None = None,
-                memory: ViewMemory | None = None) -> Survey:
-    """Renders all keyframes' views and indexes their surfaces with the language there.
-
-    trained: the scales that the language was trained at, scene radii. contradicted: which of
-    points (N, 3), world, are known to have gone, (N,) bool. memory: of the survey before; views
-    that show the same as then are not rendered anew. Raises ValueError without a keyframe.
-    """
-    c, memory = config.index, memory or ViewMemory()
-    views = view_grids(cameras, c.rays, next(radiance.parameters()).device)
-    surfaces, depths = memory.render_views(radiance, views, c, config.language.samples)
-    surface = confirmed_surface(views, surfaces, depths, c)
-    if contradicted is not None:
-        gone = contradicted(scene.to_world(surface.points.cpu().numpy()))
-        surface = surface[torch.from_numpy(~gone).to(surface.points.device)]
-    scales = index_scales(c, scene.radius, trained)
-    return Survey(build_index(surface, language, scene, scales, c),
-                  measure_coverage(views, depths, scene, c.coverage_cells, c.min_keyframes,
-                                   memory.counts(c.coverage_cells)),
-                  scene.to_world(weak_areas(views, surfaces, depths, c)))

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from lerf_ros import lerf
 from lerf_ros.config import LerfConfig
 from lerf_ros.errors import ConfigError, MapUnreadableError, NoSnapshotError
 from lerf_ros.field.language_field import LanguageField
@@ -21,7 +22,7 @@ from lerf_ros.frames.captures.load import load_folder
 from lerf_ros.frames.selection import is_held_out
 from lerf_ros.geometry.scene_frame import SceneFrame
 from lerf_ros.index.surface import PosedCamera
-from lerf_ros.index.survey import Survey, take_survey
+from lerf_ros.index.survey import Survey
 from lerf_ros.settings import flat_fields, flatten, to_dict
 from lerf_ros.storage.lock import FolderLock
 from lerf_ros.storage.map_directory import FORMAT_VERSION, READABLE_FORMATS, MapDirectory, Snapshot
@@ -80,7 +81,7 @@ class StoredMap:
     def survey(self, language: LanguageField | None = None) -> Survey:
         """Index and coverage with the settings of `config`, of this language field or the stored
         one."""
-        return take_survey(self.radiance, language or self.language, self.cameras(), self.scene,
+        return lerf.index(self.radiance, language or self.language, self.cameras(), self.scene,
                            self.trained_scales, self.config)
 
 

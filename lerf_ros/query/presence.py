@@ -21,9 +21,9 @@ from typing import Any
 
 import numpy as np
 
+from lerf_ros.geometry.region import Region
 from lerf_ros.index.coverage import Coverage
 from lerf_ros.query.answer import Hit, Presence
-from lerf_ros.query.request import Region
 
 FOLDER = Path(__file__).resolve().parent / 'calibrations'
 # What changes how relevancies come about; a calibration holds for these settings alone.

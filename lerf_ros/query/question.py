@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lerf_ros.geometry.region import Region
 from lerf_ros.index.language_index import LanguageIndex
 from lerf_ros.query.answer import Hit
-from lerf_ros.query.parts import find_parts, part_phrase
+from lerf_ros.query.parts import part_phrase
 from lerf_ros.query.presence import EVEN, Calibration
-from lerf_ros.query.request import QueryRequest, Region
+from lerf_ros.query.request import QueryRequest
 from lerf_ros.query.text_query import (
     Place,
     TextEncoder,
@@ -42,7 +43,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """relevancy (N,) of each index point's best phrase, which one that is (N,), and the places.
 
     candidate: the best place of all; None where no place beats the negatives.
@@ -102,31 +103,19 @@ def inside_region(index: LanguageIndex, region: Region) -> np.ndarray:
     return (np.abs((index.points - center) @ R) <= region.size / 2).all(1)
 
 
-def search(query: TextQuery, question: Question, region: Region | None, threshold: float,
-           max_hits: int, calibration: Calibration | None = None) -> Found:
-    """Every point gets its best phrase; each phrase's hits are made of its own points.
+def places_of_phrases(query: TextQuery, names: Sequence[str], values: np.ndarray,
+                      scales: np.ndarray, labels: np.ndarray, threshold: float, most: int,
+                      calibration: Calibration | None) -> list[tuple[Place, int]]:
+    """Returns the best places of all phrases, each made of its own points, and whose they are.
 
-    Outside of the region nothing is relevant. The best hits of all phrases are kept. calibration:
-    gives the hits their probability.
+    values (N,) relevancies, scales (N,) and labels (N,): each point's best scale and phrase.
     """
-    index = query.index
-    things, negatives = question.positives @ index.basis, question.negatives @ index.basis
-    values, scales, labels = query.best_phrase(things, negatives)
-    inside = None if region is None else inside_region(index, region)
-    if inside is not None:
-        values = np.where(inside, values, 0.0)
     places: list[tuple[Place, int]] = []
-    for label in range(len(question.names)):
-        own = values if len(question.names) == 1 else np.where(labels == label, values, 0.0)
-        places.extend((place, label) for place in query.places(own, scales, threshold, max_hits))
-    best = [(named(place, question.names[label], calibration), label) for place, label in
-            sorted(places, key=lambda place: rank(place[0].hit))[:max_hits]]
-    candidate = best[0][0].hit if best else best_candidate(query, values, scales)
-    found = [place for place, _ in best]
-    if question.parts is not None:
-        values, found = find_parts(query, best, question.names, things,
-                                   question.parts @ index.basis, negatives, question.part, inside)
-    return Found(values, labels.astype(np.uint32), tuple(found), candidate)
+    for label in range(len(names)):
+        own = values if len(names) == 1 else np.where(labels == label, values, 0.0)
+        places.extend((place, label) for place in query.places(own, scales, threshold, most))
+    best = sorted(places, key=lambda place: rank(place[0].hit))[:most]
+    return [(named(place, names[label], calibration), label) for place, label in best]
 
 
 def named(place: Place, name: str, calibration: Calibration | None) -> Place:

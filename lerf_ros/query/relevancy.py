@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lerf_ros.index.language_index import as_tensor
 from lerf_ros.index.scales import STEPS
 
 CHUNK = 24576   # points at once: many make few calls, few stay in a core's cache
@@ -127,17 +128,6 @@ def relevancy(positive: Tensor, negatives: Tensor, temperature: float) -> Tensor
     section 3.4), which is the sigmoid of t times p minus the strongest negative.
     """
     return torch.sigmoid(temperature * (positive - negatives.amax(-1)))
-
-
-def as_tensor(codes: np.ndarray) -> Tensor:
-    """The numbers of stored codes, without a copy: int16 are the bits of bfloat16 numbers."""
-    tensor = torch.from_numpy(codes)
-    return tensor.view(torch.bfloat16) if tensor.dtype == torch.int16 else tensor
-
-
-def as_stored(codes: Tensor) -> np.ndarray:
-    """The reverse: numpy has no bfloat16."""
-    return codes.to(torch.bfloat16).view(torch.int16).cpu().numpy()
 
 
 def bfloat16_products() -> bool:

@@ -14,17 +14,10 @@ from lerf_ros.errors import (
     InvalidRequestError,
     InvalidThresholdError,
 )
+from lerf_ros.geometry.region import Region
 
 MAX_PHRASES = 256          # in one request
 MAX_CHARACTERS = 1000      # of one phrase: encoders read far fewer
-
-
-@dataclass(frozen=True)
-class Region:
-    """A box of the world: T_world_region (4, 4) its centre and axes, size (3,) world units."""
-
-    T_world_region: np.ndarray
-    size: np.ndarray
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from lerf_ros.encoders.extractor import KeyframeFeatures
 from lerf_ros.field.language_field import LanguageField
 from lerf_ros.field.radiance_field import RenderedRays
 from lerf_ros.field.volume_rendering import strongest
+from lerf_ros.training.devices import share_of
 from lerf_ros.training.language_targets import LanguageTargets
 from lerf_ros.training.losses import dense_loss, embedding_loss
 from lerf_ros.training.optimizers import Decay, Descent, ParameterGroup, WeightAverage
@@ -123,18 +124,31 @@ class LanguageLearner:
         self.descent = Descent([group], self.device, c.mixed_precision)
         self.average = WeightAverage(self.field, c.language_average_steps)
 
+    def samples(self, batch: PixelBatch, rendered: RenderedRays, rays: int) -> LanguageSamples:
+        """Returns those of a step's `rays` rays that train this field too, without gradients."""
+        c = self.config.training
+        return LanguageSamples.of(batch, rendered, share_of(c.language_rays * rays // c.rays),
+                                  self.config.language.samples)
+
     def step(self, samples: LanguageSamples, step: int) -> float:
         """Moves the field down its loss on these samples; returns the loss."""
+        return self.descend(self.loss(samples), step)
+
+    def descend(self, loss: Tensor, step: int) -> float:
+        """Moves the field down a loss; returns it."""
         assert self.descent is not None and self.field is not None, 'no keyframe yet'
         assert self.average is not None
-        with self.descent.autocast():
-            loss = self.loss(samples)
         value = float(self.descent.step(loss, step))
         self.average.update(self.field, step)
         return value
 
     def loss(self, samples: LanguageSamples) -> Tensor:
         """Embeddings at a random scale, and dense features."""
+        assert self.descent is not None, 'no keyframe yet'
+        with self.descent.autocast():
+            return self._loss(samples)
+
+    def _loss(self, samples: LanguageSamples) -> Tensor:
         assert self.field is not None
         c, batch, field = self.config.training, samples.batch, self.field
         features = field.features(samples.positions())

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -76,16 +76,6 @@ class PoseRefinement(nn.Module):
 COVERAGE_RAYS = 256   # rays of a keyframe that tell whether it shows new area
 
 
-@dataclass(frozen=True)
-class RadianceStep:
-    """The rays of one step (with refined poses, detached), what they saw, loss and colour error."""
-
-    batch: PixelBatch
-    rendered: RenderedRays
-    loss: float
-    color_error: float
-
-
 class RadianceLearner:
     """Owns the radiance field, its optimisers, the pose corrections and the keyframes' pixels."""
 
@@ -145,21 +135,31 @@ class RadianceLearner:
         if self.poses is not None:
             self.poses.reset_row(row)
 
-    def step(self) -> RadianceStep:
-        """Draws rays, renders them, and moves the field down its loss."""
-        c = self.config.training
-        batch = share(self.store.draw(self.rays, self.newest_fraction(), c.newest_count,
-                                      self.generator))
+    def draw(self) -> PixelBatch:
+        """Draws random pixels of keyframes, with their rays and what was measured there."""
+        batch = share(self.store.draw(self.rays, self.newest_fraction(),
+                                      self.config.training.newest_count, self.generator))
+        if self.poses is None:
+            return batch
+        return replace(batch, rays=self.poses(batch.rays, batch.keyframe))
+
+    def render(self, batch: PixelBatch) -> RenderedRays:
+        """Renders the rays of a batch, with gradients."""
         plan = SamplingPlan(True, self.annealing.sharpness(batch.keyframe, self.steps),
                             self.schedule.due(self.steps))
-        if self.poses is not None:
-            batch = replace(batch, rays=self.poses(batch.rays, batch.keyframe))
         with self.descent.autocast():
-            rendered = self.field(batch.rays, plan, batch.keyframe)
-        loss, color = self.loss(rendered, batch)
+            return self.field(batch.rays, plan, batch.keyframe)
+
+    def descend(self, loss: Tensor) -> float:
+        """Moves the field down a loss; returns it."""
         loss = self.descent.step(loss, self.steps)
         self.steps += 1
-        return RadianceStep(batch.detach(), rendered, float(loss), float(color.detach()))
+        return float(loss)
+
+    def step(self) -> float:
+        """Takes one step of this field alone; returns its loss."""
+        batch = self.draw()
+        return self.descend(self.loss(self.render(batch), batch)[0])
 
     def loss(self, rendered: RenderedRays, batch: PixelBatch) -> tuple[Tensor, Tensor]:
         """The whole loss, and the colour part of it."""

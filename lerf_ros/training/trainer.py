@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
 from lerf_ros.config import LerfConfig
@@ -13,19 +11,10 @@ from lerf_ros.field.language_field import LanguageField
 from lerf_ros.field.radiance_field import RadianceField
 from lerf_ros.frames.frame import Keyframe
 from lerf_ros.geometry.scene_frame import SceneFrame
-from lerf_ros.training.devices import share_of
-from lerf_ros.training.language_learner import LanguageLearner, LanguageSamples
+from lerf_ros.lerf import StepReport, training_step
+from lerf_ros.training.language_learner import LanguageLearner
 from lerf_ros.training.radiance_learner import RadianceLearner
 from lerf_ros.training.ray_batches import KeyframeStore
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """What one step saw: its loss, the colour error (mean square) and the rays it took."""
-
-    loss: float
-    color_error: float
-    rays: int
 
 
 class Trainer:
@@ -86,15 +75,8 @@ class Trainer:
             self.radiance_learner.replace(row, keyframe)
 
     def step(self) -> StepReport:
-        """Draws rays, renders them, and moves both fields down their losses."""
-        step = self.steps
-        seen = self.radiance_learner.step()
-        c = self.config.training
-        samples = LanguageSamples.of(seen.batch, seen.rendered,
-                                     share_of(c.language_rays * self.rays // c.rays),
-                                     self.config.language.samples)
-        language = self.language_learner.step(samples, step)
-        return StepReport(seen.loss + language, seen.color_error, len(seen.batch))
+        """Takes one step of both fields."""
+        return training_step(self.radiance_learner, self.language_learner)
 
     def trained_scales(self) -> tuple[float, float]:
         """The scales between which the language was trained, scene radii."""

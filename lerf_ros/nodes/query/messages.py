@@ -10,6 +10,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from lerf_ros.errors import BadImageError, FrameError, InvalidRequestError, LerfError
+from lerf_ros.geometry.region import Region
 from lerf_ros.msg import GraspCandidate, QueryHit
 from lerf_ros.nodes.common.conversions import (
     coarse_note,
@@ -20,7 +21,7 @@ from lerf_ros.nodes.common.conversions import (
     stamp_to_ns,
 )
 from lerf_ros.query.answer import Answer, Grasp, Hit
-from lerf_ros.query.request import KeyframeCrop, QueryRequest, Region
+from lerf_ros.query.request import KeyframeCrop, QueryRequest
 from lerf_ros.show.words import summary
 from lerf_ros.srv import Query
 

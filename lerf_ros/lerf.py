@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""READ FIRST. The method on one page: LERF (Kerr et al., ICCV 2023, arXiv 2303.09553).
+
+A radiance field learns what a place looks like. A language field, rendered with the weights of the
+radiance field but never changing them, learns what it means, at every physical width. A phrase does
+not ask the fields: it asks an index of the surface points where their rays end.
+
+    posed image -> `embed` -> `training_step`, thousands of them -> `index` -> `find` -> places
+
+This is the code that runs: mapper.py calls the first three while the robot drives, map_query.py the
+last one. R rays, k samples of each, N surface points, S scales, P phrases, M canonical phrases, D
+dimensions, compressed to r. Sections are the paper's. What a step needs is imported where it runs:
+a mapper asks nothing, a query trains nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from lerf_ros.config import LerfConfig
+    from lerf_ros.encoders.embedding_map import KeyframeFeatures
+    from lerf_ros.encoders.extractor import FeatureExtractor
+    from lerf_ros.field.language_field import LanguageField
+    from lerf_ros.field.radiance_field import RadianceField
+    from lerf_ros.frames.frame import Frame
+    from lerf_ros.geometry.region import Region
+    from lerf_ros.geometry.scene_frame import SceneFrame
+    from lerf_ros.index.surface import PosedCamera
+    from lerf_ros.index.survey import Survey, ViewMemory
+    from lerf_ros.query.presence import Calibration
+    from lerf_ros.query.question import Question, SearchResult
+    from lerf_ros.query.text_query import TextQuery
+    from lerf_ros.training.language_learner import LanguageLearner
+    from lerf_ros.training.radiance_learner import RadianceLearner
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one step saw: its loss, the colour error (mean square) and the rays it took."""
+
+    loss: float
+    color_error: float
+    rays: int
+
+
+def embed(frame: Frame, scene: SceneFrame, extractor: FeatureExtractor,
+          widths: Sequence[float]) -> KeyframeFeatures:
+    """Computes what an image looks like to the encoder, at several physical widths (section 3.2).
+
+    widths: scene radii. The widths in pixels follow from how far away things are.
+    """
+    from lerf_ros.training.scene_measurement import viewing_depth
+
+    widths_world = [width * scene.radius for width in widths]
+    return extractor.extract(frame, widths_world, viewing_depth(frame, scene))
+
+
+def training_step(radiance: RadianceLearner, language: LanguageLearner) -> StepReport:
+    """Draws rays, renders them, and moves both fields down their losses (sections 3.1 to 3.3)."""
+    step = radiance.steps
+    batch = radiance.draw()                                     # random pixels of keyframes
+    rendered = radiance.render(batch)                           # colours (R, 3), weights
+    loss, color_error = radiance.loss(rendered, batch)
+    radiance_loss = radiance.descend(loss)
+
+    # Gradients stop here: what things mean never changes what the place looks like.
+    samples = language.samples(batch.detach(), rendered, radiance.rays)
+    language_loss = language.descend(language.loss(samples), step)
+    return StepReport(radiance_loss + language_loss, float(color_error.detach()),
+                      len(batch))
+
+
+def index(radiance: RadianceField, language: LanguageField, cameras: Sequence[PosedCamera],
+          scene: SceneFrame, trained: tuple[float, float], config: LerfConfig,
+          contradicted: Callable[[np.ndarray], np.ndarray] | None = None,
+          memory: ViewMemory | None = None) -> Survey:
+    """Renders the keyframes' views and indexes the surfaces in them with their language.
+
+    trained: the scales that the language was trained at, scene radii. contradicted: which of
+    points (N, 3), world, are known to have gone, (N,) bool. memory: of the snapshot before; views
+    that show the same as then are not rendered anew. Raises ValueError without a keyframe.
+    """
+    from lerf_ros.index.coverage import measure_coverage
+    from lerf_ros.index.language_index import build_index
+    from lerf_ros.index.scales import index_scales
+    from lerf_ros.index.surface import confirmed_surface, view_grids
+    from lerf_ros.index.survey import Survey, ViewMemory, weak_areas
+
+    c, memory = config.index, memory or ViewMemory()
+    views = view_grids(cameras, c.rays, next(radiance.parameters()).device)
+    surfaces, depths = memory.render_views(radiance, views, c, config.language.samples)
+    surface = confirmed_surface(views, surfaces, depths, c)     # seen at one place by several
+    if contradicted is not None:
+        surface = surface.without(contradicted(scene.to_world(surface.points.cpu().numpy())))
+    scales = index_scales(c, scene.radius, trained)
+    return Survey(
+        build_index(surface, language, scene, scales, c),       # embeddings, segments, normals
+        measure_coverage(views, depths, scene, c.coverage_cells, c.min_keyframes,
+                         memory.counts(c.coverage_cells)),      # what was seen of the space
+        scene.to_world(weak_areas(views, surfaces, depths, c)))
+
+
+def find(query: TextQuery, question: Question, region: Region | None, threshold: float,
+         most: int, calibration: Calibration | None = None) -> SearchResult:
+    """Finds the places that look more like a phrase than like canonical phrases (section 3.4).
+
+    The relevancy of a point is the least softmax of the phrase against one canonical phrase, at the
+    scale where it fits best. Each point counts for the phrase that fits it best, and outside of the
+    region for none. At most `most` places, best first; calibration gives them probabilities.
+    """
+    from lerf_ros.query.parts import find_parts
+    from lerf_ros.query.question import (
+        SearchResult,
+        best_candidate,
+        inside_region,
+        places_of_phrases,
+    )
+
+    basis = query.index.basis                                   # (D, r)
+    phrases, canonical = question.positives @ basis, question.negatives @ basis
+    relevancy, scales, labels = query.best_phrase(phrases, canonical)           # (N,) each
+    inside = None if region is None else inside_region(query.index, region)
+    if inside is not None:
+        relevancy = np.where(inside, relevancy, 0.0)
+    places = places_of_phrases(query, question.names, relevancy, scales, labels, threshold, most,
+                               calibration)
+    candidate = places[0][0].hit if places else best_candidate(query, relevancy, scales)
+    found = [place for place, _ in places]
+    if question.parts is not None:      # a part is looked for inside of its thing alone
+        relevancy, found = find_parts(query, places, question.names, phrases,
+                                      question.parts @ basis, canonical, question.part, inside)
+    return SearchResult(relevancy, labels.astype(np.uint32), tuple(found), candidate)
