@@ -87,6 +87,17 @@ class MapQuery:
         self._loaded: Loaded | None = None
         self._identity = ('', '')
 
+    @classmethod
+    def open(cls, map_directory: str | Path) -> MapQuery:
+        """Loads the newest snapshot of a map, ready to be asked.
+
+        Raises NoSnapshotError where there is none yet, and what `refresh` raises.
+        """
+        query = cls(map_directory)
+        query.refresh()
+        query._newest()
+        return query
+
     @property
     def ready(self) -> bool:
         """Whether a snapshot is loaded."""

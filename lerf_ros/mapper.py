@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from lerf_ros import lerf
 from lerf_ros.config import LerfConfig
 from lerf_ros.encoders.cache import FeatureCache
 from lerf_ros.encoders.extractor import FeatureExtractor
-from lerf_ros.encoders.image_text import ImageTextEncoder
+from lerf_ros.encoders.image_text import ImageTextEncoder, load_encoder
 from lerf_ros.errors import NothingToUndoError, StorageError
 from lerf_ros.frames.capture_check import tells_depth
 from lerf_ros.frames.frame import Frame, Keyframe
@@ -61,6 +62,36 @@ class Mapper:
         self.now_ns = time.time_ns      # the clock by which snapshots are stamped
         self.waiting = KeyframeQueue(directory.keyframes)
         self._memory: Memory | None = None      # of an earlier process, until all of it is back
+
+    @classmethod
+    def open(cls, path: str | Path, config: LerfConfig | None = None, metric: bool = False,
+             encoder: ImageTextEncoder | None = None) -> Mapper:
+        """Begins a map in a new or an empty folder, or goes on with the one that is there.
+
+        metric: whether the poses' lengths are metres. encoder: the one that `config` names if None.
+        Raises ForeignFolderError for a folder with other things in it, EncoderUnavailableError,
+        and what `restore` raises.
+        """
+        config = config or LerfConfig()
+        directory = MapDirectory(path, metric)
+        mapper = cls(config, directory, encoder or load_encoder(
+            config.features, str(choose_device(config.training.device))), 'map', metric)
+        mapper.restore()
+        while mapper.learn_next():
+            pass
+        return mapper
+
+    def learn(self, frames: Iterable[Frame], steps: int) -> int:
+        """Takes all frames as keyframes, trains up to `steps` and writes a snapshot; its number.
+
+        Training ends earlier where it has settled (training.settle_steps). Raises StorageError and
+        TrainingFailedError.
+        """
+        for frame in frames:
+            self.add_frame(frame)
+        while self.ready and self.steps < steps and not self.settled:
+            self.train_for(1.0, steps)
+        return self.snapshot()
 
     @property
     def views(self) -> list[MappedView]:

@@ -22,7 +22,7 @@ BASICS = {'config', 'settings', 'geometry'}
 CORE = BASICS | {'frames', 'encoders', 'field', 'training', 'index', 'query', 'grasping',
                  'storage', 'lerf'}
 MAY_IMPORT: dict[str, set[str]] = {
-    '__init__': set(),
+    '__init__': {'config', 'frames', 'map_query', 'mapper', 'query'},
     'errors': set(),
     'quiet_threads': set(),
     'settings': set(),
