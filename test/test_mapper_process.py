@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The mapper in its child process: it maps, names its faults, and ends when it should."""
 
+import logging
 import os
+import queue
 import signal
 import time
 
@@ -9,6 +11,7 @@ import pytest
 from test_end_to_end import SMALL
 from tiny_world import orbit, photograph
 
+from lerf_ros.mapping.messages import OutboxHandler
 from lerf_ros.mapping.process import MapperProcess
 from lerf_ros.storage.map_directory import MapDirectory
 
@@ -86,3 +89,16 @@ def test_a_full_inbox_drops_the_oldest_and_counts_it(tmp_path):
     assert lost == [0] * 32 + [1] * 8
     assert [frame.stamp_ns for frame in process.in_flight.values()] == list(range(8, 40))
     process.stop()
+
+
+def test_a_line_of_the_child_is_its_message_alone():
+    outbox, root = queue.SimpleQueue(), logging.getLogger()
+    before = root.handlers[:]
+    try:
+        logging.basicConfig(force=True, handlers=[OutboxHandler(outbox)])
+        logging.getLogger('lerf_ros.mapping.saving').warning('no %s', 'space')
+    finally:
+        root.handlers[:] = before
+    line = outbox.get()
+    assert (line.name, line.level, line.text) == (
+        'lerf_ros.mapping.saving', logging.WARNING, 'no space')

@@ -40,11 +40,11 @@ def test_lines_of_the_core_reach_rosout_with_their_level(nodes):
     core.debug('not asked for')
 
     def lines():
-        return [m for m in heard if m.name == 'query_node' and 'mapper_process.saving' in m.msg]
+        return [m for m in heard if m.name == 'query_node' and 'mapping.saving' in m.msg]
     assert spin_until(nodes, lambda: len(lines()) >= 2)
     assert [(m.level, m.msg) for m in lines()] == [
-        (int(LoggingSeverity.INFO), '[mapper_process.saving] snapshot 7'),
-        (int(LoggingSeverity.WARN), '[mapper_process.saving] no space')]
+        (int(LoggingSeverity.INFO), '[mapping.saving] snapshot 7'),
+        (int(LoggingSeverity.WARN), '[mapping.saving] no space')]
     assert all(m.stamp.sec > 0 for m in lines())
 
 

@@ -86,6 +86,8 @@ class OutboxHandler(logging.Handler):
     def __init__(self, outbox: Queue) -> None:
         super().__init__()
         self._outbox = outbox
+        # Else logging.basicConfig puts level and name before the message, which go with it anyway.
+        self.setFormatter(logging.Formatter('%(message)s'))
 
     def emit(self, record: logging.LogRecord) -> None:
         """One line, with its traceback if it has one."""
