@@ -129,7 +129,8 @@ def check_openclip(capture: Path) -> None:
     check_command_line(capture, ['features.encoder=openclip',
                                  'features.openclip_model=ViT-S-32-alt',
                                  f'features.openclip_pretrained={Path("weights.pt").resolve()}',
-                                 'features.dense=none'], judged=False)
+                                 'features.openclip_dense=maskclip', 'features.dense_model='],
+                       judged=False)
 
 
 def check_nodes(capture: Path, command_of: Callable[[str], list[str]]) -> None:
