@@ -16,6 +16,7 @@ PIXEL_BYTES, RAY_BYTES, GROWTH = 8, 12, 2.25
 # Images wait as they were read, colour 3 and depth 4, until the scene is measured from all of them;
 # no more than so many.
 WAITING_BYTES, WAITING = 7, 64
+WORK_BYTES = 75         # of each pixel of the largest image, while its viewing directions are made
 LEAST_SIDE_PX = 640     # images are not shrunk below it
 
 
@@ -34,7 +35,8 @@ def needed_bytes(entries: Sequence[FrameEntry]) -> int:
     pixels = [entry.camera.width * entry.camera.height for entry in entries]
     rays = sum(camera.width * camera.height for camera in {entry.camera for entry in entries})
     tables = GROWTH * (PIXEL_BYTES * sum(pixels) + RAY_BYTES * rays)
-    return int(tables + WAITING_BYTES * sum(sorted(pixels)[-WAITING:]))
+    return int(tables + WAITING_BYTES * sum(sorted(pixels)[-WAITING:])
+               + WORK_BYTES * max(pixels, default=0))
 
 
 def free_bytes() -> int:
