@@ -122,7 +122,7 @@ def test_labelled_frames_are_judged_by_both_rules(measured):
         assert row.localized and row.lerf_ovs_localized
         # The labels are the boxes around the cubes' pixels, the map is a coarse one.
         assert row.lerf_ovs_iou is not None and row.lerf_ovs_iou > 0.2
-    assert [path.name for path in pictures.iterdir()] == ['overlays_cubes_colors_lerf.png']
+    assert [path.name for path in pictures.glob('*.png')] == ['overlays_cubes_colors_lerf.png']
 
 
 def test_nothing_is_claimed_in_3d(measured):

@@ -280,7 +280,8 @@ def test_a_reason_is_warned_of_at_once_and_then_every_five_seconds():
 
 
 @pytest.mark.parametrize(('state', 'alive', 'active', 'expected'), [
-    ('loading', True, True, FieldStatus.WAITING), ('waiting', True, True, FieldStatus.WAITING),
+    # Two keyframes were used: a map has begun.
+    ('loading', True, True, FieldStatus.WAITING), ('waiting', True, True, FieldStatus.MAPPING),
     ('mapping', True, True, FieldStatus.MAPPING), ('settled', True, True, FieldStatus.SETTLED),
     ('mapping', True, False, FieldStatus.PAUSED), ('failed', True, True, FieldStatus.FAILED),
     ('mapping', False, True, FieldStatus.FAILED)])
@@ -290,7 +291,8 @@ def test_states_of_the_status(state, alive, active, expected):
                          MapperNodeConfig(), 3 * 10**9)
     assert msg.state == expected
     assert (msg.image_age, msg.steps, msg.newest_snapshot.sec) == (2.0, 7, 5)
-    assert bool(msg.message) == (expected in (FieldStatus.FAILED, FieldStatus.PAUSED))
+    assert bool(msg.message) == (
+        expected in (FieldStatus.FAILED, FieldStatus.PAUSED) or state == 'loading')
 
 
 @pytest.mark.parametrize('name', ['depth', 'mask', 'camera_info'])

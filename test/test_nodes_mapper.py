@@ -92,9 +92,9 @@ def test_the_transform_may_arrive_after_the_image(bench):
     ({'camera_info_topic': 'none'}, lambda c: c.image(STAMP), 'no camera_info', "'none'"),
     ({'queue_size': 1}, lambda c: (c.info(LARGER), c.image(STAMP)), 'camera_info',
      '64x48 pixels but images have 32x24'),
-    ({'depth_topic': 'camera/depth'}, lambda c: (c.depth(STAMP, (12, 16)), c.image(STAMP)),
+    ({'depth_topic': 'camera/depth'}, lambda c: (c.depth(STAMP, (12, 20)), c.image(STAMP)),
      'depth', 'registered'),
-    ({}, lambda c: c.image(STAMP, encoding='bayer_rggb8'), 'image', "'bayer_rggb8'")])
+    ({}, lambda c: c.image(STAMP, encoding='xyz48'), 'image', "'xyz48'")])
 def test_bad_input_is_counted_and_named_on_the_status_topic(bench, settings, spoil, reason, words):
     mapper, camera = bench(**settings)
     if 'camera_info_topic' in settings:

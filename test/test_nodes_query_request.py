@@ -53,7 +53,7 @@ def test_a_picture_becomes_rgb(encoding):
 
 @pytest.mark.parametrize('msg', [
     Image(width=2, height=2, encoding='rgb8', step=6, data=[0] * 11),       # a byte is missing
-    Image(width=2, height=2, encoding='yuv422', step=4, data=[0] * 8),
+    Image(width=2, height=2, encoding='xyz48', step=4, data=[0] * 8),
     Image(width=0, height=2, encoding='rgb8', data=[]),
     Image(encoding='rgb8'), Image(width=MAX_PIXELS + 1, height=1, encoding='mono8')])
 def test_a_picture_that_cannot_be_read(msg):

@@ -57,7 +57,8 @@ SCENE = SceneFrame((0.0, 0.0, 0.0), 1.0)
 def frame(number):
     T = np.eye(4)
     T[0, 3] = number
-    return Frame(number + 1, np.full((3, 4, 3), 20 * number, np.uint8), CAMERA, T,
+    pixels = np.random.default_rng(number).integers(0, 256, (3, 4, 3), np.uint8)
+    return Frame(number + 1, pixels, CAMERA, T,
                  np.full((3, 4), 1.5, np.float32))
 
 
