@@ -72,6 +72,8 @@ class Encoder:
 class StoringMapper:
     """Stores keyframes, checkpoints and snapshots as `Mapper` does, without any training."""
 
+    points = 1000       # of the index that no snapshot here has
+
     meta, store = Mapper.meta, Mapper.store
 
     def __init__(self, config, directory, encoder, frame_id, metric, cache=None):
