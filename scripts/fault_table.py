@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+# What no test over DDS can hold in one row: whole captures, commands and recordings.
+INPUTS = Path(__file__).with_name('input_cases.md')
 HEAD = """# What can go wrong, and what comes back
 
 Written by `scripts/fault_table.py` from the cases of test/test_faults_query.py and
@@ -47,7 +49,7 @@ def page() -> str:
         lines += [f'## {title}', '', '| what goes in | what comes back |', '|---|---|']
         lines += [f'| {name} | {outcome} |' for name, outcome in table]
         lines.append('')
-    return '\n'.join(lines)
+    return '\n'.join([*lines, INPUTS.read_text(encoding='utf-8')])
 
 
 if __name__ == '__main__':

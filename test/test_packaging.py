@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     'field': BASICS,
     'training': BASICS | {'frames', 'encoders', 'field', 'lerf'},
     'index': BASICS | {'field'},
-    'query': BASICS | {'index'},    # the text encoder is handed in
+    'query': BASICS | {'frames', 'index'},      # the text encoder is handed in
     # The page of the method: it names all that takes part, and holds none of it.
     'lerf': CORE,
     'grasping': BASICS | {'query'},
