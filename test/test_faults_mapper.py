@@ -27,6 +27,7 @@ from lerf_ros.nodes.mapper_node import MapperNode
 pytestmark = pytest.mark.ros
 SECOND = 10**9
 PIXELS = (np.indices((CAMERA.height, CAMERA.width)).sum(0) % 2 * 255).astype(np.uint8)
+MOSAIC = np.random.default_rng(0).integers(0, 256, PIXELS.shape, np.uint8)
 RGB = np.repeat(PIXELS[..., None], 3, 2)
 DEPTH, MASK = 'camera/depth', 'camera/mask'
 
@@ -131,7 +132,7 @@ CASES = {
     'image of NV12': (
         {}, lambda r: r.picture(encoding='nv12', step=32, data=GREY.tobytes()), '', ''),
     'image of a colour mosaic': (
-        {}, lambda r: r.picture(encoding='bayer_rggb8', step=32, data=PIXELS.tobytes()), '', ''),
+        {}, lambda r: r.picture(encoding='bayer_rggb8', step=32, data=MOSAIC.tobytes()), '', ''),
     'image of OpenCV without an order of colours': (
         {}, lambda r: r.picture(encoding='8UC3'), '', 'blue first'),
     'image of 12 bits in 16': (

@@ -90,7 +90,7 @@ REQUESTS = {
     'picture of size 0': ({'image': picture(width=0, data=bytes(0))}, R.BAD_IMAGE, ''),
     'picture with too little data': ({'image': picture(data=bytes(3))}, R.BAD_IMAGE, '3 bytes'),
     'picture of unknown encoding': (
-        {'image': picture(encoding='yuv422')}, R.BAD_IMAGE, 'yuv422'),
+        {'image': picture(encoding='xyz48')}, R.BAD_IMAGE, 'xyz48'),
     'picture too large': (
         {'image': picture(width=2**16, height=2**16)}, R.BAD_IMAGE, 'shrink'),
     'keyframe that does not exist': (
