@@ -307,6 +307,7 @@ def test_depth_of_instant_ngp(tmp_path):
 
 def test_depth_and_masks_of_another_size_are_resized_by_nearest_pixels(tmp_path):
     small = np.array([[1000, 2000], [3000, 0]], np.uint16).repeat(2, 0).repeat(2, 1)   # 4x4
+
     def write(frame, number):
         cv2.imwrite(str(tmp_path / 'd.png'), small[:, :, None].repeat(1, 2))
         cv2.imwrite(str(tmp_path / 'm.png'), (small > 0).astype(np.uint8) * 255)

@@ -52,7 +52,7 @@ def jump_at(until_ns, T=None, spread=False):
 
 
 @pytest.mark.parametrize('spread', [True, False])
-def test_a_restart_of_the_localisation_moves_no_keyframe_of_the_days_before(make, spread):  # noqa: F811
+def test_a_restart_of_the_localisation_moves_no_earlier_keyframe(make, spread):  # noqa: F811
     """Two days of mapping; on the third TF jumps by 1.5 m and 20 degrees before the first image."""
     feed(make(), FRAMES)
     feed(make(), LATER)

@@ -26,7 +26,6 @@ from lerf_ros.evaluation.tables import Row, comparisons, row_json, table_rows
 from lerf_ros.storage.output_folder import OutputFolder
 
 if TYPE_CHECKING:
-    from lerf_ros.evaluation.rows import EvalResults
     from lerf_ros.evaluation.scenes import EvalScene
 
 METHODS = ('lerf', 'no dense', 'one scale', 'pixel-aligned', 'fusion')

@@ -241,7 +241,6 @@ class Loop:
             snapshot_keyframes=saving.snapshot_keyframes, memory_bytes=memory_bytes())
         self.channels.outbox.put(self.status)
 
-
     def too_few(self) -> str:
         """What is missing before training can begin; empty before the first keyframe."""
         count, first = len(self.mapper.waiting), self.config.scene.keyframes

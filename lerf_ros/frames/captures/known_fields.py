@@ -55,7 +55,8 @@ REFUSED: Mapping[str, str] = {
 # Names of things that change a meaning.
 CHANGES = re.compile(
     r'depth|mask|alpha|distort|fov|scale|unit|conven|coord|axis|axes|pose|transform|matrix|'
-    r'rotat|intrinsic|lens|fish|crop|skew|shutter|c2w|w2c|camtoworld|cam_to|^k$|^[kps]\d$|tau|^f[xy]$',
+    r'rotat|intrinsic|lens|fish|crop|skew|shutter|c2w|w2c|camtoworld|cam_to|'
+    r'^k$|^[kps]\d$|tau|^f[xy]$',
     re.IGNORECASE)
 
 
