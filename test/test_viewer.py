@@ -48,7 +48,7 @@ def wait_for(condition, timeout_s=30.0):
 @pytest.fixture
 def query(tmp_path):
     query = MapQuery(write_map(tmp_path / 'map'), encoder=WordEncoder())
-    query.directory.add_keyframe(Keyframe(0, Frame(0, PHOTOGRAPH, CAMERA, np.eye(4))))
+    query.directory.add_keyframe(Keyframe(1, Frame(1, PHOTOGRAPH, CAMERA, np.eye(4))))
     query.directory.keyframes.write_transforms()
     query.refresh()
     return query
@@ -160,6 +160,7 @@ def test_a_newer_snapshot_is_asked_again(page, query):
 
 
 def test_a_map_that_comes_later_appears(tmp_path):
+    (tmp_path / 'map').mkdir()
     query = MapQuery(tmp_path / 'map', encoder=WordEncoder())
     page = MapPage(query.ask, tmp_path / 'map', port=free_port())
     try:

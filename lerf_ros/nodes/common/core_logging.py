@@ -19,6 +19,7 @@ class NodeHandler(logging.Handler):
         """logger: rclpy's, of the node."""
         super().__init__()
         self._logger = logger
+        self.level_before = logging.getLogger(CORE).level
 
     def emit(self, record: logging.LogRecord) -> None:
         """One line at the level of the record. rclpy wants a place of its own for each level."""
@@ -46,4 +47,6 @@ def hand_on(logger: Any) -> NodeHandler:
 
 def stop(handler: NodeHandler) -> None:
     """The reverse of `hand_on`."""
-    logging.getLogger(CORE).removeHandler(handler)
+    core = logging.getLogger(CORE)
+    core.removeHandler(handler)
+    core.setLevel(handler.level_before)
