@@ -10,7 +10,7 @@ pytest.importorskip('lerf_ros.srv', reason='the interfaces of lerf_ros are not b
 
 import rclpy
 from rcl_interfaces.msg import Log
-from rclpy.logging import LoggingSeverity
+from rclpy.logging import LoggingSeverity, set_logger_level
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from ros_bench import FakeMap, spin_until
@@ -48,7 +48,14 @@ def test_lines_of_the_core_reach_rosout_with_their_level(nodes):
     assert all(m.stamp.sec > 0 for m in lines())
 
 
-def test_the_log_level_of_a_node_is_that_of_the_core(capfd):
+@pytest.fixture
+def log_level():
+    yield
+    # Jazzy keeps the level of --log-level after rclpy.shutdown, for every node of the process.
+    set_logger_level('', LoggingSeverity.INFO)
+
+
+def test_the_log_level_of_a_node_is_that_of_the_core(capfd, log_level):
     rclpy.init(args=['--ros-args', '--log-level', 'error'])
     node = QueryNode(FakeMap)
     core.warning('too low')
