@@ -21,7 +21,7 @@ import numpy as np
 
 from lerf_ros.evaluation.judging import inside_box
 from lerf_ros.map_query import MapQuery
-from lerf_ros.query.places import Box, upright_box
+from lerf_ros.query.places import OrientedBox, upright_box
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.simulation.evaluation_layout import evaluation_layout
 from lerf_ros.simulation.scene import SceneObject, TabletopScene
@@ -33,15 +33,15 @@ POINTS = 20000
 HITS = 10
 
 
-def box_of(thing: SceneObject) -> Box:
+def box_of(thing: SceneObject) -> OrientedBox:
     """The upright box around an object's mesh."""
     corners = np.concatenate([part.world_vertices() for part in thing.parts])
     return upright_box(corners, np.zeros((0, 4)), 0.0, 0.0)
 
 
-def oriented_iou(a: Box, b: Box, rng: np.random.Generator) -> float:
+def oriented_iou(a: OrientedBox, b: OrientedBox, rng: np.random.Generator) -> float:
     """Intersection over union of two boxes' volumes, each side's share drawn at random."""
-    def shared(one: Box, other: Box) -> float:
+    def shared(one: OrientedBox, other: OrientedBox) -> float:
         drawn = rng.uniform(-0.5, 0.5, (POINTS, 3)) * one.size
         return float(other.contains(drawn @ one.rotation.T + one.center).mean() * one.size.prod())
     both = (shared(a, b) + shared(b, a)) / 2
@@ -58,7 +58,8 @@ def ask_objects(query: MapQuery, tabletop: TabletopScene) -> list[dict]:
             best, truth = hits[0], box_of(thing)
             row['right'] = inside_box(best.position, thing.box_min, thing.box_max)
             row['centre_m'] = float(np.linalg.norm(best.position - truth.center))
-            row['box_iou'] = oriented_iou(Box(best.position, best.rotation, best.size), truth, rng)
+            found = OrientedBox(best.position, best.rotation, best.size)
+            row['box_iou'] = oriented_iou(found, truth, rng)
         rows.append(row)
     return rows
 

@@ -97,7 +97,7 @@ def seconds(run: Callable[[], Any], repeats: int) -> list[float]:
 
 def answer(query: TextQuery, phrases: np.ndarray, negatives: np.ndarray) -> int:
     """Scores, places and boxes of phrases (P, r); returns how many places there are."""
-    values, scales, labels = query.best_phrase(phrases, negatives)
+    values, scales, labels = query.scorer.best_phrase(phrases, negatives)
     found = 0
     for label in range(len(phrases)):
         own = values if len(phrases) == 1 else np.where(labels == label, values, 0.0)

@@ -123,7 +123,7 @@ def find(query: TextQuery, question: Question, region: Region | None, threshold:
 
     basis = query.index.basis                                   # (D, r)
     phrases, canonical = question.positives @ basis, question.negatives @ basis
-    relevancy, scales, labels = query.best_phrase(phrases, canonical)           # (N,) each
+    relevancy, scales, labels = query.scorer.best_phrase(phrases, canonical)    # (N,) each
     inside = None if region is None else inside_region(query.index, region)
     if inside is not None:
         relevancy = np.where(inside, relevancy, 0.0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Serves the newest snapshot of a map directory: refresh, then answer."""
+"""Answers requests from the newest snapshot of a map directory: refresh, then ask."""
 
 from __future__ import annotations
 
@@ -27,10 +27,15 @@ from lerf_ros.grasping.planner import NOT_METRIC, GraspPlan, plan_grasps
 from lerf_ros.index.coverage import Coverage
 from lerf_ros.index.language_index import LanguageIndex
 from lerf_ros.lerf import find
-from lerf_ros.query.answer import Answer, Timing, moved_grasp
-from lerf_ros.query.picture import picture_of
-from lerf_ros.query.presence import Calibration, find_calibration, judge_presence
-from lerf_ros.query.question import Question, SearchResult, encode_phrases, picture_question
+from lerf_ros.query.answer import Answer, Timing, transform_grasp
+from lerf_ros.query.presence import Calibration, decide_presence, find_calibration
+from lerf_ros.query.question import (
+    Question,
+    SearchResult,
+    encode_phrases,
+    image_question,
+    request_image,
+)
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.query.text_query import TextQuery
 from lerf_ros.settings import flat_fields
@@ -39,16 +44,17 @@ from lerf_ros.storage.lock import working_on
 from lerf_ros.storage.map_directory import MapDirectory, Snapshot
 from lerf_ros.training.devices import choose_device
 
-# The settings that answers depend on; the others are those of the map for good.
+# Sections of settings that answers depend on. The other settings were fixed when the map was made.
 ANSWER_SECTIONS = ('query', 'features', 'grasp')
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """One snapshot and what is known of its map; a newer one takes its place as a whole.
+class LoadedSnapshot:
+    """One snapshot with what is known of its map. A newer snapshot replaces it as a whole.
 
-    stored: the settings that the map was made with. grasp: those that are planned with.
+    stored: the settings that the map was made with. grasp: the settings that grasps are planned
+    with. info: the manifest of the snapshot.
     """
 
     query: TextQuery
@@ -66,30 +72,31 @@ class Loaded:
 class MapQuery:
     """Answers requests from the newest complete snapshot.
 
-    For one caller at a time; `refresh` may run beside an answer, which then is of one snapshot.
+    Only one thread may ask at a time. `refresh` may run in another thread meanwhile: an answer
+    always comes from a single snapshot.
     """
 
-    def __init__(self, map_directory: str | Path, settings: Mapping[str, Any] | None = None,
+    def __init__(self, map_directory: str | Path, settings: Mapping[str, object] | None = None,
                  device: str = 'cpu', encoder: ImageTextEncoder | None = None) -> None:
-        """settings: of query, features and grasp by dotted name, which win over those of the map.
+        """settings: of query, features and grasp by dotted name; they override those of the map.
 
-        Raises ConfigError for any other setting, and for a device that is not there. encoder:
-        instead of the one that they name.
+        encoder: replaces the one that the settings name. Raises ConfigError for any other setting,
+        and for a device that does not exist.
         """
         self.directory = MapDirectory(map_directory)
         self._settings = answer_settings(settings or {})
         self._device = str(choose_device(device))
         self._encoder = encoder
         self._installing = threading.Lock()
-        self._unlearned = 0     # keyframes on the disk that the loaded snapshot does not hold
-        self._picture_encoder: ImageTextEncoder | None = None
+        self._unlearned = 0     # stored keyframes that are newer than the loaded snapshot
+        self._image_encoder: ImageTextEncoder | None = None
         self._encoder_features = FeatureConfig()
-        self._loaded: Loaded | None = None
+        self._loaded: LoadedSnapshot | None = None
         self._identity = ('', '')
 
     @classmethod
     def open(cls, map_directory: str | Path) -> MapQuery:
-        """Loads the newest snapshot of a map, ready to be asked.
+        """Opens a map and loads its newest snapshot.
 
         Raises NoSnapshotError where there is none yet, and what `refresh` raises.
         """
@@ -100,46 +107,47 @@ class MapQuery:
 
     @property
     def ready(self) -> bool:
-        """Whether a snapshot is loaded."""
+        """Returns whether a snapshot is loaded."""
         return self._loaded is not None
 
     @property
     def snapshot_id(self) -> int:
-        """Number of the loaded snapshot, 0 before the first."""
+        """Returns the number of the loaded snapshot, 0 before the first."""
         return self._loaded.snapshot_id if self._loaded else 0
 
     @property
     def snapshot_stamp_ns(self) -> int:
-        """When it was taken, 0 before the first."""
+        """Returns the time when the loaded snapshot was taken, ns; 0 before the first."""
         return self._loaded.snapshot_stamp_ns if self._loaded else 0
 
     @property
     def frame_id(self) -> str:
-        """The map frame, empty before the first snapshot."""
+        """Returns the name of the map frame, empty before the first snapshot."""
         return self._loaded.frame_id if self._loaded else ''
 
     @property
     def metric(self) -> bool:
-        """Whether lengths are metres."""
+        """Returns whether lengths are metres."""
         return self._loaded is not None and self._loaded.metric
 
     @property
     def map_id(self) -> str:
-        """Which map the loaded snapshot is of; empty when none is loaded."""
+        """Returns which map the loaded snapshot belongs to; empty before the first."""
         return self._identity[0] if self._loaded else ''
 
     @property
     def info(self) -> Mapping[str, Any]:
-        """The manifest of the loaded snapshot, empty before the first."""
+        """Returns the manifest of the loaded snapshot, empty before the first."""
         return self._loaded.info if self._loaded else {}
 
     def refresh(self) -> bool:
-        """Loads the newest snapshot when there is a newer one than the loaded one.
+        """Loads the newest snapshot if it is newer than the loaded one; returns whether it did.
 
-        One that is damaged gives way to the one before it; so does a map that was loaded or reset
-        to the one that takes its place. Raises MapUnreadableError for a damaged or foreign
-        directory, EncoderUnavailableError and EncoderMismatchError when the map's phrases cannot
-        be encoded here. The loaded snapshot goes on answering then, and while there is no map.
+        A damaged snapshot is skipped for the one before it. After a reset, or when another map was
+        loaded into the directory, the snapshots of the new map count. Raises MapUnreadableError for
+        a damaged or foreign directory, and EncoderUnavailableError or EncoderMismatchError when
+        phrases cannot be encoded as the map needs it. After an error, and while there is no map,
+        answers still come from the snapshot that was loaded before.
         """
         loaded = self._load_newest()
         until = self.info.get('learned_until')
@@ -183,11 +191,12 @@ class MapQuery:
                                      'the map was written by another version') from error
         encoder = self._load_encoder(identity, stored.override(self._settings).features)
         query = TextQuery(index, encoder, stored.query, radius)
-        self._install(Loaded(query, coverage, None, stored, stored.grasp, frame_id, metric,
-                             snapshot.number, snapshot.info['stamp_ns'], dict(snapshot.info)))
+        self._install(LoadedSnapshot(
+            query, coverage, None, stored, stored.grasp, frame_id, metric, snapshot.number,
+            snapshot.info['stamp_ns'], dict(snapshot.info)))
 
-    def _install(self, loaded: Loaded) -> None:
-        """Answers from this snapshot from now on, under the settings of this moment."""
+    def _install(self, loaded: LoadedSnapshot) -> None:
+        """Makes this snapshot the one that answers, under the current settings."""
         with self._installing:
             config = loaded.stored.override(self._settings)
             old = loaded.query
@@ -198,8 +207,8 @@ class MapQuery:
                 loaded, query=query, grasp=config.grasp, calibration=find_calibration(
                     loaded.info['encoder'], {name: value for name, _, value in settings}))
 
-    def settings(self) -> dict[str, Any]:
-        """Those of query and grasp that are in force, by dotted name; none before a snapshot."""
+    def settings(self) -> dict[str, object]:
+        """Returns query and grasp settings in force, by dotted name; empty before a snapshot."""
         if self._loaded is None:
             return {}
         loaded = self._loaded
@@ -207,10 +216,10 @@ class MapQuery:
         return {name: value for name, _, value in flat_fields(config)
                 if name.startswith(('query.', 'grasp.'))}
 
-    def change(self, settings: Mapping[str, Any]) -> None:
-        """Takes these settings, by dotted name, from the next answer on; the others stay.
+    def change(self, settings: Mapping[str, object]) -> None:
+        """Changes these settings, by dotted name, from the next answer on; the others stay.
 
-        Raises ConfigError for one that does not exist, is out of its range, or names the encoder.
+        Raises ConfigError for a setting that does not exist, is out of range or names the encoder.
         """
         fixed = [name for name in settings if name.startswith('features.')]
         if fixed:
@@ -221,21 +230,16 @@ class MapQuery:
 
     @property
     def text_query(self) -> TextQuery:
-        """The loaded index with its encoder; NoSnapshotError before the first snapshot."""
+        """Returns the loaded index with its encoder; raises NoSnapshotError without a snapshot."""
         return self._newest().query
 
-    def _newest(self) -> Loaded:
+    def _newest(self) -> LoadedSnapshot:
         if self._loaded is None:
             raise NoSnapshotError(no_snapshot(self.directory.path))
         return self._loaded
 
-    @property
-    def calibrated(self) -> bool:
-        """Whether probabilities are known for the map's encoder and settings."""
-        return self._loaded is not None and self._loaded.calibration is not None
-
     def replace_index(self, index: LanguageIndex) -> None:
-        """Answers from another index of the same map (control experiments)."""
+        """Answers from another index of the same map from now on, for control experiments."""
         loaded, old = self._newest(), self.text_query
         self._loaded = replace(loaded, query=TextQuery(index, old.encoder, old.config, old.radius))
 
@@ -245,17 +249,17 @@ class MapQuery:
         self._encoder, self._encoder_features = encoder, features
         return encoder
 
-    def _encode_picture(self, picture: np.ndarray) -> np.ndarray:
-        """(1, D) of RGB (H, W, 3); the image tower is loaded when the first picture comes.
+    def _encode_image(self, image: np.ndarray) -> np.ndarray:
+        """Returns the embedding (1, D) of an RGB image (H, W, 3).
 
-        Raises EncoderUnavailableError where there is none.
+        The image tower is loaded for the first image. Raises EncoderUnavailableError without one.
         """
-        if self._picture_encoder is None:
+        if self._image_encoder is None:
             encoder = load_encoder(self._encoder_features, self._device, text_only=False)
             check_identity(encoder, self.info['encoder'])
-            self._picture_encoder = encoder
+            self._image_encoder = encoder
         try:
-            return self._picture_encoder.encode_images([picture])
+            return self._image_encoder.encode_images([image])
         except TypeError as error:
             raise EncoderUnavailableError(
                 f'the encoder {self.info["encoder"]["name"]!r} of this map reads no pictures '
@@ -263,7 +267,7 @@ class MapQuery:
 
     def answer(self, text: str, negatives: Sequence[str] = (), threshold: float = 0.0,
                max_hits: int = 0) -> Answer:
-        """Where `text` is; 0 and empty mean the configured threshold, hits and negatives.
+        """Asks where `text` is. 0 and empty stand for the configured values.
 
         Raises what `ask` raises.
         """
@@ -271,10 +275,11 @@ class MapQuery:
                                      max_hits=max_hits))
 
     def ask(self, request: QueryRequest) -> Answer:
-        """The answer to a request, in world coordinates.
+        """Answers a request, in world coordinates.
 
-        Raises what QueryRequest.check raises, NoSnapshotError before the first snapshot, and for
-        pictures BadImageError and EncoderUnavailableError.
+        Raises what QueryRequest.check raises, NoSnapshotError before the first snapshot,
+        NotUnderstoodError for phrases that the encoder cannot read, and for images BadImageError
+        and EncoderUnavailableError.
         """
         request.check()
         loaded = self._newest()
@@ -284,13 +289,13 @@ class MapQuery:
         encoded = time.perf_counter()
         threshold = request.threshold or query.config.threshold
         found = find(query, question, request.region, threshold,
-                       request.max_hits or query.config.max_hits, calibration)
-        presence, observed = judge_presence(found.hits, found.candidate, loaded.coverage,
-                                            request.region, query.config.min_observed)
+                     request.max_hits or query.config.max_hits, calibration)
+        presence, observed = decide_presence(found.hits, found.candidate, loaded.coverage,
+                                             request.region, query.config.min_observed)
         searched = time.perf_counter()
         probability = calibration.of_presence(found.candidate, observed) if calibration \
             else math.nan
-        plan = grasps_of(request, found, loaded)
+        plan = plan_hit_grasps(request, found, loaded)
         return Answer(
             text=', '.join(question.names), texts=question.names,
             presence=presence, observed=observed, probability=probability, threshold=threshold,
@@ -308,14 +313,14 @@ class MapQuery:
             timing=Timing(encoded - start, searched - encoded, time.perf_counter() - searched))
 
     def _question(self, request: QueryRequest, query: TextQuery) -> Question:
-        picture = picture_of(request, self.directory.path)
-        if picture is None:
+        image = request_image(request, self.directory.path)
+        if image is None:
             return encode_phrases(request, query.encoder, query.config.negatives)
-        return picture_question(request, self._encode_picture(picture), query)
+        return image_question(request, self._encode_image(image), query)
 
 
-def answer_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings, checked; raises ConfigError for one that no answer depends on."""
+def answer_settings(settings: Mapping[str, object]) -> dict[str, object]:
+    """Returns the settings; raises ConfigError for one that is wrong or that no answer needs."""
     LerfConfig().override(dict(settings))
     other = [name for name in settings if name.split('.')[0] not in ANSWER_SECTIONS]
     if other:
@@ -325,7 +330,7 @@ def answer_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def no_snapshot(folder: Path) -> str:
-    """Why a map cannot answer yet, and what to do; from what its mapper wrote down."""
+    """Returns why a map cannot answer yet, and what to do about it."""
     if not folder.is_dir():
         return (f'there is no map in {folder}, the folder does not exist: check map_directory, or '
                 'start a mapper on it and wait for its first snapshot')
@@ -335,14 +340,15 @@ def no_snapshot(folder: Path) -> str:
             'check map_directory')
 
 
-def calibration_of(request: QueryRequest, loaded: Loaded) -> Calibration | None:
-    """What a request's probabilities come from: fitted with the configured negatives alone."""
+def calibration_of(request: QueryRequest, loaded: LoadedSnapshot) -> Calibration | None:
+    """Returns the calibration for a request; it is valid for the configured negatives only."""
     as_fitted = request.phrases and not request.negatives and not request.rather_than
     return loaded.calibration if as_fitted else None
 
 
-def grasps_of(request: QueryRequest, found: SearchResult, loaded: Loaded) -> GraspPlan:
-    """Grasps of the best hit, or why there are none."""
+def plan_hit_grasps(request: QueryRequest, found: SearchResult,
+                    loaded: LoadedSnapshot) -> GraspPlan:
+    """Plans grasps of the best hit, or returns why there are none."""
     if not found.places or not request.plan_grasps:
         return GraspPlan(())
     if not loaded.metric:
@@ -352,7 +358,7 @@ def grasps_of(request: QueryRequest, found: SearchResult, loaded: Loaded) -> Gra
                        loaded.grasp)
     T_world_origin = np.eye(4)
     T_world_origin[:3, 3] = index.origin
-    return replace(plan, grasps=tuple(moved_grasp(grasp, T_world_origin)
+    return replace(plan, grasps=tuple(transform_grasp(grasp, T_world_origin)
                                       for grasp in plan.grasps))
 
 

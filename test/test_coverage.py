@@ -14,7 +14,7 @@ from lerf_ros.index.coverage import Coverage, measure_coverage, voxel_centers
 from lerf_ros.index.surface import view_grid
 from lerf_ros.map_query import MapQuery
 from lerf_ros.query.answer import Hit, Presence
-from lerf_ros.query.presence import judge_presence
+from lerf_ros.query.presence import decide_presence
 from lerf_ros.query.request import QueryRequest
 
 SCENE = SceneFrame((1.0, 0.0, 0.0), 2.0)   # scene z of 0.5 is a world z of 1.0
@@ -114,7 +114,7 @@ def test_three_answers():
     c, enough = coverage_of(), QueryConfig().min_observed
 
     def judge(*arguments):
-        return judge_presence(*arguments, enough)[0]
+        return decide_presence(*arguments, enough)[0]
     assert judge((hit(0.9, 9),), hit(0.9, 9), c, ASIDE) == Presence.PRESENT
     assert judge((), None, c, BEFORE) == Presence.ABSENT
     assert judge((), None, c, ASIDE) == Presence.NOT_OBSERVED

@@ -105,7 +105,8 @@ def test_an_untrained_language_field_finds_nothing_right(rgbd_map):
     query = TextQuery(index, ColorEncoder(), config, radius)
     right = 0
     for name, (low, high) in CUBES.items():
-        hits = query.hits(*query.relevancy(name), config.threshold, 1)
+        hits = [place.hit for place in
+                query.places(*query.relevancy(name), config.threshold, 1)]
         right += bool(hits) and bool(((hits[0].position > low) & (hits[0].position < high)).all())
     assert right <= 1
 

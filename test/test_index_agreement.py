@@ -128,8 +128,10 @@ def test_the_best_hit_is_the_same_within_a_centimetre(answers):
     undecided = np.abs(full_values.max(1) - threshold) <= UNDECIDED
     found = 0
     for phrase in np.flatnonzero(~undecided):
-        first = small.hits(values[phrase], scales[phrase], threshold, 5)
-        second = full.hits(full_values[phrase], full_scales[phrase], threshold, 1)
+        first = [place.hit for place in
+                 small.places(values[phrase], scales[phrase], threshold, 5)]
+        second = [place.hit for place in
+                  full.places(full_values[phrase], full_scales[phrase], threshold, 1)]
         assert bool(first) == bool(second), EVERYDAY_NAMES[phrase]
         if first:
             found += 1

@@ -12,7 +12,8 @@ from lerf_ros.config import QueryConfig
 from lerf_ros.errors import EmptyTextError, InvalidThresholdError
 from lerf_ros.index.scales import STEPS
 from lerf_ros.query.relevancy import peaks, relevancy
-from lerf_ros.query.text_query import TextQuery, check_request
+from lerf_ros.query.request import QueryRequest
+from lerf_ros.query.text_query import TextQuery
 
 
 class Words:
@@ -80,7 +81,7 @@ CONFIG = QueryConfig(negatives=('object', 'things'), temperature=3.0, threshold=
 def test_two_things_are_two_hits_best_first():
     query = TextQuery(index_of_two_mugs(), Words(), CONFIG, radius=1.0)
     values, scales = query.relevancy('mug')
-    hits = query.hits(values, scales, 0.6, 5)
+    hits = [place.hit for place in query.places(values, scales, 0.6, 5)]
     assert [round(h.relevancy, 4) for h in hits] == [round(sigmoid(3), 4), round(sigmoid(2.25), 4)]
     assert hits[0].position == pytest.approx([0, 0, 0.05], abs=1e-3)
     assert hits[1].position == pytest.approx([1, 0, 0.03], abs=1e-3)
@@ -92,18 +93,18 @@ def test_two_things_are_two_hits_best_first():
 def test_absent_is_no_hit():
     query = TextQuery(index_of_two_mugs(), Words(), CONFIG, radius=1.0)
     values, scales = query.relevancy('things', negatives=['mug', 'object'])
-    assert query.hits(values, scales, 0.6, 5) == []
+    assert query.places(values, scales, 0.6, 5) == []
 
 
 def test_max_hits_limits():
     query = TextQuery(index_of_two_mugs(), Words(), CONFIG, radius=1.0)
-    assert len(query.hits(*query.relevancy('mug'), 0.6, 1)) == 1
+    assert len(query.places(*query.relevancy('mug'), 0.6, 1)) == 1
 
 
 def test_requests_are_checked_at_the_door():
     for text in ('', '   ', '\n'):
         with pytest.raises(EmptyTextError, match='say what to look for'):
-            check_request(text, 0.0)
+            QueryRequest(text).check()
     for threshold in (-0.1, 1.5, math.nan):
         with pytest.raises(InvalidThresholdError):
-            check_request('mug', threshold)
+            QueryRequest('mug', threshold=threshold).check()

@@ -24,7 +24,7 @@ INDEX = cube_index(CUBES)
 
 def hits_of(index):
     query = TextQuery(index, WordEncoder(), QueryConfig(), 1.0)
-    return query.hits(*query.relevancy('mug'), 0.6, 3)
+    return [place.hit for place in query.places(*query.relevancy('mug'), 0.6, 3)]
 
 
 def at(index, shift):

@@ -24,7 +24,8 @@ from lerf_ros.evaluation.scenes import TruthObject
 from lerf_ros.evaluation.views import LabelledView
 from lerf_ros.index.language_index import LanguageIndex
 from lerf_ros.query.answer import Hit
-from lerf_ros.query.text_query import SCORE_POINTS, TextEncoder, TextQuery
+from lerf_ros.query.places import SCORE_POINTS
+from lerf_ros.query.text_query import TextEncoder, TextQuery
 
 # A hit's position comes from points on the surface, which are as exact as the depth: a gripper's
 # tolerance around the object's box.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a query returns: frozen, in world coordinates, without ROS."""
+"""What a query returns: immutable, in world coordinates, without ROS."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ import numpy as np
 from lerf_ros.config import GraspConfig
 from lerf_ros.geometry.camera import transform_points
 
+NEUTRAL = 0.5   # the relevancy at which a phrase and its strongest negative fit equally well
+
 
 class Presence(enum.IntEnum):
-    """Whether the thing is there; the values are those of srv/Query."""
+    """Whether the thing is there. The values are those of srv/Query."""
 
     ABSENT = 0
     PRESENT = 1
@@ -23,13 +25,13 @@ class Presence(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Hit:
-    """One place where the phrase is.
+    """One place where the phrase was found.
 
     position: (3,) world, centre of the box. rotation: (3, 3), columns are the box axes in the
-    world. size: (3,) box edge lengths, world units. relevancy: in 0..1, the hit's score.
-    scale: physical width (world units) at which the phrase matched best. points: how many index
-    points the hit holds. keyframes: how many keyframes saw them (median over its points).
-    label: the phrase that it answers. probability: calibrated, in 0..1; NaN without calibration.
+    world. size: (3,) edge lengths of the box, world units. relevancy: score of the hit, 0..1.
+    scale: physical width (world units) at which the phrase matched best. points: number of index
+    points in the hit. keyframes: how many keyframes saw a point, median over the points.
+    label: the phrase that was found here. probability: 0..1; NaN without a calibration.
     """
 
     position: np.ndarray
@@ -47,9 +49,10 @@ class Hit:
 class Grasp:
     """One way to grasp a hit with a parallel gripper, world frame, metres.
 
-    T_world_grasp (4, 4): origin between the fingertips, +z the approach direction, +y along which
-    the fingers close. T_world_pregrasp: drawn back along -z. T_world_gripper: where the gripper's
-    own frame is at the grasp. opening_width: of the fingers before they close. Scores in 0..1.
+    T_world_grasp (4, 4): origin between the fingertips, +z is the approach direction, the fingers
+    close along y. T_world_pregrasp: the same, drawn back along -z. T_world_gripper: pose of the
+    gripper's own frame at the grasp. opening_width: distance of the fingers before they close.
+    The scores are 0..1.
     """
 
     T_world_grasp: np.ndarray
@@ -63,7 +66,7 @@ class Grasp:
 
 @dataclass(frozen=True)
 class Timing:
-    """Where the time of an answer went, seconds."""
+    """Seconds that each stage of an answer took."""
 
     encode: float = 0.0
     search: float = 0.0
@@ -74,15 +77,15 @@ class Timing:
 class Answer:
     """Ranked hits and the relevancy of every index point.
 
-    presence is PRESENT when the best hit reaches `threshold`. points_world: (N, 3); relevancy: (N,)
-    in 0..1; colors: (N, 3) uint8 of the surface; T_world_target: (4, 4) pose of the best grasp
-    (origin between the fingertips, +z the approach direction, into the object), None when nothing
-    was found or can be grasped, and no_target_reason then says why. metric: True when world units
-    are metres. labels (N,): which of `texts` fits each point best; empty means the first for all.
-    probability: that the thing is there at all, NaN without calibration. observed: part of the
-    region that was seen well enough. not_found_reason: which number decided that nothing was
-    found. learning: why the map is younger than its keyframes; empty when it is not. finger_depth:
-    of the gripper that was planned for, metres.
+    presence: PRESENT when the best hit reaches `threshold`. points_world: (N, 3). relevancy: (N,)
+    in 0..1. colors: (N, 3) uint8 RGB of the surface. T_world_target: (4, 4) pose of the best grasp
+    (see Grasp); None when nothing was found or can be grasped, and no_target_reason says why.
+    metric: whether world units are metres. labels (N,): index of the text that fits each point
+    best; empty means the first text everywhere. probability: of the thing being there at all; NaN
+    without a calibration. observed: fraction of the region that was seen well enough.
+    not_found_reason: the number that decided that nothing was found. learning: why the map lags
+    behind its keyframes; empty when it does not. finger_depth: finger length of the gripper that
+    grasps were planned for, metres.
     """
 
     text: str
@@ -110,29 +113,29 @@ class Answer:
 
     @property
     def found(self) -> bool:
-        """Whether at least one place reaches the threshold."""
+        """Returns whether at least one place reaches the threshold."""
         return self.presence == Presence.PRESENT
 
 
 def in_frame(answer: Answer, T_frame_world: np.ndarray, frame_id: str) -> Answer:
-    """The answer with every position and pose in the frame; T_frame_world (4, 4) is rigid."""
+    """Returns the answer in another frame; T_frame_world (4, 4) must be rigid."""
     target = answer.T_world_target
     return replace(
         answer, frame_id=frame_id,
-        hits=tuple(moved_hit(hit, T_frame_world) for hit in answer.hits),
-        grasps=tuple(moved_grasp(grasp, T_frame_world) for grasp in answer.grasps),
+        hits=tuple(transform_hit(hit, T_frame_world) for hit in answer.hits),
+        grasps=tuple(transform_grasp(grasp, T_frame_world) for grasp in answer.grasps),
         points_world=transform_points(T_frame_world, answer.points_world),
         T_world_target=None if target is None else T_frame_world @ target)
 
 
-def moved_hit(hit: Hit, T: np.ndarray) -> Hit:
-    """The hit after the rigid motion T (4, 4)."""
+def transform_hit(hit: Hit, T: np.ndarray) -> Hit:
+    """Returns the hit after the rigid motion T (4, 4)."""
     return replace(hit, position=T[:3, :3] @ hit.position + T[:3, 3],
                    rotation=T[:3, :3] @ hit.rotation)
 
 
-def moved_grasp(grasp: Grasp, T: np.ndarray) -> Grasp:
-    """The grasp after the rigid motion T (4, 4)."""
+def transform_grasp(grasp: Grasp, T: np.ndarray) -> Grasp:
+    """Returns the grasp after the rigid motion T (4, 4)."""
     return replace(grasp, T_world_grasp=T @ grasp.T_world_grasp,
                    T_world_pregrasp=T @ grasp.T_world_pregrasp,
                    T_world_gripper=T @ grasp.T_world_gripper)

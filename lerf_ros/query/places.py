@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the relevancy of every point to places: relevance says which segments, they say how far.
+"""Turns the relevancy of every point into places.
 
-Embeddings speak of crops as wide as a hand or an arm, so relevancy spills over a thing's edge. What
-the snapshot's segments keep apart therefore stays apart: a segment that is relevant enough is the
-place as a whole, and what is left of its relevancy around it is none.
+Embeddings describe crops as wide as a hand or an arm, so relevancy spills over the edge of a thing.
+Relevancy therefore only chooses segments, and the segments give the extent: a segment that is
+relevant enough becomes a place as a whole, and relevant points around it are dropped as spill.
 """
 
 from __future__ import annotations
@@ -21,12 +21,16 @@ from lerf_ros.config import QueryConfig
 from lerf_ros.index.language_index import LanguageIndex
 from lerf_ros.query.answer import Hit
 
-FACES = 256     # of a hull that a box is tried on, the largest: round things have thousands
-LEVEL = 0.9     # cosine of the angle by which a plane that things stand on may be tilted
+MAX_FACES = 256     # largest faces of a hull that a box is tried on: round things have thousands
+LEVEL = 0.9         # cosine of the largest tilt of a supporting plane
+TIE_DECIMALS = 3    # relevancies that agree to this count as equal
+SCORE_POINTS = 10   # a hit's relevancy is the mean of its best points, because one may be noise,
+SCORE_SHARE = 0.1   # and of this fraction of a large hit, which is more than a neighbour's edge
+NOISE = 5           # fewer points that lie together are ignored
 
 
 @dataclass(frozen=True)
-class Box:
+class OrientedBox:
     """center (3,), rotation (3, 3) with the axes as columns, size (3,) along them; world units."""
 
     center: np.ndarray
@@ -34,25 +38,26 @@ class Box:
     size: np.ndarray
 
     def contains(self, points: np.ndarray, margin: float = 1e-9) -> np.ndarray:
-        """Which points (N, 3) lie in the box grown by `margin` on every side, (N,) bool."""
+        """Returns which points (N, 3) lie in the box grown by `margin` on every side, (N,) bool."""
         return (np.abs((points - self.center) @ self.rotation) <= self.size / 2 + margin).all(1)
 
-    def above(self, other: Box) -> bool:
-        """Whether this upright box lies over the other, one's middle over or under the other."""
+    def above(self, other: OrientedBox) -> bool:
+        """Returns whether this upright box lies above the other, with one centre over the other."""
         low, top = self.center[2] - self.size[2] / 2, other.center[2] + other.size[2] / 2
         step = self.center[:2] - other.center[:2]
         within = any((np.abs(step @ box.rotation[:2, :2]) <= box.size[:2] / 2).all()
                      for box in (self, other))
-        # A box that is trimmed, or a rim that hangs down, may overlap a little.
+        # Trimmed boxes and rims that hang down may overlap a little.
         return bool(within and low >= top - self.size[2] / 2)
 
 
-def upright_box(points: np.ndarray, planes: np.ndarray, reach: float, trim: float) -> Box:
-    """The box with vertical sides and the smallest ground area that holds points (N, 3).
+def upright_box(points: np.ndarray, planes: np.ndarray, reach: float,
+                trim: float) -> OrientedBox:
+    """Returns the box with vertical sides and the smallest ground area that holds points (N, 3).
 
-    Its x axis is the longer horizontal one. planes (P, 4): supporting surfaces (n, d) with
-    n . p + d = 0; the box of what stands on one, at most `reach` above it, goes down to it, since
-    nobody sees the underside. trim: part of the points that may stick out at either side.
+    Its x axis is the longer horizontal one. planes (P, 4): supporting planes (n, d) with
+    n . p + d = 0. A box at most `reach` above such a plane is extended down to it, because no
+    camera sees the underside. trim: fraction of the points that may stick out at either side.
     """
     x, y = longer_side(points[:, :2], trim)
     rotation = np.stack([x, y, [0.0, 0.0, 1.0]], 1)
@@ -60,14 +65,14 @@ def upright_box(points: np.ndarray, planes: np.ndarray, reach: float, trim: floa
     middle = rotation @ ((low + high) / 2)
     ground = ground_below(middle[:2], low[2], planes, reach)
     low[2] = low[2] if ground is None else min(ground, high[2])
-    return Box(rotation @ ((low + high) / 2), rotation, high - low)
+    return OrientedBox(rotation @ ((low + high) / 2), rotation, high - low)
 
 
 def longer_side(ground: np.ndarray, trim: float) -> tuple[np.ndarray, np.ndarray]:
-    """Axes (3,) along the longer and the shorter side of the smallest rectangle around (N, 2)."""
+    """Returns the axes (3,) of the longer and shorter side of the tightest rectangle on (N, 2)."""
     low, high = np.quantile(ground, (trim, 1 - trim), axis=0)
     kept = ground[((ground >= low) & (ground <= high)).all(1)]
-    # About their middle: single precision far from the origin would lose the millimetres.
+    # Centred, because single precision loses the millimetres far from the origin.
     middle = ground.mean(0)
     corners = cv2.boxPoints(cv2.minAreaRect(
         ((kept if len(kept) else ground) - middle).astype(np.float32)))
@@ -80,15 +85,17 @@ def longer_side(ground: np.ndarray, trim: float) -> tuple[np.ndarray, np.ndarray
 
 def ground_below(position: np.ndarray, low: float, planes: np.ndarray,
                  reach: float) -> float | None:
-    """The height of the highest level plane at a position (2,), from `reach` below `low` to a
-    little above it; None where there is none."""
+    """Returns the height of the highest level plane below a position (2,); None without one.
+
+    Planes from `reach` below `low` up to half of it above `low` count.
+    """
     level = planes[np.abs(planes[:, 2]) >= LEVEL] if len(planes) else planes.reshape(0, 4)
     heights = -(level[:, :2] @ position + level[:, 3]) / level[:, 2]
     below = heights[(heights <= low + reach / 2) & (heights >= low - reach)]
     return float(below.max()) if len(below) else None
 
 
-def minimal_box(points: np.ndarray, trim: float) -> Box:
+def minimal_box(points: np.ndarray, trim: float) -> OrientedBox:
     """Returns the smallest box of any orientation that stands on a large face of the convex hull
     of points (N, 3), longest axis first; trim as in `upright_box`."""
     centred = points - points.mean(0) if len(points) else points
@@ -97,16 +104,16 @@ def minimal_box(points: np.ndarray, trim: float) -> Box:
     else:
         rotation = hull_axes(centred)
     low, high = np.quantile(points @ rotation, (trim, 1 - trim), axis=0)
-    return Box(rotation @ ((low + high) / 2), rotation, high - low)
+    return OrientedBox(rotation @ ((low + high) / 2), rotation, high - low)
 
 
 def hull_axes(points: np.ndarray) -> np.ndarray:
     """Returns the axes (3, 3), as columns, of the smallest box on a face of the hull of (N, 3)."""
-    hull = ConvexHull(points, qhull_options='QJ')       # joggled: flat faces are no error
+    hull = ConvexHull(points, qhull_options='QJ')       # joggled, so that flat faces are no error
     corners, faces = points[hull.vertices], points[hull.simplices]
     normals = np.cross(faces[:, 1] - faces[:, 0], faces[:, 2] - faces[:, 0])
     areas = np.linalg.norm(normals, axis=1)
-    large = np.argsort(-areas)[:FACES]
+    large = np.argsort(-areas)[:MAX_FACES]
     frames = np.linalg.svd((normals[large] / areas[large, None])[:, None])[2]   # the normal first
     around = corners @ frames.transpose(0, 2, 1)                                # (F, V, 3)
     ground = [cv2.minAreaRect(face) for face in around[:, :, 1:].astype(np.float32)]
@@ -120,30 +127,24 @@ def hull_axes(points: np.ndarray) -> np.ndarray:
     return axes.T
 
 
-TIE_DECIMALS = 3    # relevancies that agree to this count as equal
-SCORE_POINTS = 10   # a hit's relevancy is the mean of its best points: one noisy point is no hit,
-SCORE_SHARE = 0.1   # and of so many of a large one: the edge of its neighbour is not all of it
-NOISE = 5           # fewer points that lie together are nothing
-
-
 class Place(NamedTuple):
-    """A hit with the indices of its points."""
+    """A hit, and members (M,): the indices of its points."""
 
     hit: Hit
     members: np.ndarray
 
 
-def rank(hit: Hit) -> tuple[float, int]:
-    """Best first; of places that fit equally well, such as patches of a floor, the largest."""
-    return _rank(hit.relevancy, hit.points)
+def sort_key(hit: Hit) -> tuple[float, int]:
+    """Returns a key that sorts hits best first, and of equal ones the largest first."""
+    return _sort_key(hit.relevancy, hit.points)
 
 
-def _rank(relevancy: float, points: int) -> tuple[float, int]:
+def _sort_key(relevancy: float, points: int) -> tuple[float, int]:
     return -round(relevancy, TIE_DECIMALS), -points
 
 
 def score(values: np.ndarray) -> float:
-    """The relevancy of a place with points of relevancies (n,)."""
+    """Returns the relevancy of a place whose points have the relevancies (n,)."""
     count = len(values)
     most = max(SCORE_POINTS, round(SCORE_SHARE * count))
     best = values if count <= most else np.partition(values, count - most)[-most:]
@@ -151,57 +152,58 @@ def score(values: np.ndarray) -> float:
 
 
 class PlaceFinder:
-    """Finds places in one index; boxes of whole segments are kept once they were asked for."""
+    """Finds places in one index, and caches the boxes of whole segments."""
 
     def __init__(self, index: LanguageIndex, config: QueryConfig, radius: float) -> None:
-        """radius: of the scene frame, world units; lengths of the configuration are parts of it.
+        """radius: of the scene frame, world units; the configured lengths are multiples of it.
 
-        Boxes are computed from the index's origin; hits are in the world.
+        Boxes are relative to the index's origin; hits are in the world.
         """
         self.index, self.config, self.radius = index, config, radius
-        self._wholes: dict[int, tuple[np.ndarray, Box]] = {}
+        self._trimmed: dict[int, tuple[np.ndarray, OrientedBox]] = {}
         self._trees: dict[int, cKDTree] = {}
 
     @cached_property
     def segments(self) -> list[np.ndarray]:
-        """The indices of each segment's points."""
+        """Returns the indices of the points of each segment."""
         order = np.argsort(self.index.segments, kind='stable')
         ends = np.cumsum(np.bincount(self.index.segments + 1, minlength=1))
         return np.split(order, ends[:-1])[1:] if len(ends) > 1 else []
 
     def find(self, values: np.ndarray, scales: np.ndarray, level: float, least: int,
              most: int) -> list[Place]:
-        """At most `most` places of at least `least` points that reach the level, best first.
+        """Returns up to `most` places of at least `least` points that reach the level, best first.
 
-        values (N,) relevancies, scales (N,) indices of each point's best scale.
+        values (N,): relevancies. scales (N,): each point's best scale, as an index.
         """
         relevant = np.flatnonzero(values >= level)
         counts = np.bincount(self.index.segments[relevant] + 1, minlength=len(self.sizes) + 1)
         share = np.where(np.arange(len(self.sizes)) < len(self.index.planes),
                          self.config.surface_share, self.config.whole_share)
         whole = counts[1:] >= np.maximum(share * self.sizes, NOISE)
-        # -1 is no segment.
+        # The first entry is for noise, whose segment is -1.
         left = (counts >= least) & ~np.append(False, whole)
         rest = relevant[left[self.index.segments[relevant] + 1]]
         found = self._stacked(np.flatnonzero(whole).tolist())
-        found.extend(self.clusters(self._apart(rest, np.flatnonzero(whole))))
+        found.extend(self.clusters(self._without_spill(rest, np.flatnonzero(whole))))
         groups = [self.segments[k] if isinstance(k, int) else k for k in found]
         order = sorted((i for i, group in enumerate(groups) if len(group) >= least),
-                       key=lambda i: _rank(score(values[groups[i]]), len(groups[i])))[:most]
-        # Boxes take longer than scores: only those of the best are made.
-        places = [self._whole(k, values, scales) if isinstance(k, int)
+                       key=lambda i: _sort_key(score(values[groups[i]]), len(groups[i])))[:most]
+        # Boxes take longer than scores, so only the best get one.
+        places = [self._place(*self._segment(k), values, scales) if isinstance(k, int)
                   else self.place_of(k, values, scales) for k in (found[i] for i in order)]
-        return sorted(places, key=lambda place: rank(place.hit))
+        return sorted(places, key=lambda place: sort_key(place.hit))
 
     def _stacked(self, segments: list[int]) -> list[np.ndarray | int]:
-        """The segments, or the points of several: what hangs in the air is part of what is below.
+        """Returns the segments, where one that hangs in the air is joined with the one below it.
 
-        The pole of a lamp is too thin for the field; its shade and its foot are one lamp.
+        The pole of a lamp is too thin for the field, but its shade and its foot are one lamp.
+        Joined segments are returned as the indices of their points.
         """
         things = [k for k in segments if k >= len(self.index.planes)]
         if self.config.boxes != 'upright' or len(things) < 2:
             return [*segments]
-        boxes = {k: self._part(k)[1] for k in things}
+        boxes = {k: self._segment(k)[1] for k in things}
         below = {k: next((j for j in things if j != k and boxes[k].above(boxes[j])), k)
                  for k in things if self._hangs(boxes[k])}
         out: list[np.ndarray | int] = []
@@ -211,18 +213,18 @@ class PlaceFinder:
                        np.concatenate([self.segments[j] for j in parts]))
         return out
 
-    def _hangs(self, box: Box) -> bool:
+    def _hangs(self, box: OrientedBox) -> bool:
         low = box.center[2] - box.size[2] / 2
         return ground_below(box.center[:2], low, self.index.planes,
                             self.config.stand_reach * self.radius) is None
 
     @cached_property
     def sizes(self) -> np.ndarray:
-        """How many points each segment has."""
+        """Returns the number of points of each segment."""
         return np.array([len(members) for members in self.segments], np.int64)
 
-    def _apart(self, points: np.ndarray, whole: np.ndarray) -> np.ndarray:
-        """Those of the points (indices) that no whole segment is near to: the others are spill."""
+    def _without_spill(self, points: np.ndarray, whole: np.ndarray) -> np.ndarray:
+        """Returns the points (indices) that are not near any of the whole segments."""
         reach = self.config.cluster_radius * self.radius
         for k in whole.tolist():
             if not len(points):
@@ -238,14 +240,14 @@ class PlaceFinder:
         return points
 
     def clusters(self, chosen: np.ndarray, across: bool = False) -> list[np.ndarray]:
-        """Those of the chosen points that lie together, cluster by cluster, noise left out.
+        """Returns clusters of the chosen points (indices), without noise.
 
-        Points of two segments are never together, unless `across`.
+        A cluster never spans several segments, unless `across`.
         """
         if len(chosen) < NOISE:
             return []
         reach = self.config.cluster_radius * self.radius
-        # A further axis, on which segments are farther apart than points can be near.
+        # On a fourth axis segments are farther apart than the reach of the clustering.
         apart = self.index.segments[chosen, None] * (0.0 if across else 2.0 * reach)
         labels = DBSCAN(eps=reach, min_samples=NOISE, algorithm='kd_tree').fit_predict(
             np.concatenate([self.index.points[chosen], apart], 1))
@@ -253,39 +255,37 @@ class PlaceFinder:
         ends = np.cumsum(np.bincount(labels + 1, minlength=1))
         return [chosen[members] for members in np.split(order, ends[:-1])[1:]]
 
-    def _part(self, segment: int) -> tuple[np.ndarray, Box]:
-        """The points of a segment that its box holds, and the box; made once."""
-        if segment not in self._wholes:
-            members = self.segments[segment]
-            box = self.box(members)
-            inside = box.contains(self.index.points[members])
-            self._wholes[segment] = members[inside] if inside.any() else members, box
-        return self._wholes[segment]
-
-    def _whole(self, segment: int, values: np.ndarray, scales: np.ndarray) -> Place:
-        return self._place(*self._part(segment), values, scales)
+    def _segment(self, segment: int) -> tuple[np.ndarray, OrientedBox]:
+        """Returns the points (indices) of a segment that are inside its box, and the box."""
+        if segment not in self._trimmed:
+            self._trimmed[segment] = self._boxed(self.segments[segment])
+        return self._trimmed[segment]
 
     def place_of(self, members: np.ndarray, values: np.ndarray, scales: np.ndarray,
                  stands: bool = True) -> Place:
-        """The place that these points (indices) make; what its box leaves out is no part of it.
+        """Returns the place of these points (indices), without those that its box leaves out.
 
-        stands: on what is below, so that the box goes down to it.
+        stands: extends the box down to what it stands on.
         """
+        return self._place(*self._boxed(members, stands), values, scales)
+
+    def _boxed(self, members: np.ndarray, stands: bool = True) -> tuple[np.ndarray, OrientedBox]:
+        """Returns the points (indices) that are inside the box around all of them, and the box."""
         box = self.box(members, stands)
         inside = box.contains(self.index.points[members])
-        return self._place(members[inside] if inside.any() else members, box, values, scales)
+        return (members[inside] if inside.any() else members), box
 
-    def box(self, members: np.ndarray, stands: bool = True) -> Box:
-        """The box around these points (indices), upright or not as configured."""
+    def box(self, members: np.ndarray, stands: bool = True) -> OrientedBox:
+        """Returns the box around these points (indices), upright or of any orientation."""
         points, c = self.index.points[members].astype(np.float64), self.config
-        # One point in a hundred of few is none.
+        # Few points have none to spare.
         trim = c.box_trim if len(points) >= 2 / max(c.box_trim, 1e-9) else 0.0
         if c.boxes == 'upright':
             planes = self.index.planes if stands else np.zeros((0, 4))
             return upright_box(points, planes, c.stand_reach * self.radius, trim)
         return minimal_box(points, trim)
 
-    def _place(self, members: np.ndarray, box: Box, values: np.ndarray,
+    def _place(self, members: np.ndarray, box: OrientedBox, values: np.ndarray,
                scales: np.ndarray) -> Place:
         scale = np.bincount(scales[members], weights=values[members]).argmax()
         return Place(Hit(

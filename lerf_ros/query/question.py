@@ -1,37 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A request as embeddings, and what it finds in an index."""
+"""A request turned into embeddings, and what it finds in an index."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from lerf_ros.errors import BadImageError, DatasetError, NotUnderstoodError
+from lerf_ros.frames.image_files import read_color
 from lerf_ros.geometry.region import Region
 from lerf_ros.index.language_index import LanguageIndex
-from lerf_ros.query.answer import Hit
+from lerf_ros.query.answer import NEUTRAL, Hit
 from lerf_ros.query.parts import part_phrase
-from lerf_ros.query.presence import EVEN, Calibration
-from lerf_ros.query.request import QueryRequest
-from lerf_ros.query.text_query import (
-    Place,
-    TextEncoder,
-    TextQuery,
-    check_language,
-    check_readable,
-    rank,
-)
+from lerf_ros.query.places import Place, sort_key
+from lerf_ros.query.presence import Calibration
+from lerf_ros.query.request import KeyframeCrop, QueryRequest
+from lerf_ros.query.text_query import TextEncoder, TextQuery
+
+MIN_IMAGE_PX = 8   # an image with a shorter side shows nothing
 
 
 @dataclass(frozen=True)
 class Question:
-    """What to look for: unit embeddings (P, D) with their names, and those to win against (M, D).
+    """What to look for: unit embeddings (P, D), and those of the negatives (M, D).
 
-    names: what a hit of each is called, P of them. part: the part of it that is wanted, with
-    unit embeddings (P, D) of that part of each; empty and None for the thing itself. doubt: why
-    it may not have been understood, empty where it was.
+    names: P labels for the hits. part: the part that is wanted, and parts: unit embeddings (P, D)
+    of that part of each thing; empty and None for the things themselves. doubt: why a phrase may
+    not have been understood; empty where there is no doubt.
     """
 
     names: tuple[str, ...]
@@ -44,9 +44,10 @@ class Question:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """relevancy (N,) of each index point's best phrase, which one that is (N,), and the places.
+    """What a question found in an index of N points.
 
-    candidate: the best place of all; None where no place beats the negatives.
+    relevancy (N,): of the phrase that fits the point best. labels (N,): index of that phrase.
+    places: best first. candidate: the best place, however low; None where none beats the negatives.
     """
 
     relevancy: np.ndarray
@@ -56,20 +57,20 @@ class SearchResult:
 
     @property
     def hits(self) -> tuple[Hit, ...]:
-        """The places without their points."""
+        """Returns the places without their points."""
         return tuple(place.hit for place in self.places)
 
 
 def negative_phrases(request: QueryRequest, configured: Sequence[str]) -> list[str]:
-    """What the request must win against: its negatives or the configured ones, and the rivals."""
+    """Returns the request's negatives, or else the configured ones, and its `rather_than`."""
     return [*(request.negatives or configured), *request.rather_than]
 
 
 def encode_phrases(request: QueryRequest, encoder: TextEncoder,
                    configured: Sequence[str]) -> Question:
-    """The question of a request in words; all of its phrases go through the encoder at once.
+    """Returns the question of a request in words. The encoder is called once for all phrases.
 
-    Raises NotUnderstoodError for phrases that it cannot read.
+    Raises NotUnderstoodError for phrases that the encoder cannot read.
     """
     phrases, part = request.phrases, request.part.strip()
     of_parts = [part_phrase(text, part) for text in phrases] if part else []
@@ -81,11 +82,11 @@ def encode_phrases(request: QueryRequest, encoder: TextEncoder,
     return Question(phrases, things, negatives, part, parts if part else None, doubt)
 
 
-def picture_question(request: QueryRequest, picture: np.ndarray, query: TextQuery) -> Question:
-    """The question of a request with a picture, whose embedding is (1, D).
+def image_question(request: QueryRequest, embedding: np.ndarray, query: TextQuery) -> Question:
+    """Returns the question of a request with an image, which has the embedding (1, D).
 
-    Pictures are nearer to each other than to any phrase, so a place must look more like this
-    picture than like the map in general; that also counts as something to win against.
+    Images are nearer to each other than to any phrase. So the mean embedding of the map is one more
+    negative: a place must look more like this image than like the map in general.
     """
     phrases, part = negative_phrases(request, query.config.negatives), request.part.strip()
     generic = query.index.mean_embedding()
@@ -93,12 +94,12 @@ def picture_question(request: QueryRequest, picture: np.ndarray, query: TextQuer
     asked = [*phrases, part] if part else phrases
     check_readable(query.encoder, asked)
     rows = query.encoder.encode_texts(asked)
-    return Question((name,), picture, np.concatenate([rows[:len(phrases)], generic[None]]), part,
+    return Question((name,), embedding, np.concatenate([rows[:len(phrases)], generic[None]]), part,
                     rows[len(phrases):] if part else None)
 
 
 def inside_region(index: LanguageIndex, region: Region) -> np.ndarray:
-    """Which of the index's points (N, 3) lie in the box (N,)."""
+    """Returns which points of the index lie in the region, (N,) bool."""
     R, center = region.T_world_region[:3, :3], region.T_world_region[:3, 3] - index.origin
     return (np.abs((index.points - center) @ R) <= region.size / 2).all(1)
 
@@ -106,27 +107,112 @@ def inside_region(index: LanguageIndex, region: Region) -> np.ndarray:
 def places_of_phrases(query: TextQuery, names: Sequence[str], values: np.ndarray,
                       scales: np.ndarray, labels: np.ndarray, threshold: float, most: int,
                       calibration: Calibration | None) -> list[tuple[Place, int]]:
-    """Returns the best places of all phrases, each made of its own points, and whose they are.
+    """Returns the best places of all phrases, each with the index of its phrase.
 
-    values (N,) relevancies, scales (N,) and labels (N,): each point's best scale and phrase.
+    A place of a phrase consists of points that fit that phrase best. values (N,): relevancies.
+    scales (N,), labels (N,): best scale and best phrase of each point, as indices.
     """
     places: list[tuple[Place, int]] = []
     for label in range(len(names)):
         own = values if len(names) == 1 else np.where(labels == label, values, 0.0)
         places.extend((place, label) for place in query.places(own, scales, threshold, most))
-    best = sorted(places, key=lambda place: rank(place[0].hit))[:most]
+    best = sorted(places, key=lambda place: sort_key(place[0].hit))[:most]
     return [(named(place, names[label], calibration), label) for place, label in best]
 
 
 def named(place: Place, name: str, calibration: Calibration | None) -> Place:
-    """The place with the name and the probability of its hit."""
+    """Returns the place with a label and a probability in its hit."""
     probability = math.nan if calibration is None else calibration.of_hit(place.hit)
     return Place(replace(place.hit, label=name, probability=probability), place.members)
 
 
 def best_candidate(query: TextQuery, values: np.ndarray, scales: np.ndarray) -> Hit | None:
-    """The best place, however low; None where too few points beat the negatives for one."""
-    if np.count_nonzero(values > EVEN) < 2 * query.config.min_points:
+    """Returns the best place, however low; None where too few points beat the negatives."""
+    if np.count_nonzero(values > NEUTRAL) < 2 * query.config.min_points:
         return None
     place = query.best_place(values, scales)
     return place.hit if place else None
+
+
+@runtime_checkable
+class PhraseChecker(Protocol):
+    """An encoder that knows which phrases it cannot read."""
+
+    def unreadable(self, text: str) -> str:
+        """Returns why a phrase cannot be read; empty where it can."""
+
+
+@runtime_checkable
+class LanguageDetector(Protocol):
+    """An encoder of one language that can tell from an embedding whether a phrase belongs to it."""
+
+    def doubts(self, texts: Sequence[str], rows: np.ndarray) -> tuple[list[str], list[str]]:
+        """Returns the texts, with embeddings (N, D), that are foreign, and those that may be."""
+
+
+def check_readable(encoder: TextEncoder, texts: Sequence[str]) -> None:
+    """Raises NotUnderstoodError, which names the phrases that the encoder cannot read."""
+    if not isinstance(encoder, PhraseChecker):
+        return
+    unread = [f'{text!r} ({why})' for text in texts if (why := encoder.unreadable(text))]
+    if unread:
+        raise NotUnderstoodError(
+            f"the map's encoder cannot read {', '.join(unread)}: nothing can be said of whether it "
+            'is there. Ask in English words, or with a picture')
+
+
+def check_language(encoder: TextEncoder, texts: Sequence[str], rows: np.ndarray) -> str:
+    """Returns a remark on phrases, with embeddings (N, D), that may not be English; or ''.
+
+    Raises NotUnderstoodError for phrases that certainly are not English.
+    """
+    if not isinstance(encoder, LanguageDetector):
+        return ''
+    foreign, doubtful = encoder.doubts(texts, rows)
+    if foreign:
+        raise NotUnderstoodError(
+            f"the map's encoder reads English alone, and {', '.join(map(repr, foreign))} is not: "
+            'nothing can be said of whether it is there. Ask in English words, or with a picture')
+    return (f'{", ".join(map(repr, doubtful))} may not be English, which is all that the '
+            "map's encoder reads") if doubtful else ''
+
+
+def request_image(request: QueryRequest, map_directory: Path) -> np.ndarray | None:
+    """Returns the image (H, W, 3) uint8 RGB of a request; None when it asks in words.
+
+    Raises BadImageError for an unusable image, and for a keyframe or a crop that does not exist.
+    """
+    if request.crop is not None:
+        return crop_keyframe(request.crop, map_directory)
+    if request.image is None:
+        return None
+    image = request.image
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise BadImageError(f'the picture has shape {image.shape} and type {image.dtype}: '
+                            'height x width x 3 of 8 bits (RGB) is needed')
+    return check_size(image)
+
+
+def crop_keyframe(crop: KeyframeCrop, map_directory: Path) -> np.ndarray:
+    """Returns the crop (height, width, 3) uint8 RGB of a stored keyframe; raises BadImageError."""
+    file = map_directory / 'images' / f'{crop.keyframe:06d}.png'
+    try:
+        image = read_color(file)
+    except DatasetError as error:
+        raise BadImageError(f'keyframe {crop.keyframe} has no image in the map: keyframes count '
+                            f'from 0 ({error})') from error
+    height, width = image.shape[:2]
+    if (crop.x < 0 or crop.y < 0 or crop.width <= 0 or crop.height <= 0
+            or crop.x + crop.width > width or crop.y + crop.height > height):
+        raise BadImageError(
+            f'the crop {crop.width} x {crop.height} at ({crop.x}, {crop.y}) is not inside of '
+            f'keyframe {crop.keyframe}, which has {width} x {height} pixels')
+    return check_size(image[crop.y:crop.y + crop.height, crop.x:crop.x + crop.width])
+
+
+def check_size(image: np.ndarray) -> np.ndarray:
+    """Returns the image; raises BadImageError when it is too small to show anything."""
+    if min(image.shape[:2]) < MIN_IMAGE_PX:
+        raise BadImageError(f'the picture has {image.shape[1]} x {image.shape[0]} pixels: at '
+                            f'least {MIN_IMAGE_PX} x {MIN_IMAGE_PX} are needed')
+    return image

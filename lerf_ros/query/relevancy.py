@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many phrases against all points of an index at once.
+"""Relevancy of many phrases at all points of an index at once (LERF, section 3.4).
 
-One matrix product for each stored scale. How well a phrase fits changes smoothly with the logarithm
-of the scale, so between the stored ones its peak is that of a parabola through three of them. What
-the strongest negative reaches at each point and scale is kept: it is nearly always the same ones.
+There is one matrix product for each stored scale. How well a phrase fits changes smoothly with the
+logarithm of the scale, so the peak between the stored scales is that of a parabola through three of
+them. The cosine of the strongest negative at each point and scale is cached, because queries nearly
+always use the same negatives.
 """
 
 from __future__ import annotations
@@ -17,30 +18,33 @@ from torch import Tensor
 
 from lerf_ros.index.language_index import as_tensor
 from lerf_ros.index.scales import STEPS
+from lerf_ros.query.answer import NEUTRAL
 
-CHUNK = 24576   # points at once: many make few calls, few stay in a core's cache
+__all__ = ['NEUTRAL', 'Scorer', 'peaks', 'relevancy']
+
+CHUNK = 24576   # points at once: enough for few calls, few enough for a core's cache
 
 
 class Scorer:
-    """Relevancies of the points of one index; codes are its own (S, N, r), see LanguageIndex."""
+    """Computes relevancies at the points of one index, from its codes (S, N, r)."""
 
     def __init__(self, codes: np.ndarray, temperature: float) -> None:
         self.codes, self.temperature = as_tensor(codes), temperature
-        # Processors without half precision products are several times faster in single.
+        # Without half precision products a processor is several times faster in single precision.
         self.dtype = self.codes.dtype if bfloat16_products() else torch.float32
         self._strongest: tuple[bytes, Tensor] = b'', torch.zeros(0)
-        # A chunk is too small for torch to share it out among the cores.
+        # A chunk is too small for torch to split it among the cores.
         self._threads = ThreadPoolExecutor(torch.get_num_threads())
 
     def best_phrase(self, positives: np.ndarray, negatives: np.ndarray
                     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of each point the phrase that fits best: relevancy, best scale, and which it is.
+        """Finds the phrase that fits each point best.
 
-        positives (P, r), negatives (M, r) in the index's basis; returns (N,) float32 in 0..1, (N,)
-        an index into the searched scales, and (N,) one into the phrases. LERF (section 3.4) takes
-        the minimum over the negatives of the pairwise softmax exp(t p) / (exp(t p) + exp(t n));
-        that is the sigmoid of t times p minus the strongest negative, so the best scale and phrase
-        are chosen before the sigmoid.
+        positives (P, r), negatives (M, r): codes in the index's basis. Returns for each point the
+        relevancy (N,) float32 in 0..1, the best scale (N,) as an index into the searched scales,
+        and the phrase (N,) as an index into the positives. LERF takes the minimum over the
+        negatives of the pairwise softmax exp(t p) / (exp(t p) + exp(t n)). That is the sigmoid of
+        t times p minus the strongest negative, so scale and phrase are chosen before the sigmoid.
         """
         strongest, count = self.strongest(negatives), self.codes.shape[1]
         margin = torch.empty(count)
@@ -52,12 +56,12 @@ class Scorer:
             margin[part], scale[part], at = peaks(margins)
             phrase[part] = best_row(cosines, at)
 
-        self._each_part(count, fit)
+        self._for_each_chunk(count, fit)
         values = torch.sigmoid(self.temperature * margin)
         return values.numpy(), scale.numpy(), phrase.numpy()
 
     def strongest(self, negatives: np.ndarray) -> Tensor:
-        """The cosine of the strongest of the negatives (M, r) at each stored scale, (S, N)."""
+        """Returns the largest cosine (S, N) of the negatives (M, r) at each stored scale."""
         key = np.ascontiguousarray(negatives).tobytes()
         if self._strongest[0] != key:
             rows = torch.empty(self.codes.shape[:2], dtype=self.dtype)
@@ -65,38 +69,38 @@ class Scorer:
             def fit(part: slice) -> None:
                 rows[:, part] = largest(self._cosines(part, negatives))
 
-            self._each_part(rows.shape[1], fit)
+            self._for_each_chunk(rows.shape[1], fit)
             self._strongest = key, rows
         return self._strongest[1]
 
-    def _each_part(self, count: int, work: Callable[[slice], None]) -> None:
-        """Does the work for all of `count` points, chunks side by side."""
-        for _ in self._threads.map(work, parts_of(count)):
+    def _for_each_chunk(self, count: int, work: Callable[[slice], None]) -> None:
+        """Does the work for all of `count` points, chunks in parallel."""
+        for _ in self._threads.map(work, chunks(count)):
             pass
 
     def _cosines(self, part: slice, texts: np.ndarray) -> list[Tensor]:
-        """The cosines (T, n) of texts (T, r) at each of the stored scales."""
+        """Returns the cosines (T, n) of texts (T, r) at each stored scale."""
         rows = torch.from_numpy(np.asarray(texts, np.float32)).to(self.dtype)
         return [rows @ code[part].to(self.dtype).T for code in self.codes]
 
 
-def parts_of(count: int) -> Iterator[slice]:
-    """All of `count` points, a chunk at a time."""
+def chunks(count: int) -> Iterator[slice]:
+    """Yields slices that cover `count` points."""
     return (slice(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK))
 
 
 def largest(cosines: list[Tensor]) -> Tensor:
-    """Of cosines (S of (P, n)) the largest of each column, (S, n)."""
+    """Returns the largest cosine (S, n) of each column of S matrices (P, n)."""
     if len(cosines[0]) == 1:
         return torch.cat(cosines)
     return torch.stack([cosine.amax(0) for cosine in cosines])
 
 
 def best_row(cosines: list[Tensor], at: Tensor) -> Tensor:
-    """Which row of cosines (S of (P, n)) is the largest at each point's scale `at` (n,), (n,).
+    """Returns the row (n,) of the largest cosine of each column, at the column's scale `at` (n,).
 
-    Asked for once, since torch finds a maximum quickly, but where it is slowly, and `argmax` is
-    slower still than `max`.
+    cosines: S matrices (P, n). This is a step of its own because torch finds a maximum quickly but
+    its position slowly, and `argmax` is slower still than `max`.
     """
     if len(cosines[0]) == 1:
         return torch.zeros_like(at)
@@ -104,11 +108,12 @@ def best_row(cosines: list[Tensor], at: Tensor) -> Tensor:
 
 
 def peaks(margins: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The peak (n,) of margins (S, n) over the scale, where it is in STEPS of the way from one
-    stored scale to the next, and the stored scale (n,) nearest to it.
+    """Finds the peak of margins (S, n) over the scale.
 
-    The parabola goes through the best stored scale and its neighbours; at either end through the
-    last three, and where its peak lies beyond them the end itself is the best.
+    Returns its value (n,), its scale (n,) as an index into the searched scales, of which there are
+    STEPS from one stored scale to the next, and the nearest stored scale (n,). A parabola goes
+    through the best stored scale and its neighbours, at either end through the last three scales.
+    Where its peak lies beyond the end, the end itself is the best scale.
     """
     best, at = margins.max(0)
     if len(margins) < 3:
@@ -122,14 +127,13 @@ def peaks(margins: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def relevancy(positive: Tensor, negatives: Tensor, temperature: float) -> Tensor:
-    """Computes LERF's relevancy (...,) in 0..1 from cosines, (...,) of a phrase and (..., M).
+    """Computes relevancy (...,) in 0..1 from the cosines of a phrase (...,) and negatives (..., M).
 
-    The minimum over the negatives of the pairwise softmax exp(t p) / (exp(t p) + exp(t n)) (LERF,
-    section 3.4), which is the sigmoid of t times p minus the strongest negative.
+    See `Scorer.best_phrase` for the formula.
     """
     return torch.sigmoid(temperature * (positive - negatives.amax(-1)))
 
 
 def bfloat16_products() -> bool:
-    """Whether this processor multiplies bfloat16 matrices faster than single precision ones."""
+    """Returns whether this processor multiplies bfloat16 faster than single precision."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

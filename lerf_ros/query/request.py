@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is asked of a map: frozen, checked at the door, in world coordinates, without ROS."""
+"""What is asked of a map: immutable, checked on arrival, in world coordinates, without ROS."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_CHARACTERS = 1000      # of one phrase: encoders read far fewer
 
 @dataclass(frozen=True)
 class KeyframeCrop:
-    """A part of a keyframe's image, in pixels; the keyframe counts from 0."""
+    """A rectangle of a keyframe's image, in pixels. Keyframes are numbered from 0."""
 
     keyframe: int
     x: int
@@ -33,11 +33,11 @@ class KeyframeCrop:
 
 @dataclass(frozen=True)
 class QueryRequest:
-    """One question: exactly one of text, texts, image and crop; the rest narrows it.
+    """One question: exactly one of text, texts, image and crop; the other fields narrow it.
 
-    negatives: phrases to win against, empty for the configured ones. rather_than: phrases to win
-    against as well. part: look for this part of the thing only. image: (H, W, 3) uint8 RGB.
-    region: where to look, None for everywhere. threshold and max_hits: 0 for the configured ones.
+    negatives: replace the configured negatives; empty keeps those. rather_than: further negatives.
+    part: look for this part of the thing only. image: (H, W, 3) uint8 RGB. region: where to look;
+    None for everywhere. threshold and max_hits: 0 for the configured values.
     """
 
     text: str = ''
@@ -54,11 +54,14 @@ class QueryRequest:
 
     @property
     def phrases(self) -> tuple[str, ...]:
-        """What is looked for in words; empty for a picture."""
+        """Returns the phrases to look for; empty when the question is an image."""
         return self.texts or ((self.text,) if self.text.strip() else ())
 
     def check(self) -> None:
-        """Raises EmptyTextError, EmptyNegativeError, InvalidThresholdError, InvalidRequestError."""
+        """Checks that the request can be answered.
+
+        Raises EmptyTextError, EmptyNegativeError, InvalidThresholdError or InvalidRequestError.
+        """
         given = [self.text.strip() != '', bool(self.texts), self.image is not None,
                  self.crop is not None]
         if sum(given) == 0 or any(not text.strip() for text in self.texts):
