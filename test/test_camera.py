@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from lerf_ros.errors import FrameError
-from lerf_ros.geometry.camera import PinholeCamera, invert_pose, opengl_to_opencv, transform_points
+from lerf_ros.geometry.camera import (
+    PinholeCamera,
+    depth_to_points,
+    invert_pose,
+    nearest_to_axes,
+    opengl_to_opencv,
+    transform_points,
+)
 
 PLAIN = PinholeCamera(640, 480, 500.0, 510.0, 320.0, 240.0)
 # A phone's lens (apple_banana), a strong rational one, one with a thin prism, a tilted sensor.
@@ -100,6 +107,33 @@ def test_pixel_centres():
     grid = PLAIN.pixel_grid()
     assert grid.shape == (480, 640, 2)
     assert grid[0, 0].tolist() == [.5, .5] and grid[479, 639].tolist() == [639.5, 479.5]
+
+
+def test_back_projection_keeps_z_depth_and_leaves_out_unknown_depth():
+    depth = np.array([1.0, 0.0, np.nan, 2.5])
+    pixels = some_pixels()[:4]
+    points, known = PLAIN.back_project(pixels, depth)
+    np.testing.assert_array_equal(known, [True, False, False, True])
+    np.testing.assert_allclose(points[:, 2], [1.0, 2.5])
+    np.testing.assert_allclose(PLAIN.project(points), pixels[known])
+
+
+def test_points_of_a_depth_image_come_from_every_stepth_valid_pixel():
+    camera = PinholeCamera(6, 4, 5.0, 5.0, 3.0, 2.0)
+    valid = np.ones((4, 6), bool)
+    valid[1, 4] = False
+    points = depth_to_points(camera, np.full((4, 6), 2.0), valid, step=3, first=1)
+    np.testing.assert_allclose(points, [[2 * (1.5 - 3) / 5, 2 * (1.5 - 2) / 5, 2]])
+
+
+def test_the_point_nearest_to_optical_axes_that_meet():
+    ahead, sideways = np.eye(4), np.eye(4)
+    sideways[:3, :3] = [[0, 0, 1], [0, 1, 0], [-1, 0, 0]]      # looks along the world's x
+    ahead[:3, 3], sideways[:3, 3] = (1, 2, 0), (0, 2, 5)
+    center, condition = nearest_to_axes(np.stack([ahead, sideways]))
+    np.testing.assert_allclose(center, [1, 2, 5], atol=1e-12)
+    assert condition < 10
+    assert nearest_to_axes(np.stack([ahead, ahead]))[1] > 1e10
 
 
 def test_opengl_looks_along_minus_z():

@@ -14,7 +14,12 @@ import numpy as np
 
 from lerf_ros.frames.frame import Frame
 from lerf_ros.frames.selection import motion
-from lerf_ros.geometry.camera import PinholeCamera, invert_pose, transform_points
+from lerf_ros.geometry.camera import (
+    PinholeCamera,
+    depth_to_points,
+    invert_pose,
+    transform_points,
+)
 
 POINTS = 400            # surface points of each image
 # Part of its depth by which a point may differ in two images: poses have errors, and depth has
@@ -246,13 +251,6 @@ def depth_noise(frame: Frame) -> float:
 
 def surface_points(frame: Frame, camera: PinholeCamera) -> np.ndarray:
     """About POINTS measured points (M, 3) in the camera frame, spread over the image."""
-    depth_m = frame.depth_m
-    assert depth_m is not None
+    assert frame.depth_m is not None
     step = max(1, round(np.sqrt(camera.width * camera.height / POINTS)))
-    pixels = camera.pixel_grid()[step // 2::step, step // 2::step].reshape(-1, 2)
-    z = depth_m[step // 2::step, step // 2::step].reshape(-1)
-    known = np.isfinite(z) & (z > 0)
-    if frame.valid is not None:
-        known &= frame.valid[step // 2::step, step // 2::step].reshape(-1)
-    directions = camera.directions(pixels[known])
-    return directions * (z[known] / np.maximum(directions[:, 2], 1e-3))[:, None]
+    return depth_to_points(camera, frame.depth_m, frame.valid, step, first=step // 2)

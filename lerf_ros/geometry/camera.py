@@ -20,6 +20,7 @@ UNDISTORT_STEPS = 10
 OPENGL_TO_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
 PINHOLE, FISHEYE = 'pinhole', 'fisheye'
 COEFFICIENTS = 14       # of a pinhole camera's lens, at most
+LEAST_FORWARD = 1e-3    # z component of a unit viewing direction along which z-depth is a measure
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,19 @@ class PinholeCamera:
         z = np.where(p[..., 2] > 1e-9, p[..., 2], np.nan)
         x, y = self._distort(p[..., 0] / z, p[..., 1] / z)
         return np.stack([x * self.fx + self.cx, y * self.fy + self.cy], -1)
+
+    def back_project(self, pixels: np.ndarray,
+                     z_depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Computes the points in the camera frame that pixels at known depths show.
+
+        Takes pixel positions (N, 2) and z-depths (N,), 0 or NaN where unknown. Returns the points
+        (M, 3) in the unit of the depths, and which pixels they belong to, (N,) bool: those with a
+        depth, except where a fisheye looks sideways, where no z-depth tells the distance.
+        """
+        directions = self.directions(pixels)
+        known = np.isfinite(z_depth) & (z_depth > 0) & (directions[:, 2] > LEAST_FORWARD)
+        directions = directions[known]
+        return directions * (z_depth[known] / directions[:, 2])[:, None], known
 
     def seen_through_lens(self, pixels: np.ndarray) -> np.ndarray:
         """Whether light falls on pixel positions (N, 2): a fisheye leaves corners dark; (N,) bool.
@@ -202,6 +216,30 @@ class FisheyeLens:
 def opengl_to_opencv(T_world_camera: np.ndarray) -> np.ndarray:
     """Turns a camera pose with OpenGL axes (x right, y up, z back; nerfstudio) into OpenCV's."""
     return np.asarray(T_world_camera, np.float64) @ OPENGL_TO_OPENCV
+
+
+def depth_to_points(camera: PinholeCamera, depth: np.ndarray, valid: np.ndarray | None, step: int,
+                    first: int = 0) -> np.ndarray:
+    """Computes points (N, 3) in the camera frame from every step-th pixel of a depth image.
+
+    depth: (H, W) z-depths, 0 or NaN where unknown; the points have its unit. valid: (H, W) bool,
+    False for pixels to leave out, or None. first: row and column of the first pixel that is taken.
+    """
+    taken = np.s_[first::step, first::step]
+    z_depth = depth[taken] if valid is None else np.where(valid[taken], depth[taken], 0)
+    return camera.back_project(camera.pixel_grid()[taken].reshape(-1, 2), z_depth.reshape(-1))[0]
+
+
+def nearest_to_axes(T_world_cameras: np.ndarray) -> tuple[np.ndarray, float]:
+    """Computes the point (3,) nearest to all optical axes of poses (M, 4, 4), by least squares.
+
+    Also returns the condition number of the system: large where the axes are nearly parallel and
+    meet nowhere. The point is then the one of least norm on their way.
+    """
+    origins, axes = T_world_cameras[:, :3, 3], T_world_cameras[:, :3, 2]
+    across = np.eye(3) - axes[:, :, None] * axes[:, None, :]        # (M, 3, 3)
+    system, right = across.sum(0), (across @ origins[:, :, None]).sum(0)[:, 0]
+    return np.linalg.lstsq(system, right, rcond=None)[0], float(np.linalg.cond(system))
 
 
 def transform_points(T: np.ndarray, points: np.ndarray) -> np.ndarray:

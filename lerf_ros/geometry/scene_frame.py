@@ -10,6 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lerf_ros.geometry.camera import nearest_to_axes
+
+PARALLEL = 1e4      # condition number from which optical axes count as parallel
+
 
 @dataclass(frozen=True)
 class SceneFrame:
@@ -53,12 +57,9 @@ def measure_from_focus(T_world_cameras: Sequence[np.ndarray]) -> SceneFrame:
     """
     poses = np.stack(T_world_cameras)
     origins, axes = poses[:, :3, 3], poses[:, :3, 2]
-    across = np.eye(3) - axes[:, :, None] * axes[:, None, :]        # (M, 3, 3)
-    system, right = across.sum(0), (across @ origins[:, :, None]).sum(0)[:, 0]
+    center, condition = nearest_to_axes(poses)
     spread = max(float(np.linalg.norm(origins - origins.mean(0), axis=1).max()), 1e-3)
-    if np.linalg.cond(system) < 1e4:
-        center = np.linalg.solve(system, right)
-    else:
+    if not condition < PARALLEL:
         center = origins.mean(0) + spread * axes.mean(0)
     ahead = ((center - origins) * axes).sum(1)
     if np.median(ahead) <= 0:   # the axes meet behind the cameras: looking outwards

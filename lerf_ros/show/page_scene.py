@@ -16,6 +16,7 @@ from lerf_ros.errors import DatasetError
 from lerf_ros.frames.captures.posed_folder import FrameEntry
 from lerf_ros.frames.captures.transforms_json import posed_images
 from lerf_ros.frames.image_files import read_color
+from lerf_ros.geometry.camera import nearest_to_axes
 from lerf_ros.query.answer import Answer, in_frame
 from lerf_ros.show.colors import label_colors, level_colors, relevancy_colors
 from lerf_ros.show.outlines import box_outline, frustum_depth, target_outline
@@ -190,9 +191,5 @@ def overview(points_world: np.ndarray, poses: Sequence[np.ndarray]
 
 def looked_at(T_world_camera: np.ndarray) -> tuple[np.ndarray, float]:
     """The point (3,) nearest to all optical axes of (N, 4, 4), and how far the cameras are."""
-    origins, axes = T_world_camera[:, :3, 3], T_world_camera[:, :3, 2]
-    across = np.eye(3) - axes[:, :, None] * axes[:, None, :]
-    # Parallel axes meet nowhere: the least norm solution is then a point on their way.
-    center = np.linalg.lstsq(across.sum(0), (across @ origins[..., None]).sum(0)[:, 0],
-                             rcond=None)[0]
-    return center, float(np.median(np.linalg.norm(origins - center, axis=1)))
+    center, _ = nearest_to_axes(T_world_camera)
+    return center, float(np.median(np.linalg.norm(T_world_camera[:, :3, 3] - center, axis=1)))

@@ -7,7 +7,7 @@ import numpy as np
 
 from lerf_ros.config import LerfConfig
 from lerf_ros.frames.frame import Frame
-from lerf_ros.geometry.camera import transform_points
+from lerf_ros.geometry.camera import depth_to_points, transform_points
 from lerf_ros.geometry.scene_frame import (
     SceneFrame,
     measure_from_cameras,
@@ -34,15 +34,7 @@ def depth_points(frame: Frame, step: int = 16) -> np.ndarray:
     """World points (N, 3) of every step-th pixel with known depth."""
     if frame.depth_m is None:
         return np.zeros((0, 3))
-    pixels = frame.camera.pixel_grid()[::step, ::step].reshape(-1, 2)
-    z = frame.depth_m[::step, ::step].reshape(-1)
-    known = np.isfinite(z) & (z > 0)
-    if frame.valid is not None:
-        known &= frame.valid[::step, ::step].reshape(-1)
-    directions = frame.camera.directions(pixels)
-    known &= directions[:, 2] > 1e-3        # a fisheye sees what has no depth along its axis
-    directions = directions[known]
-    points_camera = directions * (z[known] / directions[:, 2])[:, None]
+    points_camera = depth_to_points(frame.camera, frame.depth_m, frame.valid, step)
     return transform_points(frame.T_world_camera, points_camera)
 
 

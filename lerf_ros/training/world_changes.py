@@ -65,11 +65,8 @@ class DepthGrid:
         center = np.where(depth[middle] > 0, depth[middle], np.nan)
         row, column = np.nonzero(np.isfinite(center))
         cells = np.stack([column, row], -1)
-        directions = camera.directions(cells * step + step // 2 + 0.5)
-        ahead = directions[:, 2] > 1e-3
-        cells, directions = cells[ahead], directions[ahead]
-        points = directions * (center[cells[:, 1], cells[:, 0]] / directions[:, 2])[:, None]
-        return cls(frame.stamp_ns, camera, frame.T_world_camera, step, cells, points,
+        points, known = camera.back_project(cells * step + step // 2 + 0.5, center[row, column])
+        return cls(frame.stamp_ns, camera, frame.T_world_camera, step, cells[known], points,
                    around[middle], center)
 
     def points_world(self) -> np.ndarray:
