@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from lerf_ros.config.presets import share_directory
 from lerf_ros.errors import ConfigError, ForeignFolderError, MapInTheWayError
 from lerf_ros.process_group import run
 
@@ -93,15 +94,8 @@ def parameter_options(params_file: str | Path, values: Mapping[str, object]) -> 
 
 
 def config_file(name: str) -> Path:
-    """A parameter file of the package, in the source tree or where it was installed."""
-    prefixes = [*os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep), sys.prefix]
-    folders = [Path(__file__).resolve().parents[1] / 'config',
-               *(Path(prefix) / 'share' / 'lerf_ros' / 'config' for prefix in prefixes if prefix)]
-    for folder in folders:
-        if (folder / name).is_file():
-            return folder / name
-    raise ConfigError(f'{name} was not found in {", ".join(map(str, folders))}: source the '
-                      'workspace (install/setup.bash) or reinstall with pip install .')
+    """Returns a file of config/, from the source tree or from where the package was installed."""
+    return share_directory() / 'config' / name
 
 
 def prepare_demo(out: Path) -> None:

@@ -15,13 +15,14 @@ from lerf_ros.config.answer import IndexConfig, MapConfig, QueryConfig
 from lerf_ros.config.capture import CheckConfig, FeatureConfig, KeyframeConfig, SceneConfig
 from lerf_ros.config.grasping import GraspConfig
 from lerf_ros.config.method import FieldConfig, LanguageConfig, PoseConfig, TrainingConfig
-from lerf_ros.config.presets import preset_path, read_preset
+from lerf_ros.config.presets import preset_path, read_preset, share_directory
 from lerf_ros.errors import ConfigError
 from lerf_ros.settings import override
 
 __all__ = ['CheckConfig', 'FeatureConfig', 'FieldConfig', 'GraspConfig', 'IndexConfig',
            'KeyframeConfig', 'LanguageConfig', 'LerfConfig', 'MapConfig', 'PoseConfig',
-           'QueryConfig', 'SceneConfig', 'TrainingConfig', 'load_preset', 'preset_path']
+           'QueryConfig', 'SceneConfig', 'TrainingConfig', 'load_preset', 'preset_path',
+           'share_directory']
 
 
 @dataclass(frozen=True)

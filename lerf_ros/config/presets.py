@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -34,28 +35,38 @@ def read_preset(path: str | Path) -> dict[str, Any]:
     return {**read_preset(Path(path).with_name(f'{base}.yaml')), **settings}
 
 
-def installed_share() -> Path | None:
-    """The folder with config/ and launch/: the source tree, or below this Python's prefix."""
+def share_directory() -> Path:
+    """Returns the folder that holds config/, launch/ and rviz/.
+
+    The source tree comes first, so that an editable installation and its tests see edits; then the
+    sourced workspaces, then the prefix of this Python, for wheels whose prefix nobody announced.
+    Raises ConfigError when none of them holds the files of the package.
+    """
     source = Path(__file__).resolve().parents[2]
     if (source / 'package.xml').is_file() and (source / 'config').is_dir():
         return source
-    prefix = Path(sys.prefix) / 'share' / 'lerf_ros'
-    return prefix if prefix.is_dir() else None
+    prefixes = [*os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep), sys.prefix]
+    for share in (Path(prefix) / 'share' / 'lerf_ros' for prefix in prefixes if prefix):
+        if (share / 'config').is_dir():
+            return share
+    raise ConfigError('the share folder of lerf_ros was not found: source the workspace '
+                      '(install/setup.bash) or reinstall with pip install .')
 
 
 def preset_path(preset: str, share: Path | None = None) -> Path:
-    """The file of a preset given by its name or by a path; share: the folder that holds config/.
+    """Returns the file of a preset given by its name or by a path.
 
-    Raises ConfigError, naming the presets there are, when there is no such file.
+    share: the folder that holds config/, by default that of this installation. Raises ConfigError,
+    naming the presets there are, when there is no such file.
     """
     if preset.endswith(('.yaml', '.yml')) or '/' in preset:
         path = Path(preset).expanduser()
         if not path.is_file():
             raise ConfigError(f'preset {preset!r}: there is no such file')
         return path
-    share = share or installed_share()
-    known = sorted(p.stem for p in (share / 'config' / 'presets').glob('*.yaml')) if share else []
-    if share is None or preset not in known:
+    folder = (share or share_directory()) / 'config' / 'presets'
+    known = sorted(path.stem for path in folder.glob('*.yaml'))
+    if preset not in known:
         raise ConfigError(f'unknown preset {preset!r}{nearest(preset, known)}; presets are '
                           f'{", ".join(known)}, or give the path of a YAML file')
-    return share / 'config' / 'presets' / f'{preset}.yaml'
+    return folder / f'{preset}.yaml'

@@ -18,7 +18,6 @@ labelme writes `imageWidth` and `imageHeight`, which are returned as `size`.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ import cv2
 import numpy as np
 
 from lerf_ros.errors import DatasetError
+from lerf_ros.frames.captures.file_finder import natural_key
 
 # Files that lie beside the labels of an image and hold none themselves.
 NOT_LABELS = ('keyframes.json', 'transforms.json')
@@ -88,12 +88,6 @@ def read_labels(path: str | Path) -> tuple[ImageLabels, ...]:
             raise DatasetError(f'{path} holds no label file: one .json per image is expected')
         return tuple(read_label_file(p) for p in files)
     return (read_label_file(path),)
-
-
-def natural_key(name: str) -> list[tuple[int, str]]:
-    """Sorts file names by the numbers in them: 2_rgb.json before 10_rgb.json."""
-    return [(int(part), '') if part.isdigit() else (-1, part)
-            for part in re.split(r'(\d+)', name)]
 
 
 def read_label_file(path: Path) -> ImageLabels:

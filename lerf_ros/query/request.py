@@ -18,6 +18,7 @@ from lerf_ros.geometry.region import Region
 
 MAX_PHRASES = 256          # in one request
 MAX_CHARACTERS = 1000      # of one phrase: encoders read far fewer
+SEPARATOR = ';'            # between phrases that are typed or published as one text
 
 
 @dataclass(frozen=True)
@@ -95,3 +96,8 @@ class QueryRequest:
         numbers = np.concatenate([self.region.T_world_region.ravel(), self.region.size])
         if not np.isfinite(numbers).all() or (self.region.size <= 0).any():
             raise InvalidRequestError('the region needs a finite pose and three positive lengths')
+
+
+def split_phrases(text: str) -> tuple[str, ...]:
+    """Returns the phrases between the semicolons of a text, without surrounding or empty space."""
+    return tuple(phrase.strip() for phrase in text.split(SEPARATOR) if phrase.strip())

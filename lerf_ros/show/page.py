@@ -13,13 +13,12 @@ from typing import Any
 
 from lerf_ros.errors import ConfigError, LerfError
 from lerf_ros.query.answer import Answer
-from lerf_ros.query.request import QueryRequest
+from lerf_ros.query.request import QueryRequest, split_phrases
 from lerf_ros.show.page_scene import MapScene, overview
 from lerf_ros.show.words import summary
 
 # A phrase is asked when nothing has been typed for so long.
 TYPING_S = 0.4
-SEPARATOR = ';'
 # The surface before the first phrase comes from any answer; this word is in every vocabulary.
 NO_PHRASE = QueryRequest('object', plan_grasps=False)
 HINT = 'such as "red mug"; several phrases with ; between them'
@@ -135,11 +134,11 @@ class MapPage:
 
     def request(self) -> QueryRequest | None:
         """What is typed now; None for nothing."""
-        phrases = split(self.phrase.value)
+        phrases = split_phrases(self.phrase.value)
         if not phrases:
             return None
         only = {'text': phrases[0]} if len(phrases) == 1 else {'texts': phrases}
-        return QueryRequest(rather_than=split(self.rather_than.value),
+        return QueryRequest(rather_than=split_phrases(self.rather_than.value),
                             part=self.part.value.strip(), **only)
 
     def _look_at(self, answer: Answer) -> None:
@@ -153,11 +152,6 @@ class MapPage:
 
         for client in self.server.get_clients().values():
             place(client)
-
-
-def split(text: str) -> tuple[str, ...]:
-    """The phrases of a text box."""
-    return tuple(phrase.strip() for phrase in text.split(SEPARATOR) if phrase.strip())
 
 
 def in_words(answer: Answer) -> str:

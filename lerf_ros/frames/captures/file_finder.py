@@ -10,6 +10,7 @@ and others write those of another machine. More than one candidate is none.
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections import defaultdict
 from functools import cached_property
@@ -157,3 +158,9 @@ def looks_like_no_colour(path: Path) -> bool:
     """Whether a path below the capture speaks of depth, masks and the like."""
     return any(part.lower().startswith(NO_COLOUR) for part in path.parts[:-1]) or any(
         path.stem.lower().endswith(f'.{word}') for word in NO_COLOUR)
+
+
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """Returns a sort key that orders file names by the numbers in them: 2.png before 10.png."""
+    return [(int(part), '') if part.isdigit() else (-1, part)
+            for part in re.split(r'(\d+)', name)]

@@ -10,7 +10,6 @@ out, as other tools do, up to MOST_MISSING of them.
 from __future__ import annotations
 
 import json
-import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from lerf_ros.errors import DatasetError
-from lerf_ros.frames.captures.file_finder import FileFinder
+from lerf_ros.frames.captures.file_finder import FileFinder, natural_key
 from lerf_ros.frames.captures.intrinsics import merged_fields, number, parse_camera
 from lerf_ros.frames.captures.known_fields import check_fields
 from lerf_ros.frames.captures.pose_matrices import parse_pose
@@ -104,7 +103,7 @@ def wanted_frames(content: Mapping[str, Any], frames: Sequence[dict[str, Any]],
     kept = list(frames)
     count = content.get('n_frames')
     if isinstance(count, int) and 0 < count < len(kept):
-        first = sorted(kept, key=lambda f: natural(str(f.get('file_path', ''))))[:count]
+        first = sorted(kept, key=lambda f: natural_key(str(f.get('file_path', ''))))[:count]
         kept = [frame for frame in kept if any(frame is f for f in first)]
         notes.add(f'n_frames = {count}: the other {len(frames) - count} images are left out')
     bad = [frame for frame in kept if frame.get('is_bad') is True]
@@ -115,12 +114,6 @@ def wanted_frames(content: Mapping[str, Any], frames: Sequence[dict[str, Any]],
     if not kept:
         raise DatasetError('all images are called bad (is_bad): none is left')
     return kept
-
-
-def natural(name: str) -> list[tuple[int, str]]:
-    """A key by which 2 comes before 10."""
-    return [(int(part), '') if part.isdigit() else (-1, part)
-            for part in re.split(r'(\d+)', name)]
 
 
 def find_images(path: Path, finder: FileFinder, frames: Sequence[Mapping[str, Any]],

@@ -9,9 +9,7 @@ from rclpy.node import Node
 from std_msgs.msg import String
 
 from lerf_ros.nodes.common import qos_overrides, topics
-from lerf_ros.query.request import QueryRequest
-
-SEPARATOR = ';'
+from lerf_ros.query.request import QueryRequest, split_phrases
 
 
 class StandingPrompt:
@@ -37,7 +35,7 @@ class StandingPrompt:
 
 def prompt_request(text: str) -> QueryRequest | None:
     """The request of a prompt: one phrase, or several with `;` between them; None for a blank."""
-    phrases = tuple(phrase.strip() for phrase in text.split(SEPARATOR) if phrase.strip())
+    phrases = split_phrases(text)
     if not phrases:
         return None
     return QueryRequest(phrases[0]) if len(phrases) == 1 else QueryRequest(texts=phrases)

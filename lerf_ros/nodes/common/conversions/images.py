@@ -7,13 +7,15 @@ import array
 import contextlib
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 
-from lerf_ros.errors import FrameError
+from lerf_ros.errors import DatasetError, FrameError
+from lerf_ros.frames import image_files
 from lerf_ros.nodes.common.conversions.byte_order import is_swapped
 
 MASK_ENCODINGS = ('mono8', '8uc1')
@@ -94,11 +96,12 @@ def mask_to_valid(msg: Image) -> np.ndarray:
 
 
 def read_mask(path: str) -> np.ndarray:
-    """Mask file as (H, W) bool: False where it is 0. Raises FrameError if it cannot be read."""
-    mask = cv2.imread(path, cv2.IMREAD_GRAYSCALE)
-    if mask is None:
-        raise FrameError(f'mask_file {path!r} cannot be read: give a PNG, 0 where the robot is')
-    return mask > 0
+    """Reads a mask file as (H, W) bool, False where it is black; raises FrameError."""
+    try:
+        return image_files.read_mask(image_files.MaskFile(Path(path)))
+    except DatasetError as error:
+        raise FrameError(f'mask_file {path!r} cannot be read: give a PNG, 0 where the robot is '
+                         f'({error})') from error
 
 
 def to_image(pixels: np.ndarray, encoding: str, header: Any = None) -> Image:
