@@ -49,10 +49,8 @@ class Child:
     def death(self) -> str:
         """For people: how it ended and what it said last."""
         self.flush()
-        code = self.exit_code
-        how = f'exit code {code}' if code is None or code >= 0 else (
-            f'signal {signal.Signals(-code).name}')
-        return '\n    '.join([f'{self.name} ended ({how}). Its last lines:', *self._last])
+        end = exit_in_words(self.exit_code)
+        return '\n    '.join([f'{self.name} ended ({end}). Its last lines:', *self._last])
 
     def send(self, number: signal.Signals) -> None:
         """Sends a signal to the whole group, whose leader may be gone already."""
@@ -154,6 +152,13 @@ def wait_until(condition: Callable[[], bool], limit_s: float) -> None:
     end = time.monotonic() + limit_s
     while not condition() and time.monotonic() < end:
         time.sleep(POLL_S)
+
+
+def exit_in_words(code: int | None) -> str:
+    """Describes how a process ended; code: None while it runs, -N for the signal N."""
+    if code is None or code >= 0:
+        return f'exit code {code}'
+    return f'signal {signal.Signals(-code).name}'
 
 
 def exit_status(code: int) -> int:

@@ -16,7 +16,20 @@ from lerf_ros.frames.pose_jump import PoseJump
 from lerf_ros.map_query import no_snapshot
 from lerf_ros.mapping import loop as loop_module
 from lerf_ros.mapping.loop import Loop
-from lerf_ros.mapping.messages import Channels, Command, MapperStatus, Reply
+from lerf_ros.mapping.messages import (
+    Channels,
+    FollowJump,
+    Load,
+    MapperStatus,
+    MoveKeyframes,
+    Pause,
+    Reply,
+    Request,
+    Reset,
+    Save,
+    SetClock,
+    Stop,
+)
 from lerf_ros.storage.map_directory import MapDirectory
 
 CONFIG = SMALL.override({'map.snapshot_interval': 1000.0, 'map.checkpoint_interval': 1000.0,
@@ -59,8 +72,8 @@ def said(loop, kind):
     return found
 
 
-def asked(loop, name, /, **arguments):
-    loop.channels.commands.put(Command(name, 7, arguments))
+def asked(loop, command, handed_over=0):
+    loop.channels.commands.put(Request(command, 7, handed_over))
     loop.obey()
     return said(loop, Reply)
 
@@ -91,17 +104,17 @@ def test_a_second_mapper_is_locked_out(make):
 
 def test_save_reset_and_load(make, tmp_path):
     loop, root = make(), str(tmp_path / 'saved')
-    assert asked(loop, 'save', root=root, name='a', overwrite=False).code == 'NO_SNAPSHOT'
+    assert asked(loop, Save(root, 'a', overwrite=False)).code == 'NO_SNAPSHOT'
     feed(loop, FRAMES)
     loop.train()
-    reply = asked(loop, 'save', root=root, name='a', overwrite=False)
-    assert reply == Reply(7, result={'path': f'{root}/a'})
+    reply = asked(loop, Save(root, 'a', overwrite=False))
+    assert reply == Reply(7, path=f'{root}/a')
     steps = loop.mapper.steps
-    assert asked(loop, 'save', root=root, name='a', overwrite=False).code == 'NAME_TAKEN'
-    assert asked(loop, 'reset') == Reply(7)
+    assert asked(loop, Save(root, 'a', overwrite=False)).code == 'NAME_TAKEN'
+    assert asked(loop, Reset()) == Reply(7)
     assert loop.mapper.steps == 0 and MapDirectory(loop.path).newest() is None
-    assert asked(loop, 'load', root=root, name='b').code == 'NO_SUCH_MAP'
-    assert asked(loop, 'load', root=root, name='a') == Reply(7, result={'keyframes': 6})
+    assert asked(loop, Load(root, 'b')).code == 'NO_SUCH_MAP'
+    assert asked(loop, Load(root, 'a')) == Reply(7, keyframes=6)
     while loop.mapper.restoring:
         loop.learn()
     assert loop.mapper.steps == steps and loop.saving.snapshot_id == 1
@@ -113,9 +126,9 @@ def test_a_map_of_other_settings_is_not_loaded(make, tmp_path, monkeypatch):
     loop, root = make(), str(tmp_path / 'saved')
     feed(loop, FRAMES)
     loop.train()
-    assert not asked(loop, 'save', root=root, name='a', overwrite=False).code
+    assert not asked(loop, Save(root, 'a', overwrite=False)).code
     loop.mapper.config = CONFIG.override({'training.rays': 77})
-    reply = asked(loop, 'load', root=root, name='a')
+    reply = asked(loop, Load(root, 'a'))
     assert reply.code == 'INVALID_SETTING' and 'training.rays' in reply.message
 
 
@@ -264,7 +277,7 @@ def test_a_snapshot_says_up_to_where_it_has_learned_and_whether_training_rests(m
 def test_snapshots_are_stamped_with_the_clock_of_the_node(make):
     loop = make()
     feed(loop, FRAMES)
-    loop.channels.commands.put(Command('clock', arguments={'now_ns': 12_000_000_000}))
+    loop.channels.commands.put(Request(SetClock(12_000_000_000)))
     loop.obey()
     loop.mapper.guard.step()
     loop.saving.snapshot()
@@ -303,11 +316,11 @@ def test_the_more_keyframes_wait_the_less_is_trained_between_them(make, monkeypa
 
 def test_pause_stores_but_does_not_learn(make):
     loop = make()
-    for name in ('pause', 'stop'):
-        loop.channels.commands.put(Command(name))
+    for command in (Pause(True), Stop()):
+        loop.channels.commands.put(Request(command))
     loop.obey()
     assert loop.paused and loop.stopping and loop.idle
-    loop.channels.commands.put(Command('resume'))
+    loop.channels.commands.put(Request(Pause(False)))
     loop.obey()
     assert not loop.paused
 
@@ -321,8 +334,8 @@ def test_a_jump_carries_what_was_handed_over_before_it(make, monkeypatch):
     jump = PoseJump(shift, since_ns=0, until_ns=FRAMES[4].stamp_ns, spread=False)
     later = threading.Timer(0.05, loop.channels.inbox.put, [FRAMES[4]])
     later.start()       # the command overtakes the keyframe
-    reply = asked(loop, 'jump', jump=jump, handed_over=5)
-    assert reply.result == {'moved': 5}
+    reply = asked(loop, FollowJump(jump), handed_over=5)
+    assert reply.keyframes == 5
     # What comes after it is where the jump says, or it would be undone.
     feed(loop, [replace(f, T_world_camera=shift @ f.T_world_camera) for f in FRAMES[5:]])
     keyframes = MapDirectory(loop.path).keyframes
@@ -338,7 +351,7 @@ def test_a_move_reaches_learned_waiting_and_handed_over_keyframes_without_a_repl
     shift = np.eye(4)
     shift[0, 3] = 0.25
     poses = {f.stamp_ns: shift @ f.T_world_camera for f in (FRAMES[0], FRAMES[4], FRAMES[5])}
-    loop.channels.commands.put(Command('move', arguments={'poses': poses}))
+    loop.channels.commands.put(Request(MoveKeyframes(poses)))
     loop.obey()
     assert said(loop, Reply) is None
     feed(loop, FRAMES[5:])      # comes after the update and keeps its own pose

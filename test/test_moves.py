@@ -10,6 +10,7 @@ from test_mapper_loop import asked, feed, make  # noqa: F401 - the fixture
 from tiny_world import orbit, photograph
 
 from lerf_ros.frames.pose_jump import PoseJump
+from lerf_ros.mapping.messages import FollowJump, MoveKeyframes, StartSession, UndoMove
 from lerf_ros.storage.map_directory import MapDirectory
 from lerf_ros.training.depth_fit import fit_of_move
 from lerf_ros.training.world_changes import DepthGrid
@@ -59,8 +60,8 @@ def test_a_restart_of_the_localisation_moves_no_earlier_keyframe(make, spread): 
     loop = make()
     while loop.mapper.learn_next():
         pass
-    asked(loop, 'session')
-    assert asked(loop, 'jump', jump=jump_at(3000, spread=spread)).result == {'moved': 0}
+    asked(loop, StartSession())
+    assert asked(loop, FollowJump(jump_at(3000, spread=spread))).keyframes == 0
     assert_at(loop, [*FRAMES, *LATER])
 
 
@@ -68,8 +69,8 @@ def test_a_new_session_of_one_process_keeps_what_was_before(make):  # noqa: F811
     """Also with the clock of a simulator that begins at 0 again: the stamps are those of before."""
     loop = make()
     feed(loop, FRAMES)
-    asked(loop, 'session', handed_over=COUNT)
-    assert asked(loop, 'jump', jump=jump_at(1000 + COUNT)).result == {'moved': 0}
+    asked(loop, StartSession(), handed_over=COUNT)
+    assert asked(loop, FollowJump(jump_at(1000 + COUNT))).keyframes == 0
     assert_at(loop, FRAMES)
 
 
@@ -78,7 +79,7 @@ def test_a_move_that_depth_speaks_against_is_not_made(make):  # noqa: F811
     loop = make()
     feed(loop, FRAMES)
     half = jump_at(1000 + COUNT // 2, shift(0.3, 5.0))
-    assert asked(loop, 'jump', jump=half).result == {'moved': 0}
+    assert asked(loop, FollowJump(half)).keyframes == 0
     assert_at(loop, FRAMES)
     assert 'depth would agree less' in loop.mapper.moves.message
 
@@ -89,16 +90,16 @@ def test_a_move_that_depth_speaks_for_is_made_and_can_be_undone_after_a_restart(
     wrong = [*moved(FRAMES[:COUNT // 2], error), *FRAMES[COUNT // 2:]]
     feed(loop, wrong)
     right = jump_at(1000 + COUNT // 2 - 1, np.linalg.inv(error))
-    assert asked(loop, 'jump', jump=right).result == {'moved': COUNT // 2}
+    assert asked(loop, FollowJump(right)).keyframes == COUNT // 2
     assert_at(loop, FRAMES)
     record = MapDirectory(loop.path).keyframes.record(0)
     assert record['original'] == record['moves'][0]['before'] and len(record['moves']) == 1
     loop = make()
     while loop.mapper.learn_next():
         pass
-    assert asked(loop, 'undo_move').result == {'moved': COUNT // 2}
+    assert asked(loop, UndoMove()).keyframes == COUNT // 2
     assert_at(loop, wrong)
-    assert asked(loop, 'undo_move').code == 'NOTHING_TO_UNDO'
+    assert asked(loop, UndoMove()).code == 'NOTHING_TO_UNDO'
     assert_at(loop, wrong)
 
 
@@ -106,7 +107,7 @@ def test_keyframes_that_come_later_undo_a_move(make):  # noqa: F811
     """All move together, which depth between them cannot judge; the next images can."""
     loop, away = make(), shift(0.3, 5.0)
     feed(loop, FRAMES)
-    assert asked(loop, 'jump', jump=jump_at(1000 + COUNT, away)).result == {'moved': COUNT}
+    assert asked(loop, FollowJump(jump_at(1000 + COUNT, away))).keyframes == COUNT
     assert_at(loop, FRAMES, away)
     feed(loop, LATER)
     assert_at(loop, [*FRAMES, *LATER])
@@ -116,7 +117,7 @@ def test_keyframes_that_come_later_undo_a_move(make):  # noqa: F811
 def test_a_move_that_later_keyframes_agree_with_stays(make):  # noqa: F811
     loop = make()
     feed(loop, FRAMES)
-    asked(loop, 'jump', jump=jump_at(1000 + COUNT))
+    asked(loop, FollowJump(jump_at(1000 + COUNT)))
     feed(loop, moved(LATER, shift()))
     assert_at(loop, [*FRAMES, *LATER], shift())
 
@@ -127,14 +128,14 @@ def test_moves_are_undone_one_after_another_and_also_of_those_that_wait(make):  
         loop.channels.inbox.put(frame)
     loop.take(0.0)
     for x in (1.0, 2.0):
-        asked(loop, 'move', poses={f.stamp_ns: shift(x, 0.0) @ f.T_world_camera
-                                   for f in FRAMES[:3]})
+        asked(loop, MoveKeyframes({f.stamp_ns: shift(x, 0.0) @ f.T_world_camera
+                                   for f in FRAMES[:3]}))
     assert_at(loop, FRAMES[:3], shift(2.0, 0.0))
-    assert asked(loop, 'undo_move').result == {'moved': 3}
+    assert asked(loop, UndoMove()).keyframes == 3
     assert_at(loop, FRAMES[:3], shift(1.0, 0.0))
-    assert asked(loop, 'undo_move').result == {'moved': 3}
+    assert asked(loop, UndoMove()).keyframes == 3
     assert_at(loop, FRAMES[:3])
-    assert asked(loop, 'undo_move').code == 'NOTHING_TO_UNDO'
+    assert asked(loop, UndoMove()).code == 'NOTHING_TO_UNDO'
 
 
 def test_the_fit_falls_with_the_error_and_is_not_known_without_others():

@@ -16,7 +16,7 @@ import rclpy
 from rclpy.node import Node
 from ros_bench import FakeProcess, overrides, spin_until
 
-from lerf_ros.mapping.messages import MapperStatus, Reply
+from lerf_ros.mapping.messages import MapperStatus, Reply, Reset, Save
 from lerf_ros.msg import FieldStatus
 from lerf_ros.nodes import mapper_node
 from lerf_ros.nodes.common import topics
@@ -71,13 +71,13 @@ def test_save_answers_when_the_process_has(bench, tmp_path):
     reports = []
     call.user.create_subscription(FieldStatus, topics.STATUS, reports.append, topics.STATUS_QOS)
     future = call.clients[topics.SAVE_MAP].call_async(SaveMap.Request(name='kitchen'))
-    saving = ('save', {'root': str(tmp_path / 'saved'), 'name': 'kitchen', 'overwrite': False})
+    saving = Save(str(tmp_path / 'saved'), 'kitchen', overwrite=False)
 
     def answered():
         """The node goes on while the process saves."""
         if saving in mapper.process.calls and len(reports) > 2 and not mapper.process.answers:
             assert not future.done() or future.result().success
-            mapper.process.answers.append(lambda n: Reply(n, result={'path': '/saved/kitchen'}))
+            mapper.process.answers.append(lambda n: Reply(n, path='/saved/kitchen'))
         return future.done()
     assert spin_until(call.nodes, answered)
     assert future.result().success and future.result().path == '/saved/kitchen'
@@ -98,7 +98,7 @@ def test_errors_of_the_process_come_back_by_name(bench):
 def test_undo_says_how_many_went_back_or_that_there_is_nothing(bench):
     mapper, call = bench
     assert mapper.start_alone()
-    mapper.process.answers += [lambda n: Reply(n, result={'moved': 46}),
+    mapper.process.answers += [lambda n: Reply(n, keyframes=46),
                                lambda n: Reply(n, 'NOTHING_TO_UNDO', 'none has moved')]
     response = call(topics.UNDO_MOVE)
     assert response.success and response.message.startswith('46 keyframes are where')
@@ -151,7 +151,7 @@ def test_a_command_that_the_cleanup_overtakes_is_answered(bench):
     future = call.clients[topics.RESET].call_async(MapCommand.Request())
 
     def cleaned_up():
-        if mapper.process is not None and ('reset', {}) in mapper.process.calls:
+        if mapper.process is not None and Reset() in mapper.process.calls:
             mapper.trigger_deactivate()
             mapper.trigger_cleanup()
         return future.done()

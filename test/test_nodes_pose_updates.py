@@ -16,6 +16,7 @@ from rclpy.node import Node
 from ros_bench import FakeProcess, overrides, spin_until
 
 from lerf_ros.errors import ConfigError
+from lerf_ros.mapping.messages import MoveKeyframes
 from lerf_ros.nodes.common.conversions import ns_to_stamp
 from lerf_ros.nodes.common.node_config import MapperNodeConfig
 from lerf_ros.nodes.mapper_node import MapperNode
@@ -64,7 +65,7 @@ def path(*poses, frame_id='map'):
 
 
 def moves(mapper):
-    return [call[1] for call in mapper.process.calls if call[0] == 'move']
+    return [call.poses for call in mapper.process.calls if isinstance(call, MoveKeyframes)]
 
 
 def test_poses_arrive_at_the_process_by_stamp(bench):

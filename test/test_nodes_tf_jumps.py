@@ -13,6 +13,7 @@ from rclpy.node import Node
 from ros_bench import Camera, FakeProcess, overrides, spin_until
 from tf2_msgs.msg import TFMessage
 
+from lerf_ros.mapping.messages import FollowJump, StartSession
 from lerf_ros.nodes.common.conversions import ns_to_stamp
 from lerf_ros.nodes.mapper_node import MapperNode
 
@@ -68,7 +69,7 @@ def bench(tmp_path):
 
 
 def jumps(mapper):
-    return [call[1] for call in mapper.process.calls if call[0] == 'jump']
+    return [call.jump for call in mapper.process.calls if isinstance(call, FollowJump)]
 
 
 def test_keyframes_of_before_follow_and_later_images_have_the_new_pose(bench):
@@ -83,7 +84,7 @@ def test_keyframes_of_before_follow_and_later_images_have_the_new_pose(bench):
     assert not jumps(mapper)        # it may yet be taken back
     robot.stay(START + 3 * SECOND, 3.0, -0.5)
     assert spin_until(nodes, lambda: jumps(mapper))
-    assert mapper.process.calls.count('session') == 1
+    assert mapper.process.calls.count(StartSession()) == 1
     (jump,) = jumps(mapper)
     expected = np.eye(4)
     expected[0, 3] = -0.5
@@ -167,12 +168,12 @@ def test_a_jump_after_another_publisher_has_come_moves_nothing(bench):
     mapper, robot, nodes = bench()
     for second in range(3):
         robot.drive(START + second * SECOND, float(second), 0.0)
-    assert spin_until(nodes, lambda: 'session' in mapper.process.calls)
+    assert spin_until(nodes, lambda: StartSession() in mapper.process.calls)
     again = Robot(Node('again'))
     assert spin_until((*nodes, again.node), lambda: len(
         mapper.get_publishers_info_by_topic('/tf')) == 2)
     again.drive(START + 3 * SECOND, 3.0, -1.5)
     again.stay(START + 3 * SECOND, 3.0, -1.5, 30)
-    assert spin_until((*nodes, again.node), lambda: mapper.process.calls.count('session') == 2)
+    assert spin_until((*nodes, again.node), lambda: mapper.process.calls.count(StartSession()) == 2)
     again.node.destroy_node()
     assert not jumps(mapper)

@@ -39,7 +39,7 @@ from lerf_ros.mapping import loop as loop_module
 from lerf_ros.mapping import reindex as stored_map
 from lerf_ros.mapping.keyframes import KeyframeQueue
 from lerf_ros.mapping.loop import Loop
-from lerf_ros.mapping.messages import Channels
+from lerf_ros.mapping.messages import Channels, Load, Reset
 from lerf_ros.show.files import export_answer
 from lerf_ros.storage.map_directory import FEATURES, MapDirectory
 from lerf_ros.storage.output_folder import OutputFolder
@@ -260,12 +260,12 @@ KEEPING = {
 REPLACING = {
     'train --force': lambda at, capture, _: command(
         'train', capture, '--map', at, '--force', '--steps', 10),
-    'reset': lambda at, *_: mapping(at, Loop.on_reset),
-    'reset and map': lambda at, *_: mapping(at, lambda loop: (loop.on_reset(),
+    'reset': lambda at, *_: mapping(at, lambda loop: loop.carry_out(Reset(), 0)),
+    'reset and map': lambda at, *_: mapping(at, lambda loop: (loop.carry_out(Reset(), 0),
                                                               some_keyframes(loop))),
     'forget': lambda at, *_: mapping(at, forget_one),
-    'load': lambda at, _, other: mapping(at, lambda loop: loop.on_load(
-        str(other.parent), other.name)),
+    'load': lambda at, _, other: mapping(at, lambda loop: loop.carry_out(
+        Load(str(other.parent), other.name), 0)),
     'save over': lambda at, _, other: SavedMaps(at.parent).save(
         MapDirectory(other), at.name, overwrite=True),
     'save over one in it': lambda at, _, other: SavedMaps(at).save(

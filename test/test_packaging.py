@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     'map_query': CORE | {'show'},
     'mapper': CORE | {'mapping'},
     # What the node's own process loads of it is small; the loop runs in the other one.
-    'mapping': CORE | {'quiet_threads'},
+    'mapping': CORE | {'process_group', 'quiet_threads'},
     'mapping/loop': CORE | {'mapper', 'mapping'},
     'mapping/saving': CORE | {'mapper'},
     # They only start processes: no part of the method is loaded for that. A demo makes room for

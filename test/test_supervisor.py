@@ -12,7 +12,7 @@ from tiny_world import orbit, photograph
 
 from lerf_ros.errors import LockedError
 from lerf_ros.mapping import supervisor
-from lerf_ros.mapping.messages import MapperStatus, Reply
+from lerf_ros.mapping.messages import MapperStatus, Pause, Reply, Save, Stop
 from lerf_ros.mapping.supervisor import MapperSupervisor, wait_for_leaving
 from lerf_ros.storage.lock import FolderLock
 from lerf_ros.storage.map_directory import MapDirectory
@@ -35,10 +35,7 @@ class Child:
         self.in_flight[len(self.in_flight)] = frame
         return int('full' in self.calls)
 
-    def pause(self, paused):
-        self.calls.append('pause' if paused else 'resume')
-
-    def send(self, command):
+    def send(self, command, number=0):
         self.calls.append(command)
 
     def reply(self, number):
@@ -51,11 +48,8 @@ class Child:
         self.alive, self.exit_code = False, exit_code
         self.report = MapperStatus(state='failed', **words)
 
-    def ask_to_end(self):
-        self.calls.append('end')
-
     def join(self, timeout_s):
-        return 'end' in self.calls and 'slow' not in self.calls
+        return Stop() in self.calls and 'slow' not in self.calls
 
     def stop(self, timeout_s):
         self.calls.append('stop')
@@ -82,7 +76,7 @@ def test_a_dead_process_is_replaced_and_gets_what_was_under_way(supervised):
     assert 'signal SIGKILL' in status.message and '1 of 2' in status.message
     first, second = Child.made
     assert list(second.in_flight.values()) == ['a', 'b']
-    assert second.calls == ['pause'] and second.alive
+    assert second.calls == [Pause(True)] and second.alive
     assert 'close' in first.calls
     assert 'was restarted, 1 of 2' in supervised.status().message     # for a while
 
@@ -127,11 +121,11 @@ def test_a_failure_that_would_repeat_is_not_repeated(supervised):
 
 
 def test_a_command_is_answered_or_named_as_lost(supervised):
-    number = supervised.command('save', name='a')
+    number = supervised.ask(Save('', 'a', False))
     assert supervised.reply(number) is None
     Child.made[0].calls.append('answers')
     assert supervised.reply(number) == Reply(number)
-    lost = supervised.command('save', name='b')
+    lost = supervised.ask(Save('', 'b', False))
     Child.made[0].calls.remove('answers')
     Child.made[0].die(message='killed')
     reply = supervised.reply(lost)

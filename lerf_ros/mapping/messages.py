@@ -1,22 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes between a node and its mapper process, and the channels that it goes through."""
+"""Messages between a node and its mapper process, and the channels that carry them."""
 
 from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing.context import BaseContext
 from multiprocessing.queues import Queue
-from typing import Any
+from typing import Literal
 
+import numpy as np
+
+from lerf_ros.frames.pose_jump import PoseJump
 from lerf_ros.mapping.frame_channel import FrameChannel
 
 INBOX_SIZE = 32          # keyframes that may wait to be stored
 
+State = Literal['loading', 'restoring', 'waiting', 'mapping', 'settled', 'paused', 'failed']
+
 
 @dataclass(frozen=True)
 class MapperStatus:
-    """What the mapper has done so far; NaN where not known.
+    """The progress of the mapper; NaN where a number is not known.
 
     state: loading (models), restoring (keyframes of an earlier process), waiting (for keyframes),
     mapping, settled (the newest keyframe is trained on and the snapshot written), paused or failed
@@ -25,7 +32,7 @@ class MapperStatus:
     handed over and not taken yet. final: another start would fail in the same way.
     """
 
-    state: str = 'loading'
+    state: State = 'loading'
     message: str = ''
     code: str = ''
     final: bool = False
@@ -46,72 +53,149 @@ class MapperStatus:
     memory_bytes: int = 0
 
 
-@dataclass(frozen=True)
-class Command:
-    """Something the child shall do between two slices of training.
+# Commands: what the child is asked to do between two slices of training. No event or lock is shared
+# with the child: one that is killed while it holds a lock would take the parent with it.
 
-    pause, resume, stop, clock (now_ns: ROS time) and what has no number go without a reply. No
-    event or lock is shared with the child: a child that is killed while it holds one would take
-    the parent with it.
+@dataclass(frozen=True)
+class Save:
+    """Writes a snapshot now and copies the map below `root`. Reply: `path`."""
+
+    root: str
+    name: str
+    overwrite: bool
+
+
+@dataclass(frozen=True)
+class Load:
+    """Replaces the map by a saved one. Reply: `keyframes`, how many it has."""
+
+    root: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Reset:
+    """Replaces the map by an empty one."""
+
+
+@dataclass(frozen=True)
+class MoveKeyframes:
+    """Gives keyframes better poses (4, 4) by stamp (ns). Reply: `keyframes`, how many moved."""
+
+    poses: Mapping[int, np.ndarray]
+
+
+@dataclass(frozen=True)
+class FollowJump:
+    """Moves the keyframes of this session after a jump of the localisation. Reply: `keyframes`."""
+
+    jump: PoseJump
+
+
+@dataclass(frozen=True)
+class StartSession:
+    """Says that the localisation started anew: its jumps do not move keyframes from before."""
+
+
+@dataclass(frozen=True)
+class UndoMove:
+    """Moves keyframes back to before their newest move. Reply: `keyframes`, how many moved."""
+
+
+@dataclass(frozen=True)
+class SetClock:
+    """Gives the ROS time (ns) that snapshots are stamped with instead of the wall clock."""
+
+    now_ns: int
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Stops training, or resumes it; keyframes are stored meanwhile."""
+
+    paused: bool
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Ends the child after a last snapshot."""
+
+
+Command = (Save | Load | Reset | MoveKeyframes | FollowJump | StartSession | UndoMove | SetClock
+           | Pause | Stop)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A command on its way to the child.
+
+    number: under which the reply comes back; 0 asks for none. handed_over: keyframes that were
+    handed over before it, since a command may overtake them.
     """
 
-    # save, load, reset, move, jump, session, undo_move, clock, pause, resume or stop
-    name: str
+    command: Command
     number: int = 0
-    arguments: dict[str, Any] = field(default_factory=dict)
+    handed_over: int = 0
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What became of a command: code and message of the error, both empty when it was done."""
+    """The outcome of a command; code and message name the error, both empty where there is none.
 
-    number: int
+    path: of a saved map. keyframes: how many were loaded or moved.
+    """
+
+    number: int = 0
     code: str = ''
     message: str = ''
-    result: dict[str, Any] = field(default_factory=dict)
+    path: str = ''
+    keyframes: int = 0
 
 
 @dataclass(frozen=True)
 class LogLine:
-    """What the child has logged: the logger's name, the level of Python's logging, the text."""
+    """A line that the child logged: name of its logger, level as in Python's logging, text."""
 
     name: str
     level: int
     text: str
 
 
-class OutboxHandler(logging.Handler):
-    """Sends what the child logs to the parent, which knows where its own lines go."""
+Report = MapperStatus | Reply | LogLine
 
-    def __init__(self, outbox: Queue) -> None:
+
+class OutboxHandler(logging.Handler):
+    """Sends log records of the child to the parent, which logs them as its own."""
+
+    def __init__(self, outbox: Queue[Report]) -> None:
         super().__init__()
         self._outbox = outbox
-        # Else logging.basicConfig puts level and name before the message, which go with it anyway.
+        # Without this, basicConfig repeats level and name, which LogLine holds, in the text.
         self.setFormatter(logging.Formatter('%(message)s'))
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One line, with its traceback if it has one."""
+        """Sends one record, with its traceback if it has one."""
         self._outbox.put(LogLine(record.name, record.levelno, self.format(record)))
 
 
 @dataclass(frozen=True)
 class Channels:
-    """What parent and child share."""
+    """The three queues between parent and child."""
 
     inbox: FrameChannel
-    commands: Queue       # Command
-    outbox: Queue         # MapperStatus, Reply and LogLine
+    commands: Queue[Request]
+    outbox: Queue[Report]
 
     @classmethod
-    def open(cls, context: Any) -> Channels:
-        """Empty ones."""
+    def open(cls, context: BaseContext) -> Channels:
+        """Creates empty channels for a child of this multiprocessing context."""
         channels = cls(FrameChannel(context, INBOX_SIZE), context.Queue(), context.Queue())
-        # What nobody takes any more must not keep this process from ending.
+        # A child that died reads no more; unread commands must not keep the parent from ending.
         channels.commands.cancel_join_thread()
         return channels
 
     def close(self) -> None:
-        """Frees the pipes."""
+        """Closes the pipes and frees the shared memory."""
         self.inbox.close()
         self.commands.close()
         self.outbox.close()

@@ -13,12 +13,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from lerf_ros.config import LerfConfig
 from lerf_ros.errors import LerfError
 from lerf_ros.frames.frame import Frame
-from lerf_ros.frames.pose_jump import PoseJump
 from lerf_ros.mapping.messages import (
     Channels,
     Command,
@@ -26,6 +23,8 @@ from lerf_ros.mapping.messages import (
     MapperStatus,
     OutboxHandler,
     Reply,
+    Request,
+    Stop,
 )
 from lerf_ros.quiet_threads import wait_quietly
 
@@ -35,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 class MapperProcess:
-    """Starts, feeds, watches and stops the child; all calls return at once except `stop`."""
+    """Starts, feeds, watches and stops the child; only `join` and `stop` wait for it."""
 
     def __init__(self, config: LerfConfig, map_directory: str | Path, frame_id: str,
                  metric: bool) -> None:
@@ -46,33 +45,33 @@ class MapperProcess:
             args=(config, str(map_directory), frame_id, metric, self._channels,
                   logging.getLogger('lerf_ros').level or logging.INFO))
         self._status = MapperStatus()
-        # Handed over, but not known to be stored: given to the next child when this one dies.
-        self.in_flight: dict[int, Frame] = {}       # by number, as they were handed over
+        # Handed over and not known to be stored, by the channel's number, oldest first: the next
+        # child gets them when this one dies.
+        self.in_flight: dict[int, Frame] = {}
         self._added = 0
         self._replies: dict[int, Reply] = {}
 
     def start(self) -> None:
-        """Starts the child; models load there, `status` tells when it is ready or has failed."""
+        """Starts the child, which loads its models; `status` tells when it is ready or failed."""
         self._process.start()
 
     @property
     def alive(self) -> bool:
-        """Whether the child runs."""
+        """Returns whether the child runs."""
         return self._process.pid is not None and self._process.is_alive()
 
     @property
     def pid(self) -> int | None:
-        """Of the child; None before it is started."""
+        """The child's process id; None before it is started."""
         return self._process.pid
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs; minus the signal's number when a signal ended it."""
+        """The child's exit code: None while it runs, -N where signal N ended it."""
         return self._process.exitcode
 
     def add(self, frame: Frame) -> int:
-        """Hands over a keyframe; how many are lost by it: the oldest that waits when too many do.
-        """
+        """Hands over a keyframe; returns how many were lost: the oldest, where too many wait."""
         number, dropped = self._channels.inbox.put(frame)
         if dropped is not None:
             del self.in_flight[dropped]
@@ -82,17 +81,17 @@ class MapperProcess:
             self._added += 1
         return (dropped is not None) + (number is None)
 
-    def send(self, command: Command) -> None:
-        """Gives the child something to do; `reply` tells what became of it."""
-        self._channels.commands.put(command)
+    def send(self, command: Command, number: int = 0) -> None:
+        """Gives the child a command; with a number, `reply` returns its outcome later."""
+        self._channels.commands.put(Request(command, number, self._added))
 
     def reply(self, number: int) -> Reply | None:
-        """The answer to a command, once; None while it is not there."""
+        """Returns the reply to a command, once; None while there is none."""
         self.status()
         return self._replies.pop(number, None)
 
     def status(self) -> MapperStatus:
-        """The newest report of the child; `failed` when it died without one."""
+        """Returns the newest report of the child, `failed` where it died without one."""
         # A child that was killed in the middle of a message leaves a part of it behind.
         with contextlib.suppress(queue.Empty, EOFError, OSError):
             while True:
@@ -113,29 +112,9 @@ class MapperProcess:
                         'its last words are in the log above; start the mapper again')
         return self._status
 
-    def pause(self, paused: bool) -> None:
-        """Stops or resumes training; keyframes are stored meanwhile, and wait."""
-        self.send(Command('pause' if paused else 'resume'))
-
-    def move(self, poses: dict[int, np.ndarray]) -> None:
-        """Takes better poses (4, 4) of keyframes by stamp (ns); other stamps are passed over."""
-        self.send(Command('move', arguments={'poses': poses, 'handed_over': self._added}))
-
-    def jump(self, jump: PoseJump) -> None:
-        """The localisation has jumped: all keyframes that were handed over so far follow."""
-        self.send(Command('jump', arguments={'jump': jump, 'handed_over': self._added}))
-
-    def new_session(self) -> None:
-        """A localisation has started: what was handed over so far does not follow its jumps."""
-        self.send(Command('session', arguments={'handed_over': self._added}))
-
-    def ask_to_end(self) -> None:
-        """Tells the child to write a last snapshot and end; returns at once."""
-        self.send(Command('stop'))
-
     def stop(self, timeout_s: float = 30.0) -> None:
-        """Writes a last snapshot and ends the child; kills it when that takes too long."""
-        self.ask_to_end()
+        """Ends the child after a last snapshot; kills it where that takes too long."""
+        self.send(Stop())
         if not self.join(timeout_s):
             log.warning('the mapping process did not end within %.0f s: it is killed; the last '
                         'complete snapshot stays', timeout_s)
@@ -144,11 +123,11 @@ class MapperProcess:
         self.close()
 
     def close(self) -> None:
-        """Frees what was shared with a child that has ended."""
+        """Frees the channels; to be called once the child has ended."""
         self._channels.close()
 
     def join(self, timeout_s: float) -> bool:
-        """Waits for the child's end; whether it came in time."""
+        """Waits for the child's end; returns whether it came in time."""
         end = time.monotonic() + timeout_s
         while self.alive and time.monotonic() < end:
             self.status()   # an unread outbox would keep the child from ending
@@ -158,7 +137,7 @@ class MapperProcess:
 
 def run_mapper(config: LerfConfig, map_directory: str, frame_id: str, metric: bool,
                channels: Channels, log_level: int = logging.INFO) -> None:
-    """The child's main function; what it logs from log_level on, the parent logs."""
+    """Runs the mapper in the child; records from log_level on are logged by the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)   # Ctrl-C reaches the parent, which stops us
     logging.basicConfig(level=logging.WARNING, handlers=[OutboxHandler(channels.outbox)])
     logging.getLogger('lerf_ros').setLevel(log_level)

@@ -5,25 +5,20 @@ from __future__ import annotations
 
 import itertools
 import logging
-import signal
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from lerf_ros.config import LerfConfig
 from lerf_ros.frames.frame import Frame
-from lerf_ros.frames.pose_jump import PoseJump
-from lerf_ros.mapping.messages import Command, MapperStatus, Reply
+from lerf_ros.mapping.messages import Command, MapperStatus, Pause, Reply, Stop
 from lerf_ros.mapping.process import MapperProcess
+from lerf_ros.process_group import exit_in_words
 
 WINDOW_S = 600.0        # in which restarts are counted
 NOTE_S = 60.0           # how long a restart stays in the status
-KILL_S = 5.0
 
 log = logging.getLogger(__name__)
 # Processes that were asked to end and still write their last snapshot.
@@ -31,11 +26,11 @@ _leaving: list[MapperProcess] = []
 
 
 class MapperSupervisor:
-    """A MapperProcess and its successors, seen as one; all calls return at once except `stop`."""
+    """A MapperProcess and its successors, used as one; only `stop` waits for it."""
 
     def __init__(self, config: LerfConfig, map_directory: str | Path, frame_id: str, metric: bool,
-                 restarts: int = 5, make: Callable[..., Any] = MapperProcess) -> None:
-        """restarts: how often within ten minutes a process that died is started again."""
+                 restarts: int = 5, make: Callable[..., MapperProcess] = MapperProcess) -> None:
+        """restarts: how many processes that died are replaced within ten minutes, at most."""
         self._make = lambda: make(config, map_directory, frame_id, metric)
         self._limit = restarts
         self._deaths: deque[float] = deque()
@@ -47,56 +42,43 @@ class MapperSupervisor:
         self._process = self._make()
 
     def start(self) -> None:
-        """Starts the process; models load there, `status` tells when it is ready."""
-        close_those_that_left()
+        """Starts the process, which loads its models; `status` tells when it is ready."""
+        close_ended()
         self._process.start()
 
     @property
     def pid(self) -> int | None:
-        """Of the process that runs now."""
+        """The id of the process that runs now."""
         return self._process.pid
 
     @property
     def alive(self) -> bool:
-        """Whether a process runs."""
+        """Returns whether a process runs."""
         return self._process.alive
 
     def add(self, frame: Frame) -> int:
-        """Hands over a keyframe; how many, the oldest that waited, were lost since the last call.
-        """
+        """Hands over a keyframe; returns how many were lost since the last call, oldest first."""
         lost, self._left_out = self._left_out + self._process.add(frame), 0
         return lost
 
     def pause(self, paused: bool) -> None:
-        """Stops or resumes training."""
+        """Stops or resumes training, also in a process that is started later."""
         self._paused = paused
-        self._process.pause(paused)
+        self._process.send(Pause(paused))
 
-    def set_clock(self, now_ns: int) -> None:
-        """Tells what the time is where that is not the wall's: snapshots are stamped with it."""
-        self._process.send(Command('clock', arguments={'now_ns': now_ns}))
+    def send(self, command: Command) -> None:
+        """Gives the process a command whose outcome nobody waits for; lost if it dies first."""
+        self._process.send(command)
 
-    def move(self, poses: dict[int, np.ndarray]) -> None:
-        """Takes better poses (4, 4) of keyframes by stamp (ns); lost if the process dies first."""
-        self._process.move(poses)
-
-    def jump(self, jump: PoseJump) -> None:
-        """The localisation has jumped, earlier keyframes follow; lost if the process dies first."""
-        self._process.jump(jump)
-
-    def new_session(self) -> None:
-        """A localisation has started: what was handed over so far does not follow its jumps."""
-        self._process.new_session()
-
-    def command(self, name: str, /, **arguments: Any) -> int:
-        """Gives the process something to do; the number by which to ask for its reply."""
+    def ask(self, command: Command) -> int:
+        """Gives the process a command; returns the number under which `reply` has the outcome."""
         number = next(self._numbers)
         self._asked.add(number)
-        self._process.send(Command(name, number, arguments))
+        self._process.send(command, number)
         return number
 
     def reply(self, number: int) -> Reply | None:
-        """What became of a command, once; None while it is under way."""
+        """Returns the reply to a command, once; None while it is under way."""
         self.status()
         found = self._lost.pop(number, None) or self._process.reply(number)
         if found is not None:
@@ -104,8 +86,8 @@ class MapperSupervisor:
         return found
 
     def status(self) -> MapperStatus:
-        """The newest report; a process that died is restarted by this, as often as allowed."""
-        close_those_that_left()
+        """Returns the newest report; replaces a process that died, as often as allowed."""
+        close_ended()
         status = self._process.status()
         if status.state == 'loading':   # what is on the disk is there all the same
             status = replace(self._before, state='loading', message='', taken=0,
@@ -130,15 +112,15 @@ class MapperSupervisor:
             return replace(status, message=f'{status.message}; it was restarted {self._limit} '
                                            'times in ten minutes, that is enough')
         self._deaths.append(now)
-        self._note = (f'the mapping process ended ({how(self._process.exit_code)}) and was '
-                      f'restarted, {len(self._deaths)} of {self._limit} times in ten minutes')
+        self._note = (f'the mapping process ended ({exit_in_words(self._process.exit_code)}) and '
+                      f'was restarted, {len(self._deaths)} of {self._limit} times in ten minutes')
         log.warning('%s: %s', self._note, status.message)
         self._before = replace(status, final=False, code='', rays_per_second=0.0)
         frames = list(self._process.in_flight.values())
         self._process.close()
         self._process = self._make()
         self._process.start()
-        self._process.pause(self._paused)
+        self._process.send(Pause(self._paused))
         lost = sum(self._process.add(frame) for frame in frames)
         self._left_out += lost
         return replace(status, state='loading', message=self._note, code='',
@@ -147,18 +129,18 @@ class MapperSupervisor:
     def stop(self, timeout_s: float = 30.0) -> None:
         """Asks the process to write a last snapshot and end.
 
-        One that takes longer than the time goes on alone; a successor on the same map directory
+        One that takes longer than timeout_s goes on alone; a successor on the same map directory
         waits for it, and so does `wait_for_leaving`.
         """
-        self._process.ask_to_end()
+        self._process.send(Stop())
         if self._process.join(timeout_s):
             self._process.close()
         else:
             _leaving.append(self._process)
 
 
-def close_those_that_left() -> None:
-    """Frees what was shared with processes that have ended meanwhile, and hears out the others."""
+def close_ended() -> None:
+    """Reads the outboxes of processes that were asked to end; closes the channels of ended ones."""
     for process in list(_leaving):
         process.status()    # an unread outbox would keep it from ending
         if not process.alive:
@@ -167,15 +149,8 @@ def close_those_that_left() -> None:
 
 
 def wait_for_leaving(timeout_s: float) -> None:
-    """Waits until all processes that were asked to end have ended; kills those that take longer."""
+    """Waits for all processes that were asked to end; kills those that take longer."""
     end = time.monotonic() + timeout_s
     while _leaving:
         process = _leaving.pop()
         process.stop(max(end - time.monotonic(), 0.0))
-
-
-def how(exit_code: int | None) -> str:
-    """For people: how a process ended."""
-    if exit_code is None or exit_code >= 0:
-        return f'exit code {exit_code}'
-    return f'signal {signal.Signals(-exit_code).name}'

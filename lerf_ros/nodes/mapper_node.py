@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from rclpy.clock import JumpThreshold
 from rclpy.duration import Duration
 from rclpy.timer import Timer
@@ -17,6 +18,7 @@ from lerf_ros.errors import LerfError, StillLoadingError
 from lerf_ros.frames.frame import Frame
 from lerf_ros.frames.pose_check import PoseCheck
 from lerf_ros.frames.pose_jump import PoseJump
+from lerf_ros.mapping.messages import FollowJump, MoveKeyframes, SetClock, StartSession
 from lerf_ros.mapping.supervisor import MapperSupervisor, wait_for_leaving
 from lerf_ros.msg import FieldStatus
 from lerf_ros.nodes.common import qos_overrides, topics
@@ -99,7 +101,7 @@ class MapperNode(ManagedNode):
             self.process.pause(True)
             if topic := self.settings.pose_updates_topic:
                 self.pose_updates = PoseUpdates(self, topic, self.settings.map_frame,
-                                                self.process.move)
+                                                self.keyframes_moved)
         self._wait_for_models()
         self.get_logger().info(f'the map is written to {self.directory}')
 
@@ -176,15 +178,20 @@ class MapperNode(ManagedNode):
                                   'that was reset): images and transforms that waited are '
                                   'forgotten, the map is kept')
 
+    def keyframes_moved(self, poses: dict[int, np.ndarray]) -> None:
+        """Takes better poses (4, 4) of the optical frame by stamp (ns), as of a loop closure."""
+        if self.process is not None:
+            self.process.send(MoveKeyframes(poses))
+
     def poses_jumped(self, jump: PoseJump) -> None:
         """The localisation has corrected itself at once: earlier keyframes follow."""
         if self.process is not None:
-            self.process.jump(jump)
+            self.process.send(FollowJump(jump))
 
     def localisation_started(self) -> None:
         """What it says later of its own past is no news of keyframes from before."""
         if self.process is not None:
-            self.process.new_session()
+            self.process.send(StartSession())
 
     def take_frames(self) -> None:
         """Hands the keyframes on among those images that are complete by now."""
@@ -236,7 +243,7 @@ class MapperNode(ManagedNode):
         """Reports on lerf/status, in every state of the node; tells the process a clock of its own.
         """
         if self.process is not None and self.get_clock().ros_time_is_active:
-            self.process.set_clock(self.get_clock().now().nanoseconds)
+            self.process.send(SetClock(self.get_clock().now().nanoseconds))
         self._status.publish(self._report())
 
     def _report(self) -> FieldStatus:

@@ -12,7 +12,7 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.task import Future
 
 from lerf_ros.errors import LerfError, NotActiveError
-from lerf_ros.mapping.messages import Reply
+from lerf_ros.mapping.messages import Command, Load, Reply, Reset, Save, UndoMove
 from lerf_ros.nodes.common import topics
 from lerf_ros.nodes.common.lifecycle import ManagedNode
 from lerf_ros.srv import ListMaps, LoadMap, MapCommand, SaveMap
@@ -46,9 +46,8 @@ class MapCommands:
         """A copy of the map as it is now."""
         async def save() -> str:
             SavedMaps(self._root).check_free(request.name, request.overwrite)
-            reply = await self._ask('save', root=str(self._root), name=request.name,
-                                    overwrite=request.overwrite)
-            response.path = reply.result['path']
+            reply = await self._ask(Save(str(self._root), request.name, request.overwrite))
+            response.path = reply.path
             return f'saved as {request.name!r} in {self._root}'
         return await self._answer(response, save)
 
@@ -56,8 +55,8 @@ class MapCommands:
         """A saved map becomes the current one."""
         async def load() -> str:
             SavedMaps(self._root).path(request.name)
-            reply = await self._ask('load', root=str(self._root), name=request.name)
-            response.keyframes = reply.result['keyframes']
+            reply = await self._ask(Load(str(self._root), request.name))
+            response.keyframes = reply.keyframes
             return f'{request.name!r} is the map now, with {response.keyframes} keyframes'
         return await self._answer(response, load)
 
@@ -71,7 +70,7 @@ class MapCommands:
     async def on_reset(self, request: MapCommand.Request, response: MapCommand.Response) -> Any:
         """The map is forgotten, a new one begins."""
         async def reset() -> str:
-            await self._ask('reset')
+            await self._ask(Reset())
             self._node.forget_frames()
             return 'the map is empty; mapping starts anew'
         return await self._answer(response, reset)
@@ -80,8 +79,8 @@ class MapCommands:
                            response: MapCommand.Response) -> Any:
         """Keyframes go back to where they were before their newest move."""
         async def undo() -> str:
-            reply = await self._ask('undo_move')
-            return f'{reply.result["moved"]} keyframes are where they were before their last move'
+            reply = await self._ask(UndoMove())
+            return f'{reply.keyframes} keyframes are where they were before their last move'
         return await self._answer(response, undo)
 
     async def on_pause(self, request: MapCommand.Request, response: MapCommand.Response) -> Any:
@@ -119,9 +118,9 @@ class MapCommands:
         self._node.get_logger().info(response.message)
         return response
 
-    async def _ask(self, name: str, /, **arguments: Any) -> Reply:
-        """What the mapping process answers; raises the error that it names."""
-        number = self._node.process.command(name, **arguments)
+    async def _ask(self, command: Command) -> Reply:
+        """Returns the reply of the mapping process; raises the error that it names."""
+        number = self._node.process.ask(command)
         future = self._waiting[number] = Future()
         if self._timer is None:
             self._timer = self._node.create_timer(POLL_PERIOD_S, self._poll)
