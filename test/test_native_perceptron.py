@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The native perceptron against plain torch: values, gradients, and when it steps aside."""
 
+import platform
+
 import pytest
 import torch
 from torch import nn
 
+from lerf_ros.field import native_kernel
 from lerf_ros.field.native_kernel import load_kernel
 from lerf_ros.field.networks import network
 
@@ -19,11 +22,35 @@ def plain(perceptron, x):
     return nn.Sequential.forward(perceptron, x)
 
 
-# inputs, hidden, layers, outputs: multiples of the 16 lanes, and none
-@pytest.mark.parametrize('shape', [(10, 16, 1, 1), (32, 64, 1, 16), (63, 64, 2, 3),
-                                   (33, 128, 2, 384), (5, 7, 3, 17), (4, 8, 0, 9)])
+# Inputs, hidden, layers, outputs: multiples of 4, 8 and 16 lanes, and none.
+SHAPES = [(10, 16, 1, 1), (32, 64, 1, 16), (63, 64, 2, 3), (33, 128, 2, 384), (5, 7, 3, 17),
+          (4, 8, 0, 9)]
+
+
+@pytest.mark.parametrize('shape', SHAPES)
 @pytest.mark.parametrize('rows', [1, 64, 1000])
 def test_values_and_gradients_are_those_of_torch(shape, rows):
+    require_equal_to_torch(shape, rows)
+
+
+@pytest.mark.skipif(platform.machine() not in ('x86_64', 'AMD64'), reason='flags of x86')
+@pytest.mark.parametrize('flags', ['-march=x86-64', '-march=x86-64-v3'])
+def test_so_are_those_of_kernels_for_other_processors(flags, tmp_path, monkeypatch):
+    """Registers of 4 and of 8 numbers have tiles of their own."""
+    if flags == '-march=x86-64-v3' and 'avx2' not in native_kernel._processor():
+        pytest.skip('this processor has no AVX2')
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    monkeypatch.setattr(native_kernel, 'FLAGS', (*native_kernel.FLAGS, flags))
+    load_kernel.cache_clear()
+    try:
+        assert load_kernel() is not None
+        for shape in SHAPES:
+            require_equal_to_torch(shape, 100)
+    finally:
+        load_kernel.cache_clear()
+
+
+def require_equal_to_torch(shape, rows):
     torch.manual_seed(sum(shape) + rows)
     perceptron = network(*shape)
     weight = torch.randn(rows, shape[3])

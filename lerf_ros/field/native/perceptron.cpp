@@ -13,10 +13,20 @@
 
 namespace {
 
-typedef float Vector __attribute__((vector_size(64)));
-constexpr int LANES = 16;
+// A vector is what a register holds, and the sums of a tile, TILE x WIDE of them, leave a few
+// registers over. Wider ones are legal C++ and twenty times slower: the compiler keeps them in
+// memory.
+#if defined(__AVX512F__)   // 32 registers
+constexpr int LANES = 16, TILE = 8, WIDE = 2;
+#elif defined(__AVX__)     // 16 registers
+constexpr int LANES = 8, TILE = 4, WIDE = 3;
+#elif defined(__aarch64__) // 32 registers
+constexpr int LANES = 4, TILE = 4, WIDE = 4;
+#else                      // SSE2: 16 registers; any other: what one of them would be
+constexpr int LANES = 4, TILE = 4, WIDE = 2;
+#endif
+typedef float Vector __attribute__((vector_size(LANES * sizeof(float))));
 constexpr int ROWS = 64;   // of a block
-constexpr int TILE = 8;    // rows whose sums stay in registers
 
 inline int64_t padded(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
 
@@ -24,8 +34,8 @@ inline int64_t padded(int64_t n) { return (n + LANES - 1) / LANES * LANES; }
 class Array {
  public:
   explicit Array(int64_t size) : store_(size + LANES, 0.0f) {
-    const auto at = reinterpret_cast<uintptr_t>(store_.data());
-    data_ = store_.data() + (64 - at % 64) % 64 / sizeof(float);
+    const auto beyond = reinterpret_cast<uintptr_t>(store_.data()) % sizeof(Vector);
+    data_ = store_.data() + (beyond ? (sizeof(Vector) - beyond) / sizeof(float) : 0);
   }
   Array(const Array &) = delete;
   Array(Array &&) = default;
@@ -62,11 +72,13 @@ void tile(const float *a, int64_t row_stride, int64_t column_stride, const float
 // LANES. a is read with any strides, so that its transpose serves as well.
 void multiply(const float *a, int64_t row_stride, int64_t column_stride, const float *b,
               int64_t ldb, float *c, int64_t ldc, int64_t rows, int64_t columns, int64_t depth) {
-  for (int64_t j = 0; j < columns; j += 2 * LANES)
-    for (int64_t i = 0; i < rows; i += TILE) {
-      const auto run = columns - j >= 2 * LANES ? tile<2> : tile<1>;
+  for (int64_t j = 0; j < columns;) {
+    const bool whole = columns - j >= WIDE * LANES;
+    const auto run = whole ? tile<WIDE> : tile<1>;
+    for (int64_t i = 0; i < rows; i += TILE)
       run(a + i * row_stride, row_stride, column_stride, b + j, ldb, c + i * ldc + j, ldc, depth);
-    }
+    j += (whole ? WIDE : 1) * LANES;
+  }
 }
 
 struct Layer {
