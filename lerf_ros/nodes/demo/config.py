@@ -89,7 +89,7 @@ class DemoClientConfig(Checked):
                            low=0, high=1000)
     absent: int = setting(3, 'phrases asked for things that are not there', low=0, high=50)
     time_budget: float = setting(
-        215.0, 'from the first image to the first question, even if the map is not settled; twice '
+        600.0, 'from the first image to the first question, even if the map is not settled; twice '
         'that without a snapshot from after the last image', unit='seconds', low=1.0, high=86400.0)
     start_timeout: float = setting(240.0, 'wait for the first image', unit='seconds', low=1.0,
                                    high=86400.0)
