@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lerf_ros.evaluation.judging import inside_box
+from lerf_ros.evaluation.scoring import inside_box
 from lerf_ros.geometry.region import Region
 from lerf_ros.map_query import MapQuery
 from lerf_ros.query.answer import Presence

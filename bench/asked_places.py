@@ -14,20 +14,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
+from simulated_maps import open_map
 
-from lerf_ros.evaluation.judging import inside_box
+from lerf_ros.evaluation.scoring import inside_box
 from lerf_ros.map_query import MapQuery
 from lerf_ros.query.places import OrientedBox, upright_box
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.simulation.evaluation_layout import evaluation_layout
 from lerf_ros.simulation.scene import SceneObject, TabletopScene
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from simulated_maps import open_map
 
 POINTS = 20000
 HITS = 10

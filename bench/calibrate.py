@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
+from logistic_fit import Samples, brier, fit_logistic, plot_reliability
+from simulated_maps import open_map
 
 from lerf_ros.config import LerfConfig
-from lerf_ros.evaluation.calibrating import Samples, brier, fit_logistic, plot_reliability
-from lerf_ros.evaluation.judging import inside_box
+from lerf_ros.evaluation.scoring import inside_box
 from lerf_ros.lerf import find
 from lerf_ros.map_query import MapQuery
 from lerf_ros.query.presence import FOLDER, features_of, settings_of
@@ -29,9 +29,6 @@ from lerf_ros.query.request import QueryRequest
 from lerf_ros.settings import flat_fields
 from lerf_ros.simulation.absent import draw_absent
 from lerf_ros.simulation.evaluation_layout import evaluation_layout
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-from simulated_maps import open_map
 
 ABSENT = 50          # words in each layout
 ANY = 1e-6           # a threshold that every place reaches

@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from full_search import least_softmax
 
 from lerf_ros.config import LerfConfig, load_preset, preset_path
-from lerf_ros.evaluation.full_search import least_softmax
 from lerf_ros.field.language_field import LanguageField
 from lerf_ros.geometry.scene_frame import SceneFrame
 from lerf_ros.index.language_index import LanguageIndex, as_stored, build_index

@@ -22,7 +22,7 @@ import numpy as np
 from lerf_ros.commands.options import overrides
 from lerf_ros.config import LerfConfig, load_preset
 from lerf_ros.encoders.image_text import load_encoder
-from lerf_ros.evaluation.demo_results import Box, judge
+from lerf_ros.evaluation.demo_results import TruthBox, check_answer
 from lerf_ros.frames.frame import Frame
 from lerf_ros.frames.selection import KeyframeSelector
 from lerf_ros.geometry.camera import PinholeCamera
@@ -91,7 +91,8 @@ def ask(seed: int, scene: TabletopScene, target: Path, config: LerfConfig,
     for thing in scene.objects:
         start = time.monotonic()
         answer = query.answer(thing.query)
-        row = judge(answer, time.monotonic() - start, [Box(thing.box_min, thing.box_max)])
+        row = check_answer(answer, time.monotonic() - start,
+                           [TruthBox(thing.box_min, thing.box_max)])
         rows.append(row)
         answers.append(answer)
         print(f'  {row.query:18} found {row.found!s:5} in box {row.inside_box!s:5} distance '

@@ -3,6 +3,8 @@
 
 import json
 import math
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,13 +12,6 @@ from hand_made_map import CONFIG, WordEncoder, write_map
 
 import lerf_ros.map_query
 import lerf_ros.query.presence as calibration_module
-from lerf_ros.evaluation.calibrating import (
-    Samples,
-    brier,
-    fit_logistic,
-    plot_reliability,
-    reliability,
-)
 from lerf_ros.map_query import MapQuery
 from lerf_ros.query.answer import Hit
 from lerf_ros.query.presence import (
@@ -32,6 +27,10 @@ from lerf_ros.query.presence import (
 )
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.settings import flat_fields
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'bench'))
+
+from logistic_fit import Samples, brier, fit_logistic, plot_reliability, reliability
 
 # P = sigmoid(2 x - 3 + 0 y + 0 z)
 LAW = Logistic((0.0, 0, 0), (1.0, 1, 1), (2.0, 0, 0), -3.0)

@@ -6,21 +6,22 @@ import itertools
 import numpy as np
 import pytest
 
-from lerf_ros.errors import DatasetError
 from lerf_ros.evaluation.command import COCO_NAMES, EVERYDAY_NAMES, LONG_TAIL_NAMES
-from lerf_ros.evaluation.judging import absent_words, average_precision, existence_curve
-from lerf_ros.evaluation.tables import mean_interval, paired_difference, statistic_interval
+from lerf_ros.evaluation.intervals import mean_interval, paired_difference, statistic_interval
+from lerf_ros.evaluation.scoring import absent_words
+from lerf_ros.evaluation.tables import ranking_precision
 
 
-def test_the_curve_of_five_phrases():
+def average_precision(scores, present):
+    return ranking_precision(scores, present)(np.arange(len(scores)))
+
+
+def test_the_precision_of_five_phrases():
     scores = np.array([0.9, 0.8, 0.8, 0.6, 0.3])
     present = np.array([True, False, True, True, False])
-    curve = existence_curve(scores, present)
     # From .9: 1 of 1 right, 1 of 3 found; .8 (two at once): 2 of 3; .6: 3 of 4; .3: 3 of 5.
-    np.testing.assert_allclose(curve.thresholds, [0.3, 0.6, 0.8, 0.9])
-    np.testing.assert_allclose(curve.precision, [3 / 5, 3 / 4, 2 / 3, 1])
-    np.testing.assert_allclose(curve.recall, [1, 1, 2 / 3, 1 / 3])
-    assert curve.average_precision == pytest.approx(1 / 3 * 1 + 1 / 3 * 2 / 3 + 1 / 3 * 3 / 4)
+    assert average_precision(scores, present) == pytest.approx(
+        1 / 3 * 1 + 1 / 3 * 2 / 3 + 1 / 3 * 3 / 4)
 
 
 def test_equal_scores_have_the_precision_of_chance():
@@ -35,9 +36,7 @@ def test_only_the_order_of_scores_matters():
     assert average_precision(present + scores / 10, present) == 1
 
 
-def test_without_present_phrases_there_is_no_curve():
-    with pytest.raises(DatasetError, match='none of the phrases is present'):
-        existence_curve(np.array([0.5]), np.array([False]))
+def test_without_present_phrases_there_is_no_precision():
     assert np.isnan(average_precision(np.array([0.5]), np.array([False])))
 
 

@@ -20,22 +20,22 @@ from lerf_ros.config import LerfConfig
 from lerf_ros.encoders.extractor import FeatureExtractor
 from lerf_ros.errors import DatasetError
 from lerf_ros.evaluation import command, frozen_radiance
+from lerf_ros.evaluation.boxed_scene import BoxedObject, BoxTruth, robot_mask
 from lerf_ros.evaluation.command import EFFORTS
-from lerf_ros.evaluation.experiment import Plan, run_scene
-from lerf_ros.evaluation.folder_scenes import BoxTruth, folder_scene, robot_mask
-from lerf_ros.evaluation.judging import kernel_px
-from lerf_ros.evaluation.labelled_views import views_to_judge
+from lerf_ros.evaluation.experiment import EvalPlan, run_scene
+from lerf_ros.evaluation.folder_scenes import folder_scene, labelled_truth
+from lerf_ros.evaluation.frozen_radiance import fitted
 from lerf_ros.evaluation.labels import ImageLabels, LabelledObject
 from lerf_ros.evaluation.lerf_views import nerfstudio_normalisation
-from lerf_ros.evaluation.rows import EvalResults
+from lerf_ros.evaluation.records import EvalResults
 from lerf_ros.evaluation.scene_encoders import extract_all
-from lerf_ros.evaluation.shelf import ShelfObject
-from lerf_ros.evaluation.views import fitted, labelled_truth
+from lerf_ros.evaluation.scenes import views_to_evaluate
+from lerf_ros.evaluation.scoring import kernel_px
 from lerf_ros.geometry.camera import OPENGL_TO_OPENCV
 
 SHELF = Path(__file__).resolve().parents[2] / 'shared' / 'data' / 'apc_shelf_rgbd'
 POSES = orbit(14)
-PLAN = Plan(('lerf', 'fusion'), 120, 80, (), 1, ('purple',), torch.device('cpu'))
+PLAN = EvalPlan(('lerf', 'fusion'), 120, 80, (), 1, ('purple',), torch.device('cpu'))
 
 
 class TinyEncoder:
@@ -205,7 +205,7 @@ def test_lerfs_own_views_are_novel_ones(tmp_path):
     label = {'shapes': shapes, 'imagePath': '0_rgb.png', 'imageWidth': 96, 'imageHeight': 72}
     (folder / 'labels' / '0_rgb.json').write_text(json.dumps(label))
     scene = folder_scene(folder)
-    view, = views_to_judge(scene, 0)
+    view, = views_to_evaluate(scene, 0)
     np.testing.assert_allclose(view.T_world_camera, T, atol=1e-9)
     assert view.photo is None and [thing.query for thing in scene.objects] == ['red']
     camera = fitted(view.camera, 160)
@@ -219,7 +219,7 @@ def test_lerfs_own_views_are_novel_ones(tmp_path):
 
 def test_a_point_belongs_to_the_box_it_lies_in():
     def thing(low, high):
-        return ShelfObject(1, 'a', 'a', np.array(low, float), np.array(high, float))
+        return BoxedObject(1, 'a', 'a', np.array(low, float), np.array(high, float))
     truth = BoxTruth((thing([0, 0, 0], [1, 1, 1]), thing([0.5, 0, 0], [3, 3, 3])))
     # The second point lies in both boxes, and the first box is the smaller one.
     points = np.array([[0.2, 0.5, 0.5], [0.7, 0.5, 0.5], [2, 2, 2], [0.2, 2, 0]])
@@ -258,7 +258,7 @@ def test_boxes_and_masks_of_a_folder(tmp_path):
     areas = sorted((labels == 1).sum() for labels in scene.labels)
     assert scene.objects[1].pixels == pytest.approx(areas[-5] ** 0.5)
     # Only the held-out frame of every eight is judged.
-    view, = views_to_judge(scene, 3, every=8)
+    view, = views_to_evaluate(scene, 3, every=8)
     np.testing.assert_allclose(view.T_world_camera, POSES[7])
     x0, y0, x1, y1 = cube_boxes(7)['red']
     np.testing.assert_allclose(view.truth((96, 72)).boxes_px[0][0], [x0, y0, x1, y1], atol=2)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lerf_ros.errors import DatasetError
-from lerf_ros.evaluation.judging import points_in_box
+from lerf_ros.evaluation.boxed_scene import read_boxed_objects
 from lerf_ros.evaluation.labels import read_labels
 from lerf_ros.evaluation.lerf_views import (
     nerfstudio_normalisation,
@@ -17,7 +17,7 @@ from lerf_ros.evaluation.lerf_views import (
     rotation_between,
     world_view,
 )
-from lerf_ros.evaluation.shelf import read_shelf_objects
+from lerf_ros.evaluation.scoring import points_in_box
 from lerf_ros.frames.captures.load import load_folder
 from lerf_ros.geometry.camera import transform_points
 
@@ -189,7 +189,7 @@ def shelf(folder, **changes):
 
 
 def test_objects_with_boxes_and_masks(tmp_path):
-    labels = read_shelf_objects(shelf(tmp_path))
+    labels = read_boxed_objects(shelf(tmp_path))
     box, = labels.objects
     assert (box.id, box.name, box.text) == (7, 'tissue_box', 'tissue box')
     assert box.low_world.tolist() == [0, 0, 0] and box.high_world.tolist() == [1, 2, 3]
@@ -205,13 +205,13 @@ def test_objects_with_boxes_and_masks(tmp_path):
     ({'frames': [{'file_path': 'a.png', 'mask_instance_path': 'no.png'}]}, 'no.png of a.png')])
 def test_broken_shelves(tmp_path, changes, part):
     with pytest.raises(DatasetError, match=part):
-        read_shelf_objects(shelf(tmp_path, **changes))
+        read_boxed_objects(shelf(tmp_path, **changes))
 
 
 def test_the_shelf_of_the_picking_robot():
     if not SHELF.exists():
         pytest.skip(f'{SHELF} is not there')
-    labels, folder = read_shelf_objects(SHELF), load_folder(SHELF)
+    labels, folder = read_boxed_objects(SHELF), load_folder(SHELF)
     assert {thing.id: thing.text for thing in labels.objects} == {
         48: 'a pack of colorful pipe cleaners', 114: 'a picture book with a rabbit',
         132: 'a blue tissue box', 144: 'a red joke book'}

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from lerf_ros.evaluation.localization import (
+    iou,
     lerf_ovs_mask,
     majority,
-    mask_iou,
     mean_filter,
     peak_inside,
     resized_boxes,
@@ -117,9 +117,9 @@ def test_mask_iou():
     a, b = np.zeros((2, 4, 5), bool)
     a[:2, :3] = True                 # 6 pixels
     b[1:3, 1:5] = True               # 8 pixels, 2 of them in both
-    assert mask_iou(a, b) == mask_iou(b, a) == 2 / 12
-    assert mask_iou(a, a) == 1 and mask_iou(a, ~a) == 0
-    assert mask_iou(a & False, a & False) == 0
+    assert iou(a, b) == iou(b, a) == 2 / 12
+    assert iou(a, a) == 1 and iou(a, ~a) == 0
+    assert iou(a & False, a & False) == 0
 
 
 def test_boxes_follow_the_image_size():

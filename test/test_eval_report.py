@@ -9,15 +9,20 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score
 
 from lerf_ros.errors import DatasetError, LerfError
 from lerf_ros.evaluation import command as eval_report
-from lerf_ros.evaluation.judging import average_precision
-from lerf_ros.evaluation.markdown import markdown
 from lerf_ros.evaluation.overlays import Overlay, overlay_sheet, painted
 from lerf_ros.evaluation.plots import curve, new_figure
-from lerf_ros.evaluation.rows import Convergence, EvalResults, ObjectResult, PhraseScore
-from lerf_ros.evaluation.tables import comparisons, mean_interval, ranking_precision, table_rows
+from lerf_ros.evaluation.records import Convergence, EvalResults, ObjectResult, PhraseScore
+from lerf_ros.evaluation.tables import (
+    comparisons,
+    markdown,
+    mean_interval,
+    ranking_precision,
+    table_rows,
+)
 from lerf_ros.show.colors import turbo
 
 
@@ -88,7 +93,7 @@ def test_the_fast_precision_is_the_one_of_the_curve():
     fast = ranking_precision(scores, present)
     for _ in range(50):
         index = random.integers(40, size=40)
-        assert fast(index) == pytest.approx(average_precision(scores[index], present[index]))
+        assert fast(index) == pytest.approx(average_precision_score(present[index], scores[index]))
     assert math.isnan(fast(np.flatnonzero(present))) and math.isnan(fast(np.flatnonzero(~present)))
 
 
@@ -172,7 +177,7 @@ def test_the_files_of_an_evaluation(tmp_path):
     assert first['hits_interval'] == [0.75, 0.75]      # both scenes have 3 of 4
     assert first['lerf_ovs_iou'] is None and first['lerf_ovs_iou_interval'] is None
     assert content['comparisons'][0]['difference']['difference'] == 0.25
-    assert eval_report.read(files[0]) == results
+    assert EvalResults.from_json(content) == results
     for path in files[2:]:
         picture = cv2.imread(str(path))
         assert min(picture.shape[:2]) > 400 and picture.std() > 5

@@ -12,10 +12,9 @@ from tiny_world import orbit, photograph
 
 from lerf_ros.errors import EncoderUnavailableError
 from lerf_ros.evaluation import frozen_radiance
-from lerf_ros.evaluation.experiment import Plan, run_scene
-from lerf_ros.evaluation.owl_vit import Detection, judge_detector
-from lerf_ros.evaluation.scenes import EvalScene, TruthObject
-from lerf_ros.evaluation.views import EvalView, LabelledView
+from lerf_ros.evaluation.experiment import EvalPlan, run_scene
+from lerf_ros.evaluation.owl_vit import Detection, score_detector
+from lerf_ros.evaluation.scenes import EvalScene, EvalView, TruthObject, ViewTruth
 
 THINGS = tuple(TruthObject(name, name, name, None, None, math.nan) for name in ('cup', 'pan'))
 PICTURE = np.zeros((50, 100, 3), np.uint8)
@@ -34,14 +33,14 @@ class Fixed:
 
 
 def view(**boxes):
-    return LabelledView({('cup', 'pan').index(name): np.array([box], float)
+    return ViewTruth({('cup', 'pan').index(name): np.array([box], float)
                          for name, box in boxes.items()}, {}), PICTURE
 
 
 def test_the_centre_of_the_best_box_decides():
     # Centres: (20, 20), in the box, which it need not overlap well, and (70, 20), outside.
     detector = Fixed(cup=[0, 0, 40, 40], pan=[60, 10, 80, 30])
-    cup, pan = judge_detector('s', detector, THINGS, [view(cup=[19, 19, 22, 22],
+    cup, pan = score_detector('s', detector, THINGS, [view(cup=[19, 19, 22, 22],
                                                            pan=[60, 21, 80, 30])])
     assert cup.localized is True and pan.localized is False
     assert (cup.encoder, cup.method, cup.relevancy) == ('owl-vit', 'owl-vit', 0.1)
@@ -50,7 +49,7 @@ def test_the_centre_of_the_best_box_decides():
 
 def test_a_centre_belongs_to_the_pixel_that_it_lies_in():
     # 22.9 lies in pixel 22, the last one of the box.
-    cup, _ = judge_detector('s', Fixed(cup=[22.9] * 4, pan=[0] * 4), THINGS,
+    cup, _ = score_detector('s', Fixed(cup=[22.9] * 4, pan=[0] * 4), THINGS,
                             [view(cup=[19, 19, 22, 22])])
     assert cup.localized is True
 
@@ -58,24 +57,24 @@ def test_a_centre_belongs_to_the_pixel_that_it_lies_in():
 def test_only_views_that_show_the_object_count():
     detector = Fixed(cup=[0, 0, 40, 40], pan=[0, 0, 40, 40])
     right, wrong = [19, 19, 22, 22], [50, 0, 60, 10]
-    cup, pan = judge_detector('s', detector, THINGS, [view(cup=right), view(), view(cup=wrong),
+    cup, pan = score_detector('s', detector, THINGS, [view(cup=right), view(), view(cup=wrong),
                                                       view(cup=right)])
     assert cup.localized is True and pan.localized is None
-    cup, _ = judge_detector('s', detector, THINGS, [view(cup=right), view(cup=wrong)])
+    cup, _ = score_detector('s', detector, THINGS, [view(cup=right), view(cup=wrong)])
     assert cup.localized is False   # half is not most
-    assert judge_detector('s', detector, THINGS, [])[0].relevancy == 0.0
+    assert score_detector('s', detector, THINGS, [])[0].relevancy == 0.0
 
 
 def small_scene():
     frames = tuple(photograph(T, i) for i, T in enumerate(orbit(4)))
     views = tuple(EvalView(f.camera, f.T_world_camera,
-                           lambda size: LabelledView({0: np.array([[0, 0, *size]])}, {}), f.image)
+                           lambda size: ViewTruth({0: np.array([[0, 0, *size]])}, {}), f.image)
                   for f in frames[:1])
     return EvalScene('small', frames, None, (), THINGS, True, None, views)
 
 
 def plan_with(detector):
-    return Plan(('owl-vit',), 1, 1, (), 1, (), torch.device('cpu'), detector)
+    return EvalPlan(('owl-vit',), 1, 1, (), 1, (), torch.device('cpu'), detector)
 
 
 @pytest.fixture(autouse=True)

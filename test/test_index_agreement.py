@@ -2,7 +2,9 @@
 """The compressed index answers as the full search: all scales, all dimensions, float32."""
 
 import math
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,13 +15,16 @@ from tiny_world import PATCH, ColorEncoder, orbit, photograph
 
 from lerf_ros.encoders.embedding_map import EmbeddingMap
 from lerf_ros.evaluation.command import EVERYDAY_NAMES
-from lerf_ros.evaluation.full_search import FullSearch
 from lerf_ros.index.language_index import build_index, compression_basis, even_sample
 from lerf_ros.index.scales import index_scales, search_scales
 from lerf_ros.index.surface import Surface, find_surface, view_grid
 from lerf_ros.mapper import Mapper
 from lerf_ros.query.text_query import TextQuery
 from lerf_ros.storage.map_directory import MapDirectory
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'bench'))
+
+from full_search import FullSearch
 
 DEFAULT = type(SMALL)().index
 CONFIG = SMALL.override({

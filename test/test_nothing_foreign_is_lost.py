@@ -30,7 +30,7 @@ from lerf_ros.encoders import cache as features_cache
 from lerf_ros.encoders.cache import write_file
 from lerf_ros.errors import LerfError
 from lerf_ros.evaluation import command as eval_report
-from lerf_ros.evaluation.rows import EvalResults
+from lerf_ros.evaluation.records import EvalResults
 from lerf_ros.frames.frame import Frame, Keyframe
 from lerf_ros.geometry.camera import PinholeCamera
 from lerf_ros.geometry.scene_frame import SceneFrame
@@ -231,7 +231,7 @@ def features(path):
 
 def evaluated(path):
     OutputFolder(path).claim([])
-    eval_report.save(EvalResults(), path)
+    eval_report.write_json(EvalResults().to_json(), path)
     eval_report.write(EvalResults(), path)
 
 

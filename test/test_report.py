@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lerf_ros.evaluation.demo_results import Box, DemoResults, judge, map_colors
+from lerf_ros.evaluation.demo_results import DemoResults, TruthBox, check_answer, map_colors
 from lerf_ros.geometry.camera import PinholeCamera
 from lerf_ros.query.answer import Answer, Hit, Presence
 from lerf_ros.show.colors import relevancy_colors, turbo
@@ -187,7 +187,7 @@ def test_an_unwritable_picture_is_an_error(tmp_path):
 
 # Numbers -------------------------------------------------------------------------------------
 
-BOX = Box(np.array([0.0, 0.0, 0.0]), np.array([0.1, 0.2, 0.3]))
+BOX = TruthBox(np.array([0.0, 0.0, 0.0]), np.array([0.1, 0.2, 0.3]))
 
 
 @pytest.mark.parametrize('position, inside, distance', [
@@ -197,30 +197,31 @@ BOX = Box(np.array([0.0, 0.0, 0.0]), np.array([0.1, 0.2, 0.3]))
     ((0.13, 0.24, 0.15), False, 0.05),      # 3 cm and 4 cm beyond: sqrt(9 + 16) = 5 cm
     ((-0.029, -0.029, 0.3), True, 0.029 * 2 ** 0.5)])   # grown is a box, not a ball
 def test_inside_box_and_distance(position, inside, distance):
-    judged = judge(answer_of('mug', [hit_at(position)]), 0.2, [BOX])
+    judged = check_answer(answer_of('mug', [hit_at(position)]), 0.2, [BOX])
     assert judged.inside_box is inside
     assert judged.distance_m == pytest.approx(distance)
     assert judged.relevancy == 0.8 and judged.position == pytest.approx(position)
 
 
 def test_the_nearest_of_several_boxes_counts():
-    other = Box(np.array([1.0, 0.0, 0.0]), np.array([1.1, 0.2, 0.3]))
-    judged = judge(answer_of('mug', [hit_at((1.05, 0.1, 0.15))]), 0.2, [BOX, other])
+    other = TruthBox(np.array([1.0, 0.0, 0.0]), np.array([1.1, 0.2, 0.3]))
+    judged = check_answer(answer_of('mug', [hit_at((1.05, 0.1, 0.15))]), 0.2, [BOX, other])
     assert judged.inside_box and judged.distance_m == 0.0
 
 
 def test_what_is_not_found_has_no_position_and_the_clouds_relevancy():
-    judged = judge(answer_of('tiger', (), points=np.zeros((2, 3)), relevancy=(0.3, 0.4)), 0.1)
+    judged = check_answer(answer_of('tiger', (), points=np.zeros((2, 3)), relevancy=(0.3, 0.4)),
+                          0.1)
     assert (judged.found, judged.inside_box, judged.distance_m, judged.position) == (
         False, False, None, None)
     assert judged.relevancy == 0.4
 
 
 def results(right, wrong, absent_found=0):
-    good = judge(answer_of('mug', [hit_at((0.05, 0.1, 0.1))]), 0.2, [BOX])
-    bad = judge(answer_of('cup', [hit_at((9, 9, 9))]), 0.2, [BOX])
-    ghost = judge(answer_of('tiger', [hit_at((0, 0, 0))]), 0.1)
-    none = judge(answer_of('lion'), 0.1)
+    good = check_answer(answer_of('mug', [hit_at((0.05, 0.1, 0.1))]), 0.2, [BOX])
+    bad = check_answer(answer_of('cup', [hit_at((9, 9, 9))]), 0.2, [BOX])
+    ghost = check_answer(answer_of('tiger', [hit_at((0, 0, 0))]), 0.1)
+    none = check_answer(answer_of('lion'), 0.1)
     return DemoResults((good,) * right + (bad,) * wrong,
                        (ghost,) * absent_found + (none,) * (3 - absent_found), 123.4, 5,
                        {'psnr': float('nan'), 'keyframes': 7})
@@ -251,7 +252,7 @@ def test_results_json_and_table(tmp_path):
                                 'm', '0.80', '-', '0.200', 's']
     assert read['present'][0]['grasp'] is False
     held = replace(answer_of('mug', [hit_at((0.05, 0.1, 0.1))]), T_world_target=np.eye(4))
-    assert judge(held, 0.2, [BOX]).grasp is True
+    assert check_answer(held, 0.2, [BOX]).grasp is True
     assert '7 of 8 present' in outcome.summary() and '0 of 3 absent' in outcome.summary()
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`lerf_ros eval`: scenes in, tables, plots and results.json out."""
+"""`lerf_ros eval`: reads or renders scenes; writes tables, plots and results.json."""
 
 from __future__ import annotations
 
@@ -16,26 +16,29 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import repeat
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lerf_ros.config import LerfConfig
-from lerf_ros.evaluation.markdown import markdown
 from lerf_ros.evaluation.plots import plot_convergence, plot_precision_recall
-from lerf_ros.evaluation.rows import EvalResults, plain
-from lerf_ros.evaluation.tables import Row, comparisons, row_json, table_rows
+from lerf_ros.evaluation.records import EvalResults, plain
+from lerf_ros.evaluation.tables import comparisons, markdown, row_json, table_rows
 from lerf_ros.storage.output_folder import OutputFolder
 
 if TYPE_CHECKING:
+    from lerf_ros.evaluation.experiment import EvalPlan
     from lerf_ros.evaluation.scenes import EvalScene
 
 METHODS = ('lerf', 'no dense', 'one scale', 'pixel-aligned', 'fusion')
+RIVALS = ('owl-vit',)   # run on request only, because their weights must be downloaded
 
 
 @dataclass(frozen=True)
 class Effort:
-    """radiance_steps, language_steps: of each field. convergence: numbers of language steps that
-    are judged as well. views: rendered and judged in each scene. seeds, frames, size (width,
-    height): simulated layouts. settings: what differs from the configuration.
+    """How much is computed.
+
+    radiance_steps, language_steps: training of the fields. convergence: numbers of language steps
+    at which LERF is evaluated as well. views: rendered and evaluated in each scene. seeds, frames,
+    size (width, height): of simulated layouts. settings: by dotted name, override the defaults.
     """
 
     radiance_steps: int
@@ -46,21 +49,21 @@ class Effort:
     frames: int
     size: tuple[int, int]
     methods: tuple[str, ...] = METHODS
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
 
 
 EFFORTS = {
-    # One small layout in about a minute of two cores.
+    # One small layout; about a minute on two cores.
     'quick': Effort(250, 200, (), 1, (0,), 24, (320, 240), ('lerf', 'fusion'),
                     {'index.max_points': 8000, 'index.rays': 40000}),
-    # Six layouts within 45 minutes of two cores.
+    # Six layouts; 45 minutes on two cores.
     'cpu': Effort(1000, 1000, (250, 500), 2, tuple(range(6)), 48, (640, 480), METHODS,
                   {'training.language_rays': 512, 'index.max_points': 20000}),
     'full': Effort(6000, 6000, (1000, 2000), 3, tuple(range(6)), 48, (640, 480)),
 }
 
 
-# The 80 classes of COCO's detection task.
+# The 80 classes of the COCO detection task.
 COCO_NAMES: tuple[str, ...] = (
     'person', 'bicycle', 'car', 'motorcycle', 'airplane', 'bus', 'train', 'truck', 'boat',
     'traffic light', 'fire hydrant', 'stop sign', 'parking meter', 'bench', 'bird', 'cat', 'dog',
@@ -74,7 +77,7 @@ COCO_NAMES: tuple[str, ...] = (
     'clock', 'vase', 'scissors', 'teddy bear', 'hair drier', 'toothbrush',
 )
 
-# Rarer and more specific things of a kitchen, a desk, a workshop, a garden and the road.
+# Rarer and more specific things in kitchens, offices, workshops, gardens and streets.
 LONG_TAIL_NAMES: tuple[str, ...] = (
     'accordion', 'alarm clock', 'anchor', 'baking tray', 'balance scale', 'ballpoint pen',
     'bamboo steamer', 'beehive', 'birdcage', 'bonsai tree', 'bow tie', 'bread knife', 'bucket',
@@ -101,40 +104,26 @@ LONG_TAIL_NAMES: tuple[str, ...] = (
 EVERYDAY_NAMES: tuple[str, ...] = COCO_NAMES + LONG_TAIL_NAMES
 
 
-__all__ = ['Row', 'read', 'save', 'table_rows', 'write']
-
-
-def save(results: EvalResults, folder: str | Path) -> None:
-    """Writes the records alone to results.json: quick, so that nothing is lost on the way."""
-    with OutputFolder(folder).file('results.json') as path:
-        path.write_text(json.dumps(results.to_json(), indent=2, allow_nan=False) + '\n')
-
-
 def write(results: EvalResults, folder: str | Path) -> list[Path]:
     """Writes results.json, table.md and a plot of each kind per encoder; returns the files.
 
-    The folder is made. Without matplotlib a LerfError says how to install it, after JSON and
-    tables were written.
+    Creates the folder. Raises LerfError without matplotlib, after JSON and tables were written.
     """
-    folder, out = Path(folder), OutputFolder(folder)
+    folder = Path(folder)
     rows, compared = table_rows(results), comparisons(results)
-    content = {'rows': [row_json(row) for row in rows], 'comparisons': plain(compared),
-               **results.to_json()}
-    with out.file('results.json') as path:
-        path.write_text(json.dumps(content, indent=2, allow_nan=False) + '\n')
-    with out.file('table.md') as path:
+    write_json({'rows': [row_json(row) for row in rows], 'comparisons': plain(compared),
+                **results.to_json()}, folder)
+    with OutputFolder(folder).file('table.md') as path:
         path.write_text(markdown(results, rows, compared), encoding='utf-8')
     return [folder / 'results.json', folder / 'table.md',
             *plot_precision_recall(results.phrases, folder),
             *plot_convergence(results.convergence, folder)]
 
 
-def read(path: str | Path) -> EvalResults:
-    """The records of a results.json; raises DatasetError when they do not fit."""
-    return EvalResults.from_json(json.loads(Path(path).read_text(encoding='utf-8')))
-
-
-RIVALS = ('owl-vit',)   # whose weights must be downloaded, so that it is run when asked for
+def write_json(content: Mapping[str, object], folder: str | Path) -> None:
+    """Writes results.json."""
+    with OutputFolder(folder).file('results.json') as path:
+        path.write_text(json.dumps(content, indent=2, allow_nan=False) + '\n')
 
 
 def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -165,20 +154,19 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace, config: LerfConfig) -> int:
-    """Runs all scenes, keeps the records after each, and writes the report in the end."""
+    """Evaluates all scenes, stores the records after each, and writes the report at the end."""
     from lerf_ros.evaluation import plots
-    from lerf_ros.storage.output_folder import OutputFolder
 
     config = settings(arguments, config)
     OutputFolder(arguments.out).claim(arguments.folders)    # before hours are spent
-    plots.new_figure('', 1)   # a missing matplotlib is better named now than after an hour
+    plots.new_figure('', 1)   # reports a missing matplotlib now instead of after an hour
     parts, start = [], time.monotonic()
     for part in each_scene(arguments, config):
         parts.append(part)
         results = joined(parts, {
             'effort': arguments.effort, 'processor': platform.machine(), 'jobs': arguments.jobs,
             'seconds': round(time.monotonic() - start)})
-        save(results, arguments.out)
+        write_json(results.to_json(), arguments.out)    # so that nothing is lost on the way
     write(results, arguments.out)
     print((arguments.out / 'table.md').read_text(encoding='utf-8'))
     for line in results.info['left out']:
@@ -187,18 +175,18 @@ def run(arguments: argparse.Namespace, config: LerfConfig) -> int:
 
 
 def settings(arguments: argparse.Namespace, config: LerfConfig) -> LerfConfig:
-    """The configuration of an evaluation; what the user set by --set comes last."""
+    """Returns the configuration of an evaluation, in which --set overrides the effort."""
     from lerf_ros.settings import flat_fields
-    defaults = dict((name, value) for name, _, value in flat_fields(LerfConfig()))
+    defaults = {name: value for name, _, value in flat_fields(LerfConfig())}
     given = {name for name, _, value in flat_fields(config) if value != defaults[name]}
     effort = {name: value for name, value in EFFORTS[arguments.effort].settings.items()
               if name not in given}
-    # All frames are at hand: none counts as newest, and training never rests.
+    # All frames are there from the start: none counts as newest, and training never pauses.
     return config.override({'training.settle_steps': 0, 'training.newest_fraction': 0.0, **effort})
 
 
 def each_scene(arguments: argparse.Namespace, config: LerfConfig) -> Iterator[EvalResults]:
-    """The results of one scene after the other, in order; several processes with --jobs."""
+    """Yields the results of each scene, in order; uses several processes with --jobs."""
     makers = scenes(arguments)
     if arguments.jobs == 1:
         yield from (run_one(make, arguments, config) for make in makers)
@@ -209,7 +197,7 @@ def each_scene(arguments: argparse.Namespace, config: LerfConfig) -> Iterator[Ev
 
 
 def share_cores(jobs: int) -> None:
-    """One process of several: small networks gain little from many threads."""
+    """Limits the threads of one process of several: small networks gain little from more."""
     import torch
     logging.basicConfig(level=logging.INFO, format='%(message)s')
     torch.set_num_threads(max((os.cpu_count() or 1) // jobs, 1))
@@ -217,16 +205,15 @@ def share_cores(jobs: int) -> None:
 
 def run_one(make: Callable[[], EvalScene], arguments: argparse.Namespace,
             config: LerfConfig) -> EvalResults:
-    """Makes a scene and judges everything on it."""
+    """Creates a scene and evaluates everything on it."""
     from lerf_ros.evaluation.experiment import run_scene
     from lerf_ros.evaluation.scene_encoders import make_encoders
     encoders = make_encoders(arguments.encoders, config)
     return run_scene(make(), encoders, make_plan(arguments, config), config, arguments.out)
 
 
-def joined(parts: Sequence[EvalResults], info: dict[str, Any]) -> EvalResults:
-    """The records of several scenes."""
-    from lerf_ros.evaluation.rows import EvalResults
+def joined(parts: Sequence[EvalResults], info: dict[str, object]) -> EvalResults:
+    """Joins the records of several scenes."""
     return EvalResults([r for part in parts for r in part.objects],
                        [r for part in parts for r in part.phrases],
                        [r for part in parts for r in part.convergence],
@@ -234,25 +221,25 @@ def joined(parts: Sequence[EvalResults], info: dict[str, Any]) -> EvalResults:
                                                     for line in part.info['left out']})})
 
 
-def make_plan(arguments: argparse.Namespace, config: LerfConfig):   # type: ignore[no-untyped-def]
-    """What to run, from the command line."""
-    from lerf_ros.evaluation.experiment import Plan
+def make_plan(arguments: argparse.Namespace, config: LerfConfig) -> EvalPlan:
+    """Returns what to run, from the command line."""
+    from lerf_ros.evaluation.experiment import EvalPlan
     from lerf_ros.evaluation.owl_vit import OwlVitDetector
     from lerf_ros.training.devices import choose_device
     effort = EFFORTS[arguments.effort]
     device = choose_device(config.training.device)
-    return Plan(arguments.methods or effort.methods, effort.radiance_steps,
-                effort.language_steps, effort.convergence, effort.views, EVERYDAY_NAMES, device,
-                partial(OwlVitDetector, device=str(device)))
+    return EvalPlan(arguments.methods or effort.methods, effort.radiance_steps,
+                    effort.language_steps, effort.convergence, effort.views, EVERYDAY_NAMES,
+                    device, partial(OwlVitDetector, device=str(device)))
 
 
 def scenes(arguments: argparse.Namespace) -> list[Callable[[], EvalScene]]:
-    """How to make each scene: one is in memory at a time, in the process that judges it."""
+    """Returns functions that create the scenes, so that each process holds one at a time."""
     from lerf_ros.evaluation.folder_scenes import folder_scene
     from lerf_ros.evaluation.scenes import simulated_scene
-    effort = EFFORTS[arguments.effort]
-    seeds = arguments.seeds if arguments.seeds is not None else \
-        () if arguments.folders else effort.seeds
+    effort, seeds = EFFORTS[arguments.effort], arguments.seeds
+    if seeds is None:
+        seeds = () if arguments.folders else effort.seeds
     return [*(partial(folder_scene, folder, arguments.labels, arguments.mask, arguments.max_side)
               for folder in arguments.folders),
             *(partial(simulated_scene, seed, arguments.frames or effort.frames,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the demo judges its answers: boxes, distances, the table and results.json."""
+"""How the demo evaluates its answers: boxes, distances, the table and results.json."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from lerf_ros.storage.output_folder import OutputFolder
 
 # A hit is right inside the ground-truth box grown by this much on every side.
 BOX_MARGIN_M = 0.03
-# Of every eight queries for things that are there, this many must be right.
+# So many of eight queries for present things must be right.
 PRESENT_RIGHT, PRESENT_OF = 7, 8
 
 
 @dataclass(frozen=True)
-class Box:
+class TruthBox:
     """An axis-aligned ground-truth box in the world; box_min, box_max: (3,) metres."""
 
     box_min: np.ndarray
     box_max: np.ndarray
 
     def distance(self, point: np.ndarray) -> float:
-        """Metres from the point (3,) to the box, 0 inside."""
+        """Returns the distance from the point (3,) to the box, metres; 0 inside."""
         outside = np.maximum(np.maximum(self.box_min - point, point - self.box_max), 0.0)
         return float(np.linalg.norm(outside))
 
     def contains(self, point: np.ndarray, margin: float) -> bool:
-        """Whether the point (3,) lies inside the box grown by `margin` metres on every side."""
+        """Returns whether the point (3,) lies in the box grown by `margin` metres on every side."""
         return bool(((point >= self.box_min - margin) & (point <= self.box_max + margin)).all())
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """One answered query. position and distance_m are None where there is no hit or no box.
+class QueryOutcome:
+    """The outcome of one query. position and distance_m are None without a hit or a box.
 
-    relevancy: of the best hit; without one, the highest of the cloud (None when unknown). grasp:
-    whether there is a pose to grasp it at.
+    relevancy: of the best hit; without a hit the highest of all points, None when unknown. grasp:
+    whether there is a grasp.
     """
 
     query: str
@@ -56,14 +56,14 @@ class Judgement:
     grasp: bool = False
 
 
-def judge(answer: Answer, latency_s: float, boxes: Sequence[Box] = ()) -> Judgement:
-    """Compares the best hit with the boxes of the things meant (none for an absent thing)."""
+def check_answer(answer: Answer, latency_s: float, boxes: Sequence[TruthBox] = ()) -> QueryOutcome:
+    """Compares the best hit with the boxes of the objects meant; an absent object has none."""
     top = float(answer.relevancy.max(initial=0.0)) if len(answer.relevancy) else None
     if not answer.found:
-        return Judgement(answer.text, False, False, None, top, latency_s, None)
+        return QueryOutcome(answer.text, False, False, None, top, latency_s, None)
     hit = answer.hits[0]
     position = np.asarray(hit.position, np.float64)
-    return Judgement(
+    return QueryOutcome(
         query=answer.text, found=True,
         inside_box=any(box.contains(position, BOX_MARGIN_M) for box in boxes),
         distance_m=min((box.distance(position) for box in boxes), default=None),
@@ -74,41 +74,42 @@ def judge(answer: Answer, latency_s: float, boxes: Sequence[Box] = ()) -> Judgem
 
 @dataclass(frozen=True)
 class DemoResults:
-    """All that the demo measured; `seconds` from the first published image to the last answer.
+    """All that the demo measured.
 
-    extras: what else is worth knowing (quality of the map, machine), written beside the rest.
+    seconds: from the first published image to the last answer. extras: further entries of
+    results.json, such as the quality of the map.
     """
 
-    present: tuple[Judgement, ...]
-    absent: tuple[Judgement, ...]
+    present: tuple[QueryOutcome, ...]
+    absent: tuple[QueryOutcome, ...]
     seconds: float
     seed: int
-    extras: dict[str, Any] = field(default_factory=dict)
+    extras: dict[str, object] = field(default_factory=dict)
 
     @property
     def right(self) -> int:
-        """How many present things were found inside their box."""
-        return sum(judgement.inside_box for judgement in self.present)
+        """Returns how many present things were found inside their box."""
+        return sum(outcome.inside_box for outcome in self.present)
 
     @property
     def false_finds(self) -> int:
-        """How many absent things were found."""
-        return sum(judgement.found for judgement in self.absent)
+        """Returns how many absent things were found."""
+        return sum(outcome.found for outcome in self.absent)
 
     @property
     def passed(self) -> bool:
-        """At least 7 of 8 present things right (any 8: rounded up), no absent one found."""
+        """Returns whether 7 of 8 present things are right, rounded up, and no absent one found."""
         needed = math.ceil(len(self.present) * PRESENT_RIGHT / PRESENT_OF)
         return bool(self.present) and self.right >= needed and self.false_finds == 0
 
     def summary(self) -> str:
-        """One line that says it all."""
+        """Returns the result in one line."""
         return (f'seed {self.seed}: {self.right} of {len(self.present)} present objects inside '
                 f'their box, {self.false_finds} of {len(self.absent)} absent ones found, '
                 f'{self.seconds:.0f} s from the first image to the last answer')
 
     def quality(self) -> str:
-        """How good the field is, and that it is the language field which answers."""
+        """Returns the quality of the field, and what an untrained language field finds."""
         def show(name: str, pattern: str) -> str:
             value = self.extras.get(name)
             return 'not known' if value is None else pattern.format(value)
@@ -118,19 +119,19 @@ class DemoResults:
                 f'{show("untrained_language_right", "{}")} of {len(self.present)} are right')
 
     def table(self) -> str:
-        """The table for the terminal."""
+        """Returns the table for the terminal."""
         header = ('query', 'there', 'found', 'position (m)', 'in box', 'distance', 'relevancy',
                   'grasp', 'latency')
         rows: list[tuple[str, ...]] = [header]
-        for there, judgements in (('yes', self.present), ('no', self.absent)):
-            rows += [_row(judgement, there) for judgement in judgements]
+        for there, outcomes in (('yes', self.present), ('no', self.absent)):
+            rows += [_row(outcome, there) for outcome in outcomes]
         widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
         lines = ['  '.join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip()
                  for row in rows]
         return '\n'.join([lines[0], '-' * (sum(widths) + 2 * len(widths) - 2), *lines[1:]])
 
     def write(self, path: str | Path) -> None:
-        """Writes results.json; what is not known or not finite is null."""
+        """Writes results.json, with null for what is unknown or not finite."""
         content = {'present': [asdict(j) for j in self.present],
                    'absent': [asdict(j) for j in self.absent],
                    'seconds': self.seconds, 'seed': self.seed, 'present_right': self.right,
@@ -141,10 +142,10 @@ class DemoResults:
 
 
 def map_colors(answers: Sequence[Answer]) -> tuple[np.ndarray, np.ndarray]:
-    """Points (N, 3) and surface colours (N, 3) uint8 of the newest map in the answers.
+    """Returns points (N, 3) and surface colours (N, 3) uint8 of the newest map in the answers.
 
-    A cloud shows a point in its own colour only where it is below 0.5 relevancy, so that each
-    point takes its colour from the answer in which it mattered least.
+    A cloud shows the true colour of a point only below 0.5 relevancy, so each point takes its
+    colour from the answer in which it is least relevant.
     """
     clouds = [answer for answer in answers if len(answer.points_world)]
     if not clouds:
@@ -157,20 +158,20 @@ def map_colors(answers: Sequence[Answer]) -> tuple[np.ndarray, np.ndarray]:
     return newest.points_world, colors[least, np.arange(len(least))]
 
 
-def _row(judgement: Judgement, there: str) -> tuple[str, ...]:
+def _row(outcome: QueryOutcome, there: str) -> tuple[str, ...]:
     def show(value: float | None, pattern: str) -> str:
         return '-' if value is None else pattern.format(value)
 
-    position = judgement.position
-    return (judgement.query, there, 'yes' if judgement.found else 'no',
+    position = outcome.position
+    return (outcome.query, there, 'yes' if outcome.found else 'no',
             '-' if position is None else ' '.join(f'{value:+.2f}' for value in position),
-            '-' if there == 'no' else 'yes' if judgement.inside_box else 'no',
-            show(judgement.distance_m, '{:.3f} m'), show(judgement.relevancy, '{:.2f}'),
-            'yes' if judgement.grasp else '-', show(judgement.latency_s, '{:.3f} s'))
+            '-' if there == 'no' else 'yes' if outcome.inside_box else 'no',
+            show(outcome.distance_m, '{:.3f} m'), show(outcome.relevancy, '{:.2f}'),
+            'yes' if outcome.grasp else '-', show(outcome.latency_s, '{:.3f} s'))
 
 
 def _finite(value: Any) -> Any:
-    """The same with NaN and infinity replaced by None, as JSON knows neither."""
+    """Returns the value with None for NaN and infinity, which JSON does not have."""
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""READ FIRST of the evaluation: one scene, one radiance field, every encoder and every method."""
+"""READ FIRST of the evaluation: one scene, one radiance field, each encoder and each method."""
 
 from __future__ import annotations
 
@@ -16,32 +16,37 @@ import torch
 
 from lerf_ros.config import LerfConfig
 from lerf_ros.errors import DatasetError, EncoderUnavailableError
-from lerf_ros.evaluation.frozen_radiance import FrozenRadiance, JudgedView, train_radiance
+from lerf_ros.evaluation.frozen_radiance import FrozenRadiance, RayView, train_radiance
 from lerf_ros.evaluation.fusion import fuse
-from lerf_ros.evaluation.judging import Contender, absent_words, judge_objects, judge_phrases
-from lerf_ros.evaluation.labelled_views import views_to_judge
 from lerf_ros.evaluation.overlays import Overlay, overlay_sheet
 from lerf_ros.evaluation.owl_vit import OWL_VIT, Detector, OwlVitDetector, run_detector
-from lerf_ros.evaluation.rows import Convergence, EvalResults, ObjectResult, PhraseScore
+from lerf_ros.evaluation.records import Convergence, EvalResults, ObjectResult, PhraseScore
 from lerf_ros.evaluation.scene_encoders import SceneEncoder
-from lerf_ros.evaluation.scenes import EvalScene, label_points
+from lerf_ros.evaluation.scenes import EvalScene, ViewTruth, label_points, views_to_evaluate
+from lerf_ros.evaluation.scoring import (
+    EvaluatedIndex,
+    absent_words,
+    score_objects,
+    score_phrases,
+)
+from lerf_ros.evaluation.tables import mean_of
 from lerf_ros.evaluation.variants import VARIANTS, TrainedLanguage, train_variant
-from lerf_ros.evaluation.views import LabelledView
 from lerf_ros.index.language_index import LanguageIndex, render_embeddings
 from lerf_ros.query.relevancy import relevancy
 
 FUSION = 'fusion'
-RADIANCE = 'radiance field'   # what all methods of a scene share
-Stage = tuple[Contender, list[ObjectResult], Convergence]
+RADIANCE = 'radiance field'   # shared by all methods of a scene
+Stage = tuple[EvaluatedIndex, list[ObjectResult], Convergence]
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What to run: methods, steps of the two fields, where to look at convergence.
+class EvalPlan:
+    """What to run: the methods, and for how many steps the two fields are trained.
 
-    views: how many views are rendered and judged, where no views were labelled. absent:
-    candidates for absent phrases. detector: makes the rival `owl-vit`.
+    convergence: numbers of language steps at which LERF is evaluated as well. views: how many views
+    are rendered and evaluated where no views are labelled. absent: candidates for absent phrases.
+    detector: creates the rival `owl-vit`.
     """
 
     methods: Sequence[str]
@@ -54,15 +59,15 @@ class Plan:
     detector: Callable[[], Detector] = OwlVitDetector
 
 
-def run_scene(scene: EvalScene, encoders: Mapping[str, SceneEncoder], plan: Plan,
+def run_scene(scene: EvalScene, encoders: Mapping[str, SceneEncoder], plan: EvalPlan,
               config: LerfConfig, pictures: Path | None = None) -> EvalResults:
-    """Everything about one scene: the field is trained once, then each method on it.
+    """Evaluates one scene: trains the radiance field once, then each method on it.
 
-    pictures: a folder for a sheet of overlays for each encoder and method that renders views.
+    pictures: folder for a sheet of overlays for each encoder and method that renders views.
     """
     config = config.override({
         'keyframes.max_count': max(len(scene.frames), config.keyframes.max_count)})
-    views = views_to_judge(scene, plan.views, config.keyframes.holdout_every)
+    views = views_to_evaluate(scene, plan.views, config.keyframes.holdout_every)
     frozen = train_radiance(scene.frames, config, plan.radiance_steps, views, plan.device)
     log.info('%s: %d frames, radiance %.0f s, held-out PSNR %.2f dB, depth error %.4f',
              scene.name, len(scene.frames), frozen.seconds, frozen.quality.psnr,
@@ -73,10 +78,10 @@ def run_scene(scene: EvalScene, encoders: Mapping[str, SceneEncoder], plan: Plan
         records.convergence.extend(
             Convergence(scene.name, name, RADIANCE, step, quality.psnr, math.nan, math.nan,
                         math.nan) for step, quality in frozen.curve)
-        judge = Judge(scene, name, encoder, frozen, encoder.settings(config), plan)
+        evaluator = MethodEvaluator(scene, name, encoder, frozen, encoder.settings(config), plan)
         for method in encoded:
             with records.attempt(f'{scene.name}, {name}, {method}'):
-                run_method(judge, method, records, pictures)
+                run_method(evaluator, method, records, pictures)
     if OWL_VIT in plan.methods:
         with records.attempt(f'{scene.name}, {OWL_VIT}'):
             records.objects.extend(run_detector(scene, frozen, plan.detector()))
@@ -86,7 +91,7 @@ def run_scene(scene: EvalScene, encoders: Mapping[str, SceneEncoder], plan: Plan
 
 @dataclass(frozen=True)
 class Records:
-    """What was measured so far, and what could not be."""
+    """What was measured so far. left_out: what could not be measured, and why."""
 
     objects: list[ObjectResult]
     phrases: list[PhraseScore]
@@ -95,7 +100,7 @@ class Records:
 
     @contextmanager
     def attempt(self, what: str) -> Iterator[None]:
-        """Inside, what this scene or this machine does not allow is left out with a warning."""
+        """Turns an error of the scene or the machine into a warning and an entry in `left_out`."""
         try:
             yield
         except (DatasetError, EncoderUnavailableError) as error:
@@ -103,46 +108,46 @@ class Records:
             self.left_out.append(f'{what}: {error}')
 
 
-def run_method(judge: Judge, method: str, records: Records, pictures: Path | None) -> None:
-    """One method of one encoder."""
+def run_method(evaluator: MethodEvaluator, method: str, records: Records,
+               pictures: Path | None) -> None:
+    """Evaluates one method of one encoder."""
     start = time.monotonic()
-    stages = list(judge.stages(method))
-    contender, rows, _ = stages[-1]
+    stages = list(evaluator.stages(method))
+    evaluated, rows, _ = stages[-1]
     records.convergence.extend(stage[2] for stage in stages)
     records.objects.extend(rows)
-    records.phrases.extend(judge.phrases(contender))
-    if pictures is not None and judge.overlays:
-        name = f'overlays_{contender.scene}_{contender.encoder}_{method}.png'.replace(' ', '_')
-        overlay_sheet(judge.overlays, pictures / name)
-    log.info('%s, %s, %s: %d of %d hit, IoU %.2f, %d localized, %.0f s', contender.scene,
-             contender.encoder, method, sum(bool(r.hit) for r in rows), len(rows),
+    records.phrases.extend(evaluator.phrases(evaluated))
+    if pictures is not None and evaluator.overlays:
+        name = f'overlays_{evaluated.scene}_{evaluated.encoder}_{method}.png'.replace(' ', '_')
+        overlay_sheet(evaluator.overlays, pictures / name)
+    log.info('%s, %s, %s: %d of %d hit, IoU %.2f, %d localized, %.0f s', evaluated.scene,
+             evaluated.encoder, method, sum(bool(r.hit) for r in rows), len(rows),
              mean(r.iou_3d for r in rows), sum(bool(r.localized) for r in rows),
              time.monotonic() - start)
 
 
 def mean(values: Iterable[float | None]) -> float:
-    """Of what was measured; NaN where nothing was."""
-    measured = [value for value in values if value is not None]
-    return float(np.mean(measured)) if measured else math.nan
+    """Returns the mean of what was measured; NaN where nothing was."""
+    return mean_of([math.nan if value is None else value for value in values])
 
 
-class Judge:
-    """One encoder on one scene."""
+class MethodEvaluator:
+    """Evaluates the methods of one encoder on one scene."""
 
     def __init__(self, scene: EvalScene, name: str, encoder: SceneEncoder, frozen: FrozenRadiance,
-                 config: LerfConfig, plan: Plan) -> None:
+                 config: LerfConfig, plan: EvalPlan) -> None:
         self.scene, self.name, self.encoder, self.frozen = scene, name, encoder, frozen
         self.config, self.plan = config, plan
         self.truths = [view.view.truth((view.camera.width, view.camera.height))
                        for view in frozen.views]
         self.features = encoder.features(scene, frozen.scene, config)
         self.overlays: list[Overlay] = []
-        # What the room is made of is there as well.
-        there = [*scene.label_names, *(o.query for o in scene.objects)]
-        self.absent = absent_words(there, plan.absent, encoder.texts.encode_texts)
+        # What the room consists of is present as well.
+        present = [*scene.label_names, *(o.query for o in scene.objects)]
+        self.absent = absent_words(present, plan.absent, encoder.texts.encode_texts)
 
     def stages(self, method: str) -> Iterator[Stage]:
-        """What was judged after each number of steps; the last one is the result."""
+        """Yields the results after each number of steps; the last one is the final result."""
         yield from self._fusion() if method == FUSION else self._field(method)
 
     def _field(self, method: str) -> Iterator[Stage]:
@@ -152,14 +157,14 @@ class Judge:
         start = time.monotonic()
         for trained in train_variant(VARIANTS[method], self.frozen, self.features, heights,
                                      self.config, stops, self.plan.device):
-            contender = self._contender(method, trained.index)
+            evaluated = self._evaluated(method, trained.index)
             maps = [(truth, self._maps(view, trained))
                     for truth, view in zip(self.truths, self.frozen.views, strict=True)]
-            rows = judge_objects(contender, self.scene.objects, maps)
+            rows = score_objects(evaluated, self.scene.objects, maps)
             self.overlays = overlay_cells(self.scene, rows, [
                 (view.photo(), *shown)
                 for view, shown in zip(self.frozen.views, maps, strict=True)])
-            yield contender, rows, self._convergence(method, trained.steps, rows, start)
+            yield evaluated, rows, self._convergence(method, trained.steps, rows, start)
 
     def _fusion(self) -> Iterator[Stage]:
         self.overlays = []   # nothing is rendered
@@ -172,18 +177,18 @@ class Judge:
         index = fuse([self.scene.frames[i] for i in trained], [self.features[i] for i in trained],
                      [w * radius for w in self.config.features.widths],
                      self.config.index.voxel * radius, self.config)
-        contender = self._contender(FUSION, index)
-        rows = judge_objects(contender, self.scene.objects)
-        yield contender, rows, self._convergence(FUSION, 0, rows, start)
+        evaluated = self._evaluated(FUSION, index)
+        rows = score_objects(evaluated, self.scene.objects)
+        yield evaluated, rows, self._convergence(FUSION, 0, rows, start)
 
-    def _contender(self, method: str, index: LanguageIndex) -> Contender:
+    def _evaluated(self, method: str, index: LanguageIndex) -> EvaluatedIndex:
         labels = label_points(index.points_world, self.scene)
-        return Contender(self.scene.name, self.name, method, index,
-                         np.where(labels < len(self.scene.objects), labels, -1),
-                         self.encoder.texts, self.frozen.scene.radius, self.config.query)
+        return EvaluatedIndex(self.scene.name, self.name, method, index,
+                              np.where(labels < len(self.scene.objects), labels, -1),
+                              self.encoder.texts, self.frozen.scene.radius, self.config.query)
 
-    def _maps(self, view: JudgedView, trained: TrainedLanguage) -> dict[str, np.ndarray]:
-        """Relevancy (H, W) of each object's phrase in a rendered view."""
+    def _maps(self, view: RayView, trained: TrainedLanguage) -> dict[str, np.ndarray]:
+        """Returns the relevancy (H, W) of the phrase of each object in a rendered view."""
         rays, camera = view.rays, view.camera
         with torch.no_grad():
             embeddings = torch.cat([
@@ -204,16 +209,17 @@ class Judge:
                            mean(r.hit for r in rows), mean(r.iou_3d for r in rows),
                            time.monotonic() - start)
 
-    def phrases(self, contender: Contender) -> list[PhraseScore]:
-        return judge_phrases(contender, [o.query for o in self.scene.objects], self.absent)
+    def phrases(self, evaluated: EvaluatedIndex) -> list[PhraseScore]:
+        """Returns the existence scores of present and absent phrases."""
+        return score_phrases(evaluated, [o.query for o in self.scene.objects], self.absent)
 
 
 def overlay_cells(scene: EvalScene, rows: Sequence[ObjectResult],
-                  views: Sequence[tuple[np.ndarray, LabelledView, Mapping[str, np.ndarray]]]
+                  views: Sequence[tuple[np.ndarray, ViewTruth, Mapping[str, np.ndarray]]]
                   ) -> list[Overlay]:
-    """A picture of each object's phrase, from the first of the views that shows the object.
+    """Returns a picture of each object's phrase in the first view that shows the object.
 
-    views: the photograph, its truth and the relevancy (H, W) of each phrase, all of one size.
+    views: photograph, ground truth and relevancy (H, W) of each phrase, all of one size.
     """
     cells = []
     for i, (thing, row) in enumerate(zip(scene.objects, rows, strict=True)):

@@ -1,86 +1,48 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scenes from folders of posed images (transforms.json) with labels of one of three kinds.
+"""Scenes from captures on disk with labels of one of three kinds.
 
-- LERF-OVS (or any label file of the two formats of labels.py): labelled images are frames of the
-  folder with the same file name. Frames that were labelled are trained on unless their turn to be
-  held out comes, as in LERF-OVS.
+- Label files of LERF-OVS or labelme (labels.py): the labelled images are frames of the folder with
+  the same file name. As in LERF-OVS, they are trained on unless they are held out.
 - LERF's own boxes: the label folder holds `keyframes.json`, whose cameras are novel views.
-- Objects in transforms.json with boxes in 3D and instance masks (shelf.py). A map point is an
-  object's when it lies in its box, so a bit of what the object stands on counts as well.
+- Objects with boxes in 3D and instance masks in transforms.json (boxed_scene.py).
 
-The first two know nothing in 3D: there are no hits and no 3D IoU.
+The first two have no ground truth in 3D: there are no hits and no 3D IoU.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from lerf_ros.errors import DatasetError
-from lerf_ros.evaluation.judging import points_in_box
+from lerf_ros.evaluation.boxed_scene import BoxTruth, boxed_scene
 from lerf_ros.evaluation.labels import ImageLabels, read_labels
 from lerf_ros.evaluation.lerf_views import nerfstudio_normalisation, read_keyframes, world_view
-from lerf_ros.evaluation.scenes import EvalScene, TruthObject, seen_side
-from lerf_ros.evaluation.shelf import ShelfLabels, ShelfObject, read_shelf_objects
-from lerf_ros.evaluation.views import EvalView, labelled_truth
+from lerf_ros.evaluation.localization import resized_boxes
+from lerf_ros.evaluation.scenes import EvalScene, EvalView, Size, TruthObject, ViewTruth
 from lerf_ros.frames.captures.load import load_folder
 from lerf_ros.frames.captures.posed_folder import PosedFolder
 from lerf_ros.frames.captures.transforms_json import FILE_NAME, read_json
 from lerf_ros.frames.frame import Frame
 
-BLUR_PX = 5
-# Levels of 255. On the shelf of an RGB-D arm the gripper varies by up to 15 (noise, exposure),
-# 99 % of everything else by more than 24.
-STILL = 16.0
-# As parts of the image's longer side: holes that are filled, specks that are dropped, and a rim.
-HOLE, SPECK, RIM = 0.05, 0.03, 0.012
-
-
-def robot_mask(images: Sequence[np.ndarray]) -> np.ndarray:
-    """Where (H, W) images (H, W, 3) uint8 of one size show anything but the robot, bool.
-
-    The images must be of a camera that moves through its scene, at least three of them: a wall
-    that fills the same pixels in all would be taken for the robot. Fewer give True everywhere.
-    """
-    shape = images[0].shape[:2]
-    if len(images) < 3 or any(image.shape[:2] != shape for image in images):
-        return np.ones(shape, bool)
-    mean, square = np.zeros(images[0].shape), np.zeros(images[0].shape)
-    for image in images:
-        smooth = cv2.blur(image.astype(np.float64), (BLUR_PX, BLUR_PX))
-        mean += smooth / len(images)
-        square += smooth ** 2 / len(images)
-    deviation = np.sqrt(np.maximum(square - mean ** 2, 0)).max(-1)
-    still = (deviation < STILL).astype(np.uint8)
-    # With a border of its own colours, so that what reaches the edge is not worn off there.
-    pad = max(shape) // 10
-    still = cv2.copyMakeBorder(still, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
-    for operation, part in ((cv2.MORPH_CLOSE, HOLE), (cv2.MORPH_OPEN, SPECK),
-                            (cv2.MORPH_DILATE, RIM)):
-        side = max(1, round(part * max(shape)))
-        still = cv2.morphologyEx(still, operation, np.ones((side, side), np.uint8))
-    return still[pad:-pad, pad:-pad] == 0
-
-
 LERF_CAMERAS = 'keyframes.json'
-LABEL_FOLDER = 'labels'   # in the folder of the images, where no other place is named
-ROOM = 'shelf'            # what is wherever no mask is
+LABEL_FOLDER = 'labels'   # in the folder of the capture, unless another one is given
 log = logging.getLogger(__name__)
 
 
 def folder_scene(folder: str | Path, labels: str | Path | None = None,
                  mask_path: str | Path | None = None, max_side: int = 0) -> EvalScene:
-    """The scene of a folder; of its three kinds the one that the labels are.
+    """Reads the scene of a folder; the labels decide which of the three kinds it is.
 
-    labels: a label file, a folder of them, or a folder that holds one of the folder's name.
-    mask_path: an image that is black where the robot shows in every image. max_side: larger
-    images are shrunk to it; 0 leaves them. Raises DatasetError for what cannot be used.
+    labels: a label file, a folder of label files, or a folder that holds such a folder with the
+    name of the capture. mask_path: an image that is black where the robot itself is visible in
+    every image. max_side: shrinks larger images to it; 0 keeps them. Raises DatasetError for
+    unusable files.
     """
     folder = Path(folder)
     posed = load_folder(folder, mask_path=mask_path, max_side=max_side)
@@ -102,13 +64,13 @@ def folder_scene(folder: str | Path, labels: str | Path | None = None,
 
 
 def has_objects(folder: Path) -> bool:
-    """Whether transforms.json holds objects; other layouts have none."""
+    """Returns whether transforms.json lists objects; other layouts have none."""
     path = folder / FILE_NAME
     return path.is_file() and isinstance(read_json(path).get('objects'), list)
 
 
 def label_path(folder: Path, labels: str | Path | None) -> Path:
-    """Where the labels of a folder are; raises DatasetError where there are none."""
+    """Returns where the labels of a folder are; raises DatasetError where there are none."""
     if labels is None:
         path = folder / LABEL_FOLDER
         if not path.exists():
@@ -123,7 +85,10 @@ def label_path(folder: Path, labels: str | Path | None) -> Path:
 
 def labelled_frames(path: Path, labelled: Sequence[ImageLabels], texts: Sequence[str],
                     posed: PosedFolder, frames: Sequence[Frame]) -> tuple[EvalView, ...]:
-    """The frames that have labels. Raises DatasetError when none has, warns of labels left over."""
+    """Returns the frames that have labels; raises DatasetError when none has.
+
+    Labels without an image are named in a warning.
+    """
     rows = {Path(name).name: i for i, name in enumerate(posed.names)}
     views, unknown = [], []
     for image in labelled:
@@ -146,7 +111,10 @@ def labelled_frames(path: Path, labelled: Sequence[ImageLabels], texts: Sequence
 
 def novel_views(cameras: Path, labelled: Sequence[ImageLabels], texts: Sequence[str],
                 frames: Sequence[Frame]) -> tuple[EvalView, ...]:
-    """LERF's views, each with the label file of its turn; DatasetError where numbers differ."""
+    """Returns LERF's views, with the label files in the same order.
+
+    Raises DatasetError where there are not as many views as label files.
+    """
     keyframes = read_keyframes(cameras)
     if len(keyframes) != len(labelled):
         raise DatasetError(f'{cameras} has {len(keyframes)} keyframes, but there are '
@@ -161,46 +129,24 @@ def novel_views(cameras: Path, labelled: Sequence[ImageLabels], texts: Sequence[
     return tuple(views)
 
 
-@dataclass(frozen=True)
-class BoxTruth:
-    """A point is the object's in whose box it lies; where boxes meet, the smaller one's."""
+def labelled_truth(labels: ImageLabels, texts: Sequence[str],
+                   own_size: Size) -> Callable[[Size], ViewTruth]:
+    """Returns the ground truth of a labelled image as a function of the size of the view.
 
-    objects: Sequence[ShelfObject]
+    Objects are numbered as their phrases in `texts`. own_size: of the labelled image, where the
+    labels do not say it.
+    """
+    labelled_size = labels.size or own_size
 
-    def at(self, points_world: np.ndarray) -> np.ndarray:
-        """The index (N,) int32 of the object at each point (N, 3), -1 outside of all boxes."""
-        labels = np.full(len(points_world), -1, np.int32)
-        volumes = [np.prod(thing.high_world - thing.low_world) for thing in self.objects]
-        for i in np.argsort(volumes)[::-1]:
-            thing = self.objects[i]
-            labels[points_in_box(points_world, thing.low_world, thing.high_world)] = i
-        return labels
+    def truth(size: Size) -> ViewTruth:
+        boxes, masks = {}, {}
+        for i, text in enumerate(texts):
+            if text in labels.texts():
+                boxes[i] = resized_boxes(labels.boxes(text), labelled_size, size)
+                mask = labels.mask(text)
+                if mask is not None:
+                    masks[i] = cv2.resize(mask.astype(np.uint8), size,
+                                          interpolation=cv2.INTER_NEAREST).astype(bool)
+        return ViewTruth(boxes, masks)
 
-
-def boxed_scene(folder: Path, posed: PosedFolder, masked: bool) -> EvalScene:
-    """A folder with boxes and instance masks; without a mask the robot's own parts are found."""
-    shelf, frames = read_shelf_objects(folder), tuple(posed.frames)
-    if not masked:
-        valid = robot_mask([frame.image for frame in frames])
-        frames = tuple(replace(f, valid=valid if f.valid is None else f.valid & valid)
-                       for f in frames)
-    labels = tuple(label_image(shelf, name, frame)
-                   for name, frame in zip(posed.names, frames, strict=True))
-    areas = np.array([np.bincount(image.ravel(), minlength=len(shelf.objects))
-                      [:len(shelf.objects)] for image in labels])
-    objects = tuple(TruthObject(thing.name.replace('_', ' '), thing.text, thing.text,
-                                thing.low_world, thing.high_world, seen_side(areas[:, i]))
-                    for i, thing in enumerate(shelf.objects))
-    return EvalScene(folder.resolve().name, frames, labels,
-                     (*(thing.query for thing in objects), ROOM), objects, posed.metric,
-                     BoxTruth(shelf.objects))
-
-
-def label_image(shelf: ShelfLabels, name: str, frame: Frame) -> np.ndarray:
-    """The label (H, W) int32 at each pixel of a frame: index of the object, or the room's."""
-    ids = cv2.resize(shelf.ids(name), (frame.camera.width, frame.camera.height),
-                     interpolation=cv2.INTER_NEAREST)
-    labels = np.full(ids.shape, len(shelf.objects), np.int32)
-    for i, thing in enumerate(shelf.objects):
-        labels[ids == thing.id] = i
-    return labels
+    return truth

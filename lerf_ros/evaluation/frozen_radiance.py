@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A radiance field trained once, on which every language variant is then trained and judged.
+"""A radiance field that is trained once, and shared by all language variants.
 
-Language gradients never reach the density, so nothing is lost by freezing it, and what differs
-between two variants is their language alone.
+Language gradients never reach the density, so freezing it loses nothing, and two variants differ in
+their language alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from lerf_ros.config import LerfConfig
-from lerf_ros.evaluation.views import EvalView, fitted
+from lerf_ros.evaluation.scenes import EvalView
 from lerf_ros.field.radiance_field import RadianceField
 from lerf_ros.frames.frame import Frame, Keyframe
 from lerf_ros.geometry.camera import PinholeCamera
@@ -29,26 +29,26 @@ from lerf_ros.training.radiance_learner import RadianceLearner
 from lerf_ros.training.ray_batches import KeyframeStore
 from lerf_ros.training.scene_measurement import measure_scene
 
-TABLE_RAYS = 60000    # rays with their samples that the language is trained on
-RENDER_RAYS = 4096    # of them rendered at once
-VIEW_SIDE = 160       # pixels: longer side of the views that are rendered to be judged
+TABLE_RAYS = 60000    # rays whose samples the language is trained on
+RENDER_RAYS = 4096    # rays rendered at once
+VIEW_SIDE = 160       # pixels: longer side of the rendered views
 
 
 @dataclass(frozen=True)
-class JudgedView:
-    """A view rendered through the field: its camera, and all its rays as (H * W) surface rows."""
+class RayView:
+    """A view rendered through the radiance field. rays: of all pixels (H * W), row by row."""
 
     view: EvalView
     camera: PinholeCamera
     rays: Surface
 
     def picture(self) -> np.ndarray:
-        """The rendered colours (H, W, 3) uint8 RGB."""
+        """Returns the rendered colours (H, W, 3) uint8 RGB."""
         colors = (self.rays.colors.clamp(0, 1) * 255).round().byte().cpu().numpy()
         return colors.reshape(self.camera.height, self.camera.width, 3)
 
     def photo(self) -> np.ndarray:
-        """What was really seen, (H, W, 3) uint8 RGB of this size; of novel views the picture."""
+        """Returns the photograph (H, W, 3) uint8 RGB of this size; for novel views the picture."""
         if self.view.photo is None:
             return self.picture()
         return cv2.resize(self.view.photo, (self.camera.width, self.camera.height),
@@ -57,33 +57,34 @@ class JudgedView:
 
 @dataclass(frozen=True)
 class FrozenRadiance:
-    """What language variants share.
+    """What all language variants share.
 
-    trained: rows of the frames in `samples`, -1 held out. curve: (steps, quality) on the way.
+    samples: the rays that they are trained on. trained: row of each frame in `samples`, -1 for
+    held-out frames. curve: quality after some numbers of steps.
     """
 
     scene: SceneFrame
     field: RadianceField
     surface: Surface
     samples: LanguageSamples
-    views: tuple[JudgedView, ...]
+    views: tuple[RayView, ...]
     trained: tuple[int, ...]
     curve: tuple[tuple[int, Quality], ...]
     seconds: float
 
     @property
     def quality(self) -> Quality:
-        """After the last step."""
+        """Returns the quality after the last step."""
         return self.curve[-1][1]
 
-    def render(self, view: EvalView, side: int, samples: int) -> JudgedView:
-        """The view with a longer side of at most `side` pixels and `samples` a ray kept."""
+    def render(self, view: EvalView, side: int, samples: int) -> RayView:
+        """Renders a view with a longer side of at most `side` pixels, and `samples` per ray."""
         return render_view(self.field, self.scene, view, side, samples)
 
 
 def train_radiance(frames: Sequence[Frame], config: LerfConfig, steps: int,
                    views: Sequence[EvalView], device: torch.device) -> FrozenRadiance:
-    """Trains the radiance field on all but the held-out frames, and renders the views."""
+    """Trains the radiance field on all frames but the held-out ones, and renders the views."""
     start = time.monotonic()
     torch.manual_seed(config.training.seed)
     scene = measure_scene(list(frames), config)
@@ -128,9 +129,16 @@ def _samples(learner: RadianceLearner, config: LerfConfig) -> LanguageSamples:
 
 
 def render_view(field: RadianceField, scene: SceneFrame, view: EvalView, side: int,
-                samples: int) -> JudgedView:
-    """All rays of a view with a longer side of at most `side` pixels, `samples` of each kept."""
+                samples: int) -> RayView:
+    """Renders a view with a longer side of at most `side` pixels, and `samples` per ray."""
     camera = fitted(view.camera, side)
     grid = view_grid(camera, scene.pose_to_scene(view.T_world_camera), 1, None,
                      next(field.parameters()).device)
-    return JudgedView(view, camera, all_rays(field, grid, samples)[0])
+    return RayView(view, camera, all_rays(field, grid, samples)[0])
+
+
+def fitted(camera: PinholeCamera, side: int) -> PinholeCamera:
+    """Returns the camera with a longer side of at most `side` pixels."""
+    shrink = max(1.0, max(camera.width, camera.height) / side)
+    return camera.resized(max(round(camera.width / shrink), 1),
+                          max(round(camera.height / shrink), 1))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The baseline without a field that everyone would try: encoder features on the RGB-D points."""
+"""The baseline without a field: encoder features are averaged on the points of RGB-D frames."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from lerf_ros.index.segments import Looks, find_segments
 from lerf_ros.training.scene_measurement import depth_points
 
 STEP = 8                 # every eighth pixel in both directions gives a point
-DEPTH_TOLERANCE = 0.02   # part of its depth by which a view may differ that sees a point
+DEPTH_TOLERANCE = 0.02   # a view sees a point if its depth differs by at most this fraction
 
 
 def fuse(frames: Sequence[Frame], features: Sequence[KeyframeFeatures],
          scales_world: Sequence[float], voxel: float, config: LerfConfig) -> LanguageIndex:
-    """Mean embeddings of all views that see a point, at each scale, as an index.
+    """Builds an index of the mean embeddings, at each scale, of all views that see a point.
 
-    scales_world: physical widths, world units. voxel: one point at most in a cube of this edge,
-    world units. Raises ValueError when no frame has depth.
+    scales_world: physical widths, world units. voxel: edge of the cubes that hold at most one
+    point, world units. Raises ValueError when no frame has depth.
     """
     points = _one_per_voxel(np.concatenate([depth_points(f, STEP) for f in frames]), voxel,
                             config.index.max_points)
@@ -49,7 +49,7 @@ def fuse(frames: Sequence[Frame], features: Sequence[KeyframeFeatures],
     kept = seen > 0
     codes, basis = _compress(total[kept], config.index.rank)
     points, color = points[kept], color[kept] / seen[kept, None] / 255
-    # Planes and things are told apart in units of the scene's size, whose middle does not matter.
+    # Segmentation works in scene radii; the origin does not matter.
     middle, radius = points.mean(0), voxel / config.index.voxel
     scaled = (points - middle) / radius
     normals = surface_normals(scaled, (origins[kept] - middle) / radius)
@@ -63,7 +63,7 @@ def fuse(frames: Sequence[Frame], features: Sequence[KeyframeFeatures],
 
 def sample_width(levels: Sequence[EmbeddingMap], pixels: np.ndarray,
                  width_px: np.ndarray) -> np.ndarray:
-    """Embeddings (N, D) at pixels (N, 2) for widths (N,), blended between the nearest levels."""
+    """Returns embeddings (N, D) at pixels (N, 2) for widths (N,), between the nearest levels."""
     log_width = np.log([level.width_px for level in levels])
     at = np.interp(np.log(width_px), log_width, np.arange(len(levels)))
     out = np.zeros((len(pixels), levels[0].vocabulary.shape[1]), np.float32)
@@ -76,7 +76,7 @@ def sample_width(levels: Sequence[EmbeddingMap], pixels: np.ndarray,
 
 
 def _visible(points: np.ndarray, frame: Frame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Indices of the points that a frame sees, their pixels (M, 2) and z-depths (M,)."""
+    """Returns indices (M,) of the points that a frame sees, their pixels (M, 2) and depths (M,)."""
     assert frame.depth_m is not None
     in_camera = transform_points(invert_pose(frame.T_world_camera), points)
     pixels = frame.camera.project(in_camera)
@@ -102,7 +102,7 @@ def _one_per_voxel(points: np.ndarray, voxel: float, at_most: int) -> np.ndarray
 
 
 def _compress(rows: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
-    """Unit codes (S, N, r) as they are stored, and the basis (D, r) of embeddings (N, S, D)."""
+    """Returns stored unit codes (S, N, r) of embeddings (N, S, D), and their basis (D, r)."""
     flat = torch.from_numpy(rows.reshape(-1, rows.shape[-1]))
     sample = flat[torch.randperm(len(flat), generator=torch.Generator().manual_seed(0))[:20000]]
     basis = torch.linalg.eigh(sample.T @ sample)[1].flip(-1)[:, :rank].contiguous()

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Readers of labelled images: LERF's own boxes, LERF-OVS, and boxes in 3D with instance masks.
+"""Reads the labels of images: LERF's own boxes, and the masks of LERF-OVS.
 
 LERF-OVS (LangSplat's labels, the JSON of the tool ISAT): one file per image with `info` (name,
 width, height) and `objects`, each with `category`, `bbox` (two opposite corners, as four numbers
 or two pairs, in any order) and `segmentation` (one polygon of pairs). A category may occur
-several times: its boxes are alternatives, its mask is the union.
+several times: any of its boxes is right, and its mask is the union.
 
 LERF's localization labels: per scene `keyframes.json` (the cameras) and `0_rgb.json`,
 `1_rgb.json`, ... in the order of the keyframes, in labelme's JSON: `shapes`, each with `label` and
-`points`, two opposite corners in any order. The files themselves were not at hand: this is how a
-public evaluation that uses them reads them (gtangg12/efficient-lerf). Uncertain, and so checked
-or left open here: whether some shapes are polygons (then their bounding box counts), and the
-resolution; that evaluation scales views of 1080 x 1920 by a quarter to fit the boxes, while
-labelme writes `imageWidth` and `imageHeight`, which are returned as `size`.
+`points`, two opposite corners in any order. The files themselves were not available: this follows
+a public evaluation that reads them (gtangg12/efficient-lerf). Two points are uncertain. Some shapes
+may be polygons; then their bounding box is used. And that evaluation scales views of 1080 x 1920 by
+a quarter to fit the boxes, whereas labelme writes `imageWidth` and `imageHeight`, which are
+returned as `size`.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ import numpy as np
 from lerf_ros.errors import DatasetError
 from lerf_ros.frames.captures.file_finder import natural_key
 
-# Files that lie beside the labels of an image and hold none themselves.
+# Files beside the label files that hold no labels of an image.
 NOT_LABELS = ('keyframes.json', 'transforms.json')
 
 
 @dataclass(frozen=True)
 class LabelledObject:
-    """A labelled thing: box_px (4,) x, y, x, y with the low corner first; polygon_px (P, 2)."""
+    """A labelled object: box_px (4,) x, y, x, y, the low corner first; polygon_px (P, 2)."""
 
     text: str
     box_px: np.ndarray
@@ -44,18 +44,18 @@ class LabelledObject:
 
 @dataclass(frozen=True)
 class ImageLabels:
-    """The labels of one image; size is (width, height) in pixels, None where the file has none."""
+    """The labels of one image. size: (width, height) in pixels; None if the file does not say."""
 
     image_name: str
     size: tuple[int, int] | None
     objects: tuple[LabelledObject, ...]
 
     def texts(self) -> tuple[str, ...]:
-        """Every phrase once, in the order of the file."""
+        """Returns each phrase once, in the order of the file."""
         return tuple(dict.fromkeys(thing.text for thing in self.objects))
 
     def boxes(self, text: str) -> np.ndarray:
-        """The boxes (K, 4) of a phrase."""
+        """Returns the boxes (K, 4) of a phrase."""
         found = [thing.box_px for thing in self.objects if thing.text == text]
         return np.stack(found) if found else np.empty((0, 4))
 
@@ -75,10 +75,10 @@ class ImageLabels:
 
 
 def read_labels(path: str | Path) -> tuple[ImageLabels, ...]:
-    """Reads one label file, or all of a folder in the natural order of their names (2 before 10).
+    """Reads one label file, or all of a folder in natural order of their names (2 before 10).
 
-    The format, LERF-OVS or labelme, is recognised file by file. Raises DatasetError that names
-    the file and what is wrong with it.
+    The format, LERF-OVS or labelme, is detected for each file. Raises DatasetError that says which
+    file is wrong, and why.
     """
     path = Path(path)
     if path.is_dir():
@@ -91,7 +91,7 @@ def read_labels(path: str | Path) -> tuple[ImageLabels, ...]:
 
 
 def read_label_file(path: Path) -> ImageLabels:
-    """One image's labels, in either format."""
+    """Reads the labels of one image, in either format."""
     content = read_json_object(path)
     if isinstance(content.get('objects'), list):
         info = content.get('info')
@@ -111,7 +111,7 @@ def read_label_file(path: Path) -> ImageLabels:
 
 
 def read_json_object(path: Path) -> dict[str, Any]:
-    """A JSON file that holds an object; raises DatasetError otherwise."""
+    """Reads a JSON file that holds an object; raises DatasetError for any other file."""
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
     except OSError as error:
@@ -123,24 +123,25 @@ def read_json_object(path: Path) -> dict[str, Any]:
     return content
 
 
-def parse_object(path: Path, index: int, thing: Any, text_key: str, box_key: str,
+def parse_object(path: Path, index: int, thing: object, text_key: str, box_key: str,
                  polygon_key: str) -> LabelledObject:
-    """One entry of the list of labels."""
+    """Parses one entry of the list of labels."""
     where = f'{path}: label {index}'
-    text = thing.get(text_key) if isinstance(thing, dict) else None
+    thing = thing if isinstance(thing, dict) else {}
+    text = thing.get(text_key)
     if not isinstance(text, str) or not text.strip():
         raise DatasetError(f'{where} has no {text_key}')
     corners = parse_points(thing.get(box_key), f'{where} ({text}): {box_key}')
     box = np.concatenate([corners.min(0), corners.max(0)])
     polygon = thing.get(polygon_key)
     points = parse_points(polygon, f'{where} ({text}): {polygon_key}') if polygon else None
-    # Two corners are a rectangle of labelme's, not a polygon.
+    # Two corners are a rectangle of labelme, not a polygon.
     return LabelledObject(text.strip(), box, points if points is not None and len(points) > 2
                           else None)
 
 
-def parse_points(values: Any, where: str) -> np.ndarray:
-    """At least two points (P, 2) float64 from pairs or from a flat list of numbers."""
+def parse_points(values: object, where: str) -> np.ndarray:
+    """Parses at least two points (P, 2) float64 from pairs or from a flat list of numbers."""
     try:
         numbers = np.array(values, np.float64).reshape(-1, 2)
     except (TypeError, ValueError):
@@ -151,7 +152,7 @@ def parse_points(values: Any, where: str) -> np.ndarray:
 
 
 def parse_size(fields: Mapping[str, Any], width: str, height: str) -> tuple[int, int] | None:
-    """Width and height in pixels where both are there and positive."""
+    """Returns width and height in pixels if both are given and positive."""
     size = (fields.get(width), fields.get(height))
     if all(isinstance(side, (int, float)) and side >= 1 for side in size):
         return int(size[0]), int(size[1])    # type: ignore[arg-type]

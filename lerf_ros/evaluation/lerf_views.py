@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cameras of LERF's localization labels, `keyframes.json`: a path of nerfstudio's viewer.
+"""The cameras of LERF's localization labels: `keyframes.json`, a path of nerfstudio's viewer.
 
-`render_width` and `render_height` in pixels and `keyframes`, each with `matrix` (camera to scene,
-three.js: OpenGL axes, sixteen numbers column by column, as text) and the vertical field of view in
-degrees (`fov`, or the first pair of `properties`, which is text too). There is no distortion and
-the principal point is the centre.
+The file has `render_width` and `render_height` in pixels and `keyframes`. Each keyframe has a
+`matrix` (camera to scene, OpenGL axes, sixteen numbers column by column, as text) and the vertical
+field of view in degrees (`fov`, or the first pair of `properties`, which is text as well). There is
+no distortion, and the principal point is the centre of the image.
 
-The matrices are in the frame that nerfstudio trains in: it turns the mean of the cameras' up
-directions to +z, moves the mean camera to the origin and divides by the largest coordinate of a
-camera, over all images of transforms.json. `world_view` leads back to the frame of that file.
+The matrices are in nerfstudio's training frame: the mean up direction of the cameras is turned to
++z, the mean camera is moved to the origin, and coordinates are divided by the largest one of any
+camera, over all images of transforms.json. `world_view` converts back to the frame of that file.
 
-Uncertain: the files were not at hand; layout and frame are as two public evaluations read them,
-and the normalisation is nerfstudio's default, which the authors are taken to have kept.
+Uncertain: the files were not available. Layout and frame follow two public evaluations that read
+them, and the normalisation is nerfstudio's default, which the authors presumably kept.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from lerf_ros.geometry.camera import PinholeCamera, opengl_to_opencv
 
 @dataclass(frozen=True)
 class KeyframeView:
-    """A camera and its pose (4, 4), OpenCV axes, in the frame said by who made it."""
+    """A camera and its pose (4, 4), OpenCV axes, in the training frame or in the world."""
 
     camera: PinholeCamera
     T_scene_camera: np.ndarray
@@ -47,9 +47,9 @@ class Normalisation:
 
 
 def read_keyframes(path: str | Path) -> tuple[KeyframeView, ...]:
-    """The views of keyframes.json in order, in nerfstudio's training frame.
+    """Reads the views of keyframes.json in order, in nerfstudio's training frame.
 
-    Raises DatasetError that names the file and what is wrong with it.
+    Raises DatasetError that says what is wrong with the file.
     """
     path = Path(path)
     content = read_json_object(path)
@@ -64,8 +64,9 @@ def read_keyframes(path: str | Path) -> tuple[KeyframeView, ...]:
                  for i, frame in enumerate(frames))
 
 
-def parse_keyframe(where: str, frame: Any, width: int, height: int) -> KeyframeView:
-    """One entry of the list."""
+def parse_keyframe(where: str, frame: dict[str, Any], width: int,
+                   height: int) -> KeyframeView:
+    """Parses one entry of the list."""
     try:
         matrix = np.array(as_json(frame['matrix']), np.float64).reshape(4, 4).T
         fov = frame.get('fov')
@@ -81,15 +82,14 @@ def parse_keyframe(where: str, frame: Any, width: int, height: int) -> KeyframeV
 
 
 def as_json(value: Any) -> Any:
-    """The viewer writes some values as JSON inside of JSON."""
+    """Decodes a value that the viewer wrote as JSON inside of JSON."""
     return json.loads(value) if isinstance(value, str) else value
 
 
 def nerfstudio_normalisation(poses: Sequence[np.ndarray]) -> Normalisation:
-    """The training frame of images with poses T_world_camera (4, 4), OpenCV axes.
+    """Returns the training frame for the poses T_world_camera (4, 4), OpenCV axes, of all images.
 
-    All images of the folder are needed, in any order. nerfstudio: orientation `up`, centre
-    `poses`, automatic scale.
+    It is nerfstudio's default: orientation `up`, centre `poses`, automatic scale.
     """
     T = np.stack([np.asarray(pose, np.float64) for pose in poses])
     R = rotation_between(-T[:, :3, 1].mean(0), np.array([0.0, 0.0, 1.0]))    # OpenCV's y is down
@@ -100,17 +100,17 @@ def nerfstudio_normalisation(poses: Sequence[np.ndarray]) -> Normalisation:
 
 
 def world_view(view: KeyframeView, frame: Normalisation) -> KeyframeView:
-    """The view with its pose in the world of the folder's poses instead of the training frame."""
+    """Converts a view from the training frame to the world of the folder's poses."""
     pose = np.array(view.T_scene_camera)
     pose[:3, 3] /= frame.scale
     return replace(view, T_scene_camera=np.linalg.inv(frame.T) @ pose)
 
 
 def rotation_between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The smallest rotation (3, 3) that turns direction a (3,) into direction b (3,)."""
+    """Returns the smallest rotation (3, 3) that turns direction a (3,) into direction b (3,)."""
     a, b = a / np.linalg.norm(a), b / np.linalg.norm(b)
     cosine = float(a @ b)
-    if cosine < -1 + 1e-9:    # opposite: half a turn about any axis across
+    if cosine < -1 + 1e-9:    # opposite: half a turn about any perpendicular axis
         axis = np.cross(a, np.eye(3)[np.abs(a).argmin()])
         axis /= np.linalg.norm(axis)
         return 2 * np.outer(axis, axis) - np.eye(3)

@@ -1,28 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does the relevancy map of a view peak on the object? LERF's rule and LERF-OVS' rules.
+"""Whether the relevancy map of a view peaks on the object, by the rules of LERF and of LERF-OVS.
 
 LERF (section 4.3): a phrase is localized in a rendered view when the pixel of the highest
 relevancy is inside a labelled box, of any correct instance. The score is the share of pairs of
 view and phrase.
 
-LERF-OVS is the protocol of LangSplat's evaluation (eval/evaluate_iou_loc.py), which others took
-over. Its facts, as read there:
+LERF-OVS is the protocol of LangSplat's evaluation (eval/evaluate_iou_loc.py), which others have
+adopted. It works as follows:
 - Localization: the raw relevancy is filtered with a 30 x 30 mean (cv2.filter2D with its defaults:
   the anchor is the kernel's element (15, 15), the border is mirrored without repeating the edge
-  pixel), and the pixels that equal the filtered maximum are compared, edges included, with every
-  box of the label, whose corners come in any order. One pixel in one box is a hit. A label counts
-  once per image, however many boxes it has.
+  pixel). It is a hit if any pixel that equals the filtered maximum lies in any box of the label,
+  edges included. The corners of a box come in any order. A label counts once per image, however
+  many boxes it has.
 - Mask: the mean of the filtered and the raw relevancy, stretched from its minimum and maximum to
   -1 .. 1, negative values cut to 0, above 0.4 (so: above 70 % of the range); then each pixel takes
-  the majority of the 7 x 7 pixels around it. That window is cut at the image's border and, by a
-  slip that is part of the protocol, never holds the last row and column; an even vote is no.
-- The labelled mask is the union of the label's polygons, whose corners are cut to whole pixels.
-- LangSplat has three maps per phrase. It takes for localization the one of the highest filtered
-  maximum and for the mask the one of the highest maximum of filtered and raw mean. LERF has one
-  map, at the phrase's best scale, so there is nothing to choose here.
+  the majority of the 7 x 7 pixels around it. That window is cut off at the border of the image and,
+  by a mistake that is now part of the protocol, never contains the last row and column. A tie
+  means no.
+- The labelled mask is the union of the label's polygons, whose corners are truncated to whole
+  pixels.
+- LangSplat has three maps per phrase, and chooses the one with the highest filtered maximum for
+  localization, and the one with the highest maximum of filtered and raw mean for the mask. LERF has
+  one map, at the best scale of the phrase, so there is no choice here.
 - mIoU and accuracy are plain means over all pairs of image and label of a scene.
 
-Positions are pixel indices, column before row, as in both evaluations.
+Positions are pixel indices, column before row, as in both protocols.
 """
 
 from __future__ import annotations
@@ -36,10 +38,10 @@ OVS_VOTE = 7
 
 
 def peak_inside(relevancy: np.ndarray, boxes: np.ndarray) -> bool:
-    """LERF's rule: the pixel of the highest relevancy (H, W) lies in one of the boxes (K, 4).
+    """Returns whether the pixel of the highest relevancy lies in a box: LERF's rule.
 
-    boxes: two opposite corners x, y, x, y in pixels of the map, edges included. The first of
-    equal peaks counts. Pixels without a relevancy (NaN) are no peak.
+    relevancy: (H, W), NaN where unknown. boxes: (K, 4), two opposite corners x, y, x, y in pixels
+    of the map, edges included. The first of equal peaks counts.
     """
     ranked = np.where(np.isnan(relevancy), -np.inf, relevancy)
     row, column = np.unravel_index(int(ranked.argmax()), ranked.shape)
@@ -49,9 +51,10 @@ def peak_inside(relevancy: np.ndarray, boxes: np.ndarray) -> bool:
 
 def smoothed_peak_inside(relevancy: np.ndarray, boxes: np.ndarray,
                          kernel: int = OVS_KERNEL) -> bool:
-    """LERF-OVS' rule: a peak of the relevancy (H, W) after a mean filter lies in a box (K, 4).
+    """Returns whether a peak of the mean-filtered relevancy lies in a box: LERF-OVS' rule.
 
-    kernel: the filter's side in pixels. Of equal peaks any counts. NaN is taken as 0.
+    relevancy: (H, W), NaN counts as 0. boxes: (K, 4). kernel: side of the filter in pixels. Any of
+    equal peaks counts.
     """
     filtered = mean_filter(relevancy, kernel)
     rows, columns = np.nonzero(filtered == filtered.max())
@@ -60,9 +63,9 @@ def smoothed_peak_inside(relevancy: np.ndarray, boxes: np.ndarray,
 
 def lerf_ovs_mask(relevancy: np.ndarray, threshold: float = OVS_THRESHOLD,
                   kernel: int = OVS_KERNEL) -> np.ndarray:
-    """LERF-OVS' segment (H, W) bool of a relevancy map (H, W); the rule is in the module's text.
+    """Returns LERF-OVS' segment (H, W) bool of a relevancy map (H, W), where NaN counts as 0.
 
-    NaN is taken as 0.
+    The module's docstring explains the rule.
     """
     raw = np.nan_to_num(np.asarray(relevancy, np.float64), nan=0.0)
     mixed = 0.5 * (mean_filter(raw, kernel) + raw)
@@ -71,21 +74,21 @@ def lerf_ovs_mask(relevancy: np.ndarray, threshold: float = OVS_THRESHOLD,
     return majority(stretched > threshold)
 
 
-def mask_iou(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection over union of two bool arrays of one shape; 0 where both are empty."""
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    """Returns the intersection over union of two bool arrays; 0 where both are empty."""
     union = np.count_nonzero(a | b)
     return np.count_nonzero(a & b) / union if union else 0.0
 
 
 def resized_boxes(boxes: np.ndarray, size: tuple[int, int],
                   new_size: tuple[int, int]) -> np.ndarray:
-    """Boxes (K, 4) in pixels of an image of size (width, height), in pixels of another size."""
+    """Scales boxes (K, 4) from pixels of one image size (width, height) to those of another."""
     factors = np.array(new_size, np.float64) / np.array(size, np.float64)
     return np.asarray(boxes, np.float64).reshape(-1, 4) * np.tile(factors, 2)
 
 
 def points_in_boxes(points: np.ndarray, boxes: np.ndarray) -> bool:
-    """True when one of the points (N, 2) lies in one of the boxes (K, 4), edges included."""
+    """Returns whether any of the points (N, 2) lies in any of the boxes (K, 4), edges included."""
     corners = np.asarray(boxes, np.float64).reshape(-1, 2, 2)
     low, high = corners.min(1), corners.max(1)
     inside = (points[:, None] >= low) & (points[:, None] <= high)    # (N, K, 2)
@@ -93,15 +96,15 @@ def points_in_boxes(points: np.ndarray, boxes: np.ndarray) -> bool:
 
 
 def mean_filter(relevancy: np.ndarray, kernel: int = OVS_KERNEL) -> np.ndarray:
-    """The mean over kernel x kernel pixels, (H, W) float64, with cv2.filter2D's borders."""
+    """Returns the mean (H, W) float64 over kernel x kernel pixels, with cv2.filter2D's borders."""
     raw = np.nan_to_num(np.asarray(relevancy, np.float64), nan=0.0)
     return cv2.blur(raw, (kernel, kernel))
 
 
 def majority(mask: np.ndarray, window: int = OVS_VOTE) -> np.ndarray:
-    """Each pixel's majority in the window around it, (H, W) bool, by LERF-OVS' rule."""
+    """Returns the majority (H, W) bool in the window around each pixel, by LERF-OVS' rule."""
     counted = np.ones(mask.shape, np.float32)
-    counted[-1:] = counted[:, -1:] = 0.0      # the protocol's slip
+    counted[-1:] = counted[:, -1:] = 0.0      # the protocol's mistake
     yes, all_votes = (cv2.boxFilter(votes, -1, (window, window), normalize=False,
                                     borderType=cv2.BORDER_CONSTANT)
                       for votes in (counted * mask, counted))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A sheet of rendered relevancy over photographs, with the boxes of what was asked for."""
+"""A sheet of rendered relevancy over photographs, with the ground truth boxes of the phrases."""
 
 from __future__ import annotations
 
@@ -15,23 +15,28 @@ from lerf_ros.show.pictures import (
     BOX_COLOR,
     CAPTION_HEIGHT,
     CELL_WIDTH,
+    FONT,
+    FONT_SIZE,
     GAP,
     OVERLAY_OPACITY,
+    put_text,
+    side_by_side,
+    tile_grid,
+    white,
     write_image,
 )
 from lerf_ros.storage.output_folder import OutputFolder
 
 TILES_PER_ROW = 2
 HIT_COLOR, MISS_COLOR = (0, 110, 60), (185, 30, 0)
-FONT, FONT_SIZE = cv2.FONT_HERSHEY_SIMPLEX, 0.55
 
 
 @dataclass(frozen=True)
 class Overlay:
     """One answer in one view. photo: (H, W, 3) uint8 RGB. relevancy: (H, W), 0..1, NaN for none.
 
-    box_px: two opposite corners x, y, x, y of the truth in pixel indices, edges included; None
-    where there is no truth. hit: whether the answer is right.
+    box_px: two opposite corners x, y, x, y of the ground truth in pixel indices, edges included;
+    None where it is unknown. hit: whether the answer is right.
     """
 
     title: str
@@ -43,23 +48,20 @@ class Overlay:
 
 def overlay_sheet(cells: Sequence[Overlay], path: str | Path,
                   tiles_per_row: int = TILES_PER_ROW) -> Path:
-    """Writes pairs of photograph and relevancy, with captions; returns the path.
+    """Writes pairs of photograph and overlay, with captions; returns the path.
 
-    Raises ValueError without cells, or where a photograph and its relevancy differ in size.
+    Raises ValueError without cells, and where a photograph and its relevancy differ in size.
     """
     if not cells:
         raise ValueError('a sheet needs at least one overlay')
-    tiles = [tile(cell) for cell in cells]
-    rows = [beside(tiles[i:i + tiles_per_row], tiles_per_row)
-            for i in range(0, len(tiles), tiles_per_row)]
-    path = Path(path)
+    sheet, path = tile_grid([tile(cell) for cell in cells], tiles_per_row, GAP), Path(path)
     with OutputFolder(path.parent).file(path.name) as place:
-        write_image(place, np.concatenate(rows))
+        write_image(place, sheet)
     return path
 
 
 def painted(photo: np.ndarray, relevancy: np.ndarray) -> np.ndarray:
-    """The photograph (H, W, 3) with turbo where the relevancy (H, W) is 0.5 or more."""
+    """Returns the photograph (H, W, 3) with turbo where the relevancy (H, W) is 0.5 or more."""
     if photo.shape[:2] != relevancy.shape:
         raise ValueError(f'the photograph has {photo.shape[:2]} pixels and its relevancy '
                          f'{relevancy.shape}')
@@ -74,31 +76,26 @@ def painted(photo: np.ndarray, relevancy: np.ndarray) -> np.ndarray:
 
 
 def tile(cell: Overlay) -> np.ndarray:
-    """Photograph and overlay of one width, below them title, outcome and highest relevancy."""
-    height, width = cell.photo.shape[:2]
-    size = (CELL_WIDTH, max(1, round(CELL_WIDTH * height / width)))
-    pair = [cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-            for picture in (cell.photo, painted(cell.photo, cell.relevancy))]
+    """Returns photograph and overlay, with title, outcome and highest relevancy below them."""
+    pictures = side_by_side(cell.photo, painted(cell.photo, cell.relevancy))
     if cell.box_px is not None:
-        for picture in pair:
-            outline(picture, np.asarray(cell.box_px, float), CELL_WIDTH / width)
-    gap = np.full((size[1], GAP, 3), 255, np.uint8)
-    pictures = np.concatenate([pair[0], gap, pair[1]], 1)
+        for picture in (pictures[:, :CELL_WIDTH], pictures[:, -CELL_WIDTH:]):
+            outline(picture, np.asarray(cell.box_px, float), CELL_WIDTH / cell.photo.shape[1])
     return np.concatenate([pictures, caption(cell, pictures.shape[1])])
 
 
 def outline(picture: np.ndarray, box_px: np.ndarray, scale: float) -> None:
-    """Draws a box (4,), in pixels of the unscaled picture, white within black."""
+    """Draws a white box with a black border. box_px (4,): pixels of the unscaled picture."""
     low = np.minimum(box_px[:2], box_px[2:]) * scale
-    high = (np.maximum(box_px[:2], box_px[2:]) + 1) * scale - 1   # the last pixel belongs to it
+    high = (np.maximum(box_px[:2], box_px[2:]) + 1) * scale - 1   # the last pixel is inside
     first, last = ([round(float(v)) for v in corner] for corner in (low, high))
     cv2.rectangle(picture, first, last, (0, 0, 0), 3)
     cv2.rectangle(picture, first, last, BOX_COLOR, 1)
 
 
 def caption(cell: Overlay, width: int) -> np.ndarray:
-    """One line (CAPTION_HEIGHT, width, 3); a title that is too long is cut, the outcome never."""
-    line = np.full((CAPTION_HEIGHT, width, 3), 255, np.uint8)
+    """Returns a line of text (CAPTION_HEIGHT, width, 3); a title that is too long is truncated."""
+    line = white(CAPTION_HEIGHT, width)
     top = np.nan_to_num(cell.relevancy, nan=0.0).max()
     outcome = f'{"hit" if cell.hit else "miss"}, highest relevancy {top:.2f}'
     left = width - text_width(outcome) - GAP
@@ -107,22 +104,11 @@ def caption(cell: Overlay, width: int) -> np.ndarray:
         while title and text_width(title + '...') > left - 2 * GAP:
             title = title[:-1]
         title += '...'
-    for text, x, color in ((title, 2, (0, 0, 0)),
-                           (outcome, left, HIT_COLOR if cell.hit else MISS_COLOR)):
-        cv2.putText(line, text, (x, 20), FONT, FONT_SIZE, color, 1, cv2.LINE_AA)
+    put_text(line, title)
+    put_text(line, outcome, (left, 20), color=HIT_COLOR if cell.hit else MISS_COLOR)
     return line
 
 
 def text_width(text: str) -> int:
-    """Pixels that a caption takes."""
+    """Returns the width of a caption in pixels."""
     return cv2.getTextSize(text, FONT, FONT_SIZE, 1)[0][0]
-
-
-def beside(tiles: Sequence[np.ndarray], count: int) -> np.ndarray:
-    """Tiles in a row with white around them, filled up with white to `count` of them."""
-    height, width = max(t.shape[0] for t in tiles), tiles[0].shape[1]
-    row = np.full((height + GAP, count * width + (count + 1) * GAP, 3), 255, np.uint8)
-    for i, picture in enumerate(tiles):
-        left = GAP + i * (width + GAP)
-        row[GAP:GAP + picture.shape[0], left:left + width] = picture
-    return row

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""OWL-ViT as LERF's rival in 2D: an open-vocabulary detector on rendered views.
+"""OWL-ViT, a rival of LERF in 2D: an open-vocabulary detector on rendered views.
 
 Minderer et al., Simple Open-Vocabulary Object Detection with Vision Transformers (2205.06230).
-LERF (section 4.3) gives each phrase its best-scored box in a rendered view. How that box is
-compared with the label is not written there; its centre is the detector's point here.
+LERF (section 4.3) takes the best-scored box of each phrase in a rendered view. The paper does not
+say how that box is compared with the label; here its centre must be inside the label's box.
 """
 
 from __future__ import annotations
@@ -18,21 +18,22 @@ import torch
 from lerf_ros.encoders.hub import cache_folder, first_line, hub_or_cache, require
 from lerf_ros.errors import EncoderUnavailableError
 from lerf_ros.evaluation.frozen_radiance import FrozenRadiance
-from lerf_ros.evaluation.judging import most
 from lerf_ros.evaluation.localization import points_in_boxes
-from lerf_ros.evaluation.rows import ObjectResult
-from lerf_ros.evaluation.scenes import EvalScene, TruthObject
-from lerf_ros.evaluation.views import LabelledView
+from lerf_ros.evaluation.records import ObjectResult
+from lerf_ros.evaluation.scenes import EvalScene, TruthObject, ViewTruth
+from lerf_ros.evaluation.scoring import majority_vote
 
 MODEL = 'google/owlvit-base-patch32'
-EXTRA = 'offline'    # the extra that brings transformers
+EXTRA = 'offline'    # the extra that installs transformers
+OWL_VIT = 'owl-vit'
+PICTURE_SIDE = 480   # pixels: longer side of the pictures it sees, if the photograph is larger
 
 
 @dataclass(frozen=True)
 class Detection:
-    """A phrase's best box: score 0..1, box_px (4,) x, y, x, y with the low corner first.
+    """The best box of a phrase: score 0..1, box_px (4,) x, y, x, y, the low corner first.
 
-    Coordinates are continuous: the image spans 0..W and 0..H; the box may reach beyond it.
+    Coordinates are continuous: the image spans 0..W and 0..H. The box may extend beyond it.
     """
 
     text: str
@@ -41,18 +42,18 @@ class Detection:
 
     @property
     def center_px(self) -> np.ndarray:
-        """The detector's point (2,), x before y."""
+        """Returns the centre (2,) of the box, x before y."""
         return (self.box_px[:2] + self.box_px[2:]) / 2
 
 
 class OwlVitDetector:
-    """The best box of each phrase in an image."""
+    """Finds the best box of each phrase in an image."""
 
     def __init__(self, model: str = MODEL, device: str = 'cpu') -> None:
-        """model: a name on the Hugging Face hub or a folder that holds model and tokenizer.
+        """model: a name on the Hugging Face hub, or a folder that holds model and tokenizer.
 
-        Raises EncoderUnavailableError for a missing package and for weights that are neither in
-        the cache nor to be had from the hub.
+        Raises EncoderUnavailableError for a missing package, and for weights that are neither in
+        the cache nor available from the hub.
         """
         transformers = require('transformers', EXTRA)
         try:
@@ -67,10 +68,10 @@ class OwlVitDetector:
 
     @torch.inference_mode()
     def detect(self, image: np.ndarray, texts: Sequence[str]) -> list[Detection]:
-        """One detection per phrase, in their order, in pixels of the image (H, W, 3) uint8 RGB.
+        """Returns one detection per phrase, in pixels of the image (H, W, 3) uint8 RGB.
 
-        Phrases are used as they are and cut at the model's length (16 tokens). They do not
-        compete: a phrase has the same score alone and among others.
+        Phrases are used verbatim, and truncated to the 16 tokens of the model. They do not compete:
+        the score of a phrase does not depend on the others.
         """
         if not texts:
             return []
@@ -91,49 +92,46 @@ class OwlVitDetector:
 
 
 def corners_px(boxes: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Centre x, y, width, height (N, 4) as fractions of the image, as corners in pixels (N, 4).
+    """Converts boxes (N, 4) to corners in pixels (N, 4).
 
-    The model squeezes an image into a square without padding, so each axis has its own factor.
+    boxes: centre x, y, width and height as fractions of the image. The model squeezes an image into
+    a square without padding, so each axis has its own factor.
     """
     center, half = boxes[:, :2], boxes[:, 2:] / 2
     return np.concatenate([center - half, center + half], 1) * [width, height, width, height]
 
 
 def unavailable(model: str, error: BaseException) -> str:
-    """What to say when the detector could not be loaded."""
+    """Returns the message for a detector that could not be loaded."""
     return (f'the OWL-ViT model {model} is neither a folder nor in the cache folder '
             f'{cache_folder(EXTRA)} and could not be loaded from the Hugging Face hub '
             f'({first_line(error)}): connect once so that it is downloaded, copy the cache folder '
             'from another machine, or leave this rival out')
 
 
-OWL_VIT = 'owl-vit'
-PICTURE_SIDE = 480   # pixels: longer side of what it is shown, or the photograph's if smaller
-
-
 class Detector(Protocol):
-    """owl_vit.OwlVitDetector, or what stands in for it."""
+    """OwlVitDetector, or a substitute in a test."""
 
     def detect(self, image: np.ndarray, texts: Sequence[str]) -> list[Detection]: ...
 
 
 def run_detector(scene: EvalScene, frozen: FrozenRadiance,
                  detector: Detector) -> list[ObjectResult]:
-    """One row for each object, from all views that are judged, rendered larger than for a field."""
+    """Returns a record for each object, from the evaluated views, which are rendered larger."""
     shown = []
-    for judged in frozen.views:
-        view = frozen.render(judged.view, PICTURE_SIDE, samples=1)
+    for small in frozen.views:
+        view = frozen.render(small.view, PICTURE_SIDE, samples=1)
         size = view.camera.width, view.camera.height
-        shown.append((judged.view.truth(size), view.picture()))
-    return judge_detector(scene.name, detector, scene.objects, shown)
+        shown.append((view.view.truth(size), view.picture()))
+    return score_detector(scene.name, detector, scene.objects, shown)
 
 
-def judge_detector(scene: str, detector: Detector, objects: Sequence[TruthObject],
-                   views: Sequence[tuple[LabelledView, np.ndarray]]) -> list[ObjectResult]:
-    """One row for each object; what shares its query counts as meant as well.
+def score_detector(scene: str, detector: Detector, objects: Sequence[TruthObject],
+                   views: Sequence[tuple[ViewTruth, np.ndarray]]) -> list[ObjectResult]:
+    """Returns a record for each object. An object with the same query is right as well.
 
-    views: the truth and the picture (H, W, 3) uint8 RGB. Localized: the centre of the phrase's
-    best box is inside a labelled box, in most of the views that show the object.
+    views: ground truth and picture (H, W, 3) uint8 RGB. An object is localized when the centre of
+    the best box of its phrase is inside a labelled box, in most of the views that show it.
     """
     texts = list(dict.fromkeys(thing.query for thing in objects))
     answers = [{found.text: found for found in detector.detect(picture, texts)}
@@ -146,16 +144,16 @@ def judge_detector(scene: str, detector: Detector, objects: Sequence[TruthObject
                  if len(boxes := boxes_of(truth, meant))]
         score = max((found[thing.query].score for found in answers), default=0.0)
         rows.append(ObjectResult(scene, OWL_VIT, OWL_VIT, thing.query, thing.pixels, None, None,
-                                 score, most(right)))
+                                 score, majority_vote(right)))
     return rows
 
 
-def boxes_of(truth: LabelledView, meant: Sequence[int]) -> np.ndarray:
-    """All boxes (K, 4) of the meant objects in a view."""
+def boxes_of(truth: ViewTruth, meant: Sequence[int]) -> np.ndarray:
+    """Returns all boxes (K, 4) of the meant objects in a view."""
     return np.concatenate([np.empty((0, 4)),
                            *(truth.boxes_px[i] for i in meant if i in truth.boxes_px)])
 
 
 def pixel_of(found: Detection) -> np.ndarray:
-    """The pixel (1, 2), column before row, in which the centre of a box lies."""
+    """Returns the pixel (1, 2), column before row, that holds the centre of a box."""
     return np.floor(found.center_px)[None]

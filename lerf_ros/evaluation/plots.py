@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plots of an evaluation: existence as precision over recall, and quality over training steps.
+"""Plots of an evaluation: precision over recall of existence, and quality over training steps.
 
-matplotlib is imported when the first plot is drawn, without a window (Agg).
+matplotlib is imported when the first plot is drawn. It never opens a window.
 """
 
 from __future__ import annotations
@@ -10,33 +10,44 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
+from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from lerf_ros.errors import LerfError
-from lerf_ros.evaluation.judging import existence_curve
-from lerf_ros.evaluation.markdown import mean_of
-from lerf_ros.evaluation.rows import Convergence, PhraseScore
-from lerf_ros.evaluation.tables import existence_phrases
+from lerf_ros.evaluation.records import Convergence, PhraseScore
+from lerf_ros.evaluation.tables import existence_phrases, mean_of
 from lerf_ros.storage.output_folder import OutputFolder
 
-# Okabe and Ito's colours, which the colour-blind can tell apart (without the yellow, which is too
-# pale for lines), and dashes and markers, so that lines differ without colour as well.
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart, without the yellow, which is
+# too pale for lines. Dashes and markers distinguish lines without colour.
 COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
 DASHES = ('-', '--', '-.', (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)), (0, (3, 3)))
 MARKERS = 'osD^vPX'
 DPI = 130
 ALL_METHODS = 'all methods'
-# Attribute of Convergence: what a plot of it is called, and its factor.
+# Attribute of Convergence: label of its plot, and factor.
 MEASURES = {'hits': ('3D hits (% of objects)', 100), 'iou_3d': ('mean 3D IoU', 1),
             'psnr': ('PSNR of held-out images (dB)', 1)}
 
 
-def new_figure(title: str, panels: int) -> tuple[Any, list[Any]]:
-    """A figure with panels side by side, which stays off every screen.
+class LineStyle(TypedDict):
+    """Keyword arguments of a line in matplotlib."""
 
-    Raises LerfError that says how to install matplotlib; call it before long work whose end is
+    color: str
+    linestyle: str | tuple[int, tuple[int, ...]]
+    linewidth: float
+
+
+def new_figure(title: str, panels: int) -> tuple[Figure, list[Axes]]:
+    """Creates a figure with panels side by side, which is never shown on a screen.
+
+    Raises LerfError that says how to install matplotlib. Call it before long work that ends with
     a plot.
     """
     try:
@@ -54,9 +65,10 @@ def new_figure(title: str, panels: int) -> tuple[Any, list[Any]]:
 
 
 def plot_precision_recall(phrases: Sequence[PhraseScore], folder: Path) -> list[Path]:
-    """precision_recall_ENCODER.png for each encoder: methods as lines, over all scenes.
+    """Writes precision_recall_ENCODER.png for each encoder: one line per method, over all scenes.
 
-    Left against absent words far in meaning from everything present, right against near ones.
+    The left panel has absent words that are far in meaning from everything present, the right
+    panel near ones. Returns the files.
     """
     written = []
     for encoder in dict.fromkeys(p.encoder for p in phrases):
@@ -68,24 +80,25 @@ def plot_precision_recall(phrases: Sequence[PhraseScore], folder: Path) -> list[
     return written
 
 
-def draw_existence(axis: Any, phrases: Sequence[PhraseScore], near: bool) -> None:
-    """One panel: precision over recall of each method, and the precision of chance."""
+def draw_existence(axis: Axes, phrases: Sequence[PhraseScore], near: bool) -> None:
+    """Draws a panel: precision over recall of each method, and the precision of chance."""
     chance = set()
     for i, method in enumerate(dict.fromkeys(p.method for p in phrases)):
         chosen = existence_phrases([p for p in phrases if p.method == method], near)
         present = np.array([p.present for p in chosen], bool)
         if present.all() or not present.any():
             continue
-        curve = existence_curve(np.array([p.score for p in chosen]), present)
-        # From the highest threshold on; each precision holds back to the recall before it.
-        recall, precision = np.r_[0, curve.recall[::-1]], curve.precision[::-1]
-        axis.step(100 * recall, 100 * np.r_[precision[0], precision], where='pre', **style(i),
-                  label=f'{method} (AP {curve.average_precision:.2f})')
+        scores = np.array([p.score for p in chosen])
+        # From the highest threshold on. scikit-learn ends with recall 0 at precision 1.
+        precision, recall = (c[::-1] for c in precision_recall_curve(present, scores)[:2])
+        precision[0] = precision[1]    # each precision holds back to the recall before it
+        axis.step(100 * recall, 100 * precision, where='pre', **style(i),
+                  label=f'{method} (AP {average_precision_score(present, scores):.2f})')
         chance.add((int(present.sum()), int((~present).sum())))
     for there, absent in sorted(chance):
-        share = there / (there + absent)
-        axis.axhline(100 * share, color='0.5', linestyle=':', linewidth=1,
-                     label=f'chance, {there} present : {absent} absent ({share:.2f})')
+        chance_ap = there / (there + absent)
+        axis.axhline(100 * chance_ap, color='0.5', linestyle=':', linewidth=1,
+                     label=f'chance, {there} present : {absent} absent ({chance_ap:.2f})')
     axis.set(title=f'absent words {"near" if near else "far from"} what is present',
              xlabel='recall (% of present phrases)', ylabel='precision (% of found phrases)',
              xlim=(-2, 102), ylim=(-2, 102))
@@ -93,7 +106,7 @@ def draw_existence(axis: Any, phrases: Sequence[PhraseScore], near: bool) -> Non
 
 
 def plot_convergence(convergence: Sequence[Convergence], folder: Path) -> list[Path]:
-    """convergence_ENCODER.png for each encoder: hits, IoU and PSNR over the training steps."""
+    """Writes convergence_ENCODER.png for each encoder: hits, IoU and PSNR over training steps."""
     written = []
     for encoder in dict.fromkeys(c.encoder for c in convergence):
         own = [c for c in convergence if c.encoder == encoder]
@@ -106,20 +119,22 @@ def plot_convergence(convergence: Sequence[Convergence], folder: Path) -> list[P
     return written
 
 
-def draw_convergence(axis: Any, convergence: Sequence[Convergence], measure: str) -> None:
-    """One panel: a measure over the steps, methods as lines."""
+def draw_convergence(axis: Axes, convergence: Sequence[Convergence], measure: str) -> None:
+    """Draws a panel: a measure over the training steps, one line per method."""
     label, factor = MEASURES[measure]
     curves = {method: curve(convergence, method, measure)
               for method in dict.fromkeys(c.method for c in convergence)}
     curves = {method: points for method, points in curves.items() if points}
     if len(curves) > 1 and len(set(map(tuple, curves.values()))) == 1:
-        # Variants of the language on one radiance field: their lines would hide each other.
+        # Language variants share one radiance field: their lines would hide each other.
         curves = {ALL_METHODS: next(iter(curves.values()))}
     for i, (method, points) in enumerate(curves.items()):
         steps, values = np.array(points).T
-        look = {'color': 'black'} if method == ALL_METHODS else style(i)
+        line = style(i)
+        if method == ALL_METHODS:
+            line['color'] = 'black'
         axis.plot(steps, factor * values, marker=MARKERS[i % len(MARKERS)], markersize=5,
-                  label=method, **look)
+                  label=method, **line)
     ticks = sorted({c.steps for c in convergence})
     if ticks[0] > 0:
         axis.set_xscale('log')
@@ -133,21 +148,21 @@ def draw_convergence(axis: Any, convergence: Sequence[Convergence], measure: str
 
 def curve(convergence: Sequence[Convergence], method: str,
           measure: str) -> list[tuple[int, float]]:
-    """Steps and the mean over scenes of one method, in the order of the steps."""
+    """Returns steps and the mean over scenes of one method, sorted by steps."""
     own = [c for c in convergence if c.method == method]
     means = [(steps, mean_of([getattr(c, measure) for c in own if c.steps == steps]))
              for steps in sorted({c.steps for c in own})]
     return [(steps, mean) for steps, mean in means if not math.isnan(mean)]
 
 
-def style(i: int) -> dict[str, Any]:
-    """How the line of the i-th method is drawn."""
+def style(i: int) -> LineStyle:
+    """Returns the style of the line of the i-th method."""
     return {'color': COLORS[i % len(COLORS)], 'linestyle': DASHES[i % len(DASHES)],
             'linewidth': 1.6}
 
 
-def finish(axis: Any, empty: str) -> None:
-    """Grid and legend, which stands below the axes where it hides nothing."""
+def finish(axis: Axes, empty: str) -> None:
+    """Adds a grid and a legend below the axes; the text `empty` where nothing was drawn."""
     axis.grid(color='0.9')
     axis.set_axisbelow(True)
     if axis.get_legend_handles_labels()[0]:
@@ -156,8 +171,8 @@ def finish(axis: Any, empty: str) -> None:
         axis.text(0.5, 0.5, empty, ha='center', transform=axis.transAxes)
 
 
-def save(figure: Any, folder: Path, kind: str, encoder: str) -> Path:
-    """Writes KIND_ENCODER.png."""
+def save(figure: Figure, folder: Path, kind: str, encoder: str) -> Path:
+    """Writes KIND_ENCODER.png; returns its path."""
     path = folder / f'{kind}_{re.sub(r"[^a-z0-9]+", "_", encoder.lower())}.png'
     with OutputFolder(folder).file(path.name) as place:
         figure.savefig(place)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Encoders as the evaluation runs them: every frame of a scene, and phrases."""
+"""Encoders as the evaluation uses them: for all frames of a scene, and for phrases."""
 
 from __future__ import annotations
 
@@ -22,21 +22,22 @@ from lerf_ros.training.scene_measurement import viewing_depth
 
 
 class SceneEncoder(Protocol):
-    """What an encoder makes of a scene's frames, and of phrases."""
+    """An encoder of the frames of a scene, and of phrases."""
 
     @property
-    def texts(self) -> TextEncoder: ...
+    def texts(self) -> TextEncoder:
+        """Returns the encoder of phrases."""
 
     def settings(self, config: LerfConfig) -> LerfConfig:
-        """The settings with which this encoder is run."""
+        """Returns the settings that this encoder is run with."""
 
     def features(self, scene: EvalScene, frame: SceneFrame,
                  config: LerfConfig) -> list[KeyframeFeatures]:
-        """The features of every frame, in order."""
+        """Returns the features of all frames, in order."""
 
 
 class ImageEncoder:
-    """An encoder of the product, by its name."""
+    """An encoder of the product, chosen by name."""
 
     def __init__(self, name: str, config: LerfConfig) -> None:
         self.config = config.override({'features.encoder': name})
@@ -46,17 +47,17 @@ class ImageEncoder:
             FeatureCache(cache_folder() / 'features', config.features.cache_megabytes))
 
     def settings(self, config: LerfConfig) -> LerfConfig:
-        """As they are."""
+        """Returns the settings unchanged."""
         return config
 
     def features(self, scene: EvalScene, frame: SceneFrame,
                  config: LerfConfig) -> list[KeyframeFeatures]:
-        """Extracted as the mapper does it."""
+        """Returns features that are extracted as in the mapper."""
         return extract_all(self.extractor, scene, frame, config)
 
 
 class Extractor(Protocol):
-    """lerf_ros.encoders.extractor.FeatureExtractor, or what stands in for it."""
+    """FeatureExtractor, or a substitute of it."""
 
     def extract(self, frame: Frame, widths_world: Sequence[float],
                 depth_world: float) -> KeyframeFeatures: ...
@@ -64,12 +65,12 @@ class Extractor(Protocol):
 
 def extract_all(extractor: Extractor, scene: EvalScene, frame: SceneFrame,
                 config: LerfConfig) -> list[KeyframeFeatures]:
-    """The features of every frame of a scene, as the mapper asks for them."""
+    """Returns the features of all frames of a scene, at the same widths as in the mapper."""
     widths = [width * frame.radius for width in config.features.widths]
     return [extractor.extract(f, widths, viewing_depth(f, frame)) for f in scene.frames]
 
 
-# A bench may add its own, such as the oracle.
+# bench/evaluate.py adds the oracle.
 ENCODERS: dict[str, Callable[[LerfConfig], SceneEncoder]] = {
     'conse': lambda config: ImageEncoder('conse', config),
     'openclip': lambda config: ImageEncoder('openclip', config),
@@ -77,7 +78,7 @@ ENCODERS: dict[str, Callable[[LerfConfig], SceneEncoder]] = {
 
 
 def make_encoders(names: Sequence[str], config: LerfConfig) -> dict[str, SceneEncoder]:
-    """The encoders of these names; ConfigError for one that does not exist."""
+    """Creates encoders by name; raises ConfigError for a name that does not exist."""
     for name in names:
         if name not in ENCODERS:
             raise ConfigError(f'unknown encoder {name!r}{nearest(name, list(ENCODERS))}; known '

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scenes with a known truth, on which every method is judged alike."""
+"""Scenes with known ground truth, on which all methods are evaluated alike."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
+import cv2
 import numpy as np
 
 from lerf_ros.errors import LerfError
-from lerf_ros.evaluation.views import EvalView
 from lerf_ros.frames.frame import Frame
+from lerf_ros.geometry.camera import PinholeCamera
 from lerf_ros.simulation.evaluation_layout import evaluation_layout
 from lerf_ros.simulation.labels import SurfaceLabels, label_names
 from lerf_ros.simulation.renderer import RenderedView, SceneRenderer
@@ -29,20 +31,20 @@ from lerf_ros.simulation.sensor import (
 )
 from lerf_ros.simulation.trajectory import hand_held_path
 
-# An object's size in pixels is the one that it has in at least this many frames.
-SEEN_IN = 5
-# About what the demo keeps of its capture; the steps between them are all keyframes.
-FRAMES = 48
+Size = tuple[int, int]   # width, height in pixels
+SEEN_IN = 5              # the size of an object in pixels is reached in at least this many frames
+FRAMES = 48              # about as many as the demo keeps; every step between them is a keyframe
+MIN_PIXELS = 12          # smaller masks of an object in a view are not evaluated
 
 
 @dataclass(frozen=True)
 class TruthObject:
-    """What is to be found.
+    """An object that is to be found.
 
-    name: e.g. 'white mug'; query: what is asked for; group: what is easily taken for each other.
-    box_min, box_max: (3,), world units; None where its place in the world is not known. pixels:
-    side of a square with the area of its mask, the fifth largest of all frames (0 with fewer): it
-    appears at least as large in five of them; NaN where most frames have no mask.
+    name: such as 'white mug'. query: the phrase that is asked for. group: objects of one group are
+    easily confused. box_min, box_max: (3,), world units; None where the position is unknown.
+    pixels: side of a square with the area of the fifth largest of its masks, so it appears at least
+    as large in five frames; 0 in fewer frames, NaN where most frames have no mask.
     """
 
     name: str
@@ -54,20 +56,45 @@ class TruthObject:
 
 
 class PointTruth(Protocol):
-    """Knows what is where."""
+    """The ground truth of points in space."""
 
     def at(self, points_world: np.ndarray) -> np.ndarray:
-        """Labels (N,) int32 of points (N, 3), -1 where nothing known is."""
+        """Returns labels (N,) int32 of points (N, 3), -1 where nothing is known."""
+
+
+@dataclass(frozen=True)
+class ViewTruth:
+    """What a view shows: boxes (K, 4) in pixels and a mask (H, W) of each object, by its index.
+
+    An object without a mask is known by its boxes alone.
+    """
+
+    boxes_px: Mapping[int, np.ndarray]
+    masks: Mapping[int, np.ndarray]
+
+
+@dataclass(frozen=True)
+class EvalView:
+    """A camera in the world, T_world_camera (4, 4), and the ground truth of what it sees.
+
+    truth: returns the ground truth of the view at another size. photo: (H, W, 3) uint8 RGB; None
+    for a novel view.
+    """
+
+    camera: PinholeCamera
+    T_world_camera: np.ndarray
+    truth: Callable[[Size], ViewTruth]
+    photo: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class EvalScene:
     """Frames to map, and what is known of what they show.
 
-    labels: for each frame (H, W) int32, indices of label_names: objects[k] has the label k, then
-    come the names of the room; None where there are no masks. metric: whether the world unit is
-    the metre. surfaces: what is at a point, where that is known. views: those that were labelled;
-    without them some of the frames with labels are judged.
+    labels: for each frame (H, W) int32, indices into label_names; objects[k] has the label k, the
+    names of the room follow; None without masks. metric: whether the world unit is the metre.
+    point_truth: which label a point in space has, where that is known. views: the labelled views;
+    without them, some of the frames that have labels are evaluated.
     """
 
     name: str
@@ -76,17 +103,17 @@ class EvalScene:
     label_names: tuple[str, ...]
     objects: tuple[TruthObject, ...]
     metric: bool
-    surfaces: PointTruth | None = None
+    point_truth: PointTruth | None = None
     views: tuple[EvalView, ...] = ()
 
 
-def simulated_scene(seed: int, frames: int = FRAMES, size: tuple[int, int] = (WIDTH, HEIGHT),
+def simulated_scene(seed: int, frames: int = FRAMES, size: Size = (WIDTH, HEIGHT),
                     exposure: bool = False) -> EvalScene:
-    """The evaluation layout of this seed as an RGB-D camera sees it on its way round the table.
+    """Renders the evaluation layout of this seed from an RGB-D camera on its path round the table.
 
-    frames: views, evenly spaced on the path. size: (width, height) in pixels. Poses are exact;
-    colours and depths have the noise of the simulated camera; with `exposure` brightness varies
-    from view to view. The same on every call. Raises LerfError where open3d is missing.
+    frames: number of views, evenly spaced on the path. Poses are exact, colours and depths have the
+    noise of the simulated camera, and with `exposure` the brightness varies from view to view. The
+    result is the same on every call. Raises LerfError where open3d is missing.
     """
     tabletop = evaluation_layout(seed)
     views = list(rendered_views(tabletop, seed, frames, size))
@@ -97,17 +124,17 @@ def simulated_scene(seed: int, frames: int = FRAMES, size: tuple[int, int] = (WI
 
 
 def rendered_views(tabletop: TabletopScene, seed: int, frames: int,
-                   size: tuple[int, int]) -> Iterator[tuple[np.ndarray, RenderedView]]:
-    """Pose T_world_camera (4, 4) and view, without noise, at each step of the path."""
+                   size: Size) -> Iterator[tuple[np.ndarray, RenderedView]]:
+    """Yields T_world_camera (4, 4) and the view without noise at each step of the path."""
     renderer, path = SceneRenderer(tabletop), hand_held_path(seed, tabletop, PATH_S)
     for k in range(frames):
         T_world_camera = path(k * PATH_S / frames)
         yield T_world_camera, renderer.render(sensor_camera(*size), T_world_camera)
 
 
-def as_captured(views: list[tuple[np.ndarray, RenderedView]], seed: int, size: tuple[int, int],
-                frames: int, exposure: bool) -> tuple[Frame, ...]:
-    """Frames with the sensor's exposure and noise."""
+def as_captured(views: list[tuple[np.ndarray, RenderedView]], seed: int, size: Size, frames: int,
+                exposure: bool) -> tuple[Frame, ...]:
+    """Returns frames with the exposure and the noise of the sensor."""
     rng, gain, step_s = np.random.default_rng([seed, 11]), None, PATH_S / frames
     captured = []
     for k, (T_world_camera, view) in enumerate(views):
@@ -120,7 +147,7 @@ def as_captured(views: list[tuple[np.ndarray, RenderedView]], seed: int, size: t
 
 def truth_objects(tabletop: TabletopScene,
                   labels: tuple[np.ndarray, ...]) -> tuple[TruthObject, ...]:
-    """The objects with their sizes in the masks (H, W) of all frames."""
+    """Returns the objects with their sizes in the masks (H, W) of all frames."""
     count = len(tabletop.objects)
     areas = np.array([np.bincount(mask.ravel(), minlength=count)[:count] for mask in labels])
     return tuple(TruthObject(thing.name, thing.query, thing.group, thing.box_min, thing.box_max,
@@ -128,17 +155,64 @@ def truth_objects(tabletop: TabletopScene,
 
 
 def seen_side(areas_px: np.ndarray) -> float:
-    """The side in pixels of a square as large as a mask in the fifth largest (F,) of its areas."""
+    """Returns the side in pixels of a square with the fifth largest of the areas (F,) of masks."""
     largest = np.sort(areas_px)[::-1]
     return float(np.sqrt(largest[SEEN_IN - 1])) if len(largest) >= SEEN_IN else 0.0
 
 
 def label_points(points_world: np.ndarray, scene: EvalScene) -> np.ndarray:
-    """Labels (N,) int32 of map points (N, 3), an object's or one of the room, -1 for none.
+    """Returns labels (N,) int32 of map points (N, 3), of an object or the room; -1 for none.
 
-    Of simulated scenes that of the nearest surface within 1.5 cm. Raises LerfError for a scene
-    of which that is unknown.
+    In simulated scenes a point gets the label of the nearest surface within 1.5 cm. Raises
+    LerfError for a scene without ground truth of points.
     """
-    if scene.surfaces is None:
+    if scene.point_truth is None:
         raise LerfError(f'{scene.name}: the surfaces of its objects are not known')
-    return scene.surfaces.at(points_world)
+    return scene.point_truth.at(points_world)
+
+
+def views_to_evaluate(scene: EvalScene, count: int, every: int = 0) -> tuple[EvalView, ...]:
+    """Returns all labelled views, or else `count` frames that together show the most objects.
+
+    every: takes only held-out frames, the last of every so many; 0 takes any frame.
+    """
+    return scene.views or tuple(
+        EvalView(scene.frames[i].camera, scene.frames[i].T_world_camera,
+                 partial(view_truth, scene, i), scene.frames[i].image)
+        for i in most_showing(scene, count, every))
+
+
+def view_truth(scene: EvalScene, frame: int, size: Size) -> ViewTruth:
+    """Returns the ground truth of a frame at another size."""
+    boxes, masks = {}, {}
+    if scene.labels is not None:
+        # OpenCV cannot resize 32-bit integers.
+        labels = cv2.resize(scene.labels[frame].astype(np.float32), size,
+                            interpolation=cv2.INTER_NEAREST)
+        for i in range(len(scene.objects)):
+            mask = labels == i
+            if mask.sum() >= MIN_PIXELS:
+                y, x = np.nonzero(mask)
+                boxes[i] = np.array([[x.min(), y.min(), x.max(), y.max()]])
+                masks[i] = mask
+    return ViewTruth(boxes, masks)
+
+
+def most_showing(scene: EvalScene, count: int, every: int = 0) -> tuple[int, ...]:
+    """Chooses frames greedily, so that together they show the most objects.
+
+    every: as in views_to_evaluate.
+    """
+    if scene.labels is None or count == 0:
+        return ()
+    frames = [i for i in range(len(scene.frames)) if not every or i % every == every - 1]
+    seen = {i: np.bincount(scene.labels[i][scene.labels[i] >= 0].ravel(),
+                           minlength=len(scene.objects))[:len(scene.objects)] > 0 for i in frames}
+    times, chosen = np.zeros(len(scene.objects)), []
+    for _ in range(min(count, len(frames))):
+        # An object that k chosen frames already show is worth 1 / (k + 1).
+        best = max((i for i in frames if i not in chosen),
+                   key=lambda i: float((seen[i] / (times + 1)).sum()))
+        chosen.append(best)
+        times += seen[best]
+    return tuple(sorted(chosen))

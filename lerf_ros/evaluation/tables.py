@@ -1,131 +1,51 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From single results to rows with intervals, and comparisons on the same objects.
+"""From records to tables: rows with intervals, paired comparisons, and all of it as Markdown.
 
-Intervals hold 95 % of the resamples (bootstrap.py). Rows of one scene draw its objects; rows over
-several scenes draw whole scenes, whose objects share one radiance field.
+Intervals hold 95 % of the resamples (intervals.py). Rows of one scene resample its objects; rows
+over several scenes resample whole scenes, because the objects of one share a radiance field.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
-from lerf_ros.evaluation.rows import (
+from lerf_ros.evaluation.intervals import (
+    NOT_MEASURED,
+    Interval,
+    PairedInterval,
+    mean_interval,
+    paired_difference,
+    statistic_interval,
+)
+from lerf_ros.evaluation.records import (
     LARGE_PX,
     OURS,
+    Convergence,
     EvalResults,
     ObjectResult,
     PhraseScore,
     plain,
 )
 
-SAMPLES = 2000
-LEVEL = 0.95
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A score with its confidence interval; mean: the mean (or statistic) of the data itself."""
-
-    mean: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class PairedInterval:
-    """The mean of a minus b over the same objects with its interval.
-
-    p_not_below: the share of the resamples in which a was not worse than b.
-    """
-
-    difference: float
-    low: float
-    high: float
-    p_not_below: float
-
-
-def mean_interval(values: np.ndarray, samples: int = SAMPLES, level: float = LEVEL, seed: int = 0,
-                  groups: Sequence[object] | None = None) -> Interval:
-    """The mean of values (N,), N at least 1, and the interval that holds `level` of the resamples.
-
-    seed: of the draw; the same data and seed give the same interval.
-    """
-    values = np.asarray(values, np.float64)
-    return statistic_interval(lambda index: float(values[index].mean()), len(values), samples,
-                              level, seed, groups)
-
-
-def paired_difference(a: np.ndarray, b: np.ndarray, samples: int = SAMPLES, level: float = LEVEL,
-                      seed: int = 0, groups: Sequence[object] | None = None) -> PairedInterval:
-    """By how much a (N,) exceeds b (N,) on the same objects; resamples draw pairs."""
-    difference = np.asarray(a, np.float64) - np.asarray(b, np.float64)
-    means = np.array([difference[index].mean()
-                      for index in resamples(len(difference), samples, seed, groups)])
-    low, high = limits(means, level)
-    # A mean of 0 must not count as below because its sum was rounded.
-    return PairedInterval(float(difference.mean()), low, high, float((means >= -1e-12).mean()))
-
-
-def statistic_interval(statistic: Callable[[np.ndarray], float], count: int,
-                       samples: int = SAMPLES, level: float = LEVEL, seed: int = 0,
-                       groups: Sequence[object] | None = None) -> Interval:
-    """Any statistic of chosen objects, for example an average precision.
-
-    statistic: gets indices (M,) into the `count` objects, with repetitions, and returns a number;
-    NaN where it is not defined for a resample, which then does not count.
-    """
-    drawn = np.array([statistic(index) for index in resamples(count, samples, seed, groups)])
-    return Interval(float(statistic(np.arange(count))), *limits(drawn, level))
-
-
-def resamples(count: int, samples: int, seed: int,
-              groups: Sequence[object] | None = None) -> Iterator[np.ndarray]:
-    """`samples` times the indices of objects, or of the objects of groups, with replacement."""
-    if count < 1:
-        raise ValueError('there is nothing to draw from')
-    random = np.random.default_rng(seed)
-    if groups is None:
-        for _ in range(samples):
-            yield random.integers(count, size=count)
-        return
-    if len(groups) != count:
-        raise ValueError(f'{len(groups)} groups for {count} objects: one each is needed')
-    members = [np.array([i for i, group in enumerate(groups) if group == name])
-               for name in dict.fromkeys(groups)]
-    for _ in range(samples):
-        yield np.concatenate([members[i] for i in random.integers(len(members),
-                                                                  size=len(members))])
-
-
-def limits(drawn: np.ndarray, level: float) -> tuple[float, float]:
-    """The two percentiles that hold `level` of the numbers between them; NaN does not count."""
-    drawn = drawn[~np.isnan(drawn)]
-    if not drawn.size:
-        return float('nan'), float('nan')
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
 ALL_SCENES = 'all'
-NOT_MEASURED = Interval(math.nan, math.nan, math.nan)
-# Scene, phrase and how many times it was asked there before.
-Asked = tuple[str, str, int]
-Judged = ObjectResult | PhraseScore
+# The scene, the phrase, and how many times it was asked there before.
+AskedObject = tuple[str, str, int]
+Record = ObjectResult | PhraseScore
 
 
 @dataclass(frozen=True)
 class Row:
-    """One encoder and method on one scene, or on all of them; shares are 0..1.
+    """One encoder and method on one scene, or on all scenes. Scores are 0..1, NaN if not measured.
 
-    What was not measured is NaN. objects: asked ones, of which objects_large have a side of at
-    least 36 px. existence_ap_far, existence_ap_near: average precision of `present` phrases
-    against absent ones that are far from them in meaning, and near to one.
+    objects: how many were asked for; objects_large of them measure at least 36 px.
+    existence_ap_far, existence_ap_near: average precision of the `present` phrases against absent
+    ones whose meaning is far from all of them, or near to one.
     """
 
     scene: str
@@ -151,9 +71,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Our hits minus another method's, on the objects that both were asked for.
+    """Our hits minus the hits of another method, on the objects that both were asked for.
 
-    only_ours, only_other: objects that one of the two hit and the other did not.
+    only_ours, only_other: number of objects that only one of the two hit.
     """
 
     encoder: str
@@ -167,10 +87,10 @@ class Comparison:
 
 
 def table_rows(results: EvalResults) -> list[Row]:
-    """Rows over all scenes first, then scene by scene; encoders and methods as they came."""
-    judged: list[Judged] = [*results.objects, *results.phrases]
-    scenes = [ALL_SCENES, *dict.fromkeys(r.scene for r in judged)]
-    pairs = dict.fromkeys((r.encoder, r.method) for r in judged)
+    """Returns rows over all scenes, then of each scene; encoders and methods keep their order."""
+    records: list[Record] = [*results.objects, *results.phrases]
+    scenes = [ALL_SCENES, *dict.fromkeys(r.scene for r in records)]
+    pairs = dict.fromkeys((r.encoder, r.method) for r in records)
     rows = []
     for scene in scenes:
         for pair in pairs:
@@ -181,15 +101,15 @@ def table_rows(results: EvalResults) -> list[Row]:
     return rows
 
 
-def belongs(judged: Judged, scene: str, encoder: str, method: str) -> bool:
-    """Whether a record counts in the row of this scene, encoder and method."""
-    return (judged.encoder, judged.method) == (encoder, method) and scene in (
-        ALL_SCENES, judged.scene)
+def belongs(record: Record, scene: str, encoder: str, method: str) -> bool:
+    """Returns whether a record counts in the row of this scene, encoder and method."""
+    return (record.encoder, record.method) == (encoder, method) and scene in (
+        ALL_SCENES, record.scene)
 
 
 def row_of(scene: str, encoder: str, method: str, objects: Sequence[ObjectResult],
            phrases: Sequence[PhraseScore]) -> Row:
-    """The row of these objects and phrases."""
+    """Returns the row of these objects and phrases."""
     large = [o for o in objects if o.size_px >= LARGE_PX]
     small = [o for o in objects if o.size_px < LARGE_PX]
     absent = Counter(p.near for p in phrases if not p.present)
@@ -197,26 +117,27 @@ def row_of(scene: str, encoder: str, method: str, objects: Sequence[ObjectResult
         scene, encoder, method,
         scenes=len({o.scene for o in objects} | {p.scene for p in phrases}),
         objects=len(objects), objects_large=len(large), objects_small=len(small),
-        hits=share(objects, 'hit'), hits_large=share(large, 'hit'), hits_small=share(small, 'hit'),
-        iou_3d=share(objects, 'iou_3d'), localized=share(objects, 'localized'),
-        lerf_ovs_localized=share(objects, 'lerf_ovs_localized'),
-        lerf_ovs_iou=share(objects, 'lerf_ovs_iou'),
+        hits=mean_score(objects, 'hit'), hits_large=mean_score(large, 'hit'),
+        hits_small=mean_score(small, 'hit'), iou_3d=mean_score(objects, 'iou_3d'),
+        localized=mean_score(objects, 'localized'),
+        lerf_ovs_localized=mean_score(objects, 'lerf_ovs_localized'),
+        lerf_ovs_iou=mean_score(objects, 'lerf_ovs_iou'),
         present=sum(p.present for p in phrases), absent_far=absent[False],
         absent_near=absent[True], existence_ap_far=existence(phrases, near=False),
         existence_ap_near=existence(phrases, near=True))
 
 
-def share(objects: Sequence[ObjectResult], measure: str) -> Interval:
-    """The mean of one measure over the objects that have it."""
-    have = [o for o in objects if getattr(o, measure) is not None]
-    if not have:
+def mean_score(objects: Sequence[ObjectResult], measure: str) -> Interval:
+    """Returns the mean of one measure over the objects where it was measured."""
+    measured = [o for o in objects if getattr(o, measure) is not None]
+    if not measured:
         return NOT_MEASURED
-    values = np.array([getattr(o, measure) for o in have], np.float64)
-    return mean_interval(values, groups=groups_of(have))
+    values = np.array([getattr(o, measure) for o in measured], np.float64)
+    return mean_interval(values, groups=groups_of(measured))
 
 
 def existence(phrases: Sequence[PhraseScore], near: bool) -> Interval:
-    """Average precision of the present phrases against the near, or the far, absent ones."""
+    """Returns the average precision of the present phrases against absent ones, near or far."""
     chosen = existence_phrases(phrases, near)
     if len({p.present for p in chosen}) < 2:
         return NOT_MEASURED
@@ -226,15 +147,16 @@ def existence(phrases: Sequence[PhraseScore], near: bool) -> Interval:
 
 
 def existence_phrases(phrases: Sequence[PhraseScore], near: bool) -> list[PhraseScore]:
-    """The present phrases and those absent ones that are near, or far."""
+    """Returns the present phrases, and the absent ones that are near or far."""
     return [p for p in phrases if p.present or p.near == near]
 
 
 def ranking_precision(scores: np.ndarray, present: np.ndarray) -> Callable[[np.ndarray], float]:
-    """Average precision as a function of chosen phrases (M,), indices into the N given ones.
+    """Returns average precision as a function of indices (M,) into N phrases.
 
-    The same number as existence.average_precision, a hundred times as fast, because the phrases
-    are ranked once for all resamples. NaN where all or none of the chosen phrases are present.
+    scores (N,), present (N,) bool. The function returns what scikit-learn's average_precision_score
+    returns, a hundred times as fast, because phrases are sorted once for all resamples; NaN where
+    all or none of the phrases are present.
     """
     _, level = np.unique(-scores, return_inverse=True)   # equal scores share a threshold
     levels = int(level.max()) + 1
@@ -250,19 +172,19 @@ def ranking_precision(scores: np.ndarray, present: np.ndarray) -> Callable[[np.n
     return statistic
 
 
-def groups_of(judged: Sequence[Judged]) -> list[str] | None:
-    """The scenes to draw from; None with a single one, where the objects themselves are drawn."""
-    scenes = [r.scene for r in judged]
+def groups_of(records: Sequence[Record]) -> list[str] | None:
+    """Returns the scene of each record, to resample scenes; None where there is only one scene."""
+    scenes = [r.scene for r in records]
     return scenes if len(set(scenes)) > 1 else None
 
 
 def comparisons(results: EvalResults, ours: str = OURS) -> list[Comparison]:
-    """Our method against each other one of the same encoder, over all scenes."""
-    hits: dict[tuple[str, str], dict[Asked, bool]] = {}
+    """Compares our method with each other method of the same encoder, over all scenes."""
+    hits: dict[tuple[str, str], dict[AskedObject, bool]] = {}
     times: Counter[tuple[str, ...]] = Counter()
     for o in results.objects:
         if o.hit is not None:
-            # A phrase may be asked several times in a scene: the first goes with the first.
+            # A phrase may be asked several times in a scene; pairs are formed in order.
             name = (o.encoder, o.method, o.scene, o.query)
             hits.setdefault(name[:2], {})[o.scene, o.query, times[name]] = o.hit
             times[name] += 1
@@ -271,9 +193,9 @@ def comparisons(results: EvalResults, ours: str = OURS) -> list[Comparison]:
             if other != ours and hits.get((encoder, ours), {}).keys() & theirs.keys()]
 
 
-def compare(encoder: str, method: str, other: str, ours: dict[Asked, bool],
-            theirs: dict[Asked, bool]) -> Comparison:
-    """Two methods on the objects that both were asked for."""
+def compare(encoder: str, method: str, other: str, ours: dict[AskedObject, bool],
+            theirs: dict[AskedObject, bool]) -> Comparison:
+    """Compares two methods on the objects that both were asked for."""
     both = [key for key in ours if key in theirs]
     a, b = (np.array([hits[key] for key in both], bool) for hits in (ours, theirs))
     scenes = [key[0] for key in both]
@@ -282,9 +204,9 @@ def compare(encoder: str, method: str, other: str, ours: dict[Asked, bool],
                       int((a & ~b).sum()), int((b & ~a).sum()))
 
 
-def row_json(row: Row) -> dict[str, Any]:
-    """A row whose intervals are two entries: NAME, the value, and NAME_interval, its limits."""
-    content: dict[str, Any] = {}
+def row_json(row: Row) -> dict[str, object]:
+    """Returns a row as JSON data; an interval has two entries, NAME and NAME_interval."""
+    content: dict[str, object] = {}
     for name, value in vars(row).items():
         if isinstance(value, Interval):
             content[name] = value.mean
@@ -293,3 +215,132 @@ def row_json(row: Row) -> dict[str, Any]:
         else:
             content[name] = value
     return plain(content)
+
+
+T = TypeVar('T')
+# The heading of each column, and how an entry of it is formatted.
+Columns = dict[str, Callable[[T], str]]
+EMPTY = '–'
+LEGEND = (
+    'Square brackets hold 95 % bootstrap intervals. Objects are resampled in the table of one '
+    'scene, whole scenes in tables over several; where all of them agree (0 % or 100 %) an '
+    'interval is a point, however few they are. Hits: the best hit is inside the 3D box grown by '
+    f'3 cm; objects are split at a size of {LARGE_PX:.0f} px in the five keyframes that show them '
+    'largest, with the number of objects in round brackets. Localized: the peak of the rendered '
+    'relevancy is inside the 2D box. Existence: average precision of phrases for what is there '
+    'against phrases for what is not (round brackets: how many of each); near words have a '
+    f'sentence cosine above 0.6 to a word for something present. {EMPTY}: not measured.')
+
+
+def markdown(results: EvalResults, rows: Sequence[Row] | None = None,
+             compared: Sequence[Comparison] | None = None) -> str:
+    """Returns the whole page. rows, compared: may be given where they were computed already."""
+    rows = table_rows(results) if rows is None else rows
+    compared = comparisons(results) if compared is None else compared
+    parts = ['# Evaluation', LEGEND]
+    for scene in dict.fromkeys(row.scene for row in rows):
+        chosen = [row for row in rows if row.scene == scene]
+        scenes = max(row.scenes for row in chosen)
+        parts += [f'## All scenes ({scenes})' if scene == ALL_SCENES else f'## Scene {scene}',
+                  table(ROW_COLUMNS, chosen)]
+        if scene == ALL_SCENES and compared:
+            parts += ['## Paired comparisons',
+                      'Hits of the method minus hits of the other, on the same objects.',
+                      table(COMPARISON_COLUMNS, compared)]
+    if results.convergence:
+        parts += ['## Convergence', 'Means over the scenes that were measured at these steps.',
+                  table(CONVERGENCE_COLUMNS, stages(results.convergence))]
+    return '\n\n'.join(parts) + '\n'
+
+
+def table(columns: Columns[T], entries: Sequence[T]) -> str:
+    """Returns a Markdown table with the columns in which anything was measured."""
+    cells = {head: [show(entry).replace('|', '\\|') for entry in entries]
+             for head, show in columns.items()}
+    cells = {head: column for head, column in cells.items() if set(column) != {EMPTY}}
+    widths = [max(map(len, (head, *column))) for head, column in cells.items()]
+    lines = [list(cells), ['-' * width for width in widths], *zip(*cells.values())]
+    return '\n'.join('| ' + ' | '.join(cell.ljust(width) for cell, width in zip(line, widths))
+                     + ' |' for line in lines)
+
+
+def percent(value: Interval, count: int | None = None) -> str:
+    """Formats a share, such as '75 % [50, 100] (4)'."""
+    if math.isnan(value.mean):
+        return EMPTY
+    number = '' if count is None else f' ({count})'
+    return '{:.0f} % [{:.0f}, {:.0f}]'.format(
+        *(100 * v for v in (value.mean, value.low, value.high))) + number
+
+
+def score(value: Interval, counts: Sequence[int] = ()) -> str:
+    """Formats a score, such as '0.61 [0.55, 0.66] (40 : 100)'."""
+    if math.isnan(value.mean):
+        return EMPTY
+    number = f' ({" : ".join(map(str, counts))})' if counts else ''
+    return f'{value.mean:.2f} [{value.low:.2f}, {value.high:.2f}]{number}'
+
+
+def number(value: float, pattern: str) -> str:
+    """Formats one measured number."""
+    return EMPTY if math.isnan(value) else pattern.format(value)
+
+
+def difference(c: Comparison) -> str:
+    """Formats a difference in percentage points, with signs and interval."""
+    values = (100 * v for v in (c.difference.difference, c.difference.low, c.difference.high))
+    return '{:+.0f} [{:+.0f}, {:+.0f}]'.format(*values)
+
+
+def stages(convergence: Sequence[Convergence]) -> list[Convergence]:
+    """Returns the mean over scenes for each encoder, method and number of steps."""
+    stages = dict.fromkeys((c.encoder, c.method, c.steps) for c in convergence)
+    made = []
+    for stage in stages:
+        same = [c for c in convergence if (c.encoder, c.method, c.steps) == stage]
+        made.append(Convergence(ALL_SCENES, *stage, *(
+            mean_of([getattr(c, name) for c in same])
+            for name in ('psnr', 'hits', 'iou_3d', 'seconds'))))
+    return made
+
+
+def mean_of(values: Sequence[float]) -> float:
+    """Returns the mean of what was measured; NaN where nothing was."""
+    measured = [value for value in values if not math.isnan(value)]
+    return float(np.mean(measured)) if measured else math.nan
+
+
+ROW_COLUMNS: Columns[Row] = {
+    'encoder': lambda r: r.encoder,
+    'method': lambda r: r.method,
+    'objects': lambda r: str(r.objects),
+    'hits': lambda r: percent(r.hits),
+    f'hits, ≥ {LARGE_PX:.0f} px': lambda r: percent(r.hits_large, r.objects_large),
+    f'hits, < {LARGE_PX:.0f} px': lambda r: percent(r.hits_small, r.objects_small),
+    '3D IoU': lambda r: score(r.iou_3d),
+    'localized': lambda r: percent(r.localized),
+    'LERF-OVS localized': lambda r: percent(r.lerf_ovs_localized),
+    'LERF-OVS IoU': lambda r: score(r.lerf_ovs_iou),
+    'existence AP, far words': lambda r: score(r.existence_ap_far, (r.present, r.absent_far)),
+    'existence AP, near words': lambda r: score(r.existence_ap_near, (r.present, r.absent_near)),
+}
+COMPARISON_COLUMNS: Columns[Comparison] = {
+    'encoder': lambda c: c.encoder,
+    'method': lambda c: c.method,
+    'against': lambda c: c.other,
+    'objects': lambda c: str(c.objects),
+    'scenes': lambda c: str(c.scenes),
+    'difference in hits, percentage points': difference,
+    'resamples not below': lambda c: f'{100 * c.difference.p_not_below:.0f} %',
+    'hit by method only': lambda c: str(c.only_ours),
+    'by the other only': lambda c: str(c.only_other),
+}
+CONVERGENCE_COLUMNS: Columns[Convergence] = {
+    'encoder': lambda c: c.encoder,
+    'method': lambda c: c.method,
+    'steps': lambda c: f'{c.steps:,}',
+    'training': lambda c: number(c.seconds, '{:.0f} s'),
+    'hits': lambda c: number(100 * c.hits, '{:.0f} %'),
+    '3D IoU': lambda c: number(c.iou_3d, '{:.2f}'),
+    'held-out PSNR': lambda c: number(c.psnr, '{:.1f} dB'),
+}

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The language fields that are compared: LERF, its ablations, and the role of LSeg.
+"""The language fields that are compared: LERF, its ablations, and a stand-in for LSeg.
 
-Each is a change of the settings and of what is taken from the keyframes' features; all of them
-are trained on the same frozen radiance field (frozen_radiance.py).
+A variant changes the settings and which of the keyframes' features are used. All variants are
+trained on the same frozen radiance field (frozen_radiance.py).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from lerf_ros.training.language_learner import LanguageLearner
 
 
 def control_answers(map_directory: Path, texts: Sequence[str], rays: int = 20000) -> list[Answer]:
-    """What the map answers with an untrained language field, its own threshold and encoder."""
+    """Returns the answers of a map whose language field is untrained; all else is unchanged."""
     query = MapQuery(map_directory)
     query.refresh()
     query.replace_index(untrained_index(map_directory, rays))
@@ -34,14 +34,15 @@ def control_answers(map_directory: Path, texts: Sequence[str], rays: int = 20000
 
 
 def untrained_index(map_directory: Path, rays: int = 20000, seed: int = 0) -> LanguageIndex:
-    """The index of the newest snapshot's radiance field with a language field of random weights.
+    """Builds the index of a map with a language field of random weights.
 
-    Raises NoSnapshotError when the map has no snapshot.
+    rays: to find the surface with. The radiance field is that of the newest snapshot. Raises
+    NoSnapshotError when there is none.
     """
     stored = open_map(map_directory, {'index.rays': rays})
     torch.manual_seed(seed)
     language = LanguageField(stored.config.language, stored.language.embedding_dimension, 0)
-    # Entries as large as trained ones: with the initial 1e-4 it would hardly depend on position.
+    # As large as trained entries: with the initial 1e-4 it would hardly depend on the position.
     for table in language.encodings.parameters():
         torch.nn.init.uniform_(table, -1, 1)
     return stored.survey(language).index
@@ -51,29 +52,29 @@ ONE_SCALE_FRACTION = 0.15   # of the image height: the crops of the paper's abla
 
 
 def nearest_level(features: KeyframeFeatures, width_px: float) -> KeyframeFeatures:
-    """The one level whose width is nearest (by ratio) to width_px."""
+    """Returns the features with one level only, whose width is nearest to width_px by ratio."""
     level = min(features.levels, key=lambda v: max(v.width_px / width_px, width_px / v.width_px))
     return replace(features, levels=(level,))
 
 
 def as_they_are(features: KeyframeFeatures, height: int) -> KeyframeFeatures:
-    """All levels."""
+    """Returns all levels."""
     return features
 
 
 def one_scale(features: KeyframeFeatures, height: int) -> KeyframeFeatures:
-    """Crops of about 15 % of the image height (px) alone."""
+    """Returns crops of about 15 % of the image height (pixels) only."""
     return nearest_level(features, ONE_SCALE_FRACTION * height)
 
 
 def pixel_aligned(features: KeyframeFeatures, height: int) -> KeyframeFeatures:
-    """The finest level alone: what comes nearest to LSeg's feature for each pixel."""
+    """Returns the finest level only, which is most similar to LSeg's feature for each pixel."""
     return nearest_level(features, 1.0)
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to train the language field."""
+    """A way to train the language field: which features, and which settings."""
 
     choose: Callable[[KeyframeFeatures, int], KeyframeFeatures] = as_they_are
     settings: tuple[tuple[str, object], ...] = ()
@@ -90,7 +91,7 @@ VARIANTS = {
 
 @dataclass(frozen=True)
 class TrainedLanguage:
-    """A variant after `steps` steps: its field, its index, the scales they share (radii)."""
+    """A variant after `steps` steps: its field, its index, and their scales in scene radii."""
 
     steps: int
     field: LanguageField
@@ -101,9 +102,9 @@ class TrainedLanguage:
 def train_variant(variant: Variant, frozen: FrozenRadiance, features: Sequence[KeyframeFeatures],
                   heights: Sequence[int], config: LerfConfig, stops: Sequence[int],
                   device: torch.device) -> Iterator[TrainedLanguage]:
-    """Trains on the frozen field and yields it at each number of steps in `stops`, ascending.
+    """Trains a variant, and yields it at each number of steps in `stops`, which ascend.
 
-    features and heights: of all frames, in their order; held-out ones are left out.
+    features, heights: of all frames in order; held-out frames are skipped.
     """
     config = config.override(dict(variant.settings))
     torch.manual_seed(config.training.seed)

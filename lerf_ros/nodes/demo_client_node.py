@@ -13,7 +13,13 @@ from typing import Any
 from sensor_msgs.msg import CameraInfo
 
 from lerf_ros.errors import LerfError
-from lerf_ros.evaluation.demo_results import Box, DemoResults, Judgement, judge, map_colors
+from lerf_ros.evaluation.demo_results import (
+    DemoResults,
+    QueryOutcome,
+    TruthBox,
+    check_answer,
+    map_colors,
+)
 from lerf_ros.evaluation.variants import control_answers
 from lerf_ros.msg import FieldStatus
 from lerf_ros.nodes.common import qos_overrides, topics
@@ -123,7 +129,7 @@ class DemoClientNode(TaskNode):
         first_ns = self._progress.first_image_ns or 0
         return (self.get_clock().now().nanoseconds - first_ns) * 1e-9
 
-    def _ask_all(self) -> tuple[tuple[Judgement, ...], tuple[Judgement, ...], list[Answer]]:
+    def _ask_all(self) -> tuple[tuple[QueryOutcome, ...], tuple[QueryOutcome, ...], list[Answer]]:
         """Asks for present objects, then for absent ones; the answers in the same order."""
         config, objects = self._config, self._scene.objects
         newest_ns = stamp_to_ns(self._progress.status.newest_snapshot) \
@@ -133,34 +139,34 @@ class DemoClientNode(TaskNode):
         asked = asked[:config.present or None]
         absent = list(draw_absent(config.seed, config.absent, self._scene))
         answers: list[Answer] = []
-        judgements: list[Judgement] = []
+        outcomes: list[QueryOutcome] = []
         for text in [*asked, *absent]:
             # Once the first answer is of the newest snapshot, all are.
             answer, latency_s = self._query.ask(text, 0 if answers else newest_ns)
             answers.append(answer)
-            judgements.append(judge(answer, latency_s, boxes.get(text, ())))
-        return tuple(judgements[:len(asked)]), tuple(judgements[len(asked):]), answers
+            outcomes.append(check_answer(answer, latency_s, boxes.get(text, ())))
+        return tuple(outcomes[:len(asked)]), tuple(outcomes[len(asked):]), answers
 
-    def _boxes(self) -> dict[str, list[Box]]:
+    def _boxes(self) -> dict[str, list[TruthBox]]:
         """Ground-truth boxes of each phrase for something that is there."""
-        boxes: dict[str, list[Box]] = {}
+        boxes: dict[str, list[TruthBox]] = {}
         for thing in self._scene.objects:
-            boxes.setdefault(thing.query, []).append(Box(thing.box_min, thing.box_max))
+            boxes.setdefault(thing.query, []).append(TruthBox(thing.box_min, thing.box_max))
         return boxes
 
-    def _control(self, present: Sequence[Judgement],
-                 boxes: dict[str, list[Box]]) -> dict[str, Any]:
+    def _control(self, present: Sequence[QueryOutcome],
+                 boxes: dict[str, list[TruthBox]]) -> dict[str, Any]:
         """Held-out depth error, and the same queries with an untrained language field."""
         folder = Path(self._config.map_directory)
         try:
             snapshot = MapDirectory(folder).newest() if self._config.map_directory else None
             if snapshot is None:
                 return {}
-            answers = control_answers(folder, [judgement.query for judgement in present])
+            answers = control_answers(folder, [outcome.query for outcome in present])
         except LerfError as error:
             self.get_logger().warning(f'no control experiment: {error}')
             return {}
-        right = sum(judge(answer, 0.0, boxes[answer.text]).inside_box for answer in answers)
+        right = sum(check_answer(answer, 0.0, boxes[answer.text]).inside_box for answer in answers)
         return {'depth_error_m': snapshot.info['depth_error'],
                 'untrained_language_right': right}
 
@@ -187,10 +193,10 @@ class DemoClientNode(TaskNode):
                 write_ply(path, points, colors)
         views = self._photographs()
         if views:
-            notes = ['inside its box' if judgement.inside_box else
-                     '' if judgement.distance_m is None else
-                     f'{judgement.distance_m * 100:.0f} cm from its box'
-                     for judgement in results.present] + ['not there'] * len(results.absent)
+            notes = ['inside its box' if outcome.inside_box else
+                     '' if outcome.distance_m is None else
+                     f'{outcome.distance_m * 100:.0f} cm from its box'
+                     for outcome in results.present] + ['not there'] * len(results.absent)
             written.append(self._out / 'contact_sheet.jpg')
             with self._folder.file('contact_sheet.jpg') as path:
                 write_image(path, contact_sheet(views, answers, results.summary(), notes))

@@ -19,10 +19,16 @@ from lerf_ros.show.colors import NEUTRAL, relevancy_colors
 from lerf_ros.show.outlines import box_corners, box_outline, target_outline
 from lerf_ros.storage.output_folder import OutputFolder
 
-# Largest disc, so that a point just before the lens does not cost a whole image.
-MAX_RADIUS_PX = 12
-# A point is hidden only by a disc that is nearer than this part of its depth.
-DEPTH_TOLERANCE = 0.03
+MAX_RADIUS_PX = 12          # of a disc, so that a point close to the lens does not fill the image
+DEPTH_TOLERANCE = 0.03      # a disc hides a point that is farther by more than this fraction
+OVERLAY_OPACITY = 0.75
+BOX_COLOR = (255, 255, 255)
+GRIPPER_COLOR, GRIPPER_WIDTH = (60, 255, 100), 2
+MAX_VIEWS = 40              # photographs among which the best view of a hit is chosen
+CHOICE_WIDTH = 160          # views are compared at this width,
+CHOICE_POINTS = 8000        # and by so many points, which is enough and fast
+CELL_WIDTH, CAPTION_HEIGHT, TITLE_HEIGHT, GAP = 400, 30, 44, 6
+FONT, FONT_SIZE = cv2.FONT_HERSHEY_SIMPLEX, 0.55
 
 
 def disc_radius(points_world: np.ndarray, sample: int = 2000) -> float:
@@ -105,14 +111,6 @@ def _disc(radius: int) -> tuple[np.ndarray, np.ndarray]:
     dy, dx = np.mgrid[-radius:radius + 1, -radius:radius + 1]
     inside = dx * dx + dy * dy <= (radius + 0.5) ** 2   # with the diagonals, which close gaps
     return dx[inside], dy[inside]
-
-
-OVERLAY_OPACITY = 0.75
-BOX_COLOR = (255, 255, 255)
-GRIPPER_COLOR, GRIPPER_WIDTH = (60, 255, 100), 2
-CHOICE_WIDTH = 160          # views are compared at this width and by so many points,
-CHOICE_POINTS = 8000        # which is enough and quick
-CELL_WIDTH, CAPTION_HEIGHT, TITLE_HEIGHT, GAP = 400, 30, 44, 6
 
 
 @dataclass(frozen=True)
@@ -249,12 +247,10 @@ def contact_sheet(views: Sequence[View], answers: Sequence[Answer], title: str,
             choosers[key] = ViewChooser(views, answer.points_world)
         view = views[choosers[key].best(answer)]
         tiles.append(_tile(view, answer, caption(answer, note)))
-    rows = [_beside(tiles[i:i + tiles_per_row], tiles_per_row)
-            for i in range(0, len(tiles), tiles_per_row)]
-    width = tiles_per_row * (2 * CELL_WIDTH + GAP) + (tiles_per_row + 1) * GAP
-    head = np.full((TITLE_HEIGHT, width, 3), 255, np.uint8)
-    _write(head, title, (2 * GAP, 30), 0.8)
-    return np.concatenate([head, *rows])
+    body = tile_grid(tiles, tiles_per_row)
+    head = white(TITLE_HEIGHT, body.shape[1])
+    put_text(head, title, (2 * GAP, 30), 0.8)
+    return np.concatenate([head, body])
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
@@ -264,32 +260,42 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
 
 
 def _tile(view: View, answer: Answer, text: str) -> np.ndarray:
-    height = round(CELL_WIDTH * view.camera.height / view.camera.width)
+    line = white(CAPTION_HEIGHT, 2 * CELL_WIDTH + GAP)
+    put_text(line, text)
+    return np.concatenate([side_by_side(view.image, overlay(view, answer)), line])
+
+
+def side_by_side(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Returns two pictures of one shape (H, W, 3), resized to CELL_WIDTH, with a gap between."""
+    height = max(1, round(CELL_WIDTH * left.shape[0] / left.shape[1]))
     pair = [cv2.resize(picture, (CELL_WIDTH, height), interpolation=cv2.INTER_AREA)
-            for picture in (view.image, overlay(view, answer))]
-    gap = np.full((height, GAP, 3), 255, np.uint8)
-    line = np.full((CAPTION_HEIGHT, 2 * CELL_WIDTH + GAP, 3), 255, np.uint8)
-    _write(line, text, (2, 20), 0.55)
-    return np.concatenate([np.concatenate([pair[0], gap, pair[1]], 1), line])
+            for picture in (left, right)]
+    return np.concatenate([pair[0], white(height, GAP), pair[1]], 1)
 
 
-def _beside(tiles: list[np.ndarray], count: int) -> np.ndarray:
-    """Tiles in a row, filled up with white to `count` of them."""
-    height = max(tile.shape[0] for tile in tiles)
-    width = tiles[0].shape[1]
-    row = np.full((height, count * width + (count + 1) * GAP, 3), 255, np.uint8)
-    for i, tile in enumerate(tiles):
-        left = GAP + i * (width + GAP)
-        row[:tile.shape[0], left:left + width] = tile
-    return row
+def tile_grid(tiles: Sequence[np.ndarray], per_row: int, gap_above: int = 0) -> np.ndarray:
+    """Returns tiles of one width in rows, on white; gap_above: pixels above each row."""
+    width, rows = tiles[0].shape[1], []
+    for start in range(0, len(tiles), per_row):
+        chosen = tiles[start:start + per_row]
+        row = white(gap_above + max(len(tile) for tile in chosen), per_row * (width + GAP) + GAP)
+        for i, tile in enumerate(chosen):
+            left = GAP + i * (width + GAP)
+            row[gap_above:gap_above + len(tile), left:left + width] = tile
+        rows.append(row)
+    return np.concatenate(rows)
 
 
-def _write(image: np.ndarray, text: str, at: tuple[int, int], size: float) -> None:
-    cv2.putText(image, text.encode('ascii', 'replace').decode(), at, cv2.FONT_HERSHEY_SIMPLEX,
-                size, (0, 0, 0), 1, cv2.LINE_AA)
+def white(height: int, width: int) -> np.ndarray:
+    """Returns a white picture (height, width, 3) uint8."""
+    return np.full((height, width, 3), 255, np.uint8)
 
 
-MAX_VIEWS = 40   # photographs among which the best view of a hit is chosen
+def put_text(picture: np.ndarray, text: str, at: tuple[int, int] = (2, 20),
+             size: float = FONT_SIZE, color: tuple[int, int, int] = (0, 0, 0)) -> None:
+    """Writes text into a picture, at the left end of its baseline (x, y)."""
+    cv2.putText(picture, text.encode('ascii', 'replace').decode(), at, FONT, size, color, 1,
+                cv2.LINE_AA)
 
 
 def map_views(map_directory: Path) -> list[View]:

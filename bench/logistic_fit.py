@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fits probabilities to places whose truth is known, and says how good they are on others."""
+"""Fits probabilities to places whose ground truth is known, and measures them on other places."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from lerf_ros.evaluation.plots import finish, new_figure, save, style
 from lerf_ros.query.presence import FEATURES, Logistic
 
 BINS = 8
-# Inverse of the penalty on the weights: a handful of layouts says little about three features.
+# Inverse of the penalty on the weights: a few layouts say little about three features.
 STRENGTH = 0.1
 
 
 @dataclass(frozen=True)
 class Samples:
-    """features (N, F) of places, and whether each was right (N,) bool."""
+    """Features (N, F) of places, and whether each place was right (N,) bool."""
 
     features: np.ndarray
     right: np.ndarray
 
     @classmethod
     def join(cls, parts: Sequence[Samples]) -> Samples:
-        """One after the other; FEATURES long even where there are none."""
+        """Returns all samples in a row; rows have FEATURES columns even where there are none."""
         return cls(np.concatenate([np.zeros((0, len(FEATURES))), *(p.features for p in parts)]),
                    np.concatenate([np.zeros(0, bool), *(p.right for p in parts)]))
 
     @property
     def weights(self) -> np.ndarray:
-        """(N,) that give right and wrong ones the same weight in all, 1 for each on average."""
-        share = np.where(self.right, self.right.mean(), 1 - self.right.mean())
-        return 0.5 / share
+        """Returns weights (N,) by which right and wrong samples weigh the same; their mean is 1."""
+        fraction = np.where(self.right, self.right.mean(), 1 - self.right.mean())
+        return 0.5 / fraction
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """predicted (B,) and observed (B,): mean probability and share of right ones in each bin.
+    """A reliability diagram of B bins, in which both classes weigh the same.
 
-    counts (B,): samples. Samples of both classes weigh the same in all.
+    predicted (B,): mean probability. observed (B,): fraction of right samples. counts (B,).
     """
 
     predicted: np.ndarray
@@ -53,7 +53,7 @@ class Reliability:
 
 
 def fit_logistic(samples: Samples) -> Logistic:
-    """Regularised logistic regression at an even prior.
+    """Fits a regularised logistic regression with an even prior.
 
     Raises ValueError when all samples are right or all are wrong.
     """
@@ -66,13 +66,13 @@ def fit_logistic(samples: Samples) -> Logistic:
 
 
 def brier(model: Logistic, samples: Samples) -> float:
-    """Mean squared error of the probabilities at an even prior; 0.25 is that of always 0.5."""
+    """Returns the Brier score at an even prior; always predicting 0.5 scores 0.25."""
     return float(brier_score_loss(samples.right, model.probability(samples.features),
                                   sample_weight=samples.weights))
 
 
 def reliability(model: Logistic, samples: Samples, bins: int = BINS) -> Reliability:
-    """How often places of about one probability were right; empty bins are left out."""
+    """Computes how often places of similar probability were right; empty bins are left out."""
     p, weight = model.probability(samples.features), samples.weights
     which = np.minimum((p * bins).astype(int), bins - 1)
     counts = np.bincount(which, minlength=bins)
@@ -85,7 +85,7 @@ def reliability(model: Logistic, samples: Samples, bins: int = BINS) -> Reliabil
 
 def plot_reliability(encoder: str, panels: dict[str, tuple[Logistic, Samples]],
                      folder: Path) -> Path:
-    """reliability_ENCODER.png: a panel for each model with the samples it did not see."""
+    """Writes reliability_ENCODER.png: a panel for each model, with samples it was not fitted to."""
     figure, axes = new_figure(f'Reliability on layouts that were not fitted, {encoder}',
                               len(panels))
     for axis, (name, (model, samples)) in zip(axes, panels.items(), strict=True):
@@ -95,7 +95,7 @@ def plot_reliability(encoder: str, panels: dict[str, tuple[Logistic, Samples]],
                   label=f'Brier {brier(model, samples):.3f}, {len(samples.right)} samples')
         for x, y, n in zip(r.predicted, r.observed, r.counts, strict=True):
             axis.annotate(str(n), (x, y), textcoords='offset points', xytext=(4, -11), fontsize=8)
-        axis.set(title=name, xlabel='predicted probability', ylabel='share that was right',
+        axis.set(title=name, xlabel='predicted probability', ylabel='fraction that was right',
                  xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
         finish(axis, empty='no samples')
     return save(figure, folder, 'reliability', encoder)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Relevancy as LERF computes it: every scale of the search, nothing compressed.
+"""Relevancy as LERF computes it: at all scales of the search, without compression.
 
-It is what the language index stands for, and too slow to answer from.
+The language index approximates it, because it is too slow to answer queries.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from lerf_ros.geometry.scene_frame import SceneFrame
 from lerf_ros.index.language_index import render_embeddings
 from lerf_ros.index.surface import Surface
 
-CHUNK = 512   # points rendered at once: at 30 scales 24 MB of embeddings of 384 dimensions
+CHUNK = 512   # points rendered at once: 24 MB of embeddings of 384 dimensions at 30 scales
 
 
 class FullSearch:
-    """Asks the language field itself at N surface points and S scales."""
+    """Evaluates the language field itself at N surface points and S scales."""
 
     def __init__(self, surface: Surface, language: LanguageField, scene: SceneFrame,
                  scales: Sequence[float]) -> None:
-        """scales: scene radii, as `search_scales` gives them (LERF: 30)."""
+        """scales: scene radii, as from `search_scales` (LERF uses 30)."""
         self.surface, self.language = surface, language
         self._scales = tuple(scales)
         self.scales = np.asarray(scales, np.float32) * scene.radius   # (S,) world units
@@ -33,10 +33,10 @@ class FullSearch:
     @torch.no_grad()
     def relevancy(self, texts: np.ndarray, negatives: np.ndarray,
                   temperature: float) -> tuple[np.ndarray, np.ndarray]:
-        """Relevancy (T, N) float32 in 0..1 of T phrases, and the index (T, N) of the best scale.
+        """Returns the relevancy (T, N) float32 in 0..1 of T phrases, and the best scale (T, N).
 
-        texts (T, D), negatives (M, D): unit embeddings. The embeddings are rendered once for all
-        phrases, in float32.
+        texts (T, D), negatives (M, D): unit embeddings. The best scale is an index. The field is
+        rendered once for all phrases, in float32.
         """
         device = self.surface.points.device
         positive, negative = (torch.as_tensor(rows, dtype=torch.float32, device=device)
@@ -56,9 +56,9 @@ class FullSearch:
 
 
 def least_softmax(positive: Tensor, negatives: Tensor, temperature: float) -> Tensor:
-    """The least probability (..., ) of the phrase against each negative (LERF, section 3.4).
+    """Returns the smallest softmax (...,) of the phrase against one negative (LERF, section 3.4).
 
-    positive (...,) and negatives (..., M) are cosines. Each pair goes through a softmax.
+    positive (...,), negatives (..., M): cosines.
     """
     pairs = torch.stack([positive[..., None].expand_as(negatives), negatives], -1)
     return torch.softmax(temperature * pairs, -1)[..., 0].amin(-1)

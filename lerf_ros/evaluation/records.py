@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an evaluation measured, one record per asked object, phrase and stage of training.
+"""The raw results of an evaluation: one record per object, phrase and stage of training.
 
-Records are kept apart and unpooled, so that every table, interval and plot can be made again from
+They are stored without pooling, so that every table, interval and plot can be made again from
 results.json. `encoder` and `method` are names as they appear in the tables ('conse', 'lerf').
 """
 
@@ -17,9 +17,9 @@ import numpy as np
 
 from lerf_ros.errors import DatasetError
 
-# The method that the others are compared with.
+# The method that all others are compared with.
 OURS = 'lerf'
-# An object is large when its side is at least so many pixels where it is seen best.
+# An object is large when it measures at least so many pixels where it is seen best.
 LARGE_PX = 36.0
 DECIMALS = 6
 
@@ -28,12 +28,13 @@ T = TypeVar('T')
 
 @dataclass(frozen=True)
 class ObjectResult:
-    """One object that was asked for. None stands for what was not measured.
+    """Result for one object that was asked for. None stands for what was not measured.
 
-    size_px: the object's side in pixels in the five keyframes that show it largest.
-    hit: the best hit lies inside its 3D box grown by 3 cm. iou_3d: of the returned points with
-    the object, 0..1. relevancy: of the best hit. localized: LERF's rendered peak is inside the 2D
-    box. lerf_ovs_localized, lerf_ovs_iou: the same by LERF-OVS' rules, and the IoU of its mask.
+    size_px: side of the object in pixels in the five keyframes that show it largest. hit: whether
+    the best hit is inside its 3D box grown by 3 cm. iou_3d: of the returned points with those of
+    the object, 0..1. relevancy: of the best hit. localized: whether the peak of the rendered
+    relevancy is inside the 2D box, by LERF's rule. lerf_ovs_localized, lerf_ovs_iou: the same by
+    the rules of LERF-OVS, and the IoU of its mask.
     """
 
     scene: str
@@ -51,9 +52,9 @@ class ObjectResult:
 
 @dataclass(frozen=True)
 class PhraseScore:
-    """The existence score of a phrase: its highest relevancy over the map.
+    """The existence score of a phrase: its highest relevancy in the map.
 
-    near: an absent phrase whose sentence cosine to a present one is above 0.6.
+    near: whether an absent phrase has a sentence cosine above 0.6 to a present one.
     """
 
     scene: str
@@ -67,10 +68,10 @@ class PhraseScore:
 
 @dataclass(frozen=True)
 class Convergence:
-    """The quality after so many training steps; NaN stands for what was not measured.
+    """Quality after a number of training steps; NaN stands for what was not measured.
 
-    psnr: of held-out images, dB. hits, iou_3d: means over the scene's objects, 0..1.
-    seconds: of training until then.
+    psnr: of held-out images, dB. hits, iou_3d: means over the objects of the scene, 0..1.
+    seconds: of training so far.
     """
 
     scene: str
@@ -85,7 +86,7 @@ class Convergence:
 
 @dataclass(frozen=True)
 class EvalResults:
-    """Everything that was measured; info: what else is worth keeping (settings, machine)."""
+    """All records of an evaluation. info: anything else worth keeping, such as the machine."""
 
     objects: Sequence[ObjectResult] = ()
     phrases: Sequence[PhraseScore] = ()
@@ -93,15 +94,15 @@ class EvalResults:
     info: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain JSON: floats of six decimals, null for what is not finite or not measured."""
+        """Returns JSON data: floats of six decimals, null for what is not finite or unknown."""
         return {'objects': plain(self.objects), 'phrases': plain(self.phrases),
                 'convergence': plain(self.convergence), 'info': plain(self.info)}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> EvalResults:
-        """The records of to_json(), or of a results.json, whose tables are left aside.
+        """Reads what to_json() returned, or a results.json, whose tables are ignored.
 
-        Raises DatasetError that names the record whose fields do not fit.
+        Raises DatasetError that names a record whose fields do not fit.
         """
         return cls(records(content, 'objects', ObjectResult),
                    records(content, 'phrases', PhraseScore),
@@ -110,7 +111,7 @@ class EvalResults:
 
 
 def records(content: Mapping[str, Any], key: str, kind: type[T]) -> tuple[T, ...]:
-    """The list at `key` as records of one kind; null in a field that needs a number is NaN."""
+    """Reads the list at `key` as records of one kind; null becomes NaN in a field of floats."""
     entries = content.get(key)
     if not isinstance(entries, list):
         raise DatasetError(f'evaluation results need a list of {key}')
@@ -127,7 +128,7 @@ def records(content: Mapping[str, Any], key: str, kind: type[T]) -> tuple[T, ...
 
 
 def plain(value: Any) -> Any:
-    """The same as JSON knows it: records as objects, rounded floats, null for NaN and infinity."""
+    """Converts to JSON data: records to objects, floats rounded, NaN and infinity to null."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
