@@ -20,15 +20,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from named_parts import name_parts
 
 from lerf_ros.evaluation.scoring import inside_box
 from lerf_ros.geometry.region import Region
 from lerf_ros.map_query import MapQuery
 from lerf_ros.query.answer import Presence
 from lerf_ros.query.request import QueryRequest
-from lerf_ros.simulation.absent import draw_absent
 from lerf_ros.simulation.evaluation_layout import evaluation_layout
-from lerf_ros.simulation.named_parts import name_parts
+from lerf_ros.simulation.objects import draw_absent
 from lerf_ros.simulation.scene import TabletopScene
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))

@@ -20,17 +20,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from named_parts import name_parts
 
 from lerf_ros.config import LerfConfig
 from lerf_ros.evaluation.scenes import as_captured
 from lerf_ros.geometry.camera import transform_points
 from lerf_ros.simulation.evaluation_layout import evaluation_layout
-from lerf_ros.simulation.named_parts import name_parts
 from lerf_ros.simulation.renderer import SceneRenderer
 from lerf_ros.simulation.room import TABLE_HEIGHT, TABLE_SIZE
 from lerf_ros.simulation.scene import TabletopScene
-from lerf_ros.simulation.sensor import HEIGHT, PATH_S, WIDTH, sensor_camera
-from lerf_ros.simulation.trajectory import hand_held_path
+from lerf_ros.simulation.sensor import HEIGHT, WIDTH, sensor_camera
+from lerf_ros.simulation.trajectory import PATH_S, hand_held_path
 from lerf_ros.storage.map_directory import MapDirectory
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))

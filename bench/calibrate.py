@@ -27,8 +27,8 @@ from lerf_ros.query.presence import FOLDER, features_of, settings_of
 from lerf_ros.query.question import encode_phrases
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.settings import flat_fields
-from lerf_ros.simulation.absent import draw_absent
 from lerf_ros.simulation.evaluation_layout import evaluation_layout
+from lerf_ros.simulation.objects import draw_absent
 
 ABSENT = 50          # words in each layout
 ANY = 1e-6           # a threshold that every place reaches

@@ -30,7 +30,7 @@ from lerf_ros.map_query import MapQuery
 from lerf_ros.mapper import Mapper
 from lerf_ros.settings import to_dict
 from lerf_ros.show.pictures import save_sheet
-from lerf_ros.simulation.absent import draw_absent
+from lerf_ros.simulation.objects import draw_absent
 from lerf_ros.simulation.renderer import SceneRenderer
 from lerf_ros.simulation.scene import TabletopScene
 from lerf_ros.simulation.trajectory import hand_held_path

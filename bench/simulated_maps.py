@@ -34,9 +34,9 @@ from lerf_ros.map_query import MapQuery
 from lerf_ros.mapper import Mapper
 from lerf_ros.settings import to_dict
 from lerf_ros.simulation.evaluation_layout import evaluation_layout
-from lerf_ros.simulation.labels import label_names
-from lerf_ros.simulation.sensor import PATH_S, sensor_camera
-from lerf_ros.simulation.trajectory import hand_held_path
+from lerf_ros.simulation.scene import label_names
+from lerf_ros.simulation.sensor import sensor_camera
+from lerf_ros.simulation.trajectory import PATH_S, hand_held_path
 from lerf_ros.storage.map_directory import MapDirectory
 
 OUT = Path('out/bench/maps')

@@ -20,8 +20,8 @@ from lerf_ros.geometry.camera import transform_points
 from lerf_ros.nodes.demo.config import SimCameraConfig
 from lerf_ros.simulation import sensor
 from lerf_ros.simulation.evaluation_layout import evaluation_layout
-from lerf_ros.simulation.robot import noisy_image
-from lerf_ros.simulation.trajectory import hand_held_path
+from lerf_ros.simulation.sensor import noisy_image
+from lerf_ros.simulation.trajectory import PATH_S, hand_held_path
 
 pytest.importorskip('open3d', reason='open3d is not installed (pip install lerf_ros[sim])')
 
@@ -42,7 +42,7 @@ def test_the_camera_has_the_defaults_of_the_node():
     node = SimCameraConfig()
     assert (node.width, node.height, node.fx) == (sensor.WIDTH, sensor.HEIGHT, sensor.FOCAL_PX)
     assert (node.image_noise, node.depth_noise) == (sensor.IMAGE_NOISE, sensor.DEPTH_NOISE)
-    assert node.duration == sensor.PATH_S
+    assert node.duration == PATH_S
     camera = sensor.sensor_camera(320, 240)
     assert (camera.fx, camera.cx, camera.cy) == (275, 160, 120)
 
@@ -107,8 +107,8 @@ def test_points_of_a_scene_without_surfaces_are_refused(scene):
 @pytest.mark.parametrize('seed', range(6))
 def test_every_view_moved_enough_to_be_a_keyframe(seed):
     config = KeyframeConfig()
-    path = hand_held_path(seed, evaluation_layout(seed), sensor.PATH_S)
-    poses = [path(k * sensor.PATH_S / FRAMES) for k in range(FRAMES)]
+    path = hand_held_path(seed, evaluation_layout(seed), PATH_S)
+    poses = [path(k * PATH_S / FRAMES) for k in range(FRAMES)]
     for a, b in zip(poses, poses[1:]):
         distance, angle = motion(a, b)
         assert distance >= config.min_translation or angle >= config.min_rotation

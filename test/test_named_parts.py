@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parts of simulated objects have names, labels and boxes of their own."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from lerf_ros.simulation.evaluation_layout import evaluation_layout
-from lerf_ros.simulation.labels import label_names, part_labels
-from lerf_ros.simulation.named_parts import PART_NAMES, name_parts
 from lerf_ros.simulation.objects import CATALOGUE
+from lerf_ros.simulation.scene import label_names, part_labels
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'bench'))
+
+from named_parts import PART_NAMES, name_parts
 
 
 @pytest.mark.parametrize('noun', PART_NAMES)

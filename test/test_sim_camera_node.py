@@ -6,13 +6,9 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from lerf_ros.geometry.camera import invert_pose
-from lerf_ros.simulation.robot import (
-    T_LINK_OPTICAL,
-    SimulatedRobot,
-    eased,
-    noisy_depth,
-    noisy_image,
-)
+from lerf_ros.simulation.robot import T_LINK_OPTICAL, SimulatedRobot
+from lerf_ros.simulation.sensor import noisy_depth, noisy_image
+from lerf_ros.simulation.trajectory import eased
 
 
 def path(t_s):

@@ -5,11 +5,10 @@ import numpy as np
 import pytest
 
 from lerf_ros.errors import LerfError
-from lerf_ros.simulation.absent import ABSENT, draw_absent
 from lerf_ros.simulation.meshes import Mesh, cylinder, lathe, rounded_box, sphere, tube
-from lerf_ros.simulation.objects import CATALOGUE
+from lerf_ros.simulation.objects import ABSENT, CATALOGUE, draw_absent
 from lerf_ros.simulation.room import ROOM_HALF, ROOM_HEIGHT, TABLE_HEIGHT, TABLE_SIZE
-from lerf_ros.simulation.scene import GAP, TabletopScene
+from lerf_ros.simulation.scene import MIN_GAP, TabletopScene
 from lerf_ros.simulation.trajectory import hand_held_path, look_at
 
 
@@ -84,7 +83,7 @@ def test_boxes_hold_all_vertices_and_stand_apart_on_the_table(seed):
     for i, a in enumerate(objects):
         for b in objects[:i]:
             gap = np.maximum(a.box_min - b.box_max, b.box_min - a.box_max)[:2].max()
-            assert gap >= GAP - 1e-6, f'{a.name} and {b.name} are {gap:.3f} m apart'
+            assert gap >= MIN_GAP - 1e-6, f'{a.name} and {b.name} are {gap:.3f} m apart'
 
 
 def test_every_kind_stands_on_its_origin_and_has_a_sensible_size():

@@ -4,13 +4,12 @@
 import numpy as np
 import pytest
 
-from lerf_ros.simulation.absent import ABSENT
 from lerf_ros.simulation.evaluation_layout import COLORS, TWINS, evaluation_layout
 from lerf_ros.simulation.meshes import rounded_box
 from lerf_ros.simulation.models import Model, Part, pose, recoloured, resized
-from lerf_ros.simulation.objects import CATALOGUE
+from lerf_ros.simulation.objects import ABSENT, CATALOGUE
 from lerf_ros.simulation.room import TABLE_SIZE
-from lerf_ros.simulation.scene import GAP, TabletopScene
+from lerf_ros.simulation.scene import MIN_GAP, TabletopScene
 from lerf_ros.simulation.textures import solid
 
 SEEDS = range(6)
@@ -58,7 +57,7 @@ def test_evaluation_layouts_stand_apart_on_the_table(layouts):
             assert np.all(np.abs([a.box_min[:2], a.box_max[:2]]) <= np.asarray(TABLE_SIZE) / 2)
             for b in layout.objects[:i]:
                 apart = np.maximum(a.box_min - b.box_max, b.box_min - a.box_max)[:2].max()
-                assert apart >= GAP - 1e-6, f'{a.name} and {b.name}'
+                assert apart >= MIN_GAP - 1e-6, f'{a.name} and {b.name}'
 
 
 def test_an_evaluation_layout_is_the_same_for_a_seed(layouts):

@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from lerf_ros.geometry.camera import PinholeCamera, invert_pose, transform_points
-from lerf_ros.simulation.labels import NO_LABEL, SurfaceLabels, label_names
 from lerf_ros.simulation.meshes import sphere
 from lerf_ros.simulation.models import Kind, Model, Part
+from lerf_ros.simulation.raycast import NO_LABEL, SurfaceLabels
 from lerf_ros.simulation.renderer import SceneRenderer
 from lerf_ros.simulation.room import ROOM_HALF, TABLE_HEIGHT, TABLE_SIZE
-from lerf_ros.simulation.scene import TabletopScene
+from lerf_ros.simulation.scene import TabletopScene, label_names
 from lerf_ros.simulation.textures import solid
 from lerf_ros.simulation.trajectory import hand_held_path, look_at
 

@@ -15,21 +15,21 @@ from lerf_ros.errors import LerfError
 from lerf_ros.frames.frame import Frame
 from lerf_ros.geometry.camera import PinholeCamera
 from lerf_ros.simulation.evaluation_layout import evaluation_layout
-from lerf_ros.simulation.labels import SurfaceLabels, label_names
+from lerf_ros.simulation.raycast import SurfaceLabels
 from lerf_ros.simulation.renderer import RenderedView, SceneRenderer
-from lerf_ros.simulation.robot import noisy_depth, noisy_image
-from lerf_ros.simulation.scene import TabletopScene
+from lerf_ros.simulation.scene import TabletopScene, label_names
 from lerf_ros.simulation.sensor import (
     DEPTH_NOISE,
     HEIGHT,
     IMAGE_NOISE,
-    PATH_S,
     WIDTH,
     AutoExposure,
     expose,
+    noisy_depth,
+    noisy_image,
     sensor_camera,
 )
-from lerf_ros.simulation.trajectory import hand_held_path
+from lerf_ros.simulation.trajectory import PATH_S, hand_held_path
 
 Size = tuple[int, int]   # width, height in pixels
 SEEN_IN = 5              # the size of an object in pixels is reached in at least this many frames

@@ -31,7 +31,7 @@ from lerf_ros.nodes.demo.config import CAMERA_INFO_TOPIC, DemoClientConfig
 from lerf_ros.query.answer import Answer
 from lerf_ros.show.files import write_ply
 from lerf_ros.show.pictures import View, contact_sheet, map_views, write_image
-from lerf_ros.simulation.absent import draw_absent
+from lerf_ros.simulation.objects import draw_absent
 from lerf_ros.simulation.scene import TabletopScene
 from lerf_ros.storage.map_directory import MapDirectory
 from lerf_ros.storage.output_folder import OutputFolder

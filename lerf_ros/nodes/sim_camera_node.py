@@ -25,10 +25,10 @@ from lerf_ros.nodes.demo.config import (
 )
 from lerf_ros.nodes.demo.robot_tf import RobotTf
 from lerf_ros.simulation.renderer import SceneRenderer
-from lerf_ros.simulation.robot import SimulatedRobot, eased, noisy_depth, noisy_image
+from lerf_ros.simulation.robot import SimulatedRobot
 from lerf_ros.simulation.scene import TabletopScene
-from lerf_ros.simulation.sensor import AutoExposure, expose
-from lerf_ros.simulation.trajectory import hand_held_path
+from lerf_ros.simulation.sensor import AutoExposure, expose, noisy_depth, noisy_image
+from lerf_ros.simulation.trajectory import eased, hand_held_path
 
 # Reliable: a best-effort publisher loses images of this size, and no reliable subscriber hears it.
 IMAGE_QOS = profile(10)

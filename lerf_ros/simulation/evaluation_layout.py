@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Layouts that are harder than the demo's: near duplicates, and sizes that vary.
+"""Layouts that are harder than those of the demo: with near duplicates, and of varying sizes.
 
-Each holds a pair that differs in colour alone ('red mug', 'blue mug'), a pair of one group (two
-balls, two tools, ...), and single objects of other groups.
+Each has a pair that differs only in colour ('red mug', 'blue mug'), a pair of one group (two balls,
+two tools, ...), and single objects of other groups.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ COLORS = {'red': (0.75, 0.08, 0.07), 'blue': (0.10, 0.22, 0.65), 'white': (0.93,
 
 @dataclass(frozen=True)
 class Twins:
-    """A kind that comes in colours: its query, the word for it, the parts that are coloured."""
+    """A kind that comes in several colours. parts: indices of the parts that are coloured."""
 
     query: str
     noun: str
@@ -43,13 +43,15 @@ TWINS = (
     Twins('drum', 'drum', (0,), ('red', 'blue', 'black')),
     Twins('dumbbell', 'dumbbell', (1,), ('black', 'red', 'blue')),
 )
-# Groups whose kinds look alike or are used alike; their pairs differ in form.
+# Groups whose kinds look alike or are used alike; the kinds of a pair differ in shape.
 PAIRED = ('ball', 'crockery', 'bread', 'tool', 'computer', 'vegetable', 'lamp', 'fruit')
 
 
 def evaluation_layout(seed: int) -> TabletopScene:
-    """The scene of this seed: 10 to 13 objects whose queries differ; seed and seed + 1 differ in
-    both pairs."""
+    """Draws the scene of this seed: 10 to 13 objects with different queries.
+
+    Both pairs change from one seed to the next.
+    """
     rng = np.random.default_rng([seed, 23])
     room = room_parts(rng)
     light = draw_light(rng)
@@ -59,7 +61,7 @@ def evaluation_layout(seed: int) -> TabletopScene:
 
 
 def draw_models(rng: np.random.Generator, seed: int) -> list[tuple[Kind, Model]]:
-    """The pairs first, which stay when the table proves too full."""
+    """Draws the models; the pairs come first, so that they stay when the table is too full."""
     twins = TWINS[seed % len(TWINS)]
     kinds = {kind.query: kind for kind in CATALOGUE}
     taken = {kinds[twins.query].group}
@@ -77,7 +79,7 @@ def draw_models(rng: np.random.Generator, seed: int) -> list[tuple[Kind, Model]]
 
 
 def draw_twins(rng: np.random.Generator, kind: Kind, twins: Twins) -> list[tuple[Kind, Model]]:
-    """Two of a kind in different colours, each asked for by its colour."""
+    """Draws two models of a kind in different colours, each with its colour in its query."""
     pair = []
     for index in rng.permutation(len(twins.colors))[:2]:
         color = twins.colors[index]
@@ -88,5 +90,5 @@ def draw_twins(rng: np.random.Generator, kind: Kind, twins: Twins) -> list[tuple
 
 
 def members(group: str) -> list[Kind]:
-    """The kinds of one group."""
+    """Returns the kinds of one group."""
     return [kind for kind in CATALOGUE if kind.group == group]

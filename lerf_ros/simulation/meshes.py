@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Triangle meshes of simple solids: everything is a grid of points bent into shape.
+"""Triangle meshes of simple solids, most of them grids of points that are bent into shape.
 
-Lengths are metres, z is up. Every function returns a new `Mesh`; nothing is changed in place.
+Lengths are metres, z is up. Every function returns a new `Mesh`.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ class Mesh:
     triangles: np.ndarray
 
     def moved(self, offset: Sequence[float]) -> Mesh:
-        """The mesh shifted by (3,) metres."""
+        """Returns the mesh shifted by (3,) metres."""
         return Mesh(self.vertices + np.asarray(offset, np.float64), self.triangles)
 
     def scaled(self, factors: float | Sequence[float]) -> Mesh:
-        """The mesh stretched about the origin."""
+        """Returns the mesh scaled about the origin."""
         return Mesh(self.vertices * np.asarray(factors, np.float64), self.triangles)
 
     def turned(self, axis: str, degrees: float) -> Mesh:
-        """The mesh turned about the x, y or z axis through the origin."""
+        """Returns the mesh turned about the x, y or z axis through the origin."""
         return Mesh(self.vertices @ rotation(axis, degrees).T, self.triangles)
 
     def corner_normals(self) -> np.ndarray:
-        """Unit normals (T, 3, 3) at the corners of the triangles, smooth within the crease."""
+        """Returns unit normals (T, 3, 3) at the corners of triangles, smooth within the crease."""
         corners = self.vertices[self.triangles]
         faces = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
         unit = faces / np.maximum(np.linalg.norm(faces, axis=1, keepdims=True), 1e-20)
-        # Points that coincide are one vertex for shading, however the grid was wrapped.
+        # Points that coincide are shaded as one vertex, whether or not the grid was wrapped.
         _, vertex = np.unique(np.round(corners.reshape(-1, 3), 6), axis=0, return_inverse=True)
         vertex = vertex.ravel()
         order = np.argsort(vertex, kind='stable')
@@ -57,7 +57,7 @@ class Mesh:
 
 
 def rotation(axis: str, degrees: float) -> np.ndarray:
-    """The rotation matrix (3, 3) about the x, y or z axis."""
+    """Returns the rotation matrix (3, 3) about the x, y or z axis."""
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     i, j = {'x': (1, 2), 'y': (2, 0), 'z': (0, 1)}[axis]
     matrix = np.eye(3)
@@ -67,14 +67,14 @@ def rotation(axis: str, degrees: float) -> np.ndarray:
 
 
 def joined(meshes: Sequence[Mesh]) -> Mesh:
-    """One mesh of several."""
+    """Joins several meshes into one."""
     offsets = np.cumsum([0] + [len(m.vertices) for m in meshes])
     return Mesh(np.concatenate([m.vertices for m in meshes]),
                 np.concatenate([m.triangles + o for m, o in zip(meshes, offsets)]))
 
 
 def grid(points: np.ndarray, wrap_rows: bool = False, wrap_columns: bool = False) -> Mesh:
-    """A surface through points (R, C, 3); wrapping joins the last row or column to the first."""
+    """Returns a surface through points (R, C, 3); wrapping joins the last to the first."""
     rows, columns = points.shape[:2]
     r = np.arange(rows if wrap_rows else rows - 1)
     c = np.arange(columns if wrap_columns else columns - 1)
@@ -89,7 +89,7 @@ def grid(points: np.ndarray, wrap_rows: bool = False, wrap_columns: bool = False
 
 
 def lathe(profile: Sequence[tuple[float, float]], segments: int = 48) -> Mesh:
-    """A solid of revolution about z: `profile` is (radius, height) from bottom to top outside."""
+    """Returns a solid of revolution about z. profile: (radius, height) from bottom to top."""
     radius, height = np.asarray(profile, np.float64).T
     angle = np.arange(segments) * 2 * np.pi / segments
     ring = np.stack([np.cos(angle), np.sin(angle)], 1)
@@ -98,29 +98,31 @@ def lathe(profile: Sequence[tuple[float, float]], segments: int = 48) -> Mesh:
     return grid(np.concatenate([xy, z], 2), wrap_columns=True)
 
 
-def smooth_profile(knots: Sequence[tuple[float, float]], count: int = 40) -> list:
-    """A rounded profile through knots: monotone cubic in the length along them."""
+def smooth_profile(knots: Sequence[tuple[float, float]],
+                   count: int = 40) -> list[tuple[float, float]]:
+    """Returns a smooth profile through knots: monotone cubic in the length along them."""
     from scipy.interpolate import PchipInterpolator
     points = np.asarray(knots, np.float64)
     length = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
-    return [tuple(p) for p in PchipInterpolator(length, points)(np.linspace(0, length[-1], count))]
+    curve = PchipInterpolator(length, points)(np.linspace(0, length[-1], count))
+    return [(radius, height) for radius, height in curve]
 
 
 def sphere(radius: float, rings: int = 32, segments: int = 48) -> Mesh:
-    """A sphere about the origin."""
+    """Returns a sphere about the origin."""
     angle = np.linspace(-np.pi / 2, np.pi / 2, rings)
     return lathe([(radius * np.cos(a), radius * np.sin(a)) for a in angle], segments)
 
 
 def cylinder(radius: float, z0: float, z1: float, segments: int = 32, top: float = -1.0) -> Mesh:
-    """A closed cylinder from height z0 to z1; with `top` a cone of that upper radius."""
+    """Returns a closed cylinder from height z0 to z1; `top` is the upper radius of a cone."""
     upper = radius if top < 0 else top
     return lathe([(0, z0), (radius, z0), (upper, z1), (0, z1)], segments)
 
 
 def tube(path: np.ndarray, radius: float | np.ndarray, sides: int = 12,
          closed: bool = False) -> Mesh:
-    """A round tube along a path (K, 3); `radius` may change along it. Ends are closed."""
+    """Returns a round tube along a path (K, 3), with closed ends; `radius` may vary along it."""
     path = np.asarray(path, np.float64)
     radii = np.broadcast_to(np.asarray(radius, np.float64), (len(path),)).copy()
     around = np.roll(path, -1, 0) - np.roll(path, 1, 0)
@@ -130,7 +132,7 @@ def tube(path: np.ndarray, radius: float | np.ndarray, sides: int = 12,
     angle = np.arange(sides) * 2 * np.pi / sides
     rings = []
     for point, tangent, r in zip(path, tangents, radii):
-        # Carrying the normal along, instead of taking a fixed one, keeps the tube from twisting.
+        # The normal is carried along, because a fixed one would twist the tube.
         normal = normal - tangent * (normal @ tangent)
         normal /= np.linalg.norm(normal)
         other = np.cross(tangent, normal)
@@ -142,7 +144,7 @@ def tube(path: np.ndarray, radius: float | np.ndarray, sides: int = 12,
 
 def arc(radius: float, start: float, stop: float, count: int = 24,
         plane: str = 'xz') -> np.ndarray:
-    """Points (count, 3) on an arc about the origin, in degrees, in the plane xy, xz or yz."""
+    """Returns points (count, 3) on an arc about the origin, in degrees, in plane xy, xz or yz."""
     angle = np.radians(np.linspace(start, stop, count))
     points = np.zeros((count, 3))
     points[:, 'xyz'.index(plane[0])] = radius * np.cos(angle)
@@ -151,7 +153,7 @@ def arc(radius: float, start: float, stop: float, count: int = 24,
 
 
 def rounded_box(size: Sequence[float], bevel: float = 0.002, steps: int = 2) -> Mesh:
-    """A box of full side lengths `size` about the origin, its edges rounded by `bevel`."""
+    """Returns a box with side lengths `size` about the origin, and edges rounded by `bevel`."""
     half = np.asarray(size, np.float64) / 2
     bevel = min(bevel, float(half.min()) * 0.999)
     quarter = np.linspace(0, np.pi / 2, steps)
@@ -174,7 +176,7 @@ def rounded_box(size: Sequence[float], bevel: float = 0.002, steps: int = 2) -> 
 
 
 def prism(outline: np.ndarray, z0: float, z1: float, bevel: float = 0.0) -> Mesh:
-    """A flat solid over a star-shaped outline (K, 2), from height z0 to z1, its rims bevelled."""
+    """Returns a bevelled prism over a star-shaped outline (K, 2), from height z0 to z1."""
     outline = np.asarray(outline, np.float64)
     centre = outline.mean(0)
     away = outline - centre

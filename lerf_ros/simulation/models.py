@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an object is made of, and the kinds of objects that there are."""
+"""What an object consists of: parts, models and kinds of models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Part:
 
     color: sRGB of points (N, 3) in the part's own coordinates.
     gloss: 0 matt to 1 lacquered.
-    T_world_part: (4, 4); until an object is placed, from the part to the object's coordinates.
+    T_world_part: (4, 4); from the part to the object until the object is placed in the world.
     """
 
     mesh: Mesh
@@ -28,21 +28,21 @@ class Part:
     T_world_part: np.ndarray | None = None
 
     def placed(self, T: np.ndarray) -> Part:
-        """The part moved by a further rigid transform (4, 4)."""
+        """Returns the part after a further rigid transform (4, 4)."""
         return replace(self, T_world_part=T @ self.transform())
 
     def transform(self) -> np.ndarray:
-        """`T_world_part`, the identity where none is given."""
+        """Returns `T_world_part`, or the identity where it is None."""
         return np.eye(4) if self.T_world_part is None else self.T_world_part
 
     def world_vertices(self) -> np.ndarray:
-        """Vertices (V, 3) after the transform."""
+        """Returns the vertices (V, 3) after the transform."""
         return transform_points(self.transform(), self.mesh.vertices)
 
 
 @dataclass(frozen=True)
 class Model:
-    """An object that stands on z = 0 about the origin; `name` tells its colour or material."""
+    """An object that stands on z = 0 about the origin. name: may include colour or material."""
 
     name: str
     parts: tuple[Part, ...]
@@ -52,8 +52,8 @@ class Model:
 class Kind:
     """A type of object.
 
-    query: what one would type to find it. group: kinds of one group are easily taken for each
-    other by the offline encoder, so a scene holds one of them at most.
+    query: the phrase that one would type to find it. group: the offline encoder easily confuses
+    kinds of one group, so a scene holds at most one of them.
     """
 
     query: str
@@ -63,7 +63,7 @@ class Kind:
 
 def pose(x: float = 0.0, y: float = 0.0, z: float = 0.0,
          rotation: np.ndarray | None = None) -> np.ndarray:
-    """A rigid transform (4, 4) from an offset in metres and a rotation matrix (3, 3)."""
+    """Returns the rigid transform (4, 4) of an offset in metres and a rotation matrix (3, 3)."""
     T = np.eye(4)
     T[:3, 3] = x, y, z
     if rotation is not None:
@@ -72,7 +72,7 @@ def pose(x: float = 0.0, y: float = 0.0, z: float = 0.0,
 
 
 def standing(name: str, *parts: Part) -> Model:
-    """A model moved so that its lowest point is at z = 0 and its box is centred in x and y."""
+    """Returns a model whose lowest point is at z = 0 and whose box is centred in x and y."""
     vertices = np.concatenate([p.world_vertices() for p in parts])
     low, high = vertices.min(0), vertices.max(0)
     middle = (low + high) / 2
@@ -81,7 +81,7 @@ def standing(name: str, *parts: Part) -> Model:
 
 
 def resized(model: Model, factor: float) -> Model:
-    """The model made larger or smaller about its origin, its pattern with it."""
+    """Returns the model scaled about its origin, with its pattern."""
     def stretched(color: Color) -> Color:
         return lambda points: color(points / np.float32(factor))
     parts = []
@@ -93,6 +93,6 @@ def resized(model: Model, factor: float) -> Model:
 
 
 def recoloured(model: Model, name: str, parts: Collection[int], color: Color) -> Model:
-    """The model under another name, the parts of these indices in another colour."""
+    """Returns the model with another name, and some parts, by index, in another colour."""
     return Model(name, tuple(replace(part, color=color) if k in parts else part
                              for k, part in enumerate(model.parts)))

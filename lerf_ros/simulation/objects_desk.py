@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Objects of a desk."""
+"""Objects of the desk, tools and household goods."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ import numpy as np
 from lerf_ros.simulation.meshes import (
     Mesh,
     cylinder,
+    grid,
     joined,
     lathe,
     rotation,
     rounded_box,
+    smooth_profile,
     sphere,
     tube,
 )
 from lerf_ros.simulation.models import Model, Part, pose, standing
-from lerf_ros.simulation.textures import f32, from_image, mixed, solid
+from lerf_ros.simulation.textures import f32, from_image, mixed, noise, solid, step, wood
 
 # Widths of the keys of each row, in units of the key pitch; a negative number is a gap.
 KEY_ROWS = ((1, -0.5, *[1] * 4, -0.3, *[1] * 4, -0.3, *[1] * 3),
@@ -124,3 +126,122 @@ def remote_control(rng: np.random.Generator) -> Model:
     return standing('remote control', Part(body, solid((0.06, 0.06, 0.065)), 0.3),
                     Part(joined([*keys, ring]).scaled(s), solid((0.62, 0.62, 0.64)), 0.1),
                     Part(red.scaled(s), solid((0.85, 0.1, 0.1)), 0.3), *coloured)
+
+
+def hammer(rng: np.random.Generator) -> Model:
+    """A claw hammer lying on its side."""
+    s = rng.uniform(0.95, 1.05)
+    handle = tube(np.array([[0, -0.22, 0], [0, -0.2, 0], [0, -0.12, 0], [0, 0.02, 0]]),
+                  np.array([0.013, 0.016, 0.014, 0.01]), 14).scaled(s)
+    face = cylinder(0.016, 0.05, 0.07, 24).turned('y', 90)
+    neck = cylinder(0.011, 0, 0.052, 20).turned('y', 90)
+    middle = rounded_box((0.04, 0.03, 0.03), 0.005, 3)
+    claws = [tube(np.array([[-0.01, 0.004 * k, 0], [-0.04, 0.006 * k + 0.004, 0],
+                            [-0.07, 0.010 * k - 0.004, 0], [-0.09, 0.012 * k - 0.02, 0]]),
+                  np.array([0.012, 0.010, 0.007, 0.003]), 10) for k in (-1, 1)]
+    head = joined([face, neck, middle, *[c.turned('x', 90) for c in claws]]).scaled(s)
+    return standing('hammer', Part(head, solid((0.35, 0.36, 0.38)), 0.8),
+                    Part(handle, wood((0.85, 0.62, 0.34), (0.7, 0.45, 0.2), 1, 0.01), 0.3))
+
+
+def screwdriver(rng: np.random.Generator) -> Model:
+    """A screwdriver with a fluted handle, lying."""
+    tint = [(0.85, 0.12, 0.06), (0.95, 0.65, 0.05), (0.08, 0.3, 0.75)][rng.integers(3)]
+    grip = lathe(smooth_profile([(0, 0), (0.013, 0.002), (0.018, 0.02), (0.017, 0.07),
+                                 (0.011, 0.085), (0.014, 0.1), (0.006, 0.105), (0, 0.105)], 50), 60)
+    v = grip.vertices
+    flute = 1 - 0.12 * np.maximum(0, np.cos(6 * np.arctan2(v[:, 1], v[:, 0])))
+    grip = Mesh(v * np.stack([flute, flute, np.ones_like(flute)], 1), grip.triangles)
+    shaft = joined([cylinder(0.004, 0.1, 0.215, 16),
+                    cylinder(0.004, 0.215, 0.232, 16, 0.0045).scaled((1.2, 0.35, 1))])
+    T = pose(rotation=rotation('y', 90))
+
+    def color(points: np.ndarray) -> np.ndarray:
+        return mixed(np.broadcast_to(f32(tint), points.shape), f32([[0.05, 0.05, 0.05]]),
+                     step(-np.abs(points[:, 2] - 0.085), -0.008, 0.001))
+    return standing('screwdriver', Part(grip, color, 0.7, T),
+                    Part(shaft, solid((0.7, 0.71, 0.73)), 0.9, T))
+
+
+def dumbbell(rng: np.random.Generator) -> Model:
+    """A dumbbell with two discs a side."""
+    s = rng.uniform(0.95, 1.1)
+    bar = cylinder(0.013, -0.115, 0.115, 24)
+    discs = []
+    for side in (-1, 1):
+        for z, r in ((0.062, 0.055), (0.086, 0.046)):
+            mid = side * z
+            discs.append(lathe([(0.01, mid - 0.011), (r - 0.004, mid - 0.011), (r, mid - 0.007),
+                                (r, mid + 0.007), (r - 0.004, mid + 0.011), (0.01, mid + 0.011)]))
+    T = pose(rotation=rotation('y', 90))
+    return standing('dumbbell', Part(bar.scaled(s), solid((0.7, 0.7, 0.72)), 0.9, T),
+                    Part(joined(discs).scaled(s), solid((0.07, 0.07, 0.075)), 0.35, T))
+
+
+def toilet_paper(rng: np.random.Generator) -> Model:
+    """A roll of toilet paper with a loose end."""
+    r, h = rng.uniform(0.056, 0.062), rng.uniform(0.1, 0.11)
+    roll = lathe([(0.02, 0), (r - 0.003, 0), (r, 0.003), (r, h - 0.003), (r - 0.003, h),
+                  (0.022, h), (0.02, h - 0.002), (0.02, 0)], 64)
+    t = np.linspace(0, 1, 16)
+    x, y = r + 0.0005 + 0.012 * t ** 2, -0.06 * t
+    sheet = grid(np.stack([np.column_stack([x, y, np.full(16, z)]) for z in (0.001, h - 0.001)]))
+
+    def paper(points: np.ndarray) -> np.ndarray:
+        around = np.hypot(points[:, 0], points[:, 1])
+        layers = 0.93 + 0.07 * np.sin(around / 0.0012)
+        top = (np.abs(points[:, 2] - h / 2) > h / 2 - 0.002) & (around < r - 0.003)
+        dots = 0.97 + 0.04 * noise(points, 0.003)
+        white = f32([[0.96, 0.95, 0.94]]) * np.where(top, layers, dots)[:, None]
+        return mixed(white, f32([[0.66, 0.5, 0.33]]), step(-around, -0.0225, 0.001))
+    return standing('toilet paper', Part(roll, paper), Part(sheet, paper))
+
+
+def clock_face() -> np.ndarray:
+    """A dial (512, 512, 3) in 0..1 with twelve numerals and two hands."""
+    back, ink = (245, 243, 235), (20, 20, 22)
+    image = np.full((512, 512, 3), back, np.uint8)
+    for k in range(60):
+        a = 2 * np.pi * k / 60
+        d = np.array([np.sin(a), -np.cos(a)])
+        inner = 215 if k % 5 else 205
+        p, q = (tuple(int(v) for v in 256 + d * r) for r in (inner, 232))
+        cv2.line(image, p, q, ink, 3 if k % 5 else 7, cv2.LINE_AA)
+        if k % 5 == 0:
+            text = str(k // 5 or 12)
+            x, y = 256 + d * 172 - np.array([17 * len(text), -18])
+            cv2.putText(image, text, (int(x), int(y)), cv2.FONT_HERSHEY_DUPLEX, 1.7, ink, 4,
+                        cv2.LINE_AA)
+    cv2.line(image, (256, 256), (160, 190), ink, 14, cv2.LINE_AA)
+    cv2.line(image, (256, 256), (330, 100), ink, 9, cv2.LINE_AA)
+    cv2.line(image, (256, 256), (280, 440), (200, 30, 30), 4, cv2.LINE_AA)
+    cv2.circle(image, (256, 256), 14, ink, -1, cv2.LINE_AA)
+    return image.astype(np.float32) / 255
+
+
+def wall_clock(rng: np.random.Generator) -> Model:
+    """A round clock lying on its back."""
+    r = rng.uniform(0.09, 0.11)
+    tint = [(0.08, 0.08, 0.09), (0.6, 0.1, 0.1), (0.45, 0.28, 0.14)][rng.integers(3)]
+    dial = lathe([(0, 0.022), (0.9 * r, 0.022)], 64)
+    rim = lathe([(0, 0), (0.97 * r, 0), (r, 0.006), (0.99 * r, 0.03), (0.94 * r, 0.034),
+                 (0.89 * r, 0.022)], 72)
+    face = from_image(clock_face(), lambda p: np.stack(
+        [0.5 + p[:, 0] / (1.8 * r), 0.5 - p[:, 1] / (1.8 * r)], 1))
+    return standing('wall clock', Part(dial, face, 0.1), Part(rim, solid(tint), 0.6))
+
+
+def table_lamp(rng: np.random.Generator) -> Model:
+    """A table lamp with a cloth shade."""
+    s = rng.uniform(0.9, 1.05)
+    foot = lathe(smooth_profile([(0, 0), (0.05, 0), (0.05, 0.01), (0.015, 0.02), (0.028, 0.06),
+                                 (0.03, 0.09), (0.01, 0.12), (0.008, 0.17)], 50))
+    shade = lathe([(0.095, 0.15), (0.06, 0.27), (0.058, 0.27), (0.093, 0.15)], 64)
+    cloth = f32([(0.95, 0.88, 0.70), (0.93, 0.93, 0.9), (0.85, 0.55, 0.35)][rng.integers(3)])
+    base = [(0.15, 0.3, 0.4), (0.5, 0.3, 0.12), (0.85, 0.85, 0.82)][rng.integers(3)]
+
+    def glow(points: np.ndarray) -> np.ndarray:
+        pleats = 0.96 + 0.04 * np.sin(60 * np.arctan2(points[:, 1], points[:, 0]))
+        return cloth * (pleats * (1.25 - 1.5 * np.abs(points[:, 2] / s - 0.2)))[:, None]
+    return standing('table lamp', Part(foot.scaled(s), solid(base), 0.6),
+                    Part(shade.scaled(s), glow))

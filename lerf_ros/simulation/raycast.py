@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Open3D's ray caster over the parts of a scene."""
+"""Open3D's ray caster on the parts of a scene, and labels of points near their surfaces."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ import numpy as np
 
 from lerf_ros.errors import LerfError
 from lerf_ros.simulation.models import Part
+from lerf_ros.simulation.scene import TabletopScene, part_labels
 
-# The part index of a ray that hits nothing.
-NOTHING = -1
+NOTHING = -1        # part of a ray that hits nothing
+REACH_M = 0.015     # a point that is farther from all surfaces has no label
+NO_LABEL = -1
 
 
 def load_open3d() -> Any:
-    """The module open3d, or a LerfError that says how to install it.
+    """Imports open3d; raises LerfError that says how to install it.
 
-    Typed as anything: open3d's stubs know no numpy arrays with a dtype.
+    The type is Any because open3d's stubs do not accept numpy arrays.
     """
     try:
         import open3d
@@ -31,14 +33,17 @@ def load_open3d() -> Any:
 
 
 def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Dot products (N,) of rows (N, 3); numpy's sum over so short an axis is slow."""
+    """Returns dot products (N,) of rows (N, 3); numpy sums slowly over so short an axis."""
     return a[..., 0] * b[..., 0] + a[..., 1] * b[..., 1] + a[..., 2] * b[..., 2]
 
 
 @dataclass(frozen=True)
 class Hits:
-    """Where rays end: t (N,) in ray lengths, part (N,) int32, triangle (N,) over all parts,
-    weights (N, 3) of its corners, points (N, 3) and unit normals (N, 3) towards the viewer."""
+    """Where N rays end.
+
+    t: (N,) in ray lengths. part: (N,) int32. triangle: (N,) counted over all parts. weights: (N, 3)
+    of its corners. points: (N, 3). normals: (N, 3) unit, towards the viewer.
+    """
 
     t: np.ndarray
     part: np.ndarray
@@ -71,7 +76,7 @@ class RayScene:
         self.corners, self.normals = np.concatenate(corners), np.concatenate(normals)
 
     def cast(self, rays: np.ndarray) -> Hits:
-        """First hits of rays (N, 6) float32: origin, direction (of any length)."""
+        """Returns the first hits of rays (N, 6) float32: origin, and direction of any length."""
         answer = self._scene.cast_rays(self._core.Tensor(rays))
         geometry = answer['geometry_ids'].numpy()
         missed = geometry == self._scene.INVALID_ID
@@ -91,9 +96,38 @@ class RayScene:
         return Hits(t, part, triangle, weights, points, normals)
 
     def occluded(self, rays: np.ndarray, reach: np.ndarray) -> np.ndarray:
-        """Which rays (N, 6) are blocked before `reach` (N,) ray lengths, (N,) bool."""
+        """Returns which rays (N, 6) are blocked before `reach` (N,) ray lengths, (N,) bool."""
         if not len(rays):
             return np.zeros(0, bool)
         near, far = 1e-3, float(reach[0])
         return self._scene.test_occlusions(
             self._core.Tensor(np.ascontiguousarray(rays, np.float32)), near, far).numpy()
+
+
+class SurfaceLabels:
+    """Finds labels of points near the surfaces of a scene."""
+
+    def __init__(self, scene: TabletopScene) -> None:
+        """Raises LerfError where open3d is missing."""
+        open3d = load_open3d()
+        self._tensor = open3d.core.Tensor
+        self._surfaces = open3d.t.geometry.RaycastingScene()
+        self._labels = part_labels(scene)
+        for part in scene.parts:
+            self._surfaces.add_triangles(
+                self._tensor(part.world_vertices().astype(np.float32)),
+                self._tensor(part.mesh.triangles.astype(np.uint32)))
+
+    def at(self, points_world: np.ndarray, reach_m: float = REACH_M) -> np.ndarray:
+        """Returns the labels (N,) int32 of points (N, 3), metres: that of the nearest surface.
+
+        The label is -1 where no surface is within `reach_m`. Beside the foot of an object a point
+        belongs to the table as soon as the table is nearer.
+        """
+        points = np.ascontiguousarray(points_world, np.float32).reshape(-1, 3)
+        if not len(points):
+            return np.zeros(0, np.int32)
+        nearest = self._surfaces.compute_closest_points(self._tensor(points))
+        distance = np.linalg.norm(nearest['points'].numpy() - points, axis=1)
+        labels = self._labels[nearest['geometry_ids'].numpy()]
+        return np.where(distance <= reach_m, labels, NO_LABEL).astype(np.int32)

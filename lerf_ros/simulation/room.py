@@ -17,7 +17,7 @@ TABLE_THICKNESS = 0.035
 ROOM_HALF = 2.5
 ROOM_HEIGHT = 2.6
 TEXEL = 0.003
-# What one calls each of `room_parts`, in the same order.
+# The names of `room_parts`, in the same order.
 ROOM_NAMES = ('table', 'floor', 'table', 'wall', 'ceiling', 'rug')
 
 WOODS = (((0.72, 0.53, 0.34), (0.55, 0.37, 0.21)), ((0.62, 0.43, 0.28), (0.42, 0.27, 0.16)),
@@ -27,8 +27,11 @@ FLOORS = ((0.50, 0.47, 0.44), (0.42, 0.36, 0.31), (0.55, 0.53, 0.50))
 
 
 def baked(color: Color, half: tuple[float, float], texel: float) -> Color:
-    """The colours of the plane z = 0, drawn into a picture when first asked for, and only once:
-    noise is slow on every pixel of every view, and who only wants the layout needs none."""
+    """Returns colours of the plane z = 0 that are looked up in a picture.
+
+    The picture is drawn once, when it is first needed, because noise is slow to evaluate for each
+    pixel of each view.
+    """
     @cache
     def drawn() -> Color:
         x = np.arange(-half[0], half[0], texel) + texel / 2
@@ -41,7 +44,7 @@ def baked(color: Color, half: tuple[float, float], texel: float) -> Color:
 
 
 def planks(rng: np.random.Generator) -> Color:
-    """A table top of glued planks."""
+    """Returns a table top of glued planks."""
     light, dark = (f32(c) for c in WOODS[rng.integers(len(WOODS))])
     seed = int(rng.integers(1 << 20))
     grain = wood(light, dark, 0, 0.035, seed)
@@ -56,7 +59,7 @@ def planks(rng: np.random.Generator) -> Color:
 
 
 def tiles(rng: np.random.Generator) -> Color:
-    """Floor tiles, half a metre wide."""
+    """Returns floor tiles, half a metre wide."""
     base = f32(FLOORS[rng.integers(len(FLOORS))])
     speckle = mottled(base * 0.9, base * 1.1, 0.12, int(rng.integers(1 << 20)))
 
@@ -67,7 +70,7 @@ def tiles(rng: np.random.Generator) -> Color:
 
 
 def plaster(rng: np.random.Generator) -> Color:
-    """A painted wall with a skirting board and slow unevenness."""
+    """Returns a painted, slightly uneven wall with a skirting board."""
     base = f32(WALLS[rng.integers(len(WALLS))])
     uneven = mottled(base * 0.95, base * 1.03, 0.35, int(rng.integers(1 << 20)))
 
@@ -78,13 +81,13 @@ def plaster(rng: np.random.Generator) -> Color:
 
 
 def quad(corner: tuple, side_a: tuple, side_b: tuple) -> Mesh:
-    """A parallelogram from a corner and its two sides."""
+    """Returns a parallelogram from a corner and its two sides."""
     c, a, b = (np.asarray(v, np.float64) for v in (corner, side_a, side_b))
     return Mesh(np.stack([c, c + a, c + a + b, c + b]), np.array([[0, 1, 2], [0, 2, 3]]))
 
 
 def table_parts(rng: np.random.Generator) -> tuple[Part, Part]:
-    """The table top, in coordinates whose z = 0 is its upper face, and its legs."""
+    """Returns the table top, whose own z = 0 is its upper face, and the legs."""
     x, y = TABLE_SIZE
     top = rounded_box((x, y, TABLE_THICKNESS), 0.003).moved((0, 0, -TABLE_THICKNESS / 2))
     height = TABLE_HEIGHT - TABLE_THICKNESS
@@ -99,7 +102,7 @@ def table_parts(rng: np.random.Generator) -> tuple[Part, Part]:
 
 
 def room_parts(rng: np.random.Generator) -> tuple[Part, ...]:
-    """Table top, floor, then all else that stands still and is not an object."""
+    """Returns table top, floor, and everything else that is not an object."""
     top, legs = table_parts(rng)
     h, z = ROOM_HALF, ROOM_HEIGHT
     floor = quad((-h, -h, 0), (2 * h, 0, 0), (0, 2 * h, 0))

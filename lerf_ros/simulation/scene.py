@@ -14,17 +14,16 @@ from lerf_ros.errors import LerfError
 from lerf_ros.simulation.meshes import rotation
 from lerf_ros.simulation.models import Kind, Model, Part, pose
 from lerf_ros.simulation.objects import CATALOGUE
-from lerf_ros.simulation.room import TABLE_HEIGHT, TABLE_SIZE, room_parts
+from lerf_ros.simulation.room import ROOM_NAMES, TABLE_HEIGHT, TABLE_SIZE, room_parts
 
-OBJECT_COUNT = (10, 12)
-GAP = 0.08
-# Wider gaps are tried first: objects that stand apart hide each other less.
-GAPS = (0.15, 0.12, 0.1, GAP)
-EDGE = 0.03
-TRIES = 8
-PUSHES = 200
-# Boxes that would take more than this part of the table never find a place.
-FULL = 0.8
+OBJECT_COUNT = (10, 12)         # fewest and most objects
+MIN_GAP = 0.08                  # metres between the boxes of two objects
+# Wider gaps are tried first, because objects that stand apart hide each other less.
+GAPS = (0.15, 0.12, 0.1, MIN_GAP)
+EDGE = 0.03                     # metres between a box and the edge of the table
+TRIES = 8                       # random arrangements for each gap
+PUSHES = 200                    # steps that move overlapping boxes apart
+FULL = 0.8                      # boxes that cover a larger fraction of the table never fit
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class SceneObject:
 
     @property
     def center(self) -> np.ndarray:
-        """The middle of the box, (3,) metres."""
+        """Returns the centre of the box, (3,) metres."""
         return (self.box_min + self.box_max) / 2
 
 
@@ -73,12 +72,12 @@ class TabletopScene:
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """All that can be seen: the objects' parts in their order, then the room's."""
+        """Returns all visible parts: those of the objects in order, then those of the room."""
         return (*(part for thing in self.objects for part in thing.parts), *self.room)
 
     @staticmethod
     def generate(seed: int, kinds: tuple[Kind, ...] = CATALOGUE) -> TabletopScene:
-        """The scene of this seed: the same on every machine, another for every seed."""
+        """Draws the scene of this seed, which is the same on every machine."""
         rng = np.random.default_rng([seed, 20])
         room = room_parts(rng)
         light = draw_light(rng)
@@ -88,9 +87,9 @@ class TabletopScene:
 
 def fitted(rng: np.random.Generator,
            models: list[tuple[Kind, Model]]) -> tuple[SceneObject, ...]:
-    """The models put on the table; where it proves too full the last ones are left out.
+    """Puts the models on the table, without the last ones where not all of them fit.
 
-    Raises LerfError when not even 10 of them fit, or all where there are fewer.
+    Raises LerfError when not even 10 models fit, or not all where there are fewer.
     """
     least = min(len(models), OBJECT_COUNT[0])
     for count in range(len(models), least - 1, -1):
@@ -102,7 +101,7 @@ def fitted(rng: np.random.Generator,
 
 
 def draw_kinds(rng: np.random.Generator, kinds: tuple[Kind, ...]) -> list[Kind]:
-    """10 to 12 kinds, one of each group at most; all groups where there are fewer."""
+    """Draws 10 to 12 kinds, at most one of each group; all groups where there are fewer."""
     count = int(rng.integers(OBJECT_COUNT[0], OBJECT_COUNT[1] + 1))
     groups = sorted({kind.group for kind in kinds})
     drawn = [groups[i] for i in rng.permutation(len(groups))[:count]]
@@ -111,7 +110,7 @@ def draw_kinds(rng: np.random.Generator, kinds: tuple[Kind, ...]) -> list[Kind]:
 
 
 def draw_light(rng: np.random.Generator) -> Light:
-    """A lamp off to one side, warmer or cooler."""
+    """Draws a lamp off to one side, of warmer or cooler light."""
     angle, distance = rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 1.3)
     warmth = rng.uniform(-0.05, 0.05)
     key = np.array([1 + warmth, 1.0, 1 - warmth]) * rng.uniform(0.70, 0.82)
@@ -121,7 +120,7 @@ def draw_light(rng: np.random.Generator) -> Light:
 
 
 def placed(kind: Kind, model: Model, T: np.ndarray) -> SceneObject:
-    """The model put into the world at T (4, 4)."""
+    """Returns the model as an object of the world, at T (4, 4)."""
     parts = tuple(p.placed(T) for p in model.parts)
     vertices = np.concatenate([p.world_vertices() for p in parts])
     return SceneObject(model.name, kind.query, kind.group, parts, vertices.min(0),
@@ -130,8 +129,8 @@ def placed(kind: Kind, model: Model, T: np.ndarray) -> SceneObject:
 
 def arrange(rng: np.random.Generator,
             models: list[tuple[Kind, Model]], gap: float) -> tuple[SceneObject, ...] | None:
-    """Puts the models on the table, `gap` metres apart; None where this draw found no room."""
-    # Turned by little against the table: the boxes of long things on a diagonal are large.
+    """Arranges the models on the table, `gap` metres apart; None where that failed."""
+    # Turned only slightly against the table: the boxes of long things on a diagonal are large.
     turns = 90 * rng.integers(4, size=len(models)) + rng.uniform(-25, 25, len(models))
     turned = [placed(k, m, pose(rotation=rotation('z', t))) for (k, m), t in zip(models, turns)]
     low, high = (np.array([getattr(o, a)[:2] for o in turned]).reshape(-1, 2)
@@ -145,11 +144,11 @@ def arrange(rng: np.random.Generator,
     if centres is None:
         return None
     offsets = centres - (low + high) / 2
-    return tuple(placed_again(o, offset) for o, offset in zip(turned, offsets))
+    return tuple(on_table(o, offset) for o, offset in zip(turned, offsets))
 
 
 def pushed_apart(centres: np.ndarray, half: np.ndarray, room: np.ndarray) -> np.ndarray | None:
-    """Moves boxes (N, 2) of half sizes (N, 2) within +-room until none overlaps, or None."""
+    """Moves boxes of half sizes (N, 2) within +-room until none overlap; None where that failed."""
     centres = centres.copy()
     apart = np.eye(len(centres), dtype=bool)[..., None]
     for _ in range(PUSHES):
@@ -158,7 +157,7 @@ def pushed_apart(centres: np.ndarray, half: np.ndarray, room: np.ndarray) -> np.
         overlap = depth.min(2)
         if overlap.max(initial=-1) < 0:
             return centres
-        # Along the axis of the smaller overlap, each by a little more than its half.
+        # Along the axis of the smaller overlap; each push is 0.35 of it, so it takes several.
         axis = depth.argmin(2)[..., None] == np.arange(2)
         away = np.where(offset >= 0, 1.0, -1.0)
         push = axis * away * (np.maximum(overlap, 0) * 0.35 + 1e-4 * (overlap >= 0))[..., None]
@@ -166,8 +165,25 @@ def pushed_apart(centres: np.ndarray, half: np.ndarray, room: np.ndarray) -> np.
     return None
 
 
-def placed_again(item: SceneObject, offset: np.ndarray) -> SceneObject:
-    """The object moved by (2,) metres and lifted onto the table."""
+def on_table(item: SceneObject, offset: np.ndarray) -> SceneObject:
+    """Returns the object moved by (2,) metres and lifted onto the table."""
     T = pose(offset[0], offset[1], TABLE_HEIGHT)
     return SceneObject(item.name, item.query, item.group, tuple(p.placed(T) for p in item.parts),
                        item.box_min + T[:3, 3], item.box_max + T[:3, 3])
+
+
+def label_names(scene: TabletopScene) -> tuple[str, ...]:
+    """Returns the names by label: the query of each object in order, then the names of the room.
+
+    Objects go by the phrase that one would type, so that an encoder that knows all names does not
+    fail because of a synonym.
+    """
+    return (*(thing.query for thing in scene.objects), *dict.fromkeys(ROOM_NAMES))
+
+
+def part_labels(scene: TabletopScene) -> np.ndarray:
+    """Returns the label (P,) int32 of each of scene.parts: the N objects, then table, floor, ..."""
+    room = list(dict.fromkeys(ROOM_NAMES))
+    objects = [k for k, thing in enumerate(scene.objects) for _ in thing.parts]
+    return np.array([*objects, *(len(scene.objects) + room.index(name) for name in ROOM_NAMES)],
+                    np.int32)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The automatic exposure of a camera: brightness follows what is in view, late."""
+"""The simulated RGB-D sensor: its intrinsics, its noise and its automatic exposure."""
 
 from __future__ import annotations
 
@@ -10,14 +10,20 @@ import numpy as np
 
 from lerf_ros.geometry.camera import PinholeCamera
 
+WIDTH, HEIGHT, FOCAL_PX = 640, 480, 550.0    # pixels
+IMAGE_NOISE = 2.0       # of a colour, grey levels of 256
+DEPTH_NOISE = 0.003     # of a depth, fraction of it
 # Parts of red, green and blue in the luminance (ITU-R BT.709).
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
 
 
 @dataclass(frozen=True)
 class AutoExposure:
-    """target: mean luminance aimed at, linear, 1 is white. lag_s: time in which the camera makes
-    up 63 % of what the gain (in stops) is off. low, high: limits of the gain."""
+    """Automatic exposure, which follows the brightness of the view with a lag.
+
+    target: mean luminance that it aims at, linear, 1 is white. lag_s: time in which it corrects
+    63 % of the error of the gain in stops. low, high: limits of the gain.
+    """
 
     target: float = 0.25
     lag_s: float = 1.5
@@ -25,22 +31,22 @@ class AutoExposure:
     high: float = 2.5
 
     def wanted_gain(self, image: np.ndarray) -> float:
-        """The gain that would bring an image (H, W, 3) uint8 to the target, within the limits."""
+        """Returns the gain, within limits, that brings an image (H, W, 3) uint8 to the target."""
         mean = float(luminance(image).mean())
         return float(np.clip(self.target / max(mean, 1e-6), self.low, self.high))
 
 
 def luminance(image: np.ndarray) -> np.ndarray:
-    """Linear luminance (H, W), 0 to 1, of an image (H, W, 3) uint8 as rendered (gamma 2)."""
+    """Returns the linear luminance (H, W), 0 to 1, of a rendered image (H, W, 3) uint8."""
     return np.square(image.astype(np.float32) / 255) @ LUMINANCE.astype(np.float32)
 
 
 def expose(image: np.ndarray, gain: float | None, exposure: AutoExposure | None,
            step_s: float) -> tuple[np.ndarray, float | None]:
-    """The rendered image (H, W, 3) uint8 as the camera gives it, and the gain of the next one.
+    """Returns the rendered image (H, W, 3) uint8 as exposed, and the gain for the next one.
 
-    gain: from the call before, None for the first image, which is exposed as it should be.
-    step_s: seconds until the next image. Without `exposure` the image itself comes back.
+    gain: from the previous call; None for the first image, which is exposed correctly. step_s:
+    seconds until the next image. Without `exposure` the image is returned as it is.
     """
     if exposure is None:
         return image, None
@@ -51,23 +57,30 @@ def expose(image: np.ndarray, gain: float | None, exposure: AutoExposure | None,
 
 
 def with_gain(image: np.ndarray, gain: float) -> np.ndarray:
-    """The image (H, W, 3) uint8 with its light multiplied by `gain`; what is too bright is cut.
+    """Returns the image (H, W, 3) uint8 with its light multiplied by `gain`, clipped to white.
 
-    Gamma is 2 in the renderer, so light times gain is grey times the root of it.
+    The renderer's gamma is 2, so grey levels are multiplied by the square root of the gain.
     """
     return np.clip(np.rint(image * np.float32(math.sqrt(gain))), 0, 255).astype(np.uint8)
 
 
-# Pixels.
-WIDTH, HEIGHT = 640, 480
-FOCAL_PX = 550.0
-# Of a colour, in grey levels of 256, and of the depth, as a part of it.
-IMAGE_NOISE, DEPTH_NOISE = 2.0, 0.003
-# Two turns round the table.
-PATH_S = 60.0
+def noisy_image(image: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
+    """Returns the image (H, W, 3) uint8 with Gaussian noise of `sigma` grey levels."""
+    if sigma <= 0:
+        return image
+    noise = rng.standard_normal(image.shape, np.float32) * np.float32(sigma)
+    return np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
+
+
+def noisy_depth(depth_m: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
+    """Returns the depth (H, W) float32 with Gaussian noise of `sigma` times the depth."""
+    if sigma <= 0:
+        return depth_m
+    noise = rng.standard_normal(depth_m.shape, np.float32) * np.float32(sigma)
+    return (depth_m * np.maximum(1 + noise, 0)).astype(np.float32)
 
 
 def sensor_camera(width: int = WIDTH, height: int = HEIGHT) -> PinholeCamera:
-    """The camera with this many pixels; its horizontal angle of view stays the same."""
+    """Returns the camera with this many pixels and the same horizontal angle of view."""
     focal_px = FOCAL_PX * width / WIDTH
     return PinholeCamera(width, height, focal_px, focal_px, width / 2, height / 2)

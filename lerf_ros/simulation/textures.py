@@ -5,23 +5,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 Color = Callable[[np.ndarray], np.ndarray]
 RGB = Sequence[float] | np.ndarray
 LATTICE = 32
 
 
-def f32(values: Any) -> np.ndarray:
-    """Values as a float32 array: single precision halves the time of every pixel."""
+def f32(values: npt.ArrayLike) -> np.ndarray:
+    """Returns values as float32, since single precision halves the time of each pixel."""
     return np.asarray(values, np.float32)
 
 
 def solid(rgb: RGB) -> Color:
-    """One colour everywhere."""
+    """Returns one colour everywhere."""
     value = f32(rgb)
 
     def color(points: np.ndarray) -> np.ndarray:
@@ -30,23 +30,23 @@ def solid(rgb: RGB) -> Color:
 
 
 def mixed(a: np.ndarray, b: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """a where weight (N,) is 0, b where it is 1."""
+    """Returns a where weight (N,) is 0, b where it is 1, and a mixture between."""
     return a + (b - a) * np.clip(weight, 0, 1)[:, None].astype(np.float32)
 
 
 def step(x: np.ndarray, edge: float | np.ndarray, width: float) -> np.ndarray:
-    """0 below the edge, 1 above it, with a ramp of that width: sharp, yet without jags."""
+    """Returns 0 below the edge and 1 above it, with a ramp of that width against aliasing."""
     return np.clip((x - edge) / width + 0.5, 0, 1)
 
 
 @lru_cache(64)
 def lattice_of(seed: int) -> np.ndarray:
-    """Random values (32, 32, 32) float32 in 0..1."""
+    """Returns random values (32, 32, 32) float32 in 0..1."""
     return np.random.default_rng(seed).random((LATTICE,) * 3, dtype=np.float32)
 
 
 def noise(points: np.ndarray, scale: float, seed: int = 0) -> np.ndarray:
-    """Smooth value noise (N,) in 0..1 whose lattice has the spacing `scale` metres."""
+    """Returns smooth value noise (N,) in 0..1 on a lattice with `scale` metres spacing."""
     lattice = lattice_of(seed)
     p = f32(points) / f32(scale)
     cell = np.floor(p)
@@ -66,7 +66,7 @@ def noise(points: np.ndarray, scale: float, seed: int = 0) -> np.ndarray:
 
 
 def mottled(a: RGB, b: RGB, scale: float, seed: int = 0) -> Color:
-    """Two colours mixed by two octaves of noise."""
+    """Returns two colours, mixed by two octaves of noise."""
     first, second = f32(a), f32(b)
 
     def color(points: np.ndarray) -> np.ndarray:
@@ -76,7 +76,7 @@ def mottled(a: RGB, b: RGB, scale: float, seed: int = 0) -> Color:
 
 
 def wood(light: RGB, dark: RGB, axis: int = 0, ring: float = 0.02, seed: int = 0) -> Color:
-    """Wood with its grain along an axis."""
+    """Returns wood with its grain along an axis."""
     a, b = np.asarray(light, np.float32), np.asarray(dark, np.float32)
 
     def color(points: np.ndarray) -> np.ndarray:
@@ -91,7 +91,7 @@ def wood(light: RGB, dark: RGB, axis: int = 0, ring: float = 0.02, seed: int = 0
 
 
 def from_image(image: np.ndarray, place: Callable[[np.ndarray], np.ndarray]) -> Color:
-    """The colours of an image (h, w, 3) in 0..1; `place` gives (x, y) in 0..1 for points."""
+    """Returns the colours of an image (h, w, 3) in 0..1. place: maps points to (x, y) in 0..1."""
     height, width = image.shape[:2]
     picture = np.ascontiguousarray(image, np.float32)
 
@@ -102,8 +102,8 @@ def from_image(image: np.ndarray, place: Callable[[np.ndarray], np.ndarray]) -> 
 
 
 def sample(picture: np.ndarray, xy: np.ndarray) -> np.ndarray:
-    """Bilinear values (N, C) of a picture (h, w, C) float32 at pixel indices (N, 2)."""
-    # cv2.remap takes no side longer than 32767, so the list is folded into rows.
+    """Returns bilinear values (N, C) of a picture (h, w, C) float32 at pixel indices (N, 2)."""
+    # cv2.remap allows at most 32767 pixels a side, so the points are folded into rows.
     count, fold = len(xy), 1024
     padded = np.zeros((-(-count // fold) * fold, 2), np.float32)
     padded[:count] = xy

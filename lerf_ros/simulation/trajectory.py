@@ -10,13 +10,15 @@ import numpy as np
 from lerf_ros.simulation.room import TABLE_HEIGHT, TABLE_SIZE
 from lerf_ros.simulation.scene import TabletopScene
 
+PATH_S = 60.0       # for the whole path
 TURNS = 2.0
 SHAKE_M = 0.0025
 SHAKE_RAD = 0.006
+START_S = 1.0       # in which a camera at rest comes to speed, and in which it stops
 
 
 def look_at(eye: np.ndarray, target: np.ndarray, roll: float = 0.0) -> np.ndarray:
-    """T_world_camera (4, 4), OpenCV axes, of a camera at eye (3,) that looks at target (3,)."""
+    """Returns T_world_camera (4, 4), OpenCV axes, of a camera at eye (3,) facing target (3,)."""
     z = np.asarray(target, np.float64) - eye
     z /= np.linalg.norm(z)
     x = np.cross(z, [0.0, 0.0, 1.0])
@@ -31,11 +33,11 @@ def look_at(eye: np.ndarray, target: np.ndarray, roll: float = 0.0) -> np.ndarra
 
 def hand_held_path(seed: int, scene: TabletopScene,
                    duration_s: float) -> Callable[[float], np.ndarray]:
-    """Two turns round the table in `duration_s`, at varying height and distance.
+    """Returns T_world_camera (4, 4) as a function of the time in seconds, from 0.
 
-    Returns a function of the time in seconds, from 0, that gives T_world_camera (4, 4). The
-    camera stays beside the table, so it never enters an object, and looks at a point that
-    wanders over the table top, a little towards the camera.
+    The path makes two turns round the table in `duration_s`, at varying height and distance. The
+    camera stays beside the table, so it never enters an object. It looks at a point that wanders
+    over the table top, on the side of the camera.
     """
     rng = np.random.default_rng([seed, 21])
     start, turn = rng.uniform(0, 2 * np.pi), float(rng.choice([-1.0, 1.0]))
@@ -62,3 +64,22 @@ def hand_held_path(seed: int, scene: TabletopScene,
         return look_at(eye + SHAKE_M * tremble[:3], target + SHAKE_RAD * tremble[3:],
                        0.04 * np.sin(2.3 * u + phase[6]) + SHAKE_RAD * tremble[0])
     return T_world_camera
+
+
+def eased(t_s: float, duration_s: float) -> float:
+    """Returns the time on a path of `duration_s` for a camera that starts and ends at rest.
+
+    t_s: seconds since the start. The speed rises linearly, stays constant, and falls linearly. The
+    result is 0 before and `duration_s` after the motion. If the camera jumped to full speed, the
+    interpolation of its poses would be wrong.
+    """
+    ramp = min(START_S / duration_s, 0.5)
+    u = min(max(t_s / duration_s, 0.0), 1.0)
+    speed = 1 / (1 - ramp)
+    if u < ramp:
+        way = speed * u * u / (2 * ramp)
+    elif u <= 1 - ramp:
+        way = speed * (u - ramp / 2)
+    else:
+        way = 1 - speed * (1 - u) ** 2 / (2 * ramp)
+    return duration_s * way

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the parts of simulated objects are called: a mug's handle, a laptop's screen."""
+"""Names and labels of the parts of simulated objects, such as the handle of a mug."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lerf_ros.simulation.labels import label_names, part_labels
-from lerf_ros.simulation.scene import SceneObject, TabletopScene
+from lerf_ros.simulation.scene import SceneObject, TabletopScene, label_names, part_labels
 
-# By the last words of an object's query: the name of a part, and which of the object's meshes
-# show it. Only parts that have a name which people use and a size that a camera sees.
+# By the last words of the query of an object: names of parts, and the meshes that belong to each.
+# Only parts with a common name that are large enough to be seen.
 PART_NAMES: dict[str, dict[str, tuple[int, ...]]] = {
     'mug': {'handle': (1,)},
     'coffeepot': {'handle': (1,)},
@@ -31,7 +30,7 @@ PART_NAMES: dict[str, dict[str, tuple[int, ...]]] = {
 
 @dataclass(frozen=True)
 class NamedPart:
-    """A part that can be asked for: of scene.objects[thing], `name`, its label, and its box.
+    """A part of scene.objects[thing] that can be asked for.
 
     box_min, box_max: (3,) metres, world.
     """
@@ -45,7 +44,7 @@ class NamedPart:
 
 @dataclass(frozen=True)
 class PartNaming:
-    """Labels with parts: names by label (label_names first), labels (P,) int32 of scene.parts."""
+    """Labels with parts: names by label, label_names first; labels (P,) int32 of scene.parts."""
 
     names: tuple[str, ...]
     labels: np.ndarray
@@ -53,13 +52,13 @@ class PartNaming:
 
 
 def names_of(thing: SceneObject) -> dict[str, tuple[int, ...]]:
-    """The named parts of an object: indices into its meshes by name."""
+    """Returns the named parts of an object: indices into its meshes by name."""
     fitting = [noun for noun in PART_NAMES if thing.query.endswith(noun)]
     return PART_NAMES[max(fitting, key=len)] if fitting else {}
 
 
 def name_parts(scene: TabletopScene) -> PartNaming:
-    """Labels of a scene in which each named part goes by 'OBJECT PART', e.g. 'red mug handle'."""
+    """Labels a scene so that each named part is called 'OBJECT PART', such as 'red mug handle'."""
     names, labels, parts = list(label_names(scene)), part_labels(scene).copy(), []
     first = 0
     for index, thing in enumerate(scene.objects):
