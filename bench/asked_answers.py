@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Present, absent or not observed, and parts of things: asks the maps of asked_layouts.py.
+"""Asks the maps of asked_layouts.py: present, absent or not observed, and parts of things.
 
     python bench/asked_answers.py --maps out/bench/asked --whole 208 218 --half 200 202
 
@@ -33,7 +33,7 @@ from lerf_ros.simulation.scene import TabletopScene
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from asked_layouts import half_of_table, on_half
-from simulated_maps import open_map
+from simulated_maps import open_query
 
 ABSENT = 20       # words in each layout
 MARGIN_M = 0.01
@@ -42,7 +42,7 @@ Question = tuple[QueryRequest, Presence]
 
 
 def half(sign: float) -> Region:
-    """The space over one half of the table."""
+    """Returns the space over one half of the table."""
     center, size = half_of_table(sign)
     T = np.eye(4)
     T[:3, 3] = center
@@ -50,7 +50,7 @@ def half(sign: float) -> Region:
 
 
 def questions(tabletop: TabletopScene, seen: str, seed: int) -> Iterator[Question]:
-    """Requests with their true answers."""
+    """Yields requests with their true answers."""
     words = draw_absent(seed, ABSENT, tabletop)
     if seen == 'whole':
         for text in dict.fromkeys(o.query for o in tabletop.objects):
@@ -71,7 +71,7 @@ def questions(tabletop: TabletopScene, seen: str, seed: int) -> Iterator[Questio
 
 
 def ask_presence(query: MapQuery, seed: int, seen: str) -> tuple[Counter, list[str]]:
-    """Counts of (truth, answer), and what was wrong."""
+    """Returns counts of (truth, answer), and the wrong answers."""
     counts, wrong = Counter(), []
     for request, truth in questions(evaluation_layout(seed), seen, seed):
         answer = query.ask(request)
@@ -86,7 +86,7 @@ def ask_presence(query: MapQuery, seed: int, seen: str) -> tuple[Counter, list[s
 
 
 def ask_parts(query: MapQuery, seed: int, seen: str) -> tuple[Counter, list[str]]:
-    """How many part queries were right, of things that were seen, and what was wrong."""
+    """Returns how many queries for parts of visible things were right, and the wrong ones."""
     tabletop, counts, wrong = evaluation_layout(seed), Counter(), []
     shown = on_half(tabletop, SEEN) if seen == 'half' else range(len(tabletop.objects))
     for part in name_parts(tabletop).parts:
@@ -113,7 +113,7 @@ def main() -> None:
     presence, parts, wrong = Counter(), Counter(), []
     for seen, seeds in (('whole', a.whole), ('half', a.half)):
         for seed in seeds:
-            query = open_map(a.maps / seen / str(seed), 'oracle')
+            query = open_query(a.maps / seen / str(seed), 'oracle')
             for ask, total in ((ask_presence, presence), (ask_parts, parts)):
                 counts, missed = ask(query, seed, seen)
                 total += counts

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Maps evaluation layouts with an oracle that knows parts by name, whole or only half looked at.
+"""Maps evaluation layouts, whole or half, with an oracle that knows parts by name.
 
     python bench/asked_layouts.py --seeds 200 208 --seen whole --out out/bench/asked
     python bench/asked_layouts.py --seeds 202 205 --seen half --out out/bench/asked
@@ -42,7 +42,7 @@ SEEN = ('whole', 'half')
 
 
 def path_poses(seed: int, tabletop: TabletopScene, seen: str) -> list[np.ndarray]:
-    """Where the camera was: 48 poses T_world_camera, with `half` those where x is positive."""
+    """Returns 48 poses T_world_camera; with `half` all of them have a positive x."""
     path = hand_held_path(seed, tabletop, PATH_S)
     if seen == 'whole':
         return [path(k * PATH_S / FRAMES) for k in range(FRAMES)]
@@ -52,7 +52,7 @@ def path_poses(seed: int, tabletop: TabletopScene, seen: str) -> list[np.ndarray
 
 
 def capture(seed: int, seen: str) -> Capture:
-    """Frames and their label masks, in which parts have labels of their own."""
+    """Returns frames and their label masks, in which parts have labels of their own."""
     tabletop = evaluation_layout(seed)
     naming, poses = name_parts(tabletop), path_poses(seed, tabletop, seen)
     renderer = SceneRenderer(tabletop)
@@ -65,7 +65,7 @@ def capture(seed: int, seen: str) -> Capture:
         valid = [shows_the_half(f.T_world_camera, v.depth_m) for f, (_, v) in
                  zip(frames, views, strict=True)]
         frames = [replace(f, valid=v) for f, v in zip(frames, valid, strict=True)]
-        # What is masked may not tell the oracle what is there either.
+        # Masked pixels must not tell the oracle anything either.
         table = naming.names.index('table')
         labels = [np.where(v, mask, np.int32(table)) for mask, v in
                   zip(labels, valid, strict=True)]
@@ -73,7 +73,7 @@ def capture(seed: int, seen: str) -> Capture:
 
 
 def shows_the_half(T_world_camera: np.ndarray, depth_m: np.ndarray) -> np.ndarray:
-    """Which pixels (H, W) end where x is positive; the light came through that half alone."""
+    """Returns which pixels (H, W) show only that half of the room where x is positive."""
     camera = sensor_camera(depth_m.shape[1], depth_m.shape[0])
     directions = camera.directions(camera.pixel_grid())
     points = directions / directions[..., 2:] * depth_m[..., None]
@@ -81,19 +81,19 @@ def shows_the_half(T_world_camera: np.ndarray, depth_m: np.ndarray) -> np.ndarra
 
 
 def half_of_table(sign: float) -> tuple[np.ndarray, np.ndarray]:
-    """Centre (3,) and size (3,), metres, of the space over one half of the table, 30 cm high."""
+    """Returns centre (3,) and size (3,), metres, of the space over one half of the table."""
     size = np.array([TABLE_SIZE[0] / 2, TABLE_SIZE[1], 0.3])
     return np.array([sign * size[0] / 2, 0, TABLE_HEIGHT + size[2] / 2]), size
 
 
 def on_half(tabletop: TabletopScene, sign: float) -> list[int]:
-    """The objects that stand wholly on one half of the table."""
+    """Returns the objects that stand entirely on one half of the table."""
     return [k for k, o in enumerate(tabletop.objects)
             if (o.box_min[0] > 0 if sign > 0 else o.box_max[0] < 0)]
 
 
 def map_layout(seed: int, seen: str, out: Path) -> Path:
-    """The map directory, made where it is missing."""
+    """Returns the map directory, and maps the layout if it is missing."""
     target = out / seen / str(seed)
     if target.exists() and MapDirectory(target).newest() is not None:
         return target

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How exact places are: asks maps of simulated layouts for every object by its name.
+"""Measures how exact places are: asks maps of simulated layouts for each object by name.
 
     python bench/asked_places.py --maps out/bench/maps --encoder oracle --seeds 104 105 106
 
@@ -17,7 +17,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from simulated_maps import open_map
+from simulated_maps import open_query
 
 from lerf_ros.evaluation.scoring import inside_box
 from lerf_ros.map_query import MapQuery
@@ -31,13 +31,13 @@ HITS = 10
 
 
 def box_of(thing: SceneObject) -> OrientedBox:
-    """The upright box around an object's mesh."""
+    """Returns the upright box around the mesh of an object."""
     corners = np.concatenate([part.world_vertices() for part in thing.parts])
     return upright_box(corners, np.zeros((0, 4)), 0.0, 0.0)
 
 
 def oriented_iou(a: OrientedBox, b: OrientedBox, rng: np.random.Generator) -> float:
-    """Intersection over union of two boxes' volumes, each side's share drawn at random."""
+    """Estimates the intersection over union of two boxes from random points in each."""
     def shared(one: OrientedBox, other: OrientedBox) -> float:
         drawn = rng.uniform(-0.5, 0.5, (POINTS, 3)) * one.size
         return float(other.contains(drawn @ one.rotation.T + one.center).mean() * one.size.prod())
@@ -46,7 +46,7 @@ def oriented_iou(a: OrientedBox, b: OrientedBox, rng: np.random.Generator) -> fl
 
 
 def ask_objects(query: MapQuery, tabletop: TabletopScene) -> list[dict]:
-    """One row an object: found, right (in its box grown by 3 cm), centre error, box IoU."""
+    """Returns a row for each object: found, right (in its box grown by 3 cm), centre error, IoU."""
     rng, rows = np.random.default_rng(0), []
     for thing in tabletop.objects:
         hits = query.ask(QueryRequest(thing.query, max_hits=HITS, plan_grasps=False)).hits
@@ -62,7 +62,7 @@ def ask_objects(query: MapQuery, tabletop: TabletopScene) -> list[dict]:
 
 
 def twins_of(tabletop: TabletopScene) -> dict[str, list[SceneObject]]:
-    """Objects that share all of their name but the first word, by what they share."""
+    """Returns objects whose names differ only in the first word, by the rest of the name."""
     shared: dict[str, list[SceneObject]] = {}
     for thing in tabletop.objects:
         if ' ' in thing.query:
@@ -71,7 +71,7 @@ def twins_of(tabletop: TabletopScene) -> dict[str, list[SceneObject]]:
 
 
 def separated(query: MapQuery, noun: str, things: list[SceneObject]) -> bool:
-    """Whether each of the things has a hit of its own among those of the noun."""
+    """Returns whether each object has a hit of its own when asked for by the noun."""
     hits = query.ask(QueryRequest(noun, max_hits=HITS, plan_grasps=False)).hits
     own = [{i for i, hit in enumerate(hits) if inside_box(hit.position, t.box_min, t.box_max)}
            for t in things]
@@ -79,7 +79,7 @@ def separated(query: MapQuery, noun: str, things: list[SceneObject]) -> bool:
 
 
 def summary(rows: list[dict], twins: list[bool]) -> dict:
-    """Counts and medians; errors are those of the objects that were found rightly."""
+    """Returns counts and medians; errors are those of objects that were found correctly."""
     right = [row for row in rows if row['right']]
     return {'objects': len(rows), 'right': len(right),
             'centre_m_median': float(np.median([r['centre_m'] for r in right])),
@@ -99,7 +99,7 @@ def main() -> None:
     rows, twins = [], []
     for seed in a.seeds:
         tabletop = evaluation_layout(seed)
-        query = open_map(a.maps / a.encoder / str(seed), a.encoder)
+        query = open_query(a.maps / a.encoder / str(seed), a.encoder)
         rows += [{'seed': seed, **row} for row in ask_objects(query, tabletop)]
         twins += [separated(query, noun, things) for noun, things in twins_of(tabletop).items()]
     found = summary(rows, twins)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from logistic_fit import Samples, brier, fit_logistic, plot_reliability
-from simulated_maps import open_map
+from simulated_maps import open_query
 
 from lerf_ros.config import LerfConfig
 from lerf_ros.evaluation.scoring import inside_box
@@ -32,12 +32,12 @@ from lerf_ros.simulation.objects import draw_absent
 
 ABSENT = 50          # words in each layout
 ANY = 1e-6           # a threshold that every place reaches
-PLACES = 5           # places of each phrase that are judged
+PLACES = 5           # places of each phrase that are used
 MARGIN_M = 0.02
 
 
 def asked(query: MapQuery, seed: int) -> tuple[Samples, Samples]:
-    """Places and presences of one layout's map, with their truth."""
+    """Returns samples of places and of presences from the map of one layout."""
     scene = evaluation_layout(seed)
     phrases = [*dict.fromkeys(o.query for o in scene.objects), *draw_absent(seed, ABSENT, scene)]
     places, presences, config = [], [], query.text_query.config
@@ -63,7 +63,7 @@ def main() -> None:
     a = parser.parse_args()
     samples, encoder = {}, a.maps.name
     for seed in (*a.fit, *a.report):
-        query = open_map(a.maps / str(seed), encoder)
+        query = open_query(a.maps / str(seed), encoder)
         samples[seed] = asked(query, seed)
     content = {'encoder': query.info['encoder'], 'settings': settings_of(
         {name: value for name, _, value in

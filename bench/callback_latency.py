@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long camera images wait for the mapper node's callback, with training and without.
+"""Measures how long camera images wait for the mapper node's callback, with and without training.
 
     python bench/callback_latency.py
 
 A process publishes 640x480 images at 30 Hz with poses; the real mapper node, in this process with
 its training process beside it, notes the age of each image when its callback begins. Training is
-paused and resumed in turn, so that what else the machine does meets both. Writes
+paused and resumed in turn, so that other load on the machine affects both. Writes
 OUT/callback_latency.json.
 """
 
@@ -29,13 +29,13 @@ from lerf_ros.processes import isolate_ros
 
 CAMERA = PinholeCamera(640, 480, 550.0, 550.0, 320.0, 240.0)
 RATE_HZ, PHASE_S, PHASES = 30.0, 5.0, 8
-START_S, FIRST_STEPS = 120.0, 3    # training must have begun before anything is noted
-TURN_S = 40.0         # for one turn of the camera
+START_S, FIRST_STEPS = 120.0, 3    # training must have started before anything is measured
+TURN_S = 40.0         # for one revolution of the camera
 LIMIT_MS = 50.0
 
 
 def publish(seconds: float) -> None:
-    """The camera: textured images from a circle, each with its pose."""
+    """Publishes textured images from a circle, each with its pose."""
     import rclpy
     from geometry_msgs.msg import PoseStamped
     from sensor_msgs.msg import CameraInfo, Image
@@ -56,7 +56,7 @@ def publish(seconds: float) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
     start = time.monotonic()
     for number in range(int(seconds * RATE_HZ)):
-        if not rclpy.ok():      # the bench is over
+        if not rclpy.ok():      # the measurement is over
             return
         time.sleep(max(0.0, start + number / RATE_HZ - time.monotonic()))
         angle = 2 * np.pi * number / RATE_HZ / TURN_S
@@ -72,7 +72,7 @@ def publish(seconds: float) -> None:
 
 
 def make_node(folder: str, ages: list[tuple[float, float]]) -> Any:
-    """The mapper node; (monotonic seconds, age in seconds) of each image goes into `ages`."""
+    """Runs the mapper node; `ages` gets (monotonic seconds, age in seconds) of each image."""
     from rclpy.parameter import Parameter
 
     from lerf_ros.nodes import mapper_node
@@ -94,7 +94,7 @@ def make_node(folder: str, ages: list[tuple[float, float]]) -> Any:
 
 
 def run(folder: str) -> dict[str, list[float]]:
-    """Ages in seconds of the images of each phase: training or paused."""
+    """Returns the ages in seconds of the images in each phase: training or paused."""
     import rclpy
 
     from lerf_ros.nodes.common.lifecycle import started
@@ -112,7 +112,7 @@ def run(folder: str) -> dict[str, list[float]]:
         for phase in range(PHASES):
             name = ('paused', 'training')[phase % 2]
             node.process.pause(name == 'paused')
-            time.sleep(1.0)     # the slice of training that runs comes to its end
+            time.sleep(1.0)     # until the current slice of training has ended
             begin = time.monotonic()
             time.sleep(PHASE_S)
             end = time.monotonic()
@@ -138,7 +138,7 @@ def run(folder: str) -> dict[str, list[float]]:
 
 
 def summary(ages: list[float]) -> dict[str, float]:
-    """Milliseconds, and how many there were."""
+    """Returns statistics in milliseconds, and the number of images."""
     values = 1000 * np.array(ages)
     return {'images': len(values), 'p50': float(np.median(values)),
             'p99': float(np.quantile(values, 0.99)), 'max': float(values.max())}
@@ -162,7 +162,7 @@ def main() -> None:
     for name, row in found.items():
         print(name, ', '.join(f'{key} {value:.1f}' for key, value in row.items()))
     arguments.out.mkdir(parents=True, exist_ok=True)
-    # Because of training: what the oldest waits longer than without it.
+    # The effect of training: how much longer the oldest image waits.
     extra = max(found['training']['max'] - found['paused']['max'], 1.0)
     rows = [{'what': 'what the oldest image waits longer because of training, ms', 'ours': extra,
              'theirs': LIMIT_MS, 'ratio': LIMIT_MS / extra, 'goal': 1.0}]

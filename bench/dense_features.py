@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What dense open_clip features cost beside the paper's crop pyramid, with the same tower.
+"""Compares the cost of dense open_clip features with the paper's crop pyramid, for one tower.
 
     python bench/dense_features.py --seconds --max-side 1120
 
-Costs are those of random weights, which are those of any weights: operations (multiply and add
+The weights are random, which does not affect the cost: operations (multiply and add
 count as two), counted without computing anything, and with --seconds time, which needs an idle
 machine. Rows go to out/bench/features.json.
 """
@@ -28,25 +28,25 @@ from lerf_ros.encoders.openclip_patches import CONV_PART, VIT_PART, make_tower
 PAPER_SIZE = 994, 738    # the photographs of the LERF paper
 GOAL = 20.0
 CONV_MODEL = 'tf_efficientnet_lite2'
-TIMED_CROPS = 32         # of the pyramid's: one batch, the others cost the same
+TIMED_CROPS = 32         # one batch of the pyramid; all batches cost the same
 
 
 def levels_of(width: int, height: int, config: FeatureConfig, receptive_px: float) -> list[float]:
-    """The resize factors at which cells speak of the paper's crops, as the product chooses them."""
+    """Returns the resize factors that the product would choose for the paper's crops."""
     return resize_factors([part * height for part in config.fractions], receptive_px,
                           max(width, height), config.max_side)
 
 
 def pyramid_crops(width: int, height: int, config: FeatureConfig) -> int:
-    """How many crops the paper's pyramid has."""
+    """Returns the number of crops in the paper's pyramid."""
     grids = [tile_grid(width, height, part, config.overlap, config.overlap_small)
              for part in config.fractions]
     return sum(grid.rows * grid.cols for grid in grids)
 
 
 def cost_rows(config: FeatureConfig, size: tuple[int, int], seconds: bool) -> list[dict]:
-    """Operations, and where asked for seconds, of one image as dense features and as crops."""
-    torch.backends.mha.set_fastpath_enabled(False)   # its operations would not be counted
+    """Returns operations, and on request seconds, of one image as dense features and as crops."""
+    torch.backends.mha.set_fastpath_enabled(False)   # so that its operations are counted
     rows = []
     for name, mode in (('ViT-B-16', 'maskclip'), ('ViT-B-16', 'naclip'), (CONV_MODEL, 'conv')):
         for unit, device in (('Gflop', 'meta'), ('s', 'cpu'))[:1 + seconds]:
@@ -77,7 +77,7 @@ def costs(name: str, mode: str, config: FeatureConfig, size: tuple[int, int],
 
 
 def image_tower(name: str) -> Any:
-    """An image tower with random weights."""
+    """Returns an image tower with random weights."""
     import open_clip
     if name == CONV_MODEL:
         return open_clip.timm_model.TimmModel(name, 384, 260, 'avg', 'mlp', True).eval()
@@ -86,7 +86,7 @@ def image_tower(name: str) -> Any:
 
 @torch.inference_mode()
 def measured(run: Callable[[], object], device: str) -> float:
-    """Operations (1e9) of one run on `meta`, the seconds of a second run elsewhere."""
+    """Returns operations (1e9) of a run on `meta`; on other devices the seconds of a second run."""
     with FlopCounterMode(display=False) as counter:
         run()
     if device == 'meta':

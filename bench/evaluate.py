@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`lerf_ros eval` with the oracle as a further encoder.
+"""`lerf_ros eval` with the oracle as an additional encoder.
 
     python bench/evaluate.py --encoders conse oracle
 
-The oracle (oracle_encoder.py) reads the label masks of simulated layouts: what it does not find is
-the field's, the index's or the query's own fault, not an encoder's.
+The oracle (oracle_encoder.py) reads the label masks of simulated layouts. What it does not find is
+the fault of the field, the index or the query, not of an encoder.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from lerf_ros.evaluation import scene_encoders
 from lerf_ros.evaluation.scenes import EvalScene
 from lerf_ros.geometry.scene_frame import SceneFrame
 
-# An oracle sees the smallest crop as sharply as the largest: narrower ones than an encoder's, so
-# that an object fills them.
+# The oracle sees small crops as sharply as large ones, so its crops are narrower than those of an
+# encoder, and an object fills them.
 SETTINGS = {'features.widths': (0.04, 0.07, 0.12, 0.2, 0.35)}
 
 
 class SceneOracle:
-    """The oracle as the evaluation runs it."""
+    """The oracle as an encoder of the evaluation."""
 
     def __init__(self) -> None:
         self.texts = OracleEncoder(SentenceEncoder())
 
     def settings(self, config: LerfConfig) -> LerfConfig:
-        """Narrower crops."""
+        """Returns the settings with narrower crops."""
         return config.override(SETTINGS)
 
     def features(self, scene: EvalScene, frame: SceneFrame,
                  config: LerfConfig) -> list[KeyframeFeatures]:
-        """From the masks of all frames."""
+        """Returns features from the masks of all frames."""
         if scene.labels is None:
             raise ValueError(f'{scene.name}: the oracle needs label masks')
         labels = {f.stamp_ns: mask for f, mask in zip(scene.frames, scene.labels, strict=True)}
@@ -46,7 +46,7 @@ class SceneOracle:
         return scene_encoders.extract_all(extractor, scene, frame, config)
 
 
-# Not below: the processes of --jobs import this module and run nothing of it.
+# At module level, because the processes of --jobs import this module without running it.
 scene_encoders.ENCODERS['oracle'] = lambda config: SceneOracle()
 
 if __name__ == '__main__':

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fits how English a phrase is to its sentence embedding: python bench/fit_english.py
+"""Fits a model that tells from a sentence embedding how English a phrase is.
+
+    python bench/fit_english.py
 
 Logistic regression on the embeddings themselves: English are WordNet's names of things (timm has
 them), names of ImageNet's classes and frequent words; other languages are frequent words that are
@@ -21,7 +23,7 @@ from lerf_ros.encoders.conse import TEMPLATE, class_texts
 from lerf_ros.encoders.readable import DOUBTFUL, FOREIGN, WEIGHTS
 from lerf_ros.encoders.sentence import SentenceEncoder
 
-# With words that stand before nouns, or between them.
+# Languages with words that stand before or between nouns.
 LANGUAGES = {
     'es': 'de la el con rojo', 'fr': 'de la un une rouge en', 'de': 'der die ein mit rotes aus',
     'it': 'di il un con rosso', 'pt': 'de o um com', 'nl': 'de een met rode', 'sv': 'en med av',
@@ -33,7 +35,7 @@ PLACES = 'on the table', 'next to the window', 'with a handle', 'of glass', 'in 
 
 
 def english(rng: random.Random) -> list[str]:
-    """Names of things, frequent words and phrases."""
+    """Returns names of things, frequent words and phrases."""
     file = Path(timm.__file__).parent / 'data' / '_info' / 'imagenet_synset_to_lemma.txt'
     lemmas = sorted({name.strip() for line in file.read_text().splitlines()
                      for name in line.split('\t')[1].split(',')})
@@ -46,7 +48,7 @@ def english(rng: random.Random) -> list[str]:
 
 
 def foreign(rng: random.Random) -> list[str]:
-    """Words and phrases of other languages that English does not have."""
+    """Returns words and phrases of other languages that do not occur in English."""
     out = []
     for language, between in LANGUAGES.items():
         words = [w for w in top_n_list(language, 8000) if w.isalpha() and len(w) >= 4
@@ -59,7 +61,7 @@ def foreign(rng: random.Random) -> list[str]:
 
 
 def main() -> None:
-    """Writes the weights, and says what they do to what was held out."""
+    """Writes the weights, and prints how they classify held-out phrases."""
     rng, encoder = random.Random(1), SentenceEncoder()
     texts = [english(rng), foreign(rng)]
     rows = encoder.encode([TEMPLATE.format(text) for some in texts for text in some])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The disk with the map fills up while a robot drives, and has room again later.
+"""Fills the disk of the map while a robot drives, and frees it again later.
 
     python bench/full_disk.py [--seconds 60] [--out out/bench/full_disk.json]
 
@@ -35,7 +35,7 @@ START_S, ROOM_S = 600.0, 120.0
 
 
 def fill(folder: Path) -> Path:
-    """A file that takes what room there is."""
+    """A file that takes up all free space."""
     path = folder / 'filler'
     with path.open('wb', buffering=0) as file, contextlib.suppress(OSError):
         while True:
@@ -44,7 +44,7 @@ def fill(folder: Path) -> Path:
 
 
 def is_full(folder: Path) -> bool:
-    """Whether a page more is refused by the system itself."""
+    """Returns whether the system refuses to write one more page."""
     try:
         (folder / 'probe').write_bytes(bytes(4096))
     except OSError as error:
@@ -54,7 +54,7 @@ def is_full(folder: Path) -> bool:
 
 
 def while_full(rig: Rig, seconds: float) -> dict[str, Any]:
-    """What the robot hears in these seconds: messages of the status, answers."""
+    """Returns status messages and answers that arrive within these seconds."""
     heard: list[str] = []
     asked = failed = 0
     first, end = rig.status(), time.monotonic() + seconds
@@ -73,7 +73,7 @@ def while_full(rig: Rig, seconds: float) -> dict[str, Any]:
 
 
 def watch(rig: Rig, disk: Path, seconds: float) -> dict[str, Any]:
-    """Fills the disk, makes room, and looks at what came of it."""
+    """Fills the disk, frees it, and returns what happened."""
     for name in ('mapper_node', 'query_node'):
         rig.start(name)
     if not wait_until(rig.answers, START_S):
@@ -95,7 +95,7 @@ def watch(rig: Rig, disk: Path, seconds: float) -> dict[str, Any]:
 
 
 def troubles(found: dict[str, Any]) -> list[str]:
-    """What should have been otherwise."""
+    """Returns what went wrong."""
     checks = {'the disk was not full': found['full'],
               'no status said so': any(NO_SPACE in message for message in found['heard']),
               'training stopped': found['steps'] > 0,
@@ -107,7 +107,7 @@ def troubles(found: dict[str, Any]) -> list[str]:
 
 
 def main() -> None:
-    """Runs and writes the file; exits with 1 when something went wrong."""
+    """Runs the test and writes the file; returns 1 when something went wrong."""
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--seconds', type=float, default=60.0, help='that the disk stays full')

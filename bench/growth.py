@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What grows with the number of keyframes: training rate, memory, snapshots, answers.
+"""Measures what grows with the number of keyframes: steps, memory, snapshots, answers.
 
     python bench/growth.py --counts 50 200 1000
 
 Keyframes are noise with depth from circles above a plane, with made-up embeddings, so that no
 encoder's time is in it; the field is the preset `offline` at full size. Each number of keyframes
-is measured in the same process, the batches of steps in turn, so that what else the machine does
-meets all of them. Writes OUT/growth.json.
+is measured in the same process, the batches of steps in turn, so that other load on the machine
+affects all of them. Writes OUT/growth.json.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ NEW, NEW_STEPS = 5, 20     # keyframes and steps between them
 
 
 def pose(number: int) -> np.ndarray:
-    """T_world_camera on a circle that drifts, looking down at the plane z = 0."""
+    """Returns T_world_camera on a circle that drifts, looking down at the plane z = 0."""
     angle, drift = 0.4 * number, np.array([0.02 * number, 0.0, 0.0])
     eye = drift + [np.cos(angle), np.sin(angle), 1.0]
     return look_at(eye, drift + [0.2, 0.0, 0.0])
 
 
 def keyframe(number: int) -> Keyframe:
-    """A picture of noise; its depth is that of the plane."""
+    """Returns a frame of noise with the depth of the plane."""
     rng, T = np.random.default_rng(number), pose(number)
     directions = CAMERA.directions(CAMERA.pixel_grid())
     slope = (directions @ T[:3, :3].T)[..., 2]
@@ -59,7 +59,7 @@ def keyframe(number: int) -> Keyframe:
 
 
 def features(number: int) -> KeyframeFeatures:
-    """Two levels of random embeddings, and dense features."""
+    """Returns two levels of random embeddings, and dense features."""
     rng = np.random.default_rng(number)
     levels = tuple(EmbeddingMap(
         width, (8.0, 8.0), (16.0, 16.0), rng.integers(0, 64, (15, 20, 4)).astype(np.int32),
@@ -68,7 +68,7 @@ def features(number: int) -> KeyframeFeatures:
 
 
 def trainer_of(count: int, config: LerfConfig) -> Trainer:
-    """A trainer with so many keyframes."""
+    """Returns a trainer with so many keyframes."""
     trainer = Trainer(config, SceneFrame((0.0, 0.0, 0.0), 1.5), torch.device('cpu'))
     for number in range(count):
         trainer.add(keyframe(number), features(number))
@@ -76,7 +76,7 @@ def trainer_of(count: int, config: LerfConfig) -> Trainer:
 
 
 def rate(trainer: Trainer) -> float:
-    """Processor seconds of a step."""
+    """Returns the processor seconds of a step."""
     start = time.process_time()
     for _ in range(STEPS):
         trainer.step()
@@ -99,7 +99,7 @@ def snapshots_and_query(trainer: Trainer, count: int, config: LerfConfig) -> dic
     second_s, index = timed_survey(trainer, count + NEW, config, memory)
     renewed, answers = memory.renewed, []
     scorer, phrases = Scorer(index.codes, config.query.temperature), VOCABULARY[:5] @ index.basis
-    for _ in range(ROUNDS + 1):     # the first one meets the negatives for the first time
+    for _ in range(ROUNDS + 1):     # the first one computes the negatives
         start = time.process_time()
         scorer.best_phrase(phrases[:1], phrases[1:])
         answers.append(time.process_time() - start)
@@ -109,7 +109,7 @@ def snapshots_and_query(trainer: Trainer, count: int, config: LerfConfig) -> dic
 
 def timed_survey(trainer: Trainer, count: int, config: LerfConfig,
                  memory: ViewMemory) -> tuple[float, LanguageIndex]:
-    """Processor seconds of a survey of so many keyframes, and its index."""
+    """Returns the processor seconds of a survey of so many keyframes, and its index."""
     cameras = [PosedCamera(CAMERA, trainer.scene.pose_to_scene(pose(n))) for n in range(count)]
     assert trainer.language is not None
     start = time.process_time()
@@ -119,7 +119,7 @@ def timed_survey(trainer: Trainer, count: int, config: LerfConfig,
 
 
 def measure(counts: list[int], config: LerfConfig) -> list[dict[str, Any]]:
-    """A row for each number of keyframes."""
+    """Returns a row for each number of keyframes."""
     memory, trainers = [], []
     for count in counts:
         trainers.append(trainer_of(count, config))
@@ -134,7 +134,7 @@ def measure(counts: list[int], config: LerfConfig) -> list[dict[str, Any]]:
 
 
 def compared(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The most keyframes beside the fewest, as ratios of which more is better."""
+    """Compares the most keyframes with the fewest, as ratios of which more is better."""
     few, many = rows[0], rows[-1]
     words = f'with {many["keyframes"]} keyframes beside {few["keyframes"]}'
     return [{'what': f'{title} {words}', 'ours': many[name], 'theirs': few[name],

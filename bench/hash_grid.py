@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The hash grid's native kernel against plain torch and torch.compile, as ratios within one run.
+"""Compares the hash grid's native kernel with plain torch and torch.compile, within one run.
 
     python bench/hash_grid.py
 """
@@ -25,7 +25,7 @@ POINTS, REPEATS = 65536, 5
 
 
 def step_s(look_up: HashGridBackend, encoding: HashEncoding, mode: str) -> float:
-    """Seconds of one step: 'forward', 'table' (and its gradient) or 'positions' (and both)."""
+    """Returns the seconds of a step: 'forward', or with gradients of 'table' or 'positions'."""
     encoding.table.grad = None
     positions = torch.rand(POINTS, 3, requires_grad=mode == 'positions')
     start = time.perf_counter()
@@ -38,7 +38,7 @@ def step_s(look_up: HashGridBackend, encoding: HashEncoding, mode: str) -> float
 
 
 def compiled(encoding: HashEncoding) -> HashGridBackend:
-    """Plain torch through torch.compile, which does not follow a structured NumPy array."""
+    """Runs plain torch through torch.compile, which does not support structured NumPy arrays."""
     levels = encoding.geometry.tolist()
 
     def look_up(positions: Tensor, table: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ def main() -> None:
     titles = {'forward': 'forward', 'table': 'forward and gradient of the table',
               'positions': 'forward and gradients of table and positions'}
     pairs = [(mode, look_up) for mode in titles for look_up in backends.values()]
-    # All in turn, so that what else the machine does meets all of them; the first round warms up
+    # All in turn, so that other load on the machine affects all of them. The first round warms up
     # and compiles.
     rounds = [[step_s(look_up, encoding, mode) for mode, look_up in pairs]
               for _ in range(REPEATS + 1)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mapper node, training process and query node are killed at random moments, and must go on.
+"""Kills mapper node, training process and query node at random moments; they must recover.
 
     python bench/kill_test.py [--kills 50] [--out out/bench/kill.json]
 
@@ -31,7 +31,7 @@ from lerf_ros.srv import SaveMap
 from lerf_ros.storage.map_directory import MapDirectory
 from lerf_ros.storage.saved_maps import SavedMaps, verify
 
-INTERVAL_S = 10.0       # map.checkpoint_interval here
+INTERVAL_S = 10.0       # map.checkpoint_interval of this test
 SETTINGS = {'keyframes.max_count': 1000, 'map.snapshot_interval': 3.0,
             'map.checkpoint_interval': INTERVAL_S, 'restart_limit': 1000}
 TARGETS = ('trainer', 'mapper_node', 'query_node', 'all', 'all')
@@ -55,7 +55,7 @@ class Tally:
 
 
 def moment(rig: Rig, rng: random.Random, number: int) -> str:
-    """Waits for the moment of the next kill; what was under way."""
+    """Waits for the moment of the next kill; returns what was in progress."""
     kind = rng.choice(('random', 'random', 'snapshot', 'checkpoint', 'save'))
     if kind == 'random':
         time.sleep(rng.uniform(0.0, 8.0))
@@ -75,7 +75,7 @@ def moment(rig: Rig, rng: random.Random, number: int) -> str:
 
 
 def strike(rig: Rig, target: str) -> int:
-    """Kills; how many processes."""
+    """Kills processes; returns how many."""
     names = [n for n in ('mapper_node', 'query_node') if target in (n, 'all')]
     pids = [rig.processes[name].pid for name in names]
     trainer = rig.trainer() if target in ('trainer', 'all') else None
@@ -89,7 +89,7 @@ def strike(rig: Rig, target: str) -> int:
 
 
 def check_disk(rig: Rig, tally: Tally) -> None:
-    """Keyframes that were counted, the newest snapshot, saved maps: all there and whole."""
+    """Checks that counted keyframes, the newest snapshot and saved maps exist and are intact."""
     directory = MapDirectory(rig.map)
     there = set()
     for index in directory.keyframes.indices():
@@ -104,7 +104,7 @@ def check_disk(rig: Rig, tally: Tally) -> None:
     checks += [(name, lambda name=name: verify(MapDirectory(rig.saved / name)))
                for name in SavedMaps(rig.saved).names() if (rig.saved / name).is_dir()]
     for name, check in checks:
-        for attempt in range(2):    # a snapshot may be removed for a newer one meanwhile
+        for attempt in range(2):    # a snapshot may be replaced by a newer one meanwhile
             try:
                 check()
                 break
@@ -120,7 +120,7 @@ def count(rig: Rig, tally: Tally) -> None:
 
 
 def training_lost_s(reports: list[tuple[float, Any]], killed_at: float, steps: int) -> float:
-    """Seconds of training before the kill that the steps after it do not hold."""
+    """Returns the seconds of training before the kill that were lost."""
     before = [(t, r.steps) for t, r in reports if t <= killed_at and r.steps > 0]
     if not before or before[-1][1] <= steps:
         return 0.0
@@ -142,7 +142,7 @@ def round_of_kills(rig: Rig, rng: random.Random, tally: Tally) -> None:
     check_disk(rig, tally)
 
     def back() -> bool:
-        """The mapper maps with the keyframes of before, the query node answers."""
+        """Waits until the mapper has its old keyframes and trains, and the query node answers."""
         if target == 'query_node':
             return rig.answers()
         new = [r for t, r in rig.robot.reports if t > killed_at + 0.5]
@@ -165,7 +165,7 @@ def round_of_kills(rig: Rig, rng: random.Random, tally: Tally) -> None:
 
 
 def main() -> None:
-    """Runs and writes the file; exits with 1 when something was lost."""
+    """Runs the test and writes the file; returns 1 when something was lost."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--kills', type=int, default=50)
     parser.add_argument('--seed', type=int, default=0)
@@ -193,7 +193,7 @@ def main() -> None:
 
 
 def result(tally: Tally) -> dict[str, object]:
-    """The content of the file."""
+    """Returns the content of the file."""
     return {'kills': tally.kills, 'recovered': tally.recovered,
             'keyframes_lost': tally.keyframes_lost,
             'training_lost_s_max': max(tally.lost_s, default=0.0),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Configure, activate, deactivate and clean up both main nodes, many times: does memory stay?
+"""Configures, activates, deactivates and cleans up both main nodes many times; measures memory.
 
     python bench/lifecycle_cycles.py [--cycles 200] [--real 0] [--out out/bench/lifecycle.json]
 
@@ -29,7 +29,7 @@ from lerf_ros.nodes.mapper_node import MapperNode
 from lerf_ros.nodes.query_node import QueryNode
 
 PAGE_MB = os.sysconf('SC_PAGE_SIZE') / 2**20
-WARM_UP = 20    # cycles until imports and pools are there
+WARM_UP = 20    # cycles until imports and memory pools are complete
 
 
 class Idle:
@@ -41,25 +41,25 @@ class Idle:
         self.pause = self.stop = lambda *_: None
 
     def start(self) -> None:
-        """Nothing to start."""
+        """Does nothing."""
 
     def status(self) -> MapperStatus:
-        """Always ready."""
+        """Returns True at once."""
         return MapperStatus(state='waiting')
 
 
 def rss_mb() -> float:
-    """Resident memory of this process, MiB."""
+    """Returns the resident memory of this process, MiB."""
     return int(Path('/proc/self/statm').read_text().split()[1]) * PAGE_MB
 
 
 def children() -> int:
-    """Processes that this one has started and that are not gone; multiprocessing keeps one."""
+    """Returns the number of running child processes, without the one of multiprocessing."""
     return len(Path(f'/proc/self/task/{os.getpid()}/children').read_text().split())
 
 
 def cycle(node: Any, slowest: dict[str, float]) -> None:
-    """All four transitions, timed."""
+    """Runs all four transitions, and returns their times."""
     for name in ('configure', 'activate', 'deactivate', 'cleanup'):
         start = time.monotonic()
         result = getattr(node, f'trigger_{name}')()
@@ -69,7 +69,7 @@ def cycle(node: Any, slowest: dict[str, float]) -> None:
 
 
 def run(node: Any, cycles: int, minutes: float = 60.0) -> dict[str, Any]:
-    """Many cycles of one node, as many as fit into the time."""
+    """Runs cycles of one node, as many as fit into the time."""
     memory, slowest, open_files = [], {}, []
     end = time.monotonic() + 60 * minutes
     while len(memory) < cycles and time.monotonic() < end:
@@ -86,7 +86,7 @@ def run(node: Any, cycles: int, minutes: float = 60.0) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Runs and writes the file."""
+    """Runs the test and writes the file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--cycles', type=int, default=200)
     parser.add_argument('--real', type=int, default=0, help='cycles with the real process')

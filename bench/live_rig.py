@@ -35,7 +35,7 @@ from lerf_ros.srv import LoadMap, Query, SaveMap
 CAMERA = PinholeCamera(320, 240, 275.0, 275.0, 160.0, 120.0)
 LENS = 'lens'
 PHRASES = ('a banana', 'a mug', 'a ball', 'a book', 'a bicycle')
-# Small fields and few rays: what is tested is that nothing is lost, not how good it looks.
+# Small fields and few rays, because these tests check robustness, not quality.
 FAST: dict[str, Any] = {
     'preset': 'offline', 'depth_topic': DEPTH_TOPIC, 'status_period': 0.2,
     'training.threads': 1, 'training.rays': 128, 'training.language_rays': 64,
@@ -45,7 +45,7 @@ FAST: dict[str, Any] = {
 
 
 class Robot(Node):
-    """Publishes the same views again and again, each with its depth and its pose."""
+    """Publishes the same views in a loop, each with its depth and its pose."""
 
     def __init__(self, rate: float, views: int = 40, seed: int = 0) -> None:
         super().__init__('bench_robot')
@@ -70,7 +70,7 @@ class Robot(Node):
         del self.reports[:-20000]
 
     def _publish(self) -> None:
-        number = self.count % (2 * len(self.views))     # there and back: the camera never jumps
+        number = self.count % (2 * len(self.views))     # back and forth, without a jump
         number = min(number, 2 * len(self.views) - 1 - number)
         view, T = self.views[number], self.poses[number]
         self.count += 1
@@ -92,7 +92,7 @@ class Robot(Node):
 
 
 class Rig:
-    """The robot spins in a thread of its own; nodes are started and killed from outside."""
+    """A simulated robot that spins in its own thread, and nodes that can be started and killed."""
 
     def __init__(self, out: Path, parameters: dict[str, Any], rate: float, nice: int = 0) -> None:
         self.out, self.nice = out, nice
@@ -114,7 +114,7 @@ class Rig:
             self._executor.spin_once(timeout_sec=0.1)
 
     def start(self, name: str) -> None:
-        """Starts mapper_node or query_node; its output goes to a file."""
+        """Starts mapper_node or query_node, with its output in a file."""
         own = {k: v for k, v in self.parameters.items()
                if name == 'mapper_node' or k.split('.')[0] not in (
                    'training', 'field', 'language', 'index', 'map', 'keyframes')
@@ -130,7 +130,7 @@ class Rig:
             env={**os.environ, 'OMP_WAIT_POLICY': 'PASSIVE'})
 
     def pids(self, name: str) -> list[int]:
-        """The process of a node and its children, the node first."""
+        """Returns the process ids of a node and its children, the node first."""
         pid = self.processes[name].pid
         try:
             children = Path(f'/proc/{pid}/task/{pid}/children').read_text().split()
@@ -139,7 +139,7 @@ class Rig:
         return [pid, *map(int, children)]
 
     def trainer(self) -> int | None:
-        """The process that trains, while there is one."""
+        """Returns the id of the training process, if there is one."""
         for pid in self.pids('mapper_node')[1:]:
             try:
                 command = Path(f'/proc/{pid}/cmdline').read_bytes()
@@ -150,21 +150,21 @@ class Rig:
         return None
 
     def kill(self, pid: int) -> None:
-        """As the system does when memory is out."""
+        """Kills processes as the system does when it is out of memory."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
     def ask(self, phrase: str, timeout_s: float) -> tuple[Any, float]:
-        """The response, None when none came, and the seconds it took."""
+        """Asks a phrase; returns the response, None for no response, and the seconds it took."""
         return self.call(self.robot.asks, Query.Request(text=phrase), timeout_s)
 
     def answers(self) -> bool:
-        """Whether a query is answered from a snapshot."""
+        """Returns whether a query is answered from a snapshot."""
         response, _ = self.ask(PHRASES[1], 5.0)
         return response is not None and response.success
 
     def call(self, client: Any, request: Any, timeout_s: float) -> tuple[Any, float]:
-        """A service called from another thread than the one that spins."""
+        """Calls a service from another thread than the one that spins."""
         start = time.monotonic()
         if not client.service_is_ready():
             return None, 0.0
@@ -177,11 +177,11 @@ class Rig:
         return future.result(), time.monotonic() - start
 
     def status(self) -> Any:
-        """The newest report of the mapper; None before the first."""
+        """Returns the newest report of the mapper; None before the first."""
         return self.robot.reports[-1][1] if self.robot.reports else None
 
     def close(self) -> None:
-        """Ends all processes, politely first."""
+        """Ends all processes: asks them to stop first, then kills them."""
         for process in self.processes.values():
             process.send_signal(signal.SIGINT)
         for process in self.processes.values():
@@ -196,7 +196,7 @@ class Rig:
 
 
 def wait_until(condition: Any, limit_s: float) -> bool:
-    """Whether the condition held within the time."""
+    """Returns whether the condition became true within the time."""
     end = time.monotonic() + limit_s
     while time.monotonic() < end:
         if condition():

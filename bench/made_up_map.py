@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A map that nobody trained: boxes on a table whose points mean phrases, of any number of points.
+"""Makes up a map without training: boxes on a table whose points have embeddings of phrases.
 
 For measuring how long answers take, not how good they are. The encoder is a real one.
 """
@@ -22,11 +22,11 @@ from lerf_ros.storage.map_directory import MapDirectory
 SCALES = (0.05, 0.1, 0.2, 0.4, 0.8)     # metres
 DIMENSIONS = 51                         # times five scales: at most 256
 BOXES, BOX_M, TABLE_M = 40, 0.06, (2.4, 1.5)     # a gripper can hold such a box
-NOISE = 0.35                            # of each point's embedding, at right angles to its meaning
+NOISE = 0.35                            # of each embedding, perpendicular to it
 
 
 def write_made_up_map(folder: Path, points: int, phrases: Sequence[str], seed: int = 0) -> Path:
-    """Half of the points on the table, half on 40 boxes; box number i means phrase i, and again."""
+    """Builds an index: half of its points on the table, half on 40 boxes that repeat phrases."""
     config = LerfConfig()
     encoder = load_encoder(config.features, 'cpu', text_only=True)
     rng = np.random.default_rng(seed)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""nerfstudio's nerfacto on the images that radiance_quality.py prepared: one curve of PSNR.
+"""Trains nerfstudio's nerfacto on the images of radiance_quality.py, and writes a PSNR curve.
 
 Runs in an environment of its own, with nerfstudio and without lerf_ros (bench/README.md):
 
@@ -39,7 +39,7 @@ OPENCV_TO_OPENGL = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
 class Nerfacto:
-    """The model with its optimisers, schedulers and callbacks, fed with rays from arrays."""
+    """nerfacto with its optimisers, schedulers and callbacks, on rays from arrays."""
 
     def __init__(self, problem: Problem, seed: int) -> None:
         torch.manual_seed(seed)
@@ -61,16 +61,16 @@ class Nerfacto:
                                        pipeline=None, trainer=None))
 
     def bundle(self, images: np.ndarray, pixels: np.ndarray, cameras: np.ndarray) -> RayBundle:
-        """Rays of flat pixels (R,) of images (R,); cameras (R,) number the trained images."""
+        """Returns rays of flat pixels (R,) of images (R,); cameras (R,) count trained images."""
         poses = self.poses[images]
         directions = (poses[:, :, :3] @ self.directions[pixels][..., None])[..., 0]
         return RayBundle(
             origins=poses[:, :, 3].clone(), directions=directions,
-            pixel_area=torch.ones(len(pixels), 1),   # read by methods with cones only
+            pixel_area=torch.ones(len(pixels), 1),   # used only by methods with cones
             camera_indices=torch.from_numpy(cameras)[:, None])
 
     def step(self, number: int) -> None:
-        """One iteration as nerfstudio's Trainer takes it on a CPU."""
+        """Runs one iteration like nerfstudio's Trainer on a CPU."""
         self.model.train()
         self._call_back(number, TrainingCallbackLocation.BEFORE_TRAIN_ITERATION)
         cameras = self.generator.integers(len(self.train_images), size=self.rays)
@@ -95,7 +95,7 @@ class Nerfacto:
 
     @torch.no_grad()
     def render(self, image: int, pixels: np.ndarray) -> np.ndarray:
-        """Colours (M, 3) as nerfstudio evaluates: near plane 0, mean appearance."""
+        """Returns colours (M, 3) as in nerfstudio's evaluation: near plane 0, mean appearance."""
         self.model.eval()
         colors = []
         for start in range(0, len(pixels), EVAL_RAYS):
@@ -106,7 +106,7 @@ class Nerfacto:
 
 
 def scene_poses(T_world_camera: np.ndarray) -> Tensor:
-    """Poses (N, 3, 4) in nerfstudio's scene frame, of all images, but with OpenCV axes."""
+    """Returns the poses (N, 3, 4) of all images in nerfstudio's scene frame, with OpenCV axes."""
     opengl = torch.from_numpy(T_world_camera @ OPENCV_TO_OPENGL).float()
     poses, _ = auto_orient_and_center_poses(opengl, method='up', center_method='poses')
     poses[:, :, 3] /= poses[:, :, 3].abs().max()
@@ -114,14 +114,14 @@ def scene_poses(T_world_camera: np.ndarray) -> Tensor:
 
 
 class NoPerceptualMetric(torch.nn.Module):
-    """In place of LPIPS, which would download a network and is not asked for here."""
+    """Replaces LPIPS, which would download a network and is not needed."""
 
     def __init__(self, **_: object) -> None:
         super().__init__()
 
 
 def without_downloads() -> None:
-    """Lets the model be built offline: its perceptual metric is never asked for."""
+    """Allows the model to be built offline, since its perceptual metric is not needed."""
     torchmetrics.image.lpip.LearnedPerceptualImagePatchSimilarity = NoPerceptualMetric
 
 

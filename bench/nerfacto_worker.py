@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""nerfstudio's nerfacto taking one training step at a time, as training_step.py asks for them.
+"""Runs training steps of nerfstudio's nerfacto one at a time, on request of training_step.py.
 
 Runs in nerfstudio's environment. Each line on standard input is one step; the answer is a line of
 JSON with its wall and processor seconds.

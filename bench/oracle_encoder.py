@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An encoder that reads labels instead of pixels: what it misses is the field's own fault.
+"""An encoder that reads labels instead of pixels, so that errors are those of the field.
 
 The embedding of a crop is norm(sum over labels of the area in the crop times the embedding of the
 label's name). For simulated scenes only, in which every pixel has a label.
@@ -19,30 +19,30 @@ from lerf_ros.encoders.extractor import check_widths, crop_sides
 from lerf_ros.encoders.sentence import MODEL_NAME
 from lerf_ros.frames.frame import Frame
 
-# Labels that a cell remembers; crops with more are rare, and the rest is small.
+# Labels that a cell stores; crops with more labels are rare, and the others are small.
 TOP = 5
 STRIDE_PX = 16.0
 DENSE_STRIDE_PX = 8
 
 
 class Sentences(Protocol):
-    """What is needed of lerf_ros.encoders.sentence.SentenceEncoder."""
+    """The part of SentenceEncoder that the oracle needs."""
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit rows (N, D) float32."""
+        """Returns unit rows (N, D) float32."""
 
     def version(self) -> str:
-        """Name and version of the weights."""
+        """Returns name and version of the weights."""
 
 
 class OracleEncoder:
-    """Texts as the conse encoder has them, images through their label masks."""
+    """Encodes texts like the encoder conse, and images by their label masks."""
 
     name = 'oracle'
 
     def __init__(self, sentences: Sentences) -> None:
         self._sentences = sentences
-        # One array for each tuple of names, so that all maps of a scene share it.
+        # One array for each tuple of names, which all maps of a scene share.
         self._vocabularies: dict[tuple[str, ...], np.ndarray] = {}
         self.dimension = self.encode_texts(['table']).shape[1]
 
@@ -52,15 +52,15 @@ class OracleEncoder:
                 'weights': self._sentences.version()}
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit rows (N, D) float32 of phrases."""
+        """Returns unit rows (N, D) float32 of phrases."""
         return self._sentences.encode([TEMPLATE.format(text.strip()) for text in texts])
 
     def encode_images(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """An image alone says nothing to an oracle: always raises TypeError."""
+        """Raises TypeError, because the oracle cannot read an image without its labels."""
         raise TypeError('the oracle reads label masks: use keyframe_features')
 
     def vocabulary(self, names: Sequence[str]) -> np.ndarray:
-        """Unit rows (V, D) float32 of the names, the same array at every call."""
+        """Returns unit rows (V, D) float32 of the names, always the same array."""
         key = tuple(names)
         if key not in self._vocabularies:
             self._vocabularies[key] = self.encode_texts(key)
@@ -86,7 +86,7 @@ class OracleEncoder:
 
 
 class OracleExtractor:
-    """Stands in for lerf_ros.encoders.extractor.FeatureExtractor on frames whose masks are known.
+    """Replaces FeatureExtractor on frames whose label masks are known.
 
     Widths in the world become widths in pixels as they do there.
     """
@@ -116,7 +116,7 @@ def crop_level(sums: np.ndarray, present: np.ndarray, width_px: float, stride_px
     areas = window_areas(sums, x, y, width_px, width_px)
     best = np.argsort(-areas, axis=-1, kind='stable')[..., :TOP]
     shares = np.take_along_axis(areas, best, -1) / areas.sum(-1, keepdims=True)
-    # A map that shows few labels is as deep as all others.
+    # A map that shows few labels has as many entries as all others.
     missing = [(0, 0), (0, 0), (0, TOP - best.shape[-1])]
     best, shares = np.pad(best, missing), np.pad(shares, missing)
     return EmbeddingMap(
@@ -139,7 +139,7 @@ def dense_codes(sums: np.ndarray, present: np.ndarray, count: int) -> np.ndarray
 
 
 def grid_centers(length_px: int, stride_px: float) -> np.ndarray:
-    """Centres (N,), in pixels, of the even cells of about `stride_px` that fill the length."""
+    """Returns the centres (N,) in pixels of equal cells of about `stride_px` that fill a length."""
     count = max(round(length_px / stride_px), 1)
     return (np.arange(count) + 0.5) * (length_px / count)
 
@@ -157,7 +157,7 @@ def window_areas(sums: np.ndarray, x: np.ndarray, y: np.ndarray, width_px: float
 
 
 def running_sums(values: np.ndarray) -> np.ndarray:
-    """Sums (..., N + 1) float32 of the values (..., N) before each pixel of the last axis."""
+    """Returns sums (..., N + 1) float32 of the values (..., N) before each pixel."""
     return np.pad(np.cumsum(values, -1, dtype=np.float32), [(0, 0)] * (values.ndim - 1) + [(1, 0)])
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long lerf/query takes over ROS: a query node as a process of its own, asked over DDS.
+"""Measures how long lerf/query takes over ROS, with a query node as a separate process.
 
     python bench/query_latency.py --points 50000 200000        made-up maps (made_up_map.py)
     python bench/query_latency.py --maps MAP [MAP...]          maps of your own
@@ -33,7 +33,7 @@ START_S = 120.0
 
 
 class Asker:
-    """A client with the default QoS, as others write it."""
+    """A client with the default QoS, as in other programs."""
 
     def __init__(self) -> None:
         import rclpy
@@ -46,7 +46,7 @@ class Asker:
         self._client = self._node.create_client(Query, 'lerf/query')
 
     def wait(self) -> None:
-        """Until the service answers with success; TimeoutError after a while."""
+        """Waits until the service answers with success; raises TimeoutError after a while."""
         end = time.monotonic() + START_S
         while time.monotonic() < end:
             if self._client.wait_for_service(1.0) and self.call(text='anything')[1].success:
@@ -54,7 +54,7 @@ class Asker:
         raise TimeoutError(f'lerf/query did not answer within {START_S:.0f} s')
 
     def call(self, **fields: Any) -> tuple[float, Any]:
-        """Seconds of the round trip, and the response."""
+        """Returns the seconds of the round trip, and the response."""
         request = self._kind.Request(**fields)
         start = time.perf_counter()
         future = self._client.call_async(request)
@@ -67,7 +67,7 @@ class Asker:
 
 
 def measured(asker: Asker, requests: list[dict[str, Any]]) -> dict[str, Any]:
-    """Milliseconds of each part: p50, p95, p99 over the requests; hits and bytes of the last."""
+    """Returns p50, p95 and p99 of each part in milliseconds, and hits and bytes of the last."""
     rows = []
     for request in requests:
         total, response = asker.call(**request)
@@ -82,7 +82,7 @@ def measured(asker: Asker, requests: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def measure_map(path: Path, phrases: list[str], repeat: int) -> dict[str, Any]:
-    """Starts the node on the map, measures, and ends it."""
+    """Starts the node on the map, measures, and stops it."""
     node = subprocess.Popen(
         node_command('query_node', ['-p', f"map_directory:='{path.absolute()}'"]),
         stdout=subprocess.DEVNULL)
@@ -105,7 +105,7 @@ def measure_map(path: Path, phrases: list[str], repeat: int) -> dict[str, Any]:
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """Markdown, a row for each map and kind of call."""
+    """Returns a Markdown table, with a row for each map and kind of call."""
     lines = ['| points | call | ' + ' | '.join(f'{name} p50' for name in PARTS)
              + ' | total p95 | total p99 |', '|' + '---|' * (len(PARTS) + 4)]
     for result in results:

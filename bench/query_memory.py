@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does the query node's memory grow with its queries, or with the snapshots that it loads?
+"""Measures whether the query node's memory grows with queries, or with loaded snapshots.
 
     python bench/query_memory.py [--rounds 10] [--queries 200] [--snapshots 40]
 
@@ -36,14 +36,14 @@ KINDS = {'anonymous': 'RssAnon', 'files': 'RssFile', 'shared': 'RssShmem'}
 
 
 def memory_kb(pid: int) -> dict[str, int]:
-    """Resident memory of a process by kind, KiB."""
+    """Returns the resident memory of a process by kind, KiB."""
     lines = Path(f'/proc/{pid}/status').read_text().splitlines()
     values = {line.split(':')[0]: line.split()[1] for line in lines if line.startswith('Rss')}
     return {name: int(values[key]) for name, key in KINDS.items()}
 
 
 def answer_many(asker: Asker, count: int) -> None:
-    """Queries one after another, every tenth with the cloud in the response."""
+    """Sends queries one after another, every tenth with the cloud in the response."""
     for i in range(count):
         _, response = asker.call(text=PHRASES[i % len(PHRASES)], return_cloud=i % 10 == 0)
         if not response.success:
@@ -51,14 +51,14 @@ def answer_many(asker: Asker, count: int) -> None:
 
 
 def smaller(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """An index (LanguageIndex.arrays) without its last three points."""
+    """Returns an index (LanguageIndex.arrays) without its last three points."""
     points = len(arrays['points_world'])
     return {name: np.ascontiguousarray(v[:, :-3] if name == 'codes' else v[:-3])
             if points in v.shape[:2] else v for name, v in arrays.items()}
 
 
 def load_many(asker: Asker, directory: MapDirectory, count: int, vary: bool) -> None:
-    """Snapshots as the newest but for number, stamp and maybe size, each until it answers."""
+    """Writes copies of the newest snapshot, maybe smaller, and waits until each one answers."""
     newest = directory.newest()
     assert newest is not None
     info = {k: v for k, v in newest.info.items() if k not in ('files', 'checksum')}
@@ -79,7 +79,7 @@ def load_many(asker: Asker, directory: MapDirectory, count: int, vary: bool) -> 
 
 def measure(directory: MapDirectory, rounds: int, queries: int, snapshots: int,
             arena_max: int, vary: bool) -> dict[str, Any]:
-    """Starts the node, works it, and tells what grew."""
+    """Starts the node, keeps it busy, and returns what grew."""
     extra = {'MALLOC_ARENA_MAX': str(arena_max)} if arena_max else {}
     node = subprocess.Popen(
         node_command('query_node', ['-p', f"map_directory:='{directory.path.absolute()}'",
@@ -106,7 +106,7 @@ def measure(directory: MapDirectory, rounds: int, queries: int, snapshots: int,
 
 
 def growth(rows: list[list[dict[str, int]]], queries: int, snapshots: int) -> dict[str, Any]:
-    """KiB for each query and each snapshot, by kind, over the second half of the rounds."""
+    """Returns KiB for each query and snapshot, by kind, over the second half of the rounds."""
     late = rows[len(rows) // 2:]
     table = np.array([[[at[kind] for kind in KINDS] for at in row] for row in late], float)
     steps = np.diff(table, axis=1).mean(0)
@@ -116,7 +116,7 @@ def growth(rows: list[list[dict[str, int]]], queries: int, snapshots: int) -> di
 
 
 def main() -> None:
-    """Runs and writes the file."""
+    """Runs the test and writes the file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--rounds', type=int, default=10)
     parser.add_argument('--queries', type=int, default=200)

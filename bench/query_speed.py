@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answering phrases from the language index, against asking the network itself as LERF does.
+"""Compares answers from the language index with evaluating the network itself, as LERF does.
 
     python bench/query_speed.py --points 200000 --out out/bench/query_speed.json
 
-Both are run on the same synthetic points (things on a floor), in one process and on the same cores.
-Ours is relevancy, places and boxes; theirs the embedding network of the `reference` preset (193,
-4 x 256, 512) at 30 scales on the same points, with the features of the hash grid given, one sample
-a point (LERF takes 24), and the relevancy. Encoding of the texts is in neither.
+Both run on the same synthetic points (things on a floor), in one process and on the same cores.
+Ours includes relevancy, places and boxes. Theirs is the embedding network of the `reference` preset
+(193, 4 x 256, 512) at 30 scales on the same points, with the features of the hash grid given and
+one sample per point (LERF takes 24), and the relevancy. Neither includes encoding of the texts.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from lerf_ros.index.surface import Surface
 from lerf_ros.query.text_query import TextQuery
 
 GOAL, BAR_S = 1000.0, 0.05
-FLOOR_SHARE = 2 / 3    # of the points, about that of the area
+FLOOR_SHARE = 2 / 3    # of the points, about the same as of the area
 THINGS, PHRASES, NEGATIVES, DIMENSION, SEARCH_STEPS = 60, 10, 4, 512, 30
 RANGE = 0.05, 0.6   # of the scales, scene radii
 CHUNK = 8192        # points that the network sees at once
@@ -65,7 +65,7 @@ def things_on_a_floor(points: int, seed: int = 0) -> tuple[np.ndarray, np.ndarra
 
 
 def surface_of(points: np.ndarray, thing: np.ndarray, seed: int = 3) -> Surface:
-    """The points as rays from above found them, one sample each; things differ in colour."""
+    """Returns the points as if found by rays from above; things differ in colour."""
     where = torch.from_numpy(points).float()
     origins = torch.tensor([0.0, 0.0, 2.0]).expand(len(points), 3)
     away = where - origins
@@ -76,17 +76,17 @@ def surface_of(points: np.ndarray, thing: np.ndarray, seed: int = 3) -> Surface:
 
 
 def meanings(index: LanguageIndex, thing: np.ndarray, seed: int = 1) -> LanguageIndex:
-    """The index with other codes, of the same size: each thing means something of its own."""
+    """Returns the index with codes that differ for each thing."""
     rng, (scales, _, rank) = np.random.default_rng(seed), index.codes.shape
     names = rng.normal(size=(scales, THINGS + 1, rank))
-    # A field is smooth: neighbours differ by little.
+    # A field is smooth: neighbours are similar.
     codes = names[:, thing] + 0.1 * rng.normal(size=index.codes.shape)
     codes /= np.linalg.norm(codes, axis=-1, keepdims=True)
     return replace(index, codes=as_stored(torch.from_numpy(codes)))
 
 
 def seconds(run: Callable[[], Any], repeats: int) -> list[float]:
-    """Wall clock of each of the repeats, after one that does not count."""
+    """Returns wall seconds of each repeat, after one that does not count."""
     out = []
     for _ in range(repeats + 1):
         start = time.perf_counter()
@@ -96,7 +96,7 @@ def seconds(run: Callable[[], Any], repeats: int) -> list[float]:
 
 
 def answer(query: TextQuery, phrases: np.ndarray, negatives: np.ndarray) -> int:
-    """Scores, places and boxes of phrases (P, r); returns how many places there are."""
+    """Computes scores, places and boxes of phrases (P, r); returns the number of places."""
     values, scales, labels = query.scorer.best_phrase(phrases, negatives)
     found = 0
     for label in range(len(phrases)):
@@ -108,7 +108,7 @@ def answer(query: TextQuery, phrases: np.ndarray, negatives: np.ndarray) -> int:
 @torch.no_grad()
 def as_lerf(field: LanguageField, features: torch.Tensor, phrase: torch.Tensor,
             negatives: torch.Tensor) -> torch.Tensor:
-    """Relevancy (N,) of a phrase by the network itself, at all scales of LERF's search."""
+    """Returns the relevancy (N,) of a phrase from the network, at all scales of LERF's search."""
     parts = []
     for part in features.split(CHUNK):
         best = torch.zeros(len(part))
@@ -122,7 +122,7 @@ def as_lerf(field: LanguageField, features: torch.Tensor, phrase: torch.Tensor,
 
 
 def measure(points: int, repeats: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Rows of what, ours, theirs, ratio and goal; and what else was seen."""
+    """Returns rows of what, ours, theirs, ratio and goal; and further measurements."""
     config = load_preset(preset_path('reference'), LerfConfig())
     torch.manual_seed(0)
     field = LanguageField(config.language, DIMENSION, 384)
@@ -134,7 +134,7 @@ def measure(points: int, repeats: int) -> tuple[list[dict[str, Any]], dict[str, 
     index = build_index(surface, field, SceneFrame((0.0, 0.0, 0.0), 1.0), scales, default.index)
     built = time.perf_counter() - start
     rank = default.index.rank
-    # Random weights need few dimensions; a real map takes all that it may.
+    # Random weights need few dimensions; a real map uses all of them.
     index = replace(index, codes=np.zeros((len(scales), points, rank), np.int16),
                     basis=np.eye(DIMENSION, rank, dtype=np.float32))
     index = meanings(index, thing)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What both sides of radiance_quality.py share: the prepared images and the curve of a training.
+"""Shared by both sides of radiance_quality.py: the prepared images, and the curve of a training.
 
 Needs NumPy alone, so that it also runs where lerf_ros is not installed.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-# Colours in 0..1, (M, 3), of the M pixels with these flat indices in this image.
+# Returns colours (M, 3) in 0..1 of the M pixels with these flat indices in this image.
 Render = Callable[[int, np.ndarray], np.ndarray]
 
 
@@ -77,13 +77,13 @@ def record_curve(problem: Problem, name: str, step: Callable[[int], None], rende
 
 
 def step_timing(walls: list[float], cpu_s: float) -> dict[str, float]:
-    """Seconds a step: the median, what one in ten stays below (little disturbed), and of CPU."""
+    """Returns seconds of a step: the median, the 10th percentile (undisturbed), and of the CPU."""
     return {'step_s': float(np.median(walls)), 'step_s_best_tenth': float(np.quantile(walls, 0.1)),
             'step_cpu_s': cpu_s / len(walls)}
 
 
 def measure(problem: Problem, render: Render, everything: bool) -> dict[str, float]:
-    """Held-out PSNR, dB: of the mean square error of all pixels, and the mean over images."""
+    """Returns held-out PSNR, dB: from the error of all pixels, and as a mean over images."""
     errors = []
     size = problem.pixels_per_image
     for row, image in enumerate(np.flatnonzero(problem.held_out)):
@@ -98,5 +98,5 @@ def measure(problem: Problem, render: Render, everything: bool) -> dict[str, flo
 
 
 def psnr(squared_errors: np.ndarray) -> float:
-    """Peak signal-to-noise ratio, dB, of squared errors of colours in 0..1."""
+    """Returns the peak signal-to-noise ratio, dB, of squared errors of colours in 0..1."""
     return -10 * float(np.log10(max(squared_errors.mean(), 1e-10)))

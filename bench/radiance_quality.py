@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Held-out PSNR of the radiance field against nerfstudio's nerfacto: same images, rays and steps.
+"""Compares held-out PSNR with nerfstudio's nerfacto, for the same images, rays and steps.
 
     python bench/radiance_quality.py --data FOLDER --prepare
     python bench/nerfacto_curve.py out/radiance_quality      # in nerfstudio's environment
@@ -28,12 +28,12 @@ from lerf_ros.training.scene_measurement import measure_scene
 
 STEPS, RAYS = (0, 50, 100, 200, 400, 600, 800, 1000), 1024
 HELD_OUT_EVERY = LerfConfig().keyframes.holdout_every
-MEASURED_PART = 4    # every n-th held-out pixel, drawn at random, at all points but the last
+MEASURED_PART = 4    # one in so many held-out pixels, at random, at all points but the last
 EVAL_RAYS = 4096
 
 
 def prepare(data: Path, factor: float) -> Problem:
-    """The images of a folder, each side divided by `factor`, and which of them are held out."""
+    """Returns the images of a folder, shrunk by `factor`, and which of them are held out."""
     largest = max(load_folder(data).frames[0].image.shape[:2])
     frames = list(load_folder(data, max_side=round(largest / factor)).frames)
     camera = frames[0].camera
@@ -50,12 +50,12 @@ def prepare(data: Path, factor: float) -> Problem:
 
 
 class Ours:
-    """The radiance field alone, without language, with all images at hand from the first step."""
+    """The radiance field without language, with all images from the first step on."""
 
     def __init__(self, problem: Problem, frames: list[Frame], config: LerfConfig) -> None:
         torch.manual_seed(config.training.seed)
         device = torch.device('cpu')
-        # As nerfstudio, from the poses of all images.
+        # Like nerfstudio, from the poses of all images.
         scene = measure_scene(frames, config)
         self.learner = RadianceLearner(config, scene, device,
                                        torch.Generator().manual_seed(config.training.seed))
@@ -74,7 +74,7 @@ class Ours:
 
     @torch.no_grad()
     def render(self, image: int, pixels: np.ndarray) -> np.ndarray:
-        """Colours (M, 3) of flat pixels (M,) of a held-out image."""
+        """Returns colours (M, 3) of flat pixels (M,) of a held-out image."""
         column_row = torch.from_numpy(np.stack([pixels % self.width, pixels // self.width], -1))
         rows = torch.full((len(pixels),), self.row[image])
         return np.concatenate([
@@ -83,10 +83,10 @@ class Ours:
 
 
 def our_overrides(problem: Problem, settings: list[str]) -> dict[str, object]:
-    """What the comparison asks for, then NAME=VALUE settings."""
+    """Returns the settings of the comparison, then those of NAME=VALUE."""
     overrides: dict[str, object] = {
         'training.rays': int(problem.rays),
-        # All images are there from the start, so that none of them is new.
+        # All images are there from the start, so none of them is new.
         'scene.keyframes': len(problem.images), 'training.newest_fraction': 0.0}
     for setting in settings:
         name, _, value = setting.partition('=')
@@ -96,7 +96,7 @@ def our_overrides(problem: Problem, settings: list[str]) -> dict[str, object]:
 
 
 def train_ours(problem: Problem, arguments: argparse.Namespace) -> None:
-    """One curve for each seed, as NAME_SEED.json."""
+    """Writes one curve for each seed, as NAME_SEED.json."""
     frames = list(load_folder(arguments.data, max_side=max(problem.images.shape[1:3])).frames)
     if not np.array_equal(np.stack([frame.image for frame in frames]), problem.images):
         raise SystemExit(f'{arguments.out} was prepared from other images than {arguments.data}')

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The curves of radiance_quality.py as one Markdown page."""
+"""Formats the curves of radiance_quality.py as a Markdown page."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def write_report(folder: Path) -> str:
 
 
 def verdicts(groups: dict[str, list[dict[str, Any]]]) -> list[str]:
-    """How far each of ours is from the rival in the end; one line each."""
+    """Returns a line for each of our curves: its final distance from the rival."""
     lines = []
     rival = groups.get(RIVAL, [])
     for name, runs in groups.items():
@@ -48,13 +48,13 @@ def verdicts(groups: dict[str, list[dict[str, Any]]]) -> list[str]:
 
 
 def value_at(run: dict[str, Any], step: int, name: str) -> float:
-    """A measured value at a step; NaN where that step was not measured."""
+    """Returns a measured value at a step; NaN where that step was not measured."""
     found = [point[name] for point in run['points'] if point['step'] == step]
     return found[0] if found else float('nan')
 
 
 def spread(values: list[float]) -> str:
-    """Mean and range, two decimals."""
+    """Formats mean and range with two decimals."""
     if len(values) == 1:
         return f'{values[0]:.2f}'
     return f'{np.mean(values):.2f} ({min(values):.2f} to {max(values):.2f})'
@@ -76,7 +76,7 @@ def psnr_rows(groups: dict[str, list[dict[str, Any]]]) -> list[list[str]]:
 
 
 def time_rows(groups: dict[str, list[dict[str, Any]]]) -> list[list[str]]:
-    """For each whole dB that somebody reached: mean seconds over seeds, '' where not all did."""
+    """Returns mean seconds to each whole dB; '' where not all seeds reached it."""
     highest = max(p['psnr'] for runs in groups.values() for run in runs for p in run['points'])
     rows = []
     for level in range(14, int(highest) + 1):
@@ -90,7 +90,7 @@ def time_rows(groups: dict[str, list[dict[str, Any]]]) -> list[list[str]]:
 
 
 def seconds_to(run: dict[str, Any], level: float, clock: str) -> float:
-    """When a curve first reached a PSNR, linear between its points; NaN where it never did."""
+    """Returns when a curve first reached a PSNR, interpolated linearly; NaN where it never did."""
     psnr = np.maximum.accumulate([point['psnr'] for point in run['points']])
     if psnr[-1] < level:
         return float('nan')
@@ -105,6 +105,6 @@ def step_rows(groups: dict[str, list[dict[str, Any]]]) -> list[list[str]]:
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table."""
+    """Returns a Markdown table."""
     lines = [header, ['---'] * len(header), *rows]
     return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Maps simulated layouts without ROS and judges the answers, as the demo does over ROS.
+"""Maps simulated layouts without ROS, and checks the answers as the demo does over ROS.
 
     python bench/simulated_layouts.py --seeds 0 1 --steps 2000 --set query.threshold=0.6
 
@@ -29,7 +29,7 @@ from lerf_ros.geometry.camera import PinholeCamera
 from lerf_ros.map_query import MapQuery
 from lerf_ros.mapper import Mapper
 from lerf_ros.settings import to_dict
-from lerf_ros.show.pictures import save_sheet
+from lerf_ros.show.pictures import contact_sheet, map_views, write_image
 from lerf_ros.simulation.objects import draw_absent
 from lerf_ros.simulation.renderer import SceneRenderer
 from lerf_ros.simulation.scene import TabletopScene
@@ -41,8 +41,8 @@ CAMERA = PinholeCamera(640, 480, 550.0, 550.0, 320.0, 240.0)
 
 def frames(scene: TabletopScene, seed: int, duration_s: float, rate: float,
            cache: Path) -> list[Frame]:
-    """All frames of the simulated capture, rendered or from the cache."""
-    # Frames of another version of the simulation are not taken for this one's.
+    """Returns all frames of the simulated capture, rendered or from the cache."""
+    # Frames from another version of the simulation must not be reused.
     boxes = np.concatenate([np.concatenate([t.box_min, t.box_max]) for t in scene.objects])
     key = hashlib.sha256(boxes.tobytes() + repr([t.name for t in scene.objects]).encode())
     file = cache / f'seed{seed}_{duration_s:.0f}s_{rate:g}Hz_{key.hexdigest()[:8]}.npz'
@@ -104,7 +104,8 @@ def ask(seed: int, scene: TabletopScene, target: Path, config: LerfConfig,
     print(f'  right {sum(r.inside_box for r in rows)} of {len(rows)}; absent found '
           f'{sum(v >= config.query.threshold for v in absent.values())} of {len(absent)}; highest '
           + ', '.join(f'{text} {value:.3f}' for text, value in high), flush=True)
-    save_sheet(target, answers, f'seed {seed}', arguments.out / f'sheet{seed}.png')
+    write_image(arguments.out / f'sheet{seed}.png',
+                contact_sheet(map_views(target), answers, f'seed {seed}'))
     return {'seed': seed, 'present': {r.query: [r.inside_box, r.relevancy] for r in rows},
             'absent': absent}
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Maps simulated evaluation layouts once each, as the product would, for benches that ask them.
+"""Maps simulated evaluation layouts with the product's mapper, for benches that ask such maps.
 
     python bench/simulated_maps.py --encoder oracle --seeds 100 101 --jobs 2 --out out/bench/maps
 
 OUT/ENCODER/SEED is the map directory of `evaluation_layout(SEED)`; one with a complete snapshot is
-left as it is. Rendered frames are kept in OUT/frames. `open_map` opens such a map, those of the
+left as it is. Rendered frames are kept in OUT/frames. `open_query` opens such a map, those of the
 oracle (oracle_encoder.py) as well.
 """
 
@@ -41,7 +41,7 @@ from lerf_ros.storage.map_directory import MapDirectory
 
 OUT = Path('out/bench/maps')
 EFFORT = EFFORTS['cpu']
-# The evaluation's effort for a CPU, with as many points as the product keeps.
+# The effort `cpu` of the evaluation, with as many points as the product keeps.
 STEPS = EFFORT.radiance_steps
 SETTINGS = {'training.language_rays': EFFORT.settings['training.language_rays'],
             'training.settle_steps': 0, 'map.training_state': False}
@@ -49,7 +49,7 @@ SETTINGS = {'training.language_rays': EFFORT.settings['training.language_rays'],
 
 @dataclass(frozen=True)
 class Capture:
-    """Posed frames of a layout, the label masks (H, W) of each, and the names of the labels."""
+    """Posed frames of a layout, their label masks (H, W), and the names of the labels."""
 
     frames: tuple[Frame, ...]
     labels: tuple[np.ndarray, ...]
@@ -57,7 +57,7 @@ class Capture:
 
 
 def captured(seed: int, cache: Path) -> Capture:
-    """What the simulated camera sees of the layout: rendered, or as it was kept in `cache`."""
+    """Returns what the simulated camera sees of the layout, rendered or from `cache`."""
     file = cache / f'layout{seed}.npz'
     tabletop = evaluation_layout(seed)
     if not file.exists():
@@ -77,7 +77,7 @@ def captured(seed: int, cache: Path) -> Capture:
     return Capture(frames, tuple(mask.astype(np.int32) for mask in labels), label_names(tabletop))
 
 
-def open_map(path: Path, encoder: str, grasp: GraspConfig | None = None) -> MapQuery:
+def open_query(path: Path, encoder: str, grasp: GraspConfig | None = None) -> MapQuery:
     """Opens a map of this bench, made with the oracle or an encoder of the product.
 
     grasp: another gripper than the one in the map's settings.
@@ -90,7 +90,7 @@ def open_map(path: Path, encoder: str, grasp: GraspConfig | None = None) -> MapQ
 
 
 def make_mapper(encoder: str, capture: Capture, target: Path, config: LerfConfig) -> Mapper:
-    """The product's mapper; for the oracle with the extractor that reads the masks."""
+    """Returns the product's mapper; for the oracle with the extractor that reads masks."""
     directory = MapDirectory(target, True)
     if encoder != 'oracle':
         config = config.override({'features.encoder': encoder})
@@ -103,7 +103,7 @@ def make_mapper(encoder: str, capture: Capture, target: Path, config: LerfConfig
 
 
 def map_layout(seed: int, encoder: str, out: Path, settings: dict, threads: int = 0) -> str:
-    """Maps one layout where that is missing; returns what was done, in words."""
+    """Maps one layout if it is missing; returns what was done, in words."""
     target = out / encoder / str(seed)
     if target.exists() and MapDirectory(target).newest() is not None:
         return f'{target}: is there'

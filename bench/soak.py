@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mapper and query node for a long time under a looping camera and steady queries.
+"""Runs mapper and query node for a long time with a looping camera and steady queries.
 
     python bench/soak.py [--minutes 30] [--out out/bench/soak.json]
 
@@ -24,23 +24,23 @@ from live_rig import PHRASES, Rig, wait_until
 
 SETTINGS = {'keyframes.max_count': 40, 'map.snapshot_interval': 10.0,
             'map.checkpoint_interval': 30.0, 'map.training_state': True}
-WARM_UP_S = 120.0       # until the budget of keyframes is reached and buffers have grown
+WARM_UP_S = 120.0       # until the number of keyframes and the buffers are at their limits
 PAGE_MB = os.sysconf('SC_PAGE_SIZE') / 2**20
 
 
 def rss_mb(pids: list[int]) -> float:
-    """Resident memory of processes, MiB."""
+    """Returns the resident memory of processes, MiB."""
     total = 0.0
     for pid in pids:
         try:
             total += int(Path(f'/proc/{pid}/statm').read_text().split()[1]) * PAGE_MB
-        except OSError:     # just ended
+        except OSError:     # it has just ended
             continue
     return total
 
 
 def heap_mb(pid: int) -> float:
-    """Resident memory of a process that is not of mapped files, MiB; 0 when it has ended."""
+    """Returns the resident memory of a process without mapped files, MiB; 0 when it has ended."""
     try:
         lines = Path(f'/proc/{pid}/status').read_text().splitlines()
     except OSError:
@@ -49,15 +49,15 @@ def heap_mb(pid: int) -> float:
 
 
 def index_mb(rig: Rig) -> float:
-    """Size of the newest snapshot's index, which the query node maps into its memory, MiB."""
+    """Returns the size of the newest index, which the query node maps into its memory, MiB."""
     for folder in sorted((rig.map / 'snapshots').glob('[0-9]*'), reverse=True):
-        with contextlib.suppress(OSError):      # removed for a newer one meanwhile
+        with contextlib.suppress(OSError):      # replaced by a newer one meanwhile
             return (folder / 'index.safetensors').stat().st_size / 2**20
     return 0.0
 
 
 def sample(rig: Rig) -> dict[str, float]:
-    """Memory now: the mapper node with its children, the query node, and what training says."""
+    """Returns the current memory of mapper node, its children and query node, and the status."""
     status = rig.status()
     return {'t': time.monotonic(), 'mapper': rss_mb(rig.pids('mapper_node')),
             'query': rss_mb(rig.pids('query_node')),
@@ -68,7 +68,7 @@ def sample(rig: Rig) -> dict[str, float]:
 
 
 def run(rig: Rig, minutes: float, period_s: float) -> dict[str, object]:
-    """Asks and samples until the time is over."""
+    """Asks and takes samples until the time is over."""
     for name in ('mapper_node', 'query_node'):
         rig.start(name)
     if not wait_until(lambda: (r := rig.ask('a mug', 5.0)[0]) is not None and r.success, 600):
@@ -90,7 +90,7 @@ def run(rig: Rig, minutes: float, period_s: float) -> dict[str, object]:
 
 def report(samples: list[dict[str, float]], start: float, latency_ms: np.ndarray, asked: int,
            failures: int, ended: int) -> dict[str, object]:
-    """The numbers of the run."""
+    """Returns the results of the run."""
     t = np.array([s['t'] - start for s in samples]) / 60
     total = np.array([s['mapper'] + s['query'] for s in samples])
     warm = t > min(WARM_UP_S / 60, t[-1] / 2)
@@ -111,7 +111,7 @@ def report(samples: list[dict[str, float]], start: float, latency_ms: np.ndarray
 
 
 def main() -> None:
-    """Runs and writes the file."""
+    """Runs the test and writes the file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--minutes', type=float, default=30.0)
     parser.add_argument('--rate', type=float, default=1.0, help='images per second')

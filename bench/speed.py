@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`make bench`: runs the measurements of speed in this folder and prints them as one table.
+"""`make bench`: runs the speed measurements of this folder and prints them as one table.
 
     python bench/speed.py --data FOLDER --rival .venv-nerfstudio/bin/python
 
 Each part is a script of its own that writes rows of what, ours, theirs, ratio (more is better) and
-goal (as such a ratio) into a JSON file in OUT; a part that fails or lacks what it needs is left
-out, and the table says why. With --collect nothing runs: the files that lie in OUT are taken.
+goal (as such a ratio) into a JSON file in OUT. A part that fails or lacks what it needs is left
+out, and the table says why. With --collect nothing runs, and the existing files in OUT are used.
 Writes OUT/speed.json. FOLDER is in nerfstudio's layout; bench/README.md tells of the rival.
 """
 
@@ -29,13 +29,12 @@ from lerf_ros.quiet_threads import wait_quietly
 
 BENCH = Path(__file__).parent
 DEMO_GOAL_S, DEMO_RIGHT, SAME_PSNR_GOAL = 120.0, 7, 10.0
-CURVE_STEPS = 200       # of both sides: after more the rival's held-out PSNR falls
+CURVE_STEPS = 200       # of both sides; with more steps the held-out PSNR of the rival falls
 
 
 @dataclass(frozen=True)
 class Part:
-    """A script, its arguments, the file that it writes, what it cannot do without, and the
-    Python that runs it."""
+    """A script, its arguments, the file that it writes, its requirements, and its Python."""
 
     name: str
     arguments: tuple[str, ...]
@@ -45,7 +44,7 @@ class Part:
 
 
 def curve_parts(data: Path | None, problem: Path, rival: Path) -> list[Part]:
-    """Both sides of the curves of held-out PSNR; `curve_row` makes one row of them."""
+    """Returns both sides of the held-out PSNR curves, from which `curve_row` makes a row."""
     lacks = missing(problem, rival) or ('' if data else 'give --data')
     curves = problem.parent
     last = ('--last', str(CURVE_STEPS))
@@ -55,14 +54,14 @@ def curve_parts(data: Path | None, problem: Path, rival: Path) -> list[Part]:
 
 
 def missing(problem: Path, rival: Path) -> str:
-    """What a comparison with the rival lacks; empty where nothing."""
+    """Returns what a comparison with the rival lacks; empty for nothing."""
     if not rival.exists():
         return f'{rival} does not exist: bench/README.md makes it'
     return '' if problem.exists() else f'{problem} does not exist: give --data'
 
 
 def parts(out: Path, problem: Path, rival: Path) -> list[Part]:
-    """All parts that write rows, in the order of the table."""
+    """Returns all parts that write rows, in the order of the table."""
     no_ros = '' if importlib.util.find_spec('rclpy') else 'ROS 2 is not installed'
     target = ('--out', str(out))
     return [
@@ -76,7 +75,7 @@ def parts(out: Path, problem: Path, rival: Path) -> list[Part]:
 
 
 def run(part: Part) -> str:
-    """Runs a part; why it gave nothing, or ''."""
+    """Runs a part; returns why it has no result, or ''."""
     script = BENCH / part.name
     if not script.exists():
         return f'{script} does not exist'
@@ -87,7 +86,7 @@ def run(part: Part) -> str:
 
 
 def rows_of(file: Path) -> list[dict[str, Any]]:
-    """The rows that a part wrote; none where it did not run."""
+    """Returns the rows that a part wrote; none where it did not run."""
     if not file.exists():
         return []
     content = json.loads(file.read_text())
@@ -95,7 +94,7 @@ def rows_of(file: Path) -> list[dict[str, Any]]:
 
 
 def curve_row(folder: Path) -> list[dict[str, Any]]:
-    """Processor seconds to the best held-out PSNR that nerfacto reached, from stored curves."""
+    """Returns processor seconds to nerfacto's best held-out PSNR, from stored curves."""
     ours, theirs = ([json.loads(path.read_text()) for path in sorted(folder.glob(f'{name}_*.json'))]
                     for name in ('ours', 'nerfacto'))
     if not ours or not theirs:
@@ -108,7 +107,7 @@ def curve_row(folder: Path) -> list[dict[str, Any]]:
 
 
 def demo_row(file: Path) -> list[dict[str, Any]]:
-    """The demo's own clock, where one was run and its answers are right."""
+    """Returns the time of the demo, if it was run and its answers are right."""
     if not file.exists():
         return []
     found = json.loads(file.read_text())
@@ -120,7 +119,7 @@ def demo_row(file: Path) -> list[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]], left_out: dict[str, str]) -> str:
-    """Markdown."""
+    """Returns a Markdown table."""
     lines = ['| what | ours | theirs | ratio | goal | |', '|---|---|---|---|---|---|']
     lines += [f'| {row["what"]} | {row["ours"]:.3g} | {row["theirs"]:.3g} | {row["ratio"]:.3g} | '
               f'{row["goal"]:.3g} | {"reached" if row["ratio"] >= row["goal"] else "missed"} |'
@@ -129,14 +128,14 @@ def table(rows: list[dict[str, Any]], left_out: dict[str, str]) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """What it was measured on."""
+    """Returns the machine that it was measured on."""
     return {'cores': len(os.sched_getaffinity(0)), 'system': platform.platform(),
             'processor': platform.processor() or platform.machine(),
             'python': platform.python_version(), 'load_average': os.getloadavg()}
 
 
 def prepare(data: Path, problem: Path) -> None:
-    """The images that both sides train on."""
+    """Prepares the images that both sides train on."""
     subprocess.run([sys.executable, str(BENCH / 'radiance_quality.py'), '--data', str(data),
                     '--out', str(problem.parent), '--prepare'], check=True)
 
@@ -151,7 +150,7 @@ def main() -> None:
     parser.add_argument('--out', type=Path, default=Path('out/bench'))
     parser.add_argument('--collect', action='store_true', help='run nothing')
     arguments = parser.parse_args()
-    wait_quietly()      # all parts, as the product's own processes do
+    wait_quietly()      # in all parts, as in the product's own processes
     problem = arguments.curves / 'problem.npz'
     if arguments.data and not problem.exists():
         prepare(arguments.data, problem)

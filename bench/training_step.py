@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A training step of the radiance field against nerfacto's, in pairs within one run.
+"""Compares a training step of the radiance field with nerfacto's, in pairs within one run.
 
     python bench/radiance_quality.py --data FOLDER --prepare
     python bench/training_step.py --rival .venv-nerfstudio/bin/python
@@ -39,7 +39,7 @@ Timing = dict[str, float]
 
 
 def same_as_nerfacto(rays: int) -> LerfConfig:
-    """The field, samples and schedule of nerfacto."""
+    """Returns settings with the field, samples and schedule of nerfacto."""
     return load_preset(preset_path('reference')).override({
         'training.rays': rays, 'poses.refine': False})
 
@@ -61,7 +61,7 @@ def our_learner(problem: Problem, config: LerfConfig) -> RadianceLearner:
 
 
 def timed(learner: RadianceLearner) -> Timing:
-    """Wall and processor seconds of one step."""
+    """Returns the wall and processor seconds of one step."""
     wall, cpu = time.perf_counter(), time.process_time()
     learner.step()
     return {'wall_s': time.perf_counter() - wall, 'cpu_s': time.process_time() - cpu}
@@ -69,7 +69,7 @@ def timed(learner: RadianceLearner) -> Timing:
 
 @contextlib.contextmanager
 def rival(python: Path, problem: Path, threads: int) -> Iterator[subprocess.Popen[str]]:
-    """nerfacto in its own process, which waits between its steps."""
+    """nerfacto in a process of its own, which waits between steps."""
     process = subprocess.Popen(
         [str(python), str(WORKER), str(problem), '--threads', str(threads)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **MALLOC})
@@ -82,7 +82,7 @@ def rival(python: Path, problem: Path, threads: int) -> Iterator[subprocess.Pope
 
 
 def ask(process: subprocess.Popen[str]) -> Timing:
-    """One step of the rival."""
+    """Runs one step of the rival."""
     assert process.stdin is not None and process.stdout is not None
     process.stdin.write('step\n')
     process.stdin.flush()
@@ -93,7 +93,7 @@ def ask(process: subprocess.Popen[str]) -> Timing:
 
 
 def measure(problem: Path, python: Path, threads: int, count: int) -> dict[str, Any]:
-    """Medians over pairs, and the ratio of theirs to ours."""
+    """Returns medians over pairs, and the ratio of theirs to ours."""
     data = Problem.load(problem)
     learner = our_learner(data, same_as_nerfacto(int(data.rays)))
     first = timed(learner)['wall_s']

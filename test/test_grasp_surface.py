@@ -5,21 +5,21 @@ import numpy as np
 import pytest
 from test_grasping import box, joined, plan, table
 
-from lerf_ros.grasping.fingers import find_bearing, smoothed
+from lerf_ros.grasping.surface import find_support, smoothed
 
 
 def test_what_bears_a_thing_is_the_level_of_the_points_round_it():
     points, normals, members = joined(box((0.1, 0.1, 0.05)), table(hole=(0.1, 0.1)))
     member = np.isin(np.arange(len(points)), members)
     points[~member, 2] += np.random.default_rng(1).normal(0, 0.002, (~member).sum())
-    found = find_bearing(points + [0, 0, 0.7], normals, member)
+    found = find_support(points + [0, 0, 0.7], normals, member)
     assert found.height == pytest.approx(0.7, abs=2e-4)
     assert found.noise == pytest.approx(2.5 * 0.002, rel=0.1)
 
 
 def test_where_nothing_is_seen_of_it_the_thing_ends_at_its_lowest_points():
     points, normals = box((0.1, 0.1, 0.05), bottom=(0, 0, 1.0))
-    found = find_bearing(points, normals, np.ones(len(points), bool))
+    found = find_support(points, normals, np.ones(len(points), bool))
     assert found.height == pytest.approx(1.0, abs=0.004)
     assert found.noise == 0
 

@@ -6,8 +6,7 @@ import pytest
 
 from lerf_ros.config import GraspConfig
 from lerf_ros.errors import ConfigError
-from lerf_ros.grasping.fingers import Fit
-from lerf_ros.grasping.judging import Scene, judge
+from lerf_ros.grasping.contacts import FingerFit, score_proposals
 from lerf_ros.grasping.planner import (
     NO_CLEARANCE,
     TOO_FEW_POINTS,
@@ -16,6 +15,7 @@ from lerf_ros.grasping.planner import (
     tcp_to_gripper,
 )
 from lerf_ros.grasping.proposals import Proposals
+from lerf_ros.grasping.surface import LocalSurface
 
 STEP = 0.004   # metres between points, as of a map of a table
 
@@ -128,12 +128,12 @@ def test_in_the_last_round_normals_may_be_blurred_by_ten_degrees(beyond, first, 
     side = np.abs(normals[:, 1]) > 0.5
     normals[side] = normals[side] * np.cos(lean) + [0, 0, np.sin(lean)]
     ones = np.ones(len(points))
-    scene = Scene(points, normals, ones > 0, ones, np.array([0, 0, 0.03]))
+    scene = LocalSurface(points, normals, ones > 0, ones, np.array([0, 0, 0.03]))
     down = np.array([[[-1.0, 0, 0], [0, 1, 0], [0, 0, -1]]])      # closes along y
     tries = Proposals(down, np.array([[0, 0, 0.05]]), np.array([0.02]))
-    fit = Fit(np.array([-0.025]), np.array([0.025]), np.array([0.03]))
+    fit = FingerFit(np.array([-0.025]), np.array([0.025]), np.array([0.03]))
     for blind, held in ((False, first), (True, last)):
-        assert judge(scene, tries, fit, GraspConfig(), blind).holds.tolist() == [held]
+        assert score_proposals(scene, tries, fit, GraspConfig(), blind).holds.tolist() == [held]
 
 
 def test_beside_a_wall_no_grasp_touches_it():

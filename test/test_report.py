@@ -14,7 +14,7 @@ from lerf_ros.query.answer import Answer, Hit, Presence
 from lerf_ros.show.colors import relevancy_colors, turbo
 from lerf_ros.show.files import write_ply
 from lerf_ros.show.pictures import (
-    View,
+    PosedImage,
     ViewChooser,
     caption,
     contact_sheet,
@@ -103,9 +103,9 @@ def test_a_relevant_object_behind_a_wall_is_not_painted():
     wall, target = plane(1.0), plane(2.0, half=0.2)
     relevancy = np.r_[np.full(len(wall), 0.2), np.full(len(target), 0.9)]
     hidden = answer_of('x', points=np.concatenate([wall, target]), relevancy=relevancy)
-    assert (overlay(View(GREY, CAMERA, np.eye(4)), hidden) == GREY).all()
+    assert (overlay(PosedImage(GREY, CAMERA, np.eye(4)), hidden) == GREY).all()
     alone = answer_of('x', points=target, relevancy=relevancy[len(wall):])
-    painted = overlay(View(GREY, CAMERA, np.eye(4)), alone)
+    painted = overlay(PosedImage(GREY, CAMERA, np.eye(4)), alone)
     # The target reaches from 32 - 50 * 0.1 to 32 + 50 * 0.1: its middle is painted, corners not.
     assert (painted[24, 32] != 100).any() and (painted[2, 2] == 100).all()
     assert painted[24, 32].tolist() == np.round(
@@ -115,7 +115,7 @@ def test_a_relevant_object_behind_a_wall_is_not_painted():
 def test_the_box_of_the_best_hit_is_drawn_where_it_projects():
     # Front face at depth 1.9, half edge 0.19: columns 32 +- 50 * 0.19 / 1.9 = 27 and 37.
     answer = answer_of('x', [hit_at((0, 0, 2.0), (0.38, 0.38, 0.2))], points=[[0, 0, 50.0]])
-    picture = overlay(View(GREY, CAMERA, np.eye(4)), answer)
+    picture = overlay(PosedImage(GREY, CAMERA, np.eye(4)), answer)
     changed = np.nonzero((picture != 100).any(-1))
     # A black line of three pixels around a white one, both smoothed.
     assert 23 <= changed[1].min() <= 26 and 37 <= changed[1].max() <= 40
@@ -126,7 +126,7 @@ def test_the_gripper_is_drawn_where_it_projects():
     T = np.eye(4)
     T[:3, 3] = 0.2, 0.0, 1.0
     answer = replace(answer_of('mug', [hit_at((0.2, 0, 1.0))]), T_world_target=T)
-    drawn = overlay(View(GREY, CAMERA, np.eye(4)), answer).astype(int)
+    drawn = overlay(PosedImage(GREY, CAMERA, np.eye(4)), answer).astype(int)
     green = (drawn[..., 1] > 200) & (drawn[..., 0] < 150)
     rows, columns = np.nonzero(green)
     # column 32 + 50 * 0.2 = 42; the fingers stand 8 cm apart along y, 4 pixels at 1 m, and reach
@@ -142,14 +142,14 @@ def test_the_chosen_view_is_the_one_that_sees_the_hit():
     answer = answer_of('x', [hit_at((0, 0, 2.0), (0.5, 0.5, 0.1))],
                        points=np.concatenate([wall, target]),
                        relevancy=np.r_[np.full(len(wall), 0.1), np.full(len(target), 0.9)])
-    hidden = View(GREY, CAMERA, np.eye(4))
+    hidden = PosedImage(GREY, CAMERA, np.eye(4))
     away = np.diag([-1.0, 1.0, -1.0, 1.0])
     beyond = np.eye(4)
     beyond[2, 3] = 1.2   # past the wall, right before the target
     far = np.eye(4)
     far[:3, 3] = (0.0, 1.5, 0.0)   # sees over the wall from the side, if at all
-    chooser = ViewChooser([hidden, View(GREY, CAMERA, away), View(GREY, CAMERA, far),
-                           View(GREY, CAMERA, beyond)], answer.points_world)
+    chooser = ViewChooser([hidden, PosedImage(GREY, CAMERA, away), PosedImage(GREY, CAMERA, far),
+                           PosedImage(GREY, CAMERA, beyond)], answer.points_world)
     assert chooser.best(answer) == 3
 
 
@@ -161,12 +161,12 @@ def test_a_view_of_the_whole_box_wins_against_a_closer_one_of_a_part():
     for x, z in ((0.0, 0.0), (0.5, 1.2), (0.0, -1.0)):   # whole, closer but half out, too far
         T = np.eye(4)
         T[0, 3], T[2, 3] = x, z
-        views.append(View(GREY, CAMERA, T))
+        views.append(PosedImage(GREY, CAMERA, T))
     assert ViewChooser(views, target).best(answer) == 0
 
 
 def test_contact_sheet_holds_every_answer(tmp_path):
-    view = View(GREY, CAMERA, np.eye(4))
+    view = PosedImage(GREY, CAMERA, np.eye(4))
     points = plane(2.0, half=0.3)
     answers = [answer_of('red mug', [hit_at((0, 0, 2.0))], points, np.full(len(points), 0.8)),
                answer_of('a tiger', (), points, np.full(len(points), 0.3)),

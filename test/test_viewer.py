@@ -24,7 +24,7 @@ from lerf_ros.query.answer import Grasp, Presence
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.show import page as page_module
 from lerf_ros.show.page import MapPage, in_words
-from lerf_ros.show.page_scene import overview, point_size
+from lerf_ros.show.page_drawing import overview, point_size
 
 PHOTOGRAPH = np.full((CAMERA.height, CAMERA.width, 3), 200, np.uint8)
 CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')

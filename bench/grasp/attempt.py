@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One grasp carried out in physics: to the pre-grasp pose, in, close, lift by 10 cm, hold 2 s."""
+"""Executes a grasp in physics: go to the pre-grasp pose, in, close, lift by 10 cm, hold 2 s."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from lerf_ros.config import GraspConfig
 from lerf_ros.query.answer import Grasp
 
 SETTLE_S, REST_S = 1.0, 1.0    # time to come to rest, then to stay at rest
-# What moves farther than this while everything comes to rest is not where it was mapped.
+# Objects that move farther than this before they rest are not where they were mapped.
 FALLEN_M, FALLEN_RAD = 0.02, 0.26
 MOVED_M = 0.005
 APPROACH_S, LIFT_S, HOLD_S = 1.2, 1.2, 2.0
-# Of each finger; a Franka Hand closes at 0.1 m/s, both together. Faster ones knock things away.
+# Of each finger; both fingers of a Franka Hand close at 0.1 m/s. Faster ones knock things away.
 CLOSE_M_S = 0.05
-SQUEEZE_S = 0.4                # that the closed fingers hold before the lift
+SQUEEZE_S = 0.4                # the closed fingers hold before the lift
 LIFT_M = 0.1
-UP_M = 0.05                    # how far an object's middle has risen when it counts as up
-CLEAR_M = 0.01                 # how far the lowest point of what is up is above the table, at least
+UP_M = 0.05                    # an object counts as lifted when its middle has risen this far
+CLEAR_M = 0.01                 # least height of the lowest point of a lifted object above the table
 SUCCESS, WRONG, SLIP = 'success', 'wrong_object', 'slip'
 Poses = tuple[np.ndarray, np.ndarray, np.ndarray]   # of all objects: see Table._poses
 
@@ -40,7 +40,7 @@ class Outcome:
 
 
 class Table:
-    """A layout at rest, on which one grasp after another is tried, each from the same start."""
+    """A layout at rest, in which grasps are tried one after another from the same start."""
 
     def __init__(self, bodies: Sequence[Body], config: GraspConfig) -> None:
         self.model = build(bodies, config)
@@ -65,7 +65,7 @@ class Table:
         return tuple(np.flatnonzero((moved > FALLEN_M) | (turned > FALLEN_RAD) | ~still).tolist())
 
     def poses(self) -> list[np.ndarray]:
-        """T_world_object (4, 4) of each object's box middle now."""
+        """Returns the current T_world_object (4, 4) of the middle of the box of each object."""
         rotation, position = self.data.xmat[self.ids], self.data.xpos[self.ids]
         out = []
         for k in range(self.count):
@@ -75,13 +75,13 @@ class Table:
         return out
 
     def reset(self) -> None:
-        """Back to where everything came to rest."""
+        """Resets everything to where it came to rest."""
         mujoco.mj_resetData(self.model, self.data)
         self.data.qpos[:], self.data.qvel[:] = self.start
         mujoco.mj_forward(self.model, self.data)
 
     def grasp(self, grasp: Grasp, target: int) -> Outcome:
-        """Carries one grasp out; `target` is the index of the object that was asked for."""
+        """Executes a grasp. target: index of the object that was asked for."""
         self.reset()
         before = self._poses()
         self._place_hand(grasp.T_world_pregrasp, grasp.opening_width)
@@ -105,7 +105,7 @@ class Table:
         return Outcome(WRONG if others.any() else SLIP, touched)
 
     def _up(self, before: Poses) -> np.ndarray:
-        """Which objects (K,) have risen and touch nothing below."""
+        """Returns which objects (K,) have risen and touch nothing below."""
         position, rotation, _ = self._poses()
         risen = position[:, 2] - before[0][:, 2] > UP_M
         for k in np.flatnonzero(risen):
@@ -115,12 +115,12 @@ class Table:
         return risen
 
     def _poses(self) -> Poses:
-        """Centres of mass (K, 3), rotations (K, 9) and heights (K,) of the origins."""
+        """Returns centres of mass (K, 3), rotations (K, 9) and heights (K,) of the origins."""
         return (self.data.xipos[self.ids].copy(), self.data.xmat[self.ids].copy(),
                 self.data.xpos[self.ids, 2].copy())
 
     def _place_hand(self, T: np.ndarray, opening: float) -> None:
-        """Puts the hand somewhere at once, at rest."""
+        """Places the hand somewhere, at rest."""
         quaternion = Rotation.from_matrix(T[:3, :3]).as_quat(scalar_first=True)
         self.data.mocap_pos[0], self.data.mocap_quat[0] = T[:3, 3], quaternion
         address = self.model.jnt_qposadr[self.model.body('hand').jntadr[0]]
@@ -134,7 +134,7 @@ class Table:
         self.data.ctrl[:] = opening / 2
 
     def _close(self, opening: float) -> None:
-        """Closes the fingers at their speed until they push with all of their force."""
+        """Closes the fingers at their speed until they push with their full force."""
         step_m = CLOSE_M_S * self.model.opt.timestep
         for target in np.arange(opening / 2, -PUSHED_M, -step_m):
             self.data.ctrl[:] = target
@@ -154,7 +154,7 @@ class Table:
 
 
 def difference(a: Poses, b: Poses) -> tuple[np.ndarray, np.ndarray]:
-    """Distances (K,) in metres and angles (K,) in radians between poses."""
+    """Returns distances (K,) in metres and angles (K,) in radians between poses."""
     turned = Rotation.from_matrix(a[1].reshape(-1, 3, 3)).inv() * \
         Rotation.from_matrix(b[1].reshape(-1, 3, 3))
     return np.linalg.norm(a[0] - b[0], axis=1), turned.magnitude()

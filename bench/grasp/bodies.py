@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Simulated objects as a physics engine takes them: convex pieces.
+"""Decomposes simulated objects into convex pieces for a physics engine.
 
 A part whose pieces are convex is taken as they are, any other is decomposed by CoACD, once: the
 result is kept by the hash of its mesh.
@@ -18,10 +18,10 @@ import trimesh
 from lerf_ros.simulation.models import Part
 from lerf_ros.simulation.scene import SceneObject
 
-CONVEX = 0.95          # of the convex hull's volume from which a piece counts as convex
-MANY = 24              # pieces from which a part (keys, seeds) is one hull or decomposed as a whole
+CONVEX = 0.95          # fraction of its hull's volume from which on a piece counts as convex
+MANY = 24              # from so many pieces (keys, seeds) on, a part is decomposed as a whole
 CONCAVITY = 0.08       # CoACD's threshold
-MIN_VOLUME = 1e-8      # m3: what is flatter is a surface, such as a drink, and left out
+MIN_VOLUME = 1e-8      # m3; smaller volumes are surfaces, such as a drink, and are left out
 COACD = {'threshold': CONCAVITY, 'max_convex_hull': 32, 'preprocess_resolution': 30,
          'resolution': 300, 'mcts_iterations': 15, 'mcts_nodes': 8, 'mcts_max_depth': 2}
 
@@ -40,14 +40,14 @@ class Body:
 
 
 def body_of(thing: SceneObject, cache: Path) -> Body:
-    """The object where the layout has it."""
+    """Returns the object at its place in the layout."""
     pieces = [piece for part in thing.parts for piece in part_pieces(part, cache)]
     volume = sum(trimesh.convex.convex_hull(piece).volume for piece in pieces)
     return Body(thing.query, thing.center, tuple(p - thing.center for p in pieces), float(volume))
 
 
 def part_pieces(part: Part, cache: Path) -> list[np.ndarray]:
-    """Convex pieces, vertices (V, 3) each in the world, of one part."""
+    """Returns the convex pieces of one part, vertices (V, 3) each in the world."""
     mesh = trimesh.Trimesh(part.mesh.vertices, part.mesh.triangles, process=True)
     key = hashlib.sha256(mesh.vertices.tobytes() + mesh.faces.tobytes() + repr(COACD).encode())
     file = cache / f'{key.hexdigest()[:16]}.npz'
@@ -62,7 +62,7 @@ def part_pieces(part: Part, cache: Path) -> list[np.ndarray]:
 
 
 def convex_pieces(mesh: trimesh.Trimesh) -> list[np.ndarray]:
-    """Vertices (V, 3) of convex pieces that together have the shape of the mesh."""
+    """Returns vertices (V, 3) of convex pieces that together have the shape of the mesh."""
     islands = mesh.split(only_watertight=False)
     if len(islands) > MANY and filled(mesh) > 0.6:
         return [mesh.convex_hull.vertices]
@@ -79,7 +79,7 @@ def convex_pieces(mesh: trimesh.Trimesh) -> list[np.ndarray]:
 
 
 def filled(mesh: trimesh.Trimesh) -> float:
-    """The mesh's volume as a part of its hull's; 0 for a flat one."""
+    """Returns the volume of the mesh as a fraction of its hull's; 0 for a flat one."""
     if np.linalg.matrix_rank(mesh.vertices - mesh.vertices.mean(0), tol=1e-6) < 3:
         return 0.0
     volume = mesh.convex_hull.volume
@@ -89,7 +89,7 @@ def filled(mesh: trimesh.Trimesh) -> float:
 
 
 def decomposed(mesh: trimesh.Trimesh) -> list[np.ndarray]:
-    """CoACD's convex pieces."""
+    """Returns CoACD's convex pieces."""
     import coacd
     coacd.set_log_level('error')
     parts = coacd.run_coacd(coacd.Mesh(mesh.vertices, mesh.faces), **COACD)

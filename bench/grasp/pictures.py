@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the gripper was told to do, drawn into keyframes of a map: a strip for each layout."""
+"""Draws the planned grasps into keyframes of a map: a strip for each layout."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from lerf_ros.query.answer import Grasp
 # BGR
 COLORS = {SUCCESS: (70, 200, 60), WRONG: (220, 60, 220), SLIP: (40, 120, 255),
           NO_GRASP: (60, 60, 230)}
-GREY = (150, 150, 150)     # what cannot be lifted at all
+GREY = (150, 150, 150)     # objects that cannot be lifted at all
 VIEWS = 3
 
 
 def save_strip(map_directory: Path, attempts: Sequence[Attempt], grasps: Sequence[Grasp | None],
                config: GraspConfig, path: Path) -> None:
-    """VIEWS keyframes from different sides with the outline of every gripper, and a legend."""
+    """Draws all grippers into VIEWS keyframes from different sides, with a legend."""
     frames = load_folder(map_directory).frames
     chosen = np.linspace(0, len(frames) / 2, VIEWS, endpoint=False).astype(int)
     views = [drawn(frames[int(k)], attempts, grasps, config) for k in chosen]
@@ -35,7 +35,7 @@ def save_strip(map_directory: Path, attempts: Sequence[Attempt], grasps: Sequenc
 
 
 def outline(grasp: Grasp, config: GraspConfig) -> list[np.ndarray]:
-    """Lines (K, 3) in the world: the fork of the fingers, and the stem to the hand."""
+    """Returns lines (K, 3) in the world: the fork of the fingers, and the stem to the hand."""
     half, depth = grasp.opening_width / 2, config.finger_depth
     fork = [[0, half, 0], [0, half, -depth], [0, -half, -depth], [0, -half, 0]]
     stem = [[0, 0, -depth], [0, 0, -depth - 0.05]]
@@ -44,7 +44,7 @@ def outline(grasp: Grasp, config: GraspConfig) -> list[np.ndarray]:
 
 def drawn(frame: Frame, attempts: Sequence[Attempt], grasps: Sequence[Grasp | None],
           config: GraspConfig) -> np.ndarray:
-    """The photograph (H, W, 3) BGR with all grippers in it, numbered as in the legend."""
+    """Returns the photograph (H, W, 3) BGR with all grippers, numbered as in the legend."""
     picture = frame.image[..., ::-1].copy()
     T_camera_world = invert_pose(frame.T_world_camera)
     for number, (attempt, grasp) in enumerate(zip(attempts, grasps, strict=True), 1):
@@ -62,7 +62,7 @@ def drawn(frame: Frame, attempts: Sequence[Attempt], grasps: Sequence[Grasp | No
 
 
 def legend(attempts: Sequence[Attempt], height: int) -> np.ndarray:
-    """A column (height, W, 3) BGR with the number, name and outcome of each object."""
+    """Returns a column (height, W, 3) BGR with number, name and outcome of each object."""
     column = np.full((height, 420, 3), 30, np.uint8)
     for number, a in enumerate(attempts, 1):
         text = f'{number} {a.query}: {a.outcome.replace("_", " ")}'
@@ -76,12 +76,12 @@ def legend(attempts: Sequence[Attempt], height: int) -> np.ndarray:
 
 
 def color_of(attempt: Attempt) -> tuple[int, int, int]:
-    """By outcome; grey for what does not count."""
+    """Returns the colour of an outcome; grey where it does not count."""
     return COLORS[attempt.outcome] if attempt.liftable else GREY
 
 
 def write(picture: np.ndarray, text: str, at: tuple[int, ...], color: tuple[int, ...]) -> None:
-    """Text with a dark rim."""
+    """Draws text with a dark outline."""
     for thickness, shade in ((4, (0, 0, 0)), (1, color)):
         cv2.putText(picture, text, (int(at[0]) + 4, int(at[1])), cv2.FONT_HERSHEY_SIMPLEX, 0.55,
                     shade, thickness, cv2.LINE_AA)

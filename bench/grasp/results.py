@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What came of every object that was asked for, and the rates over all of them."""
+"""The outcome for each object that was asked for, and the rates over all of them."""
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 from collections import Counter
@@ -12,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from scipy.stats import binomtest
 
 from lerf_ros.config import GraspConfig
 
@@ -41,23 +41,13 @@ class Attempt:
     plan_s: float
 
 
-def wilson(successes: int, count: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's score interval of a rate, 95 %."""
-    if not count:
-        return 0.0, 1.0
-    rate, square = successes / count, z * z
-    middle = (rate + square / (2 * count)) / (1 + square / count)
-    half = z / (1 + square / count) * math.sqrt(
-        rate * (1 - rate) / count + square / (4 * count * count))
-    return middle - half, middle + half
-
-
 def summary(attempts: Sequence[Attempt], encoder: str, fallen: Sequence[str],
             config: GraspConfig) -> dict[str, Any]:
-    """All that out/bench/grasp.json holds; counts are of the objects that can be lifted."""
+    """Returns the content of out/bench/grasp.json; counts include only liftable objects."""
     counted = [a for a in attempts if a.liftable]
     kinds = Counter(a.outcome for a in counted)
-    low, high = wilson(kinds[SUCCESS], len(counted))
+    low, high = binomtest(kinds[SUCCESS], len(counted)).proportion_ci(method='wilson') \
+        if counted else (0.0, 1.0)
     plan = [a.plan_s for a in attempts if a.plan_s > 0]
     return {
         'attempts': len(counted), **{kind: kinds[kind] for kind in OUTCOMES},
@@ -74,7 +64,7 @@ def summary(attempts: Sequence[Attempt], encoder: str, fallen: Sequence[str],
 
 
 def table(result: dict[str, Any]) -> str:
-    """The counts as a Markdown table."""
+    """Returns the counts as a Markdown table."""
     head = ['layout', 'attempts', *OUTCOMES]
     rows = [[seed, sum(kinds.values()), *(kinds.get(kind, 0) for kind in OUTCOMES)]
             for seed, kinds in result['layouts'].items()]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Grasps in physics: asks maps of simulated layouts for every object by name, and lifts it.
+"""Grasps in physics: asks maps of simulated layouts for each object by name, and lifts it.
 
     python bench/grasp/run.py --encoder oracle --seeds 104 105 106 --maps out/bench/maps
 
@@ -28,7 +28,7 @@ from attempt import Table  # noqa: E402
 from bodies import body_of  # noqa: E402
 from pictures import save_strip  # noqa: E402
 from results import NO_GRASP, SUCCESS, Attempt, summary, table  # noqa: E402
-from simulated_maps import OUT, map_layout, open_map  # noqa: E402
+from simulated_maps import OUT, map_layout, open_query  # noqa: E402
 from truth import TABLE, Cloud, true_cloud  # noqa: E402
 
 from lerf_ros.config import GraspConfig  # noqa: E402
@@ -43,7 +43,7 @@ TRUE_TRIES = 8
 
 
 class Layout:
-    """One layout in physics, and the map of it."""
+    """One layout in physics, and its map."""
 
     def __init__(self, seed: int, query: MapQuery, cache: Path, config: GraspConfig) -> None:
         self.scene: TabletopScene = evaluation_layout(seed)
@@ -54,12 +54,14 @@ class Layout:
 
     @property
     def fallen(self) -> list[str]:
-        """Objects that do not stand by themselves where the layout has them: the map shows a place
-        where they no longer are, and they are not asked for."""
+        """Returns the objects that do not rest at their place in the layout.
+
+        The map shows them at another place, so they are not asked for.
+        """
         return [f'{self.scene.seed}: {self.scene.objects[k].query}' for k in self.table.fallen]
 
     def attempt(self, k: int) -> Attempt:
-        """Asks for object k by name and tries the best grasp."""
+        """Asks for object k by name, and tries the best grasp."""
         thing = self.scene.objects[k]
         answer: Answer = self.query.ask(QueryRequest(thing.query))
         grasp = answer.grasps[0] if answer.grasps else None
@@ -77,13 +79,13 @@ class Layout:
 
     @staticmethod
     def reason(answer: Answer) -> str:
-        """Why there is no grasp; empty where there is one."""
+        """Returns why there is no grasp; empty where there is one."""
         if answer.grasps:
             return ''
         return answer.no_target_reason or answer.presence.name.lower()
 
     def can_be_lifted(self, k: int) -> bool:
-        """Whether the same planner lifts object k when it knows the true meshes."""
+        """Returns whether the same planner lifts object k when it knows the true meshes."""
         members = np.flatnonzero(self.cloud.owner == k)
         relevancy = (self.cloud.owner == k).astype(float)
         config = replace(self.config, max_candidates=TRUE_TRIES)
@@ -91,7 +93,7 @@ class Layout:
         return any(self.table.grasp(grasp, k).kind == SUCCESS for grasp in plan.grasps)
 
     def name_at(self, place: np.ndarray) -> str:
-        """What is nearest to a place (3,); empty where that is not a number."""
+        """Returns what is nearest to a place (3,); empty for NaN."""
         if not np.isfinite(place).all():
             return ''
         owner = self.cloud.owner[np.linalg.norm(self.cloud.points - place, axis=1).argmin()]
@@ -100,10 +102,10 @@ class Layout:
 
 def run_layout(seed: int, encoder: str, maps: Path, out: Path,
                config: GraspConfig) -> tuple[list[Attempt], list[str]]:
-    """All objects of one layout; prints what came of each."""
+    """Tries all objects of one layout, and prints the outcome of each."""
     start = time.monotonic()
     print(map_layout(seed, encoder, maps, {}), flush=True)
-    query = open_map(maps / encoder / str(seed), encoder, config)
+    query = open_query(maps / encoder / str(seed), encoder, config)
     layout = Layout(seed, query, maps / 'hulls', config)
     attempts = []
     for k in sorted(set(range(len(layout.scene.objects))) - set(layout.table.fallen)):

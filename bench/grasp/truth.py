@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cloud that a perfect map would hold: points on the true meshes of a layout."""
+"""The cloud of a perfect map: points on the true meshes of a layout."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ class Cloud:
 
 
 def true_cloud(scene: TabletopScene, poses: Sequence[np.ndarray]) -> Cloud:
-    """Points on all objects where they came to rest, poses (4, 4) of their boxes' middles, and on
-    the table."""
+    """Returns points on all objects where they came to rest, and on the table.
+
+    poses: (4, 4), of the middles of the objects' boxes.
+    """
     rng = np.random.default_rng(scene.seed)
     parts = [object_points(thing, T, rng) for thing, T in zip(scene.objects, poses, strict=True)]
     parts.append(table_points())
@@ -40,7 +42,7 @@ def true_cloud(scene: TabletopScene, poses: Sequence[np.ndarray]) -> Cloud:
 
 def object_points(thing: SceneObject, T: np.ndarray, rng: np.random.Generator
                   ) -> tuple[np.ndarray, np.ndarray]:
-    """Points and normals (N, 3) of one object, about one to a cell of SPACING_M."""
+    """Returns points and normals (N, 3) of one object, about one per cell of SPACING_M."""
     points, normals = [], []
     for part in thing.parts:
         mesh = trimesh.Trimesh(part.world_vertices() - thing.center, part.mesh.triangles,
@@ -55,7 +57,7 @@ def object_points(thing: SceneObject, T: np.ndarray, rng: np.random.Generator
 
 
 def table_points() -> tuple[np.ndarray, np.ndarray]:
-    """The table's top, under the objects as well."""
+    """Returns points of the table top, also under the objects."""
     x, y = (np.arange(-side / 2, side / 2, 1.5 * SPACING_M) for side in TABLE_SIZE)
     grid = np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)
     points = np.column_stack([grid, np.full(len(grid), TABLE_HEIGHT)])

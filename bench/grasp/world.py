@@ -17,25 +17,25 @@ from lerf_ros.config import GraspConfig
 from lerf_ros.simulation.room import TABLE_HEIGHT, TABLE_SIZE, TABLE_THICKNESS
 
 TIMESTEP = 0.002       # seconds
-DENSITY = 400.0        # kg/m3: wood and full containers; with MASSES what an arm may lift
+DENSITY = 400.0        # kg/m3: wood and full containers; MASSES limits it to what an arm can lift
 MASSES = (0.03, 1.0)   # kg, the lightest and the heaviest object
-# Coefficients: rubber pads on objects; everything else on everything else.
+# Friction coefficients: rubber pads on objects; anything else on anything else.
 PAD_FRICTION, FRICTION = 0.9, 0.5
 GRIP_FORCE = 40.0      # newtons a finger; a Franka Hand holds with up to 70
 STIFFNESS = 4000.0     # N/m of a finger's position control
-PUSHED_M = 1.5 * GRIP_FORCE / STIFFNESS   # beyond closed: a target with which it pushes in full
+PUSHED_M = 1.5 * GRIP_FORCE / STIFFNESS   # target beyond closed, for full force
 HOME = np.array([0.0, 0.0, TABLE_HEIGHT + 0.8])
 PAD = 0.001            # metres: thickness of a pad, part of the finger
 
 
 def build(bodies: Sequence[Body], config: GraspConfig) -> mujoco.MjModel:
-    """The model; object k is the body `object{k}` with a free joint."""
+    """Returns the model; object k is the body `object{k}` with a free joint."""
     spec = mujoco.MjSpec()
     option = spec.option
     option.timestep, option.integrator = TIMESTEP, mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     option.cone, option.impratio = mujoco.mjtCone.mjCONE_ELLIPTIC, 10.0
     option.noslip_iterations = 3
-    # What rests and is not touched costs nothing.
+    # Bodies at rest cost no time until they are touched.
     option.enableflags = int(mujoco.mjtEnableBit.mjENBL_SLEEP)
     table = spec.worldbody.add_geom(
         name='table', type=mujoco.mjtGeom.mjGEOM_BOX,
@@ -51,12 +51,12 @@ def build(bodies: Sequence[Body], config: GraspConfig) -> mujoco.MjModel:
 
 
 def rub(geom: mujoco.MjsGeom, sliding: float) -> None:
-    """Friction of a surface, with a little against turning and rolling."""
+    """Returns the friction of a surface, with a little against turning and rolling."""
     geom.friction, geom.condim = [sliding, 0.003, 0.0002], 6
 
 
 def add_object(spec: mujoco.MjSpec, k: int, body: Body) -> None:
-    """One object; its weight is shared among its pieces by their volumes."""
+    """Adds an object; its mass is divided among the pieces by volume."""
     mass = float(np.clip(body.volume * DENSITY, *MASSES))
     item = spec.worldbody.add_body(name=f'object{k}', pos=body.origin)
     item.add_freejoint()
@@ -69,7 +69,7 @@ def add_object(spec: mujoco.MjSpec, k: int, body: Body) -> None:
 
 
 def add_gripper(spec: mujoco.MjSpec, config: GraspConfig) -> None:
-    """The hand's origin is between the fingertips, +z the approach, +y the closing line."""
+    """Adds the hand: origin between the fingertips, +z the approach, +y the closing line."""
     spec.worldbody.add_body(name='target', mocap=True, pos=HOME)
     hand = spec.worldbody.add_body(name='hand', pos=HOME, gravcomp=1.0)
     hand.add_freejoint()
@@ -94,7 +94,7 @@ def add_gripper(spec: mujoco.MjSpec, config: GraspConfig) -> None:
 
 def add_finger(spec: mujoco.MjSpec, hand: mujoco.MjsBody, sign: int, name: str,
                config: GraspConfig) -> None:
-    """One finger: 0 is closed, half of the largest opening is open."""
+    """Adds a finger: position 0 is closed, half of the largest opening is open."""
     half = [config.finger_width / 2, config.finger_thickness / 2, config.finger_depth / 2]
     finger = hand.add_body(name=name, gravcomp=1.0)
     finger.add_joint(name=name, type=mujoco.mjtJoint.mjJNT_SLIDE, axis=[0, sign, 0],
@@ -103,7 +103,7 @@ def add_finger(spec: mujoco.MjSpec, hand: mujoco.MjsBody, sign: int, name: str,
     geom = finger.add_geom(name=name, type=mujoco.mjtGeom.mjGEOM_BOX, size=half, mass=0.05,
                            pos=[0, sign * half[1], -half[2]])
     rub(geom, PAD_FRICTION)
-    geom.priority = 1     # the pad's friction holds, whatever it touches
+    geom.priority = 1     # the friction of the pad applies, whatever it touches
     motor = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
     motor.set_to_position(kp=STIFFNESS, kv=100.0)
     motor.forcelimited, motor.forcerange = True, [-GRIP_FORCE, GRIP_FORCE]

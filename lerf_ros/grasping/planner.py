@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""READ FIRST of grasping: points of a hit -> hands -> fingers fit -> they hold -> ranked grasps.
+"""READ FIRST of grasping: points of a hit -> proposals -> they fit -> they hold -> ranked grasps.
 
-Surfaces are smoothed and what bears the thing is found. Then poses of the hand are tried by the
-thousand, all at once (numpy): aimed at points of the hit, closing along their normals or across the
-extent, from the allowed directions; those with the hand in the thing are left out at once. What
-lies between two gaps for the fingers is gripped when both sides face the fingers within the
-friction cone, and neither fingers nor hand meet a point of the map, at the grasp or on the way.
+The surface is smoothed, and the support of the object is found. Then thousands of hand poses are
+tried at once in numpy. They aim at points of the hit, close along normals or across the extent,
+and approach from the allowed directions. Whatever lies between two gaps for the fingers can be
+gripped if both sides face the fingers within the friction cone, and if neither fingers nor hand
+meet a point of the map, at the grasp or on the way to it.
 """
 
 from __future__ import annotations
@@ -17,31 +17,38 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from lerf_ros.config import GraspConfig
-from lerf_ros.grasping.fingers import CHUNK, Fit, find_bearing, fit_fingers, in_hand, smoothed
-from lerf_ros.grasping.judging import Judged, Scene, hits_hand, judge
+from lerf_ros.grasping.contacts import (
+    CHUNK,
+    FingerFit,
+    GraspScores,
+    fit_fingers,
+    hits_hand,
+    in_hand,
+    score_proposals,
+)
 from lerf_ros.grasping.proposals import Proposals, propose
+from lerf_ros.grasping.surface import LocalSurface, find_support, near_points, smoothed
 from lerf_ros.query.answer import Grasp
 
-TOO_WIDE = 'too wide'             # nowhere narrow enough for the gripper, or no two sides face
-NO_CLEARANCE = 'no clearance'     # it would fit, were nothing beside, below or above it
+TOO_WIDE = 'too wide'             # nowhere narrow enough for the gripper, or no two facing sides
+NO_CLEARANCE = 'no clearance'     # it would fit without the points beside, below or above it
 TOO_FEW_POINTS = 'too few points'
-NOT_METRIC = 'map not metric'     # said by whoever knows: a map without a metre is not grasped in
+NOT_METRIC = 'map not metric'     # set by the caller: grasps need a map in metres
 
-SAME_DISTANCE = 0.01              # metres and cosine within which two grasps are one
+SAME_DISTANCE = 0.01              # metres, and cosine, within which two grasps are the same
 SAME_COSINE = np.cos(np.radians(30))
-BEST_PART = 0.4                   # of the best relevancy that is as good as it: the rest is noise
-BEST_SHARE = 0.9                  # quantile of the hit's relevancy that counts as its best
-ROUNDS = 3                        # of tries, as many each, until one holds; the last is blind
-TELLING = 200                     # points of a thing that tell whether the hand is in it
-FAR_VOXEL = 0.01                  # metres: one point at most where no finger comes
-LEAST_REACH = 0.003               # metres that fingertips reach beyond a point that they touch
+SATURATION = 0.4                  # relevancies above this fraction of the best count as equal
+BEST_QUANTILE = 0.9               # quantile of the relevancy of the hit that counts as its best
+ROUNDS = 3                        # of proposals until one holds; the last round is blind
+SAMPLE_POINTS = 200               # points of an object that show whether the hand is inside of it
+MIN_REACH = 0.003               # metres that fingertips reach beyond a point that they touch
 ROUNDING = 1e-6                   # metres
 SEED = 0
 
 
 @dataclass(frozen=True)
 class GraspPlan:
-    """Grasps, best first, or none and the reason in words (one of the constants above)."""
+    """Grasps, best first; without grasps the reason, which is one of the constants above."""
 
     grasps: tuple[Grasp, ...]
     reason: str = ''
@@ -49,155 +56,149 @@ class GraspPlan:
 
 def plan_grasps(points: np.ndarray, normals: np.ndarray, members: np.ndarray,
                 relevancy: np.ndarray, config: GraspConfig) -> GraspPlan:
-    """Grasps of a hit in a metric map whose z is up.
+    """Plans grasps of a hit in a metric map whose z axis points up.
 
-    points (N, 3): the whole map, metres. normals (N, 3): unit, outward. members (M,):
-    indices of the hit's points. relevancy (N,) of all points, 0..1. The same on every call.
+    points: (N, 3) of the whole map, metres. normals: (N, 3) unit, outward. members: (M,) indices of
+    the points of the hit. relevancy: (N,) of all points, 0..1. Every call gives the same result.
     """
     if len(members) < config.min_points:
         return GraspPlan((), TOO_FEW_POINTS)
     member = np.zeros(len(points), bool)
     member[members] = True
-    best = max(BEST_PART * float(np.quantile(relevancy[members], BEST_SHARE)), 1e-6)
+    best = max(SATURATION * float(np.quantile(relevancy[members], BEST_QUANTILE)), 1e-6)
     near = near_points(points, points[members], config)
-    bearing = find_bearing(points[near], normals[near], member[near])
-    # Fingers keep off the bearing plane as a whole; its noisy points need not be met one by one.
-    near = near[member[near] | (points[near, 2] > bearing.height + bearing.noise)]
-    surface, outward = smoothed(points[near].astype(np.float64), normals[near].astype(np.float64))
-    hit = surface[member[near]]
-    low, high = np.percentile(hit, (2, 98), axis=0)
-    # Near the origin single precision is exact to micrometres, wherever the map frame is.
-    origin = np.array([*low[:2], bearing.height])
-    scene = Scene(surface - origin, outward, member[near],
-                  np.clip(relevancy[near] / best, 0, 1), (low + high) / 2 - origin)
-    rng = np.random.default_rng(SEED)
+    support = find_support(points[near], normals[near], member[near])
+    # Fingers keep off the plane of the support, so its noisy points are dropped.
+    near = near[member[near] | (points[near, 2] > support.height + support.noise)]
+    smooth, outward = smoothed(points[near].astype(np.float64), normals[near].astype(np.float64))
+    low, high = np.percentile(smooth[member[near]], (2, 98), axis=0)
+    # Near this origin single precision is exact to micrometres, wherever the map frame is.
+    origin = np.array([*low[:2], support.height])
+    surface = LocalSurface(smooth - origin, outward, member[near],
+                           np.clip(relevancy[near] / best, 0, 1), (low + high) / 2 - origin)
+    hit, rng = surface.part(surface.member), np.random.default_rng(SEED)
     for k in range(ROUNDS):
-        tries = propose(scene.points[scene.member], scene.normals[scene.member], config, rng)
-        tries = worth_trying(above_bearing(tries, config), scene, config, rng)
-        grasps = search(scene, tries, origin, config, blind=k == ROUNDS - 1)
+        proposals = propose(hit.points, hit.normals, config, rng)
+        proposals = worth_trying(above_support(proposals, config), surface, config, rng)
+        grasps = find_grasps(surface, proposals, origin, config, blind=k == ROUNDS - 1)
         if grasps:
             return GraspPlan(grasps)
-    alone = search(scene.part(scene.member), tries, origin, config, blind=True)
+    alone = find_grasps(hit, proposals, origin, config, blind=True)
     return GraspPlan((), NO_CLEARANCE if alone else TOO_WIDE)
 
 
-def above_bearing(tries: Proposals, config: GraspConfig) -> Proposals:
-    """The tries with fingertips drawn back to keep off the plane z = 0; those that would end above
-    what they aim at are left out."""
-    z = tries.rotations[:, 2, 2]
-    tilted = np.abs(tries.rotations[:, 2, 0]) * config.finger_width / 2
-    room = (tries.anchors[:, 2] - tilted - config.clearance) / np.maximum(-z, 1e-3)
-    kept = room > LEAST_REACH
-    return replace(tries, reaches=np.minimum(tries.reaches, room))[kept]
+def above_support(proposals: Proposals, config: GraspConfig) -> Proposals:
+    """Draws fingertips back to keep off the plane z = 0.
 
-
-def worth_trying(tries: Proposals, scene: Scene, config: GraspConfig,
-                 rng: np.random.Generator) -> Proposals:
-    """The first `config.samples` of the tries whose hand keeps off the thing itself, some points of
-    which tell: most that aim at the lower part of what is higher than fingers are long do not."""
-    some = rng.permutation(scene.points[scene.member])[:TELLING]
-    free = [part[~hits_hand(in_hand(some, tries[part]), config)]
-            for part in np.array_split(np.arange(len(tries)), max(1, len(tries) // CHUNK))]
-    return tries[np.concatenate(free)[:config.samples]]
-
-
-def near_points(points: np.ndarray, hit: np.ndarray, config: GraspConfig) -> np.ndarray:
-    """Indices of the points that a hand at the hit (M, 3) could meet.
-
-    Those that only the hand itself can reach, which is large, are thinned.
+    Proposals that would then end above what they aim at are dropped.
     """
-    fingers = config.max_opening + config.finger_thickness
-    hand = config.finger_depth + config.hand_box[2] + config.pregrasp + config.max_opening
-    low, high = hit.min(0), hit.max(0)
-    close = ((points >= low - fingers) & (points <= high + fingers)).all(1)
-    far = np.flatnonzero(((points >= low - hand) & (points <= high + hand)).all(1) & ~close)
-    cells = np.floor((points[far] - low) / FAR_VOXEL).astype(np.int64)
-    key = (cells - cells.min(0, initial=0)) @ [1 << 40, 1 << 20, 1]
-    return np.concatenate([np.flatnonzero(close), far[np.unique(key, return_index=True)[1]]])
+    z = proposals.rotations[:, 2, 2]
+    tilted = np.abs(proposals.rotations[:, 2, 0]) * config.finger_width / 2
+    room = (proposals.anchors[:, 2] - tilted - config.clearance) / np.maximum(-z, 1e-3)
+    kept = room > MIN_REACH
+    return replace(proposals, reaches=np.minimum(proposals.reaches, room))[kept]
 
 
-def search(scene: Scene, tries: Proposals, origin: np.ndarray,
+def worth_trying(proposals: Proposals, surface: LocalSurface, config: GraspConfig,
+                 rng: np.random.Generator) -> Proposals:
+    """Returns the first `config.samples` proposals whose hand keeps off the object itself.
+
+    A sample of its points decides. Most proposals fail that aim at the lower part of an object that
+    is higher than the fingers are long.
+    """
+    some = rng.permutation(surface.points[surface.member])[:SAMPLE_POINTS]
+    free = [part[~hits_hand(in_hand(some, proposals[part]), config)]
+            for part in np.array_split(np.arange(len(proposals)), max(1, len(proposals) // CHUNK))]
+    return proposals[np.concatenate(free)[:config.samples]]
+
+
+def find_grasps(surface: LocalSurface, proposals: Proposals, origin: np.ndarray,
            config: GraspConfig, blind: bool) -> tuple[Grasp, ...]:
-    """The tries that fit and hold, ranked; origin (3,): of the scene in the world; blind: see
-    judge."""
-    fit = fit_fingers(scene.points, tries, config)
+    """Returns the proposals that fit and hold as grasps, best first.
+
+    origin: (3,) of the surface in the world. blind: see score_proposals.
+    """
+    fit = fit_fingers(surface.points, proposals, config)
     fits = (fit.room > 0) & (fit.width <= config.max_opening - 2 * config.clearance)
-    tries = centred(tries[fits], Fit(fit.low[fits], fit.high[fits], fit.room[fits]))
-    fit = Fit(fit.low[fits], fit.high[fits], fit.room[fits])
-    tries = off_bearing(tries, fit, config)
-    if not len(tries):
+    proposals = centred(proposals[fits], FingerFit(fit.low[fits], fit.high[fits], fit.room[fits]))
+    fit = FingerFit(fit.low[fits], fit.high[fits], fit.room[fits])
+    proposals = off_support(proposals, fit, config)
+    if not len(proposals):
         return ()
-    judged = judge(scene, tries, fit, config, blind)
-    score = config.semantic_weight * judged.semantic + config.geometric_weight * judged.geometric
+    scores = score_proposals(surface, proposals, fit, config, blind)
+    score = config.semantic_weight * scores.semantic + config.geometric_weight * scores.geometric
     score /= max(config.semantic_weight + config.geometric_weight, 1e-9)
-    holds = judged.holds & keeps_off(tries, fit, config)
+    holds = scores.holds & keeps_off(proposals, fit, config)
     order = np.flatnonzero(holds)
     order = order[np.argsort(-score[order], kind='stable')]
-    return tuple(as_grasp(i, tries, fit, judged, score, origin, config)
-                 for i in best_free(scene.points, tries, order, config))
+    return tuple(as_grasp(i, proposals, fit, scores, score, origin, config)
+                 for i in best_free(surface.points, proposals, order, config))
 
 
-def best_free(points: np.ndarray, tries: Proposals, order: np.ndarray,
+def best_free(points: np.ndarray, proposals: Proposals, order: np.ndarray,
               config: GraspConfig) -> list[int]:
-    """The first of the order whose hand meets no point, all different; no more are looked at than
-    that takes."""
+    """Returns the first proposals of the order that differ and whose hand meets no point.
+
+    It stops as soon as there are `config.max_candidates`.
+    """
     kept: list[int] = []
     for block in np.array_split(order, max(1, len(order) // CHUNK)):
-        free = block[~hits_hand(in_hand(points, tries[block]), config)]
-        kept = different(tries, [*kept, *free.tolist()], config.max_candidates)
+        free = block[~hits_hand(in_hand(points, proposals[block]), config)]
+        kept = different(proposals, [*kept, *free.tolist()], config.max_candidates)
         if len(kept) == config.max_candidates:
             break
     return kept
 
 
-def off_bearing(tries: Proposals, fit: Fit, config: GraspConfig) -> Proposals:
-    """The tries drawn back until both fingers keep off the plane z = 0, however they lean."""
+def off_support(proposals: Proposals, fit: FingerFit, config: GraspConfig) -> Proposals:
+    """Draws proposals back until both fingers keep off the plane z = 0, however they lean."""
     outer = fit.width / 2 + config.clearance + config.finger_thickness
-    missing = np.abs(tries.rotations[:, 2, 1]) * outer - above_plane(tries, config)
-    back = np.maximum(missing, 0) / np.maximum(-tries.rotations[:, 2, 2], 1e-3)
-    return replace(tries, reaches=tries.reaches - back)
+    missing = np.abs(proposals.rotations[:, 2, 1]) * outer - above_plane(proposals, config)
+    back = np.maximum(missing, 0) / np.maximum(-proposals.rotations[:, 2, 2], 1e-3)
+    return replace(proposals, reaches=proposals.reaches - back)
 
 
-def above_plane(tries: Proposals, config: GraspConfig) -> np.ndarray:
-    """Metres (C,) that a finger may be lower than the middle of the fingertips."""
-    x, z = tries.rotations[:, 2, 0], tries.rotations[:, 2, 2]
-    tips = tries.anchors[:, 2] + tries.reaches * z
+def above_plane(proposals: Proposals, config: GraspConfig) -> np.ndarray:
+    """Returns how far (C,) a finger may be lower than the middle of the fingertips, metres."""
+    x, z = proposals.rotations[:, 2, 0], proposals.rotations[:, 2, 2]
+    tips = proposals.anchors[:, 2] + proposals.reaches * z
     return tips - np.abs(x) * config.finger_width / 2 - config.clearance
 
 
-def keeps_off(tries: Proposals, fit: Fit, config: GraspConfig) -> np.ndarray:
-    """Whether (C,) open fingers and hand keep off the plane and the tips reach what they aim at."""
-    x, y, z = np.moveaxis(tries.rotations[:, 2], 1, 0)
-    outer = opening(tries, fit, config) / 2 + config.finger_thickness
-    fingers = above_plane(tries, config) - np.abs(y) * outer
-    hand = tries.anchors[:, 2] + (tries.reaches - config.finger_depth) * z \
+def keeps_off(proposals: Proposals, fit: FingerFit, config: GraspConfig) -> np.ndarray:
+    """Returns whether (C,) open fingers and hand keep off the plane, and tips reach the object."""
+    x, y, z = np.moveaxis(proposals.rotations[:, 2], 1, 0)
+    outer = opening(proposals, fit, config) / 2 + config.finger_thickness
+    fingers = above_plane(proposals, config) - np.abs(y) * outer
+    hand = proposals.anchors[:, 2] + (proposals.reaches - config.finger_depth) * z \
         - np.abs([x, y]).T @ config.hand_box[:2] / 2 - config.clearance
-    return (np.minimum(fingers, hand) >= -ROUNDING) & (tries.reaches > LEAST_REACH)
+    return (np.minimum(fingers, hand) >= -ROUNDING) & (proposals.reaches > MIN_REACH)
 
 
-def opening(tries: Proposals, fit: Fit, config: GraspConfig) -> np.ndarray:
-    """How wide (C,) the fingers come: wider than what is between them where there is room."""
-    lean = np.maximum(np.abs(tries.rotations[:, 2, 1]), 1e-6)
-    plane = above_plane(tries, config) / lean - config.finger_thickness - fit.width / 2
+def opening(proposals: Proposals, fit: FingerFit, config: GraspConfig) -> np.ndarray:
+    """Returns the opening (C,) of the approaching fingers: with some spare where there is room."""
+    lean = np.maximum(np.abs(proposals.rotations[:, 2, 1]), 1e-6)
+    plane = above_plane(proposals, config) / lean - config.finger_thickness - fit.width / 2
     room = np.minimum(fit.room - config.finger_thickness - config.clearance, plane)
     spare = np.clip(room, config.clearance, config.spare_opening)
     return np.minimum(fit.width + 2 * spare, config.max_opening)
 
 
-def centred(tries: Proposals, fit: Fit) -> Proposals:
-    """The tries moved along the closing line, so that both fingers touch at the same time."""
+def centred(proposals: Proposals, fit: FingerFit) -> Proposals:
+    """Moves proposals along the closing line, so that both fingers touch at the same time."""
     middle = (fit.low + fit.high) / 2
-    return replace(tries, anchors=tries.anchors + middle[:, None] * tries.rotations[:, :, 1])
+    moved = proposals.anchors + middle[:, None] * proposals.rotations[:, :, 1]
+    return replace(proposals, anchors=moved)
 
 
-def different(tries: Proposals, order: Sequence[int], count: int) -> list[int]:
-    """The first `count` of the order that are not nearly the same; a half turn is the same."""
+def different(proposals: Proposals, order: Sequence[int], count: int) -> list[int]:
+    """Returns the first `count` of the order that differ; half a turn makes no difference."""
     kept: list[int] = []
     for i in order:
-        a = tries.rotations[i]
+        a = proposals.rotations[i]
         for k in kept:
-            b = tries.rotations[k]
-            near = np.linalg.norm(tries.anchors[i] - tries.anchors[k]) < SAME_DISTANCE
+            b = proposals.rotations[k]
+            near = np.linalg.norm(proposals.anchors[i] - proposals.anchors[k]) < SAME_DISTANCE
             if (near and a[:, 2] @ b[:, 2] > SAME_COSINE
                     and abs(a[:, 1] @ b[:, 1]) > SAME_COSINE):
                 break
@@ -208,20 +209,20 @@ def different(tries: Proposals, order: Sequence[int], count: int) -> list[int]:
     return kept
 
 
-def as_grasp(i: int, tries: Proposals, fit: Fit, judged: Judged, score: np.ndarray,
+def as_grasp(i: int, proposals: Proposals, fit: FingerFit, scores: GraspScores, score: np.ndarray,
              origin: np.ndarray, config: GraspConfig) -> Grasp:
-    """Try i as it is handed out."""
+    """Returns proposal i as a grasp in the world."""
     T, back = np.eye(4), np.eye(4)
-    T[:3, :3] = tries.rotations[i]
-    T[:3, 3] = tries.anchors[i] + tries.reaches[i] * T[:3, 2] + origin
+    T[:3, :3] = proposals.rotations[i]
+    T[:3, 3] = proposals.anchors[i] + proposals.reaches[i] * T[:3, 2] + origin
     back[2, 3] = -config.pregrasp
     return Grasp(T, T @ back, T @ tcp_to_gripper(config),
-                 float(opening(tries, fit, config)[i]), float(score[i]), float(judged.semantic[i]),
-                 float(judged.geometric[i]))
+                 float(opening(proposals, fit, config)[i]), float(score[i]),
+                 float(scores.semantic[i]), float(scores.geometric[i]))
 
 
 def tcp_to_gripper(config: GraspConfig) -> np.ndarray:
-    """The gripper's own frame in the grasp frame (4, 4)."""
+    """Returns the pose (4, 4) of the gripper's own frame in the grasp frame."""
     T = np.eye(4)
     T[:3, 3] = config.tcp_to_gripper[:3]
     T[:3, :3] = Rotation.from_quat(config.tcp_to_gripper[3:]).as_matrix()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Poses of the hand that are worth a try: from where it comes, along which line it closes."""
+"""Proposes poses of the hand: the direction it approaches from, and the line it closes along."""
 
 from __future__ import annotations
 
@@ -10,28 +10,31 @@ from scipy.spatial import cKDTree
 
 from lerf_ros.config import GraspConfig
 
-# Of the approach against straight down, degrees; above the horizontal a hand keeps off the table.
+# Degrees between the approach and straight down. A hand above the horizontal keeps off the table.
 TILTS = {'top_down': (0.0,), 'any': (0.0, 20.0, 40.0, 60.0, 80.0), 'side': (70.0, 80.0, 90.0)}
-HEADINGS = 8               # of each tilt, evenly round the vertical
-STRAIGHT_SHARE = 0.4       # of the tries of `any` that come straight down: most arms reach that way
-# How far the fingertips reach beyond the point that is aimed at, parts of the finger's length.
+HEADINGS = 8               # for each tilt, evenly round the vertical
+STRAIGHT_FRACTION = 0.4    # of approaches of kind `any` that come straight down, as most arms can
+# How far the fingertips reach beyond the point that they aim at, fractions of the finger length.
 REACHES = (0.15, 0.3, 0.5, 0.75)
-# Parts of the tries: PAIRED close along a line between two points that face away from each other,
-# FREE along any, for an object of which one side was never seen, the rest along a normal.
+# Fractions of the proposals: PAIRED close along a line between two points that face away from each
+# other; FREE along any line, for objects with an unseen side; the rest along a normal.
 PAIRED, FREE = 0.6, 0.15
-SPARE = 6                  # tries for each that is looked at closely: most are of no use
+SPARE = 6                  # proposals for each one that is examined, because most are useless
 PAIR_POINTS = 700          # points among which pairs are looked for
-LEVEL = 0.5                # part of the closing lines that are made level
+LEVEL_FRACTION = 0.5       # of the closing lines that are made level
 FREE_ANGLES = 12
-DRAWS = 6                  # approaches among which one at right angles to the closing line is taken
-UPRIGHT = 0.3              # cosine up to which it counts as one
+DRAWS = 6                  # approaches of which one perpendicular to the closing line is taken
+UPRIGHT = 0.3              # largest cosine that counts as perpendicular
 
 
 @dataclass(frozen=True)
 class Proposals:
-    """C hands. rotations (C, 3, 3), columns x, y (closing), z (approach) in the world; anchors
-    (C, 3) world, points of the object between the fingers; reaches (C,) metres that the fingertips
-    go beyond them."""
+    """C poses of the hand.
+
+    rotations: (C, 3, 3), columns x, y (closing), z (approach) in the world. anchors: (C, 3) world,
+    points of the object between the fingers. reaches: (C,) metres by which the fingertips reach
+    beyond the anchors.
+    """
 
     rotations: np.ndarray
     anchors: np.ndarray
@@ -46,8 +49,10 @@ class Proposals:
 
 def propose(points: np.ndarray, normals: np.ndarray, config: GraspConfig,
             rng: np.random.Generator) -> Proposals:
-    """SPARE tries for each of `config.samples`, at points (M, 3) of the object with unit normals
-    (M, 3)."""
+    """Draws SPARE proposals for each of `config.samples`.
+
+    points, normals: (M, 3) of the object; normals are unit vectors.
+    """
     count = SPARE * config.samples
     chosen = rng.integers(len(points), size=count)
     wanted = normals[chosen].copy()
@@ -64,18 +69,22 @@ def propose(points: np.ndarray, normals: np.ndarray, config: GraspConfig,
 
 
 def levelled(lines: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Unit lines (C, 3), LEVEL of them without their part along the vertical where that is the
-    smaller one: a gripper that closes level keeps both fingers off what bears the thing."""
+    """Returns unit lines (C, 3), LEVEL_FRACTION of the flatter ones made level.
+
+    A gripper that closes level keeps both fingers off the support.
+    """
     flat = lines * [1.0, 1.0, 0.0]
     length = np.linalg.norm(flat, axis=1, keepdims=True)
-    change = (length > np.sqrt(0.5)) & (rng.random((len(lines), 1)) < LEVEL)
+    change = (length > np.sqrt(0.5)) & (rng.random((len(lines), 1)) < LEVEL_FRACTION)
     return np.where(change, flat / np.maximum(length, 1e-9), lines)
 
 
 def antipodal_pairs(points: np.ndarray, normals: np.ndarray, config: GraspConfig,
                     rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Points (K,), indices, and unit lines (K, 3) from opposite points out through them, where both
-    surfaces lie within the friction cone and the fingers span the distance."""
+    """Returns points (K,), as indices, and unit lines (K, 3) to them from opposite points.
+
+    Both surfaces lie within the friction cone, and the fingers span the distance.
+    """
     some = rng.permutation(len(points))[:PAIR_POINTS]
     span = config.max_opening - 2 * config.clearance
     i, j = cKDTree(points[some]).query_pairs(span, output_type='ndarray').T
@@ -89,7 +98,7 @@ def antipodal_pairs(points: np.ndarray, normals: np.ndarray, config: GraspConfig
 
 
 def approaches_across(lines: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray:
-    """Unit directions (C, 3) in which the hand comes, at right angles to the lines if it may."""
+    """Returns approach directions (C, 3), perpendicular to the lines where the kind allows it."""
     count = len(lines)
     drawn = approaches(kind, count * DRAWS, rng).reshape(count, DRAWS, 3)
     along = np.abs(np.einsum('cdk,ck->cd', drawn, lines))
@@ -99,15 +108,15 @@ def approaches_across(lines: np.ndarray, kind: str, rng: np.random.Generator) ->
 
 
 def approaches(kind: str, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Unit directions (count, 3), world with z up, in which the hand comes."""
+    """Draws approach directions (count, 3), unit vectors in a world with z up."""
     tilt = rng.integers(len(TILTS[kind]), size=count)
     if kind == 'any':
-        tilt[rng.random(count) < STRAIGHT_SHARE] = TILTS['any'].index(0.0)
+        tilt[rng.random(count) < STRAIGHT_FRACTION] = TILTS['any'].index(0.0)
     return directions(kind)[tilt, rng.integers(HEADINGS, size=count)]
 
 
 def directions(kind: str) -> np.ndarray:
-    """All approaches of a kind, (tilts, HEADINGS, 3): few, so that sines are taken once."""
+    """Returns all approach directions of a kind, (tilts, HEADINGS, 3)."""
     tilt = np.radians(TILTS[kind])[:, None]
     heading = np.arange(HEADINGS) * (2 * np.pi / HEADINGS)
     down = np.broadcast_to(-np.cos(tilt), (len(tilt), HEADINGS))
@@ -116,8 +125,11 @@ def directions(kind: str) -> np.ndarray:
 
 def closing_lines(normals: np.ndarray, approach: np.ndarray,
                   rng: np.random.Generator) -> np.ndarray:
-    """Unit vectors (C, 3) at right angles to the approaches: the surface's normal as far as it is,
-    or, for FREE of them and where the surface faces the hand, at any of some angles."""
+    """Returns unit vectors (C, 3) perpendicular to the approaches.
+
+    They are the perpendicular part of the normals, but have a random angle for a fraction FREE, and
+    where the surface faces the hand.
+    """
     x, y = horizontal_frame(approach)
     angle = rng.integers(FREE_ANGLES, size=len(normals)) * (np.pi / FREE_ANGLES)
     free = np.cos(angle)[:, None] * x + np.sin(angle)[:, None] * y
@@ -128,7 +140,7 @@ def closing_lines(normals: np.ndarray, approach: np.ndarray,
 
 
 def horizontal_frame(approach: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Two unit vectors (C, 3) each at right angles to the approaches; the first is horizontal."""
+    """Returns two unit vectors (C, 3) perpendicular to each approach; the first is horizontal."""
     flat = np.abs(approach[:, 2:]) > 0.999
     helper = np.where(flat, [[0.0, 1.0, 0.0]], [[0.0, 0.0, 1.0]])
     x = np.cross(helper, approach)

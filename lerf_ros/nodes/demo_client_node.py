@@ -30,7 +30,7 @@ from lerf_ros.nodes.demo.client import MapProgress, QueryClient
 from lerf_ros.nodes.demo.config import CAMERA_INFO_TOPIC, DemoClientConfig
 from lerf_ros.query.answer import Answer
 from lerf_ros.show.files import write_ply
-from lerf_ros.show.pictures import View, contact_sheet, map_views, write_image
+from lerf_ros.show.pictures import PosedImage, contact_sheet, map_views, write_image
 from lerf_ros.simulation.objects import draw_absent
 from lerf_ros.simulation.scene import TabletopScene
 from lerf_ros.storage.map_directory import MapDirectory
@@ -202,7 +202,7 @@ class DemoClientNode(TaskNode):
                 write_image(path, contact_sheet(views, answers, results.summary(), notes))
         print('written: ' + ', '.join(str(path) for path in written), flush=True)
 
-    def _photographs(self) -> list[View]:
+    def _photographs(self) -> list[PosedImage]:
         """The keyframes of the map; none, with a warning, when they cannot be read."""
         if not self._config.map_directory:
             return []

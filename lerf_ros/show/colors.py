@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The colours in which relevancy is shown, by the rule of the LERF paper."""
+"""Colours of relevancy, by the rule of the LERF paper."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
-# At a half the phrase fits no better than its strongest negative.
-NEUTRAL = 0.5
+from lerf_ros.query.answer import NEUTRAL
+
 # The ten colours of matplotlib's `tab10`.
 TAB10 = np.array([[31, 119, 180], [255, 127, 14], [44, 160, 44], [214, 39, 40], [148, 103, 189],
                   [140, 86, 75], [227, 119, 194], [127, 127, 127], [188, 189, 34],
@@ -15,11 +15,11 @@ TAB10 = np.array([[31, 119, 180], [255, 127, 14], [44, 160, 44], [214, 39, 40], 
 
 
 def relevancy_colors(relevancy: np.ndarray, colors: np.ndarray) -> np.ndarray:
-    """Turbo from 0.5 to the maximum; what lies below 0.5 keeps its own colour.
+    """Returns colours (N, 3) uint8 RGB: turbo from 0.5 to the maximum, below 0.5 the surface's own.
 
-    relevancy: (N,) in 0..1. colors: (N, 3) uint8 RGB of the surface. Returns (N, 3) uint8 RGB.
-    Source: Kerr et al., LERF (2023), section 4: "we normalize the colormap from 50% (less
-    relevant than canonical phrases) to the maximum relevancy".
+    relevancy: (N,) in 0..1. colors: (N, 3) uint8 RGB of the surface. Source: Kerr et al., LERF
+    (2023), section 4: "we normalize the colormap from 50% (less relevant than canonical phrases)
+    to the maximum relevancy".
     """
     relevancy = np.asarray(relevancy, np.float64)
     painted = np.array(colors, np.uint8)
@@ -32,22 +32,22 @@ def relevancy_colors(relevancy: np.ndarray, colors: np.ndarray) -> np.ndarray:
 
 
 def level_colors(relevancy: np.ndarray, cloud: np.ndarray) -> np.ndarray:
-    """The colours (N, 3) uint8 that relevancies (N,) have in the cloud of relevancies (M,)."""
+    """Returns the colours (N, 3) uint8 of relevancies (N,) in a cloud with relevancies (M,)."""
     top = max(float(np.max(cloud, initial=NEUTRAL)), NEUTRAL + 1e-6)
     return turbo((np.asarray(relevancy, np.float64) - NEUTRAL) / (top - NEUTRAL))
 
 
 def label_colors(labels: np.ndarray, relevant: np.ndarray, colors: np.ndarray) -> np.ndarray:
-    """One colour for each label (N,) where relevant (N,) bool, else the surface's; (N, 3) uint8.
+    """Returns colours (N, 3) uint8: one for each label where relevant, else the surface's own.
 
-    colors: (N, 3) uint8 RGB of the surface.
+    labels: (N,) int. relevant: (N,) bool. colors: (N, 3) uint8 RGB of the surface.
     """
     return np.where(relevant[:, None], TAB10[np.asarray(labels, int) % len(TAB10)],
                     np.asarray(colors, np.uint8))
 
 
 def turbo(level: np.ndarray) -> np.ndarray:
-    """The turbo colour map, (N, 3) uint8 RGB, of levels (N,) in 0..1."""
+    """Returns the colours (N, 3) uint8 RGB of levels (N,) in 0..1 in the turbo colour map."""
     bytes_ = np.round(np.clip(level, 0, 1) * 255).astype(np.uint8)
     if not len(bytes_):
         return np.zeros((0, 3), np.uint8)

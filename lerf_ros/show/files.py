@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An answer as files for other programs: the cloud as PLY, everything else as JSON."""
+"""Writes an answer for other programs: the cloud as PLY, everything else as JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,9 +22,8 @@ def write_ply(path: str | Path, points: np.ndarray, colors: np.ndarray,
               scalars: Mapping[str, np.ndarray] | None = None) -> None:
     """Writes points (N, 3) in world units with colours (N, 3) uint8 RGB.
 
-    Coordinates are doubles: in a map frame such as UTM floats would be off by decimetres.
-
-    scalars: more properties by name, (N,) each, fractions or whole numbers.
+    scalars: further properties by name, (N,) each, floats or integers. Coordinates are doubles,
+    because floats would be off by decimetres in a map frame such as UTM.
     """
     scalars = {name: np.asarray(values) for name, values in (scalars or {}).items()}
     types = {name: PLY_TYPES[values.dtype.kind] for name, values in scalars.items()}
@@ -52,7 +50,7 @@ UNITS = {
 
 
 def export_answer(answer: Answer, folder: Path) -> tuple[Path, Path]:
-    """Writes NAME.ply and NAME.json into the folder, NAME after the phrase; returns both."""
+    """Writes NAME.ply and NAME.json, named after the phrase, into the folder; returns both."""
     name, out = file_name(answer.text), OutputFolder(folder)
     cloud, fields = folder / f'{name}.ply', folder / f'{name}.json'
     labels = answer.labels if len(answer.labels) else np.zeros(len(answer.relevancy), np.int32)
@@ -66,12 +64,15 @@ def export_answer(answer: Answer, folder: Path) -> tuple[Path, Path]:
 
 
 def file_name(text: str) -> str:
-    """A name for files about a phrase, in any language."""
+    """Returns a file name for a phrase in any language."""
     return re.sub(r'\W+', '_', text.lower()).strip('_')[:80] or 'answer'
 
 
-def answer_fields(answer: Answer, cloud: str) -> dict[str, Any]:
-    """All of an answer but its points, as JSON knows it; what is not known is None."""
+def answer_fields(answer: Answer, cloud: str) -> dict[str, object]:
+    """Returns an answer without its points as JSON data; what is unknown is None.
+
+    cloud: name of the file with the points.
+    """
     target = answer.T_world_target
     return {
         'text': answer.text, 'texts': list(answer.texts), 'found': answer.presence.name,
@@ -89,16 +90,16 @@ def answer_fields(answer: Answer, cloud: str) -> dict[str, Any]:
         'units': UNITS}
 
 
-def hit_fields(hit: Hit) -> dict[str, Any]:
-    """One place."""
+def hit_fields(hit: Hit) -> dict[str, object]:
+    """Returns a hit as JSON data."""
     return {'label': hit.label, 'position': np.asarray(hit.position).tolist(),
             'rotation': np.asarray(hit.rotation).tolist(), 'size': np.asarray(hit.size).tolist(),
             'relevancy': float(hit.relevancy), 'probability': known(hit.probability),
             'scale': float(hit.scale), 'points': int(hit.points), 'keyframes': int(hit.keyframes)}
 
 
-def grasp_fields(grasp: Grasp) -> dict[str, Any]:
-    """One grasp."""
+def grasp_fields(grasp: Grasp) -> dict[str, object]:
+    """Returns a grasp as JSON data."""
     return {'pose': grasp.T_world_grasp.tolist(), 'pregrasp_pose': grasp.T_world_pregrasp.tolist(),
             'gripper_pose': grasp.T_world_gripper.tolist(),
             'opening_width': float(grasp.opening_width), 'score': float(grasp.score),
@@ -107,5 +108,5 @@ def grasp_fields(grasp: Grasp) -> dict[str, Any]:
 
 
 def known(value: float) -> float | None:
-    """The number, or None for NaN, which JSON does not know."""
+    """Returns the number, or None for NaN, which JSON does not have."""
     return None if math.isnan(value) else float(value)

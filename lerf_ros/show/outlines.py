@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Line drawings of what an answer means: boxes, grippers and cameras, as segments in the world."""
+"""Outlines of boxes, grippers and cameras, as line segments in the world."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lerf_ros.config import GraspConfig
 from lerf_ros.geometry.camera import PinholeCamera, transform_points
 from lerf_ros.query.answer import Answer, Hit
 
-# A keyframe is drawn so long: this part of the extent of all of them.
+# The length of a drawn keyframe, as a fraction of the extent of all of them.
 FRUSTUM_PART = 0.05
 # Pairs of corners of `box_corners` that an edge joins: they differ along one axis.
 BOX_EDGES = tuple((a, b) for a, b in itertools.combinations(range(8), 2)
@@ -20,22 +20,22 @@ BOX_EDGES = tuple((a, b) for a, b in itertools.combinations(range(8), 2)
 
 
 def box_corners(hit: Hit) -> np.ndarray:
-    """The corners (8, 3) of the hit's box in the world; bit 0 of the index is the end in z."""
+    """Returns the corners (8, 3) of the box of a hit; bit 0 of the index is the end in z."""
     signs = np.array(list(itertools.product((-0.5, 0.5), repeat=3)))
     return hit.position + (signs * hit.size) @ np.asarray(hit.rotation).T
 
 
 def box_outline(hit: Hit) -> np.ndarray:
-    """The twelve edges of the hit's box, segments (12, 2, 3) in the world."""
+    """Returns the twelve edges of the box of a hit, segments (12, 2, 3) in the world."""
     return box_corners(hit)[np.array(BOX_EDGES)]
 
 
 def gripper_outline(T_world_grasp: np.ndarray, opening_width: float,
                     finger_depth: float) -> np.ndarray:
-    """Two fingers, palm and wrist of a parallel gripper, segments (4, 2, 3) in the world.
+    """Returns fingers, palm and wrist of a parallel gripper, segments (4, 2, 3) in the world.
 
-    T_world_grasp (4, 4): origin between the fingertips, +z approach, +y closing. opening_width:
-    of the fingers, finger_depth: from their tips to the hand, metres.
+    T_world_grasp: (4, 4), origin between the fingertips, +z approach, +y closing. opening_width:
+    between the fingers; finger_depth: from their tips to the hand; both metres.
     """
     half, back = opening_width / 2, -finger_depth
     segments = np.array([[[0, -half, 0], [0, -half, back]], [[0, half, 0], [0, half, back]],
@@ -44,7 +44,7 @@ def gripper_outline(T_world_grasp: np.ndarray, opening_width: float,
 
 
 def target_outline(answer: Answer) -> np.ndarray:
-    """The gripper at the answer's target, segments (S, 2, 3) in the world; none without target."""
+    """Returns the gripper at the target of an answer, segments (S, 2, 3); none without a target."""
     if answer.T_world_target is None:
         return np.zeros((0, 2, 3))
     width = answer.grasps[0].opening_width if answer.grasps else GraspConfig().max_opening
@@ -53,7 +53,7 @@ def target_outline(answer: Answer) -> np.ndarray:
 
 def frustum_outline(camera: PinholeCamera, T_world_camera: np.ndarray,
                     depth: float) -> np.ndarray:
-    """A camera as a pyramid, segments (8, 2, 3) in the world: apex to corners, and the image.
+    """Returns a camera as a pyramid, segments (8, 2, 3) in the world.
 
     depth: from the apex to the image, world units.
     """
@@ -67,9 +67,9 @@ def frustum_outline(camera: PinholeCamera, T_world_camera: np.ndarray,
 
 
 def keyframe_outlines(cameras: Sequence[tuple[PinholeCamera, np.ndarray]]) -> np.ndarray:
-    """All keyframes, as camera and T_world_camera (4, 4) each: segments (8 N, 2, 3) in the world.
+    """Returns all N keyframes as pyramids, segments (8 N, 2, 3) in the world.
 
-    Their length follows from how far apart they were taken.
+    cameras: camera and T_world_camera (4, 4) of each. Their size depends on how far apart they are.
     """
     if not cameras:
         return np.zeros((0, 2, 3))
@@ -78,6 +78,6 @@ def keyframe_outlines(cameras: Sequence[tuple[PinholeCamera, np.ndarray]]) -> np
 
 
 def frustum_depth(centers: np.ndarray) -> float:
-    """How long to draw cameras at these places (N, 3), world units."""
+    """Returns the length at which to draw cameras at these centers (N, 3), world units."""
     extent = float(np.linalg.norm(np.ptp(centers, axis=0)))
     return FRUSTUM_PART * (extent or 1.0)

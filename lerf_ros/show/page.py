@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A web page that shows a map and answers typed phrases; for people without RViz."""
+"""A web page that shows a map and answers typed phrases, without RViz."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from typing import Any
 from lerf_ros.errors import ConfigError, LerfError
 from lerf_ros.query.answer import Answer
 from lerf_ros.query.request import QueryRequest, split_phrases
-from lerf_ros.show.page_scene import MapScene, overview
+from lerf_ros.show.page_drawing import MapDrawing, overview
 from lerf_ros.show.words import summary
 
-# A phrase is asked when nothing has been typed for so long.
+# A phrase is asked when nothing has been typed for this time.
 TYPING_S = 0.4
-# The surface before the first phrase comes from any answer; this word is in every vocabulary.
+# Before the first phrase the surface is taken from this answer; every vocabulary has the word.
 NO_PHRASE = QueryRequest('object', plan_grasps=False)
 HINT = 'such as "red mug"; several phrases with ; between them'
 CLOSE_S = 2.0
 
 
 def require_viser() -> ModuleType:
-    """viser; ConfigError, which says how to install it, where it is missing."""
+    """Imports viser; raises ConfigError, which says how to install it, where it is missing."""
     try:
         import viser
     except ImportError as error:
@@ -36,13 +36,13 @@ def require_viser() -> ModuleType:
 
 
 class MapPage:
-    """Serves the page until `close`. One thread asks and draws, so that typing is never held up."""
+    """Serves the page until `close`. A thread of its own asks and draws, so typing never waits."""
 
     def __init__(self, ask: Callable[[QueryRequest], Answer], map_directory: str | Path,
                  host: str = '127.0.0.1', port: int = 8080) -> None:
-        """ask: answers a request, or raises LerfError; called from one thread at a time.
+        """ask: answers a request or raises LerfError; it is called from one thread only.
 
-        Raises ConfigError where viser is missing or nothing can be served at host and port.
+        Raises ConfigError where viser is missing or the port cannot be opened.
         """
         viser = require_viser()
         self._ask, self._map_directory = ask, Path(map_directory)
@@ -50,8 +50,8 @@ class MapPage:
             self.server: Any = viser.ViserServer(host, port, label='lerf_ros', verbose=False)
         except OSError as error:
             raise ConfigError(f'no page at {host}:{port}: {error}') from error
-        self.scene = MapScene(self.server)
-        self.answer: Answer | None = None   # the one that is shown
+        self.drawing = MapDrawing(self.server)
+        self.answer: Answer | None = None   # the one on display
         self._asked, self._typed, self._stopped = threading.Event(), threading.Event(), False
         self._new_snapshot = True
         self._build()
@@ -60,21 +60,21 @@ class MapPage:
 
     @property
     def url(self) -> str:
-        """Where the page is."""
+        """Returns the address of the page."""
         return f'http://{self.server.get_host()}:{self.server.get_port()}'
 
     def submit(self, text: str) -> None:
-        """Puts a phrase into the text box, as if it had been typed."""
+        """Enters a phrase into the text box, as if it had been typed."""
         self.phrase.value = text
         self._type()
 
     def refreshed(self) -> None:
-        """There is a newer snapshot: what is shown is asked again."""
+        """Asks again, because there is a newer snapshot."""
         self._new_snapshot = True
         self._asked.set()
 
     def close(self) -> None:
-        """Ends the page."""
+        """Stops serving the page."""
         self._stopped = True
         self._asked.set()
         self._typed.set()
@@ -94,8 +94,8 @@ class MapPage:
         self.words = gui.add_markdown('')
         for box in (self.phrase, self.rather_than, self.part):
             box.on_update(lambda _: self._type())
-        self.point_size.on_update(lambda _: self.scene.enlarge_points(self.point_size.value))
-        self.keyframes.on_update(lambda _: self.scene.show_keyframes(self.keyframes.value))
+        self.point_size.on_update(lambda _: self.drawing.enlarge_points(self.point_size.value))
+        self.keyframes.on_update(lambda _: self.drawing.show_keyframes(self.keyframes.value))
 
     def _type(self) -> None:
         self._typed.set()
@@ -116,9 +116,9 @@ class MapPage:
         request = self.request()
         try:
             answer = self._ask(request or NO_PHRASE)
-            self.scene.center_on(answer)
+            self.drawing.center_on(answer)
             if self._new_snapshot:
-                self.scene.draw_keyframes(self._map_directory, self.keyframes.value)
+                self.drawing.draw_keyframes(self._map_directory, self.keyframes.value)
         except LerfError as error:
             self.words.content = str(error)
             return
@@ -128,12 +128,12 @@ class MapPage:
             return
         if self.answer is None:
             self._look_at(answer)
-        self.scene.draw(answer, plain=request is None)
+        self.drawing.draw(answer, plain=request is None)
         self.answer, self._new_snapshot = answer, False
         self.words.content = in_words(answer) if request else 'Type what to look for.'
 
     def request(self) -> QueryRequest | None:
-        """What is typed now; None for nothing."""
+        """Returns the typed request; None when nothing is typed."""
         phrases = split_phrases(self.phrase.value)
         if not phrases:
             return None
@@ -142,8 +142,8 @@ class MapPage:
                             part=self.part.value.strip(), **only)
 
     def _look_at(self, answer: Answer) -> None:
-        position, target = overview(answer.points_world, self.scene.poses)
-        position, target = self.scene.place(position), self.scene.place(target)
+        position, target = overview(answer.points_world, self.drawing.poses)
+        position, target = self.drawing.place(position), self.drawing.place(target)
         self.server.initial_camera.position = position
         self.server.initial_camera.look_at = target
 
@@ -155,7 +155,7 @@ class MapPage:
 
 
 def in_words(answer: Answer) -> str:
-    """The answer as Markdown: a line, and a table of the places."""
+    """Returns the answer as Markdown: a line, and a table of the places."""
     unit = 'm' if answer.metric else 'units'
     sure = any(not math.isnan(hit.probability) for hit in answer.hits)
     columns = ['#', 'relevancy', *['probability'] * sure, 'keyframes', f'size ({unit})']

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures that let a person judge the answers: relevancy over photographs, contact sheet."""
+"""Pictures of answers: relevancy over photographs, and contact sheets."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ FONT, FONT_SIZE = cv2.FONT_HERSHEY_SIMPLEX, 0.55
 
 
 def disc_radius(points_world: np.ndarray, sample: int = 2000) -> float:
-    """A radius (world units) at which discs close the gaps of a surface of points (N, 3).
+    """Returns a radius (world units) at which discs close the gaps between points (N, 3).
 
-    Three quarters of the distance to the third nearest neighbour: on a square grid of pitch p
-    that is 0.75 p, a little more than half its diagonal. Nine in ten points are that close, so
-    that sparse parts close their gaps as well.
+    It is three quarters of the distance to the third nearest neighbour: on a square grid of pitch p
+    that is 0.75 p, a little more than half the diagonal. The 90th percentile is taken, so that
+    sparse parts are closed as well.
     """
     if len(points_world) < 4:
         return 0.0
@@ -47,10 +47,10 @@ def disc_radius(points_world: np.ndarray, sample: int = 2000) -> float:
 
 def splat(points_world: np.ndarray, camera: PinholeCamera, T_world_camera: np.ndarray,
           radius: float) -> tuple[np.ndarray, np.ndarray]:
-    """Which point each pixel shows, and how far it is.
+    """Renders points (N, 3) as discs.
 
-    points_world: (N, 3). radius: of the discs, world units. Returns the index of the nearest
-    point (H, W) int64, -1 where there is none, and its depth (H, W) float64, inf where none.
+    radius: of the discs, world units. Returns for each pixel the index of the nearest point (H, W)
+    int64, -1 where there is none, and its depth (H, W) float64, inf where there is none.
     """
     index = np.full((camera.height, camera.width), -1, np.int64)
     depth = np.full((camera.height, camera.width), np.inf)
@@ -69,7 +69,7 @@ def splat(points_world: np.ndarray, camera: PinholeCamera, T_world_camera: np.nd
     points, x, y = (np.concatenate(part) for part in (owner, u, v))
     inside = (x >= 0) & (x < camera.width) & (y >= 0) & (y < camera.height)
     points, x, y = points[inside], x[inside], y[inside]
-    far_first = np.argsort(-z[points], kind='stable')   # the nearest is written last and stays
+    far_first = np.argsort(-z[points], kind='stable')   # so the nearest point is written last
     points, x, y = points[far_first], x[far_first], y[far_first]
     index[y, x] = points
     depth[y, x] = z[points]
@@ -78,7 +78,7 @@ def splat(points_world: np.ndarray, camera: PinholeCamera, T_world_camera: np.nd
 
 def visible(points_world: np.ndarray, camera: PinholeCamera, T_world_camera: np.ndarray,
             radius: float) -> np.ndarray:
-    """Which of the points (N, 3) the camera sees: in the image and behind no other; (N,) bool."""
+    """Returns which points (N, 3) are in the image and not hidden by others, (N,) bool."""
     _, nearest = splat(points_world, camera, T_world_camera, radius)
     columns, rows, z = _pixels(points_world, camera, T_world_camera)
     inside = (columns >= 0) & (columns < camera.width) & (rows >= 0) & (rows < camera.height)
@@ -89,17 +89,17 @@ def visible(points_world: np.ndarray, camera: PinholeCamera, T_world_camera: np.
 
 
 def depth_of(points_world: np.ndarray, T_world_camera: np.ndarray) -> np.ndarray:
-    """The z-depth (N,) of points (N, 3), negative behind the camera."""
+    """Returns the z-depth (N,) of points (N, 3), negative behind the camera."""
     return transform_points(invert_pose(T_world_camera), np.asarray(points_world, np.float64))[:, 2]
 
 
 def _pixels(points_world: np.ndarray, camera: PinholeCamera,
             T_world_camera: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Column, row (far outside for points behind the camera) and depth of points (N, 3)."""
+    """Returns column, row and depth of points (N, 3); pixels are far outside behind the camera."""
     points_camera = transform_points(
         invert_pose(T_world_camera), np.asarray(points_world, np.float64))
     pixels = camera.project(points_camera)
-    # The lens polynomial folds far outside of the image: such points may come back inside it.
+    # Far outside of the image the lens polynomial folds points back into it.
     direction = points_camera[:, :2] / np.maximum(points_camera[:, 2:], 1e-9)
     limit = 1.5 * np.array([camera.width / camera.fx, camera.height / camera.fy])
     good = np.isfinite(pixels).all(1) & (np.abs(direction) < limit).all(1)
@@ -109,25 +109,24 @@ def _pixels(points_world: np.ndarray, camera: PinholeCamera,
 
 def _disc(radius: int) -> tuple[np.ndarray, np.ndarray]:
     dy, dx = np.mgrid[-radius:radius + 1, -radius:radius + 1]
-    inside = dx * dx + dy * dy <= (radius + 0.5) ** 2   # with the diagonals, which close gaps
+    inside = dx * dx + dy * dy <= (radius + 0.5) ** 2   # includes diagonals, which close gaps
     return dx[inside], dy[inside]
 
 
 @dataclass(frozen=True)
-class View:
-    """A photograph with its camera: image (H, W, 3) uint8 RGB, OpenCV camera axes."""
+class PosedImage:
+    """A photograph (H, W, 3) uint8 RGB with its camera and pose (4, 4), OpenCV camera axes."""
 
     image: np.ndarray
     camera: PinholeCamera
     T_world_camera: np.ndarray
 
 
-def overlay(view: View, answer: Answer, radius: float | None = None) -> np.ndarray:
-    """The photograph with the answer's relevancy, the box of its best hit and the gripper there.
+def overlay(view: PosedImage, answer: Answer, radius: float | None = None) -> np.ndarray:
+    """Draws relevancy, the box of the best hit and the gripper into a photograph.
 
-    Returns (H, W, 3) uint8. A pixel is painted where the nearest point it shows has a relevancy of
-    0.5 or more; elsewhere the photograph stays. radius: of the points' discs, world units; None
-    measures it.
+    Returns (H, W, 3) uint8. Pixels are coloured where the nearest point has a relevancy of 0.5 or
+    more. radius: of the discs of the points, world units; None measures it.
     """
     radius = disc_radius(answer.points_world) if radius is None else radius
     index, _ = splat(answer.points_world, view.camera, view.T_world_camera, radius)
@@ -144,9 +143,9 @@ def overlay(view: View, answer: Answer, radius: float | None = None) -> np.ndarr
     return picture
 
 
-def draw_lines(picture: np.ndarray, view: View, segments: np.ndarray,
+def draw_lines(picture: np.ndarray, view: PosedImage, segments: np.ndarray,
                color: tuple[int, int, int], width: int = 1) -> None:
-    """Draws segments (S, 2, 3) of the world into the picture, bent as the lens bends them."""
+    """Draws segments (S, 2, 3) of the world into the picture, with the distortion of the lens."""
     for start, end in segments:
         line = start + np.linspace(0, 1, 9)[:, None] * (end - start)
         pixels = view.camera.project(transform_points(invert_pose(view.T_world_camera), line))
@@ -156,17 +155,18 @@ def draw_lines(picture: np.ndarray, view: View, segments: np.ndarray,
             cv2.polylines(picture, [path], False, color, width, cv2.LINE_AA)
 
 
-def inside_image(view: View, points_world: np.ndarray) -> np.ndarray:
-    """Which points (N, 3) project into the image, (N,) bool."""
+def inside_image(view: PosedImage, points_world: np.ndarray) -> np.ndarray:
+    """Returns which points (N, 3) project into the image, (N,) bool."""
     camera = view.camera
     pixels = camera.project(transform_points(invert_pose(view.T_world_camera), points_world))
     return np.all((pixels >= 0) & (pixels <= [camera.width, camera.height]), axis=-1)
 
 
 def interesting_points(answer: Answer) -> np.ndarray:
-    """Which points (N,) bool a picture of this answer should show.
+    """Returns which points (N,) bool a picture of this answer should show.
 
-    Those in the box of the best hit; when nothing was found, the most relevant hundredth.
+    These are the points in the box of the best hit, or the most relevant hundredth of all points
+    when nothing was found.
     """
     points = np.asarray(answer.points_world)
     if not len(points):
@@ -181,10 +181,10 @@ def interesting_points(answer: Answer) -> np.ndarray:
 
 
 class ViewChooser:
-    """Finds for each answer the view which sees its best hit largest, whole and unhidden."""
+    """Finds the view that shows the best hit of an answer largest, complete and unoccluded."""
 
-    def __init__(self, views: Sequence[View], points_world: np.ndarray):
-        """points_world: (N, 3), the points of the answers to come."""
+    def __init__(self, views: Sequence[PosedImage], points_world: np.ndarray):
+        """points_world: (N, 3), the points of all answers to come."""
         self._views, self._count = views, len(points_world)
         order = np.random.default_rng(0).permutation(self._count)
         self._chosen = np.sort(order[:CHOICE_POINTS])
@@ -197,12 +197,12 @@ class ViewChooser:
                 CHOICE_WIDTH, max(1, round(CHOICE_WIDTH * camera.height / camera.width)))
             seen = visible(points, small, view.T_world_camera, radius)
             depth = depth_of(points[seen], view.T_world_camera)
-            size[seen] = 1 / np.maximum(depth, 1e-6) ** 2   # the solid angle a surface fills
+            size[seen] = 1 / np.maximum(depth, 1e-6) ** 2   # solid angle of a surface
 
     def best(self, answer: Answer) -> int:
-        """Index of the view which the interesting points fill most (0 when none sees them).
+        """Returns the index of the view that the interesting points fill most; 0 when none does.
 
-        A close view of a part loses against one from farther away that shows all of it.
+        A view from farther away that shows all of a hit beats a close view of a part of it.
         """
         if len(answer.points_world) != self._count or not self._count:
             return 0
@@ -219,29 +219,29 @@ class ViewChooser:
 
 
 def caption(answer: Answer, note: str = '') -> str:
-    """One line below a picture: query, whether found, relevancy."""
+    """Returns the line below a picture: the phrase, whether it was found, and its relevancy."""
     top = answer.relevancy.max(initial=0.0)
     if answer.found:
         state = f'found, relevancy {answer.hits[0].relevancy:.2f}'
-        # In full, the reason is in the answer: a caption has one line.
+        # A caption has one line; the answer holds the full reason.
         state += ', no grasp' if answer.no_target_reason else ''
     else:
-        # Through the service the threshold of the query node is not known (NaN).
+        # The service does not return the threshold of the query node (NaN).
         needs = '' if np.isnan(answer.threshold) else f', needs {answer.threshold:.2f}'
         state = f'not found (best {top:.2f}{needs})'
     return ', '.join(filter(None, [f'{answer.text}: {state}', note]))
 
 
-def contact_sheet(views: Sequence[View], answers: Sequence[Answer], title: str,
+def contact_sheet(views: Sequence[PosedImage], answers: Sequence[Answer], title: str,
                   notes: Sequence[str] = (), tiles_per_row: int = 2) -> np.ndarray:
-    """Each answer as photograph beside photograph with relevancy; (H, W, 3) uint8 RGB.
+    """Returns a sheet (H, W, 3) uint8 RGB with each answer as photograph and overlay.
 
-    notes: a word to add to each caption, one for each answer, or none.
+    notes: added to the captions, one for each answer; may be empty.
     """
     tiles = []
     choosers: dict[int, ViewChooser] = {}
     for answer, note in zip(answers, notes or [''] * len(answers)):
-        # Answers of one snapshot share their points; those of another have other points.
+        # Answers from one snapshot share their points.
         key = hash(np.asarray(answer.points_world).tobytes())
         if key not in choosers:
             choosers[key] = ViewChooser(views, answer.points_world)
@@ -254,12 +254,12 @@ def contact_sheet(views: Sequence[View], answers: Sequence[Answer], title: str,
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
-    """Writes (H, W, 3) uint8 RGB as PNG or JPEG, by the ending of the path."""
+    """Writes (H, W, 3) uint8 RGB as PNG or JPEG, by the suffix of the path."""
     if not cv2.imwrite(str(path), np.ascontiguousarray(image[..., ::-1])):
         raise OSError(f'{path}: cannot be written')
 
 
-def _tile(view: View, answer: Answer, text: str) -> np.ndarray:
+def _tile(view: PosedImage, answer: Answer, text: str) -> np.ndarray:
     line = white(CAPTION_HEIGHT, 2 * CELL_WIDTH + GAP)
     put_text(line, text)
     return np.concatenate([side_by_side(view.image, overlay(view, answer)), line])
@@ -298,25 +298,19 @@ def put_text(picture: np.ndarray, text: str, at: tuple[int, int] = (2, 20),
                 cv2.LINE_AA)
 
 
-def map_views(map_directory: Path) -> list[View]:
-    """Photographs of the map, evenly chosen where there are many; DatasetError without any."""
+def map_views(map_directory: Path) -> list[PosedImage]:
+    """Returns at most MAX_VIEWS photographs of the map; raises DatasetError without any."""
     frames = load_folder(map_directory).frames
     chosen = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), MAX_VIEWS)).astype(int))
-    return [View(f.image, f.camera, f.T_world_camera) for f in (frames[int(i)] for i in chosen)]
+    return [PosedImage(f.image, f.camera, f.T_world_camera)
+            for f in (frames[int(i)] for i in chosen)]
 
 
 def save_overlay(map_directory: Path, answer: Answer, folder: Path) -> Path:
-    """Writes the photograph that sees the best hit best, with the relevancy over it."""
+    """Writes the photograph that shows the best hit best beside its overlay; returns the path."""
     views = map_views(map_directory)
     view = views[ViewChooser(views, answer.points_world).best(answer)]
     name = f'{re.sub(r"[^a-z0-9]+", "_", answer.text.lower())}.png'
     with OutputFolder(folder).file(name) as path:
         write_image(path, np.concatenate([view.image, overlay(view, answer)], 1))
     return folder / name
-
-
-def save_sheet(map_directory: Path, answers: list[Answer], title: str, path: Path) -> Path:
-    """Writes a contact sheet of several answers."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_image(path, contact_sheet(map_views(map_directory), answers, title))
-    return path

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers in words, for people."""
+"""Answers in words."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 from lerf_ros.query.answer import Answer, Hit, Presence
 
@@ -13,7 +12,7 @@ NOT_METRIC = 'the map is not metric: lengths are map units, not metres'
 
 
 def summary(answer: Answer) -> str:
-    """One line on what was found, how sure that is, and what is missing."""
+    """Returns one line that says what was found, how certain that is, and what is missing."""
     unit = 'm' if answer.metric else 'map units'
     sure = '' if math.isnan(answer.probability) else f', probability {answer.probability:.2f}'
     if answer.found:
@@ -36,9 +35,9 @@ def summary(answer: Answer) -> str:
 
 
 def why_not_found(candidate: Hit | None, threshold: float, min_points: int) -> str:
-    """Which number decided that a phrase is nowhere.
+    """Returns which number decided that a phrase was not found.
 
-    candidate: the best place, however low; None where too few points beat the negatives for one.
+    candidate: the best place, however low; None where too few points beat the negatives.
     """
     if candidate is None:
         return (f'fewer than {2 * min_points} points of the map fit it better than the phrases '
@@ -52,10 +51,10 @@ def why_not_found(candidate: Hit | None, threshold: float, min_points: int) -> s
     return f'the best place has relevancy {reached}, threshold {needed}'
 
 
-def still_learning(info: Mapping[str, Any], unlearned: int) -> str:
-    """Why a map is younger than its keyframes; empty when it is not.
+def still_learning(info: Mapping[str, object], unlearned: int) -> str:
+    """Returns why the map lags behind its keyframes; empty when it does not.
 
-    info: the manifest of the snapshot that answers. unlearned: keyframes that it does not hold.
+    info: manifest of the snapshot that answers. unlearned: number of keyframes that are newer.
     """
     if unlearned:
         return (f'the map is still learning: {unlearned} stored keyframes are not in it yet '
@@ -67,7 +66,7 @@ def still_learning(info: Mapping[str, Any], unlearned: int) -> str:
 
 
 def label_text(hit: Hit, text: str) -> str:
-    """Such as `red mug 93 %`, or `red mug 0.71` (relevancy) without calibration."""
+    """Returns a label such as `red mug 93 %`, or `red mug 0.71` (relevancy) without calibration."""
     if math.isnan(hit.probability):
         return f'{text} {hit.relevancy:.2f}'
     return f'{text} {100 * hit.probability:.0f} %'

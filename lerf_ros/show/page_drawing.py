@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the page shows in space: the cloud, the hits, the grasp and the keyframes."""
+"""What the page shows in 3D: the cloud, the hits, the grasp and the keyframes."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from lerf_ros.show.outlines import box_outline, frustum_depth, target_outline
 from lerf_ros.show.words import label_text
 
 MAX_KEYFRAMES = 60
-THUMBNAIL_PX = 160      # longer side
+THUMBNAIL_PX = 160      # pixels: longer side
 BOX_LINE_PX, GRIPPER_LINE_PX = 2.5, 4.0
 GRIPPER_COLOR, KEYFRAME_COLOR = (20, 200, 70), (90, 110, 160)
-POINT_SIZE = 2.0        # of the median distance to the nearest point: surfaces look closed
-SPACING_POINTS = 4000   # points from which that distance is taken
+POINT_SIZE = 2.0        # times the median distance to the nearest point, so surfaces look closed
+SPACING_POINTS = 4000   # points that this distance is measured at
 SMALLEST = 1e-4
-VIEW_FROM = np.array([0.8, -0.9, 1.2])  # of the distance of the keyframes
-# Units that the map's middle may move before the page is centred anew: a browser computes in single
-# precision, whose millimetres end there.
+VIEW_FROM = np.array([0.8, -0.9, 1.2])  # times the distance of the keyframes
+# The page is centred anew when the middle of the map moves by more than so many world units: a
+# browser computes in single precision, which is no longer exact to millimetres there.
 FAR = 1000.0
-KEYFRAME_PART = 0.4     # of the length at which markers draw them: their pictures hide things
+KEYFRAME_SCALE = 0.4    # relative to markers, because the pictures of keyframes hide things
 
 
-class MapScene:
-    """Draws answers into a viser server; the newest answer replaces the one before."""
+class MapDrawing:
+    """Draws answers on a viser server. The newest answer replaces the previous one."""
 
     def __init__(self, server: Any) -> None:
         self._scene, self._atomic = server.scene, server.atomic
@@ -46,10 +46,10 @@ class MapScene:
         self._enlarged = 1.0
         self._keyframes: dict[str, Any] = {}
         self.poses: list[np.ndarray] = []   # T_world_camera (4, 4) of the keyframes shown
-        self.origin: np.ndarray | None = None   # (3,) world: where the page's own origin is
+        self.origin: np.ndarray | None = None   # (3,) world: the page's own origin
 
     def center_on(self, answer: Answer) -> None:
-        """Puts the page's origin into the middle of the map, unless it is near there already."""
+        """Moves the page's origin to the middle of the map, unless it is near already."""
         points = answer.points_world
         middle = np.round(np.median(points, axis=0)) if len(points) else np.zeros(3)
         if self.origin is None or np.abs(middle - self.origin).max() > FAR:
@@ -59,17 +59,17 @@ class MapScene:
             self._keyframes = {}
 
     def place(self, points_world: np.ndarray) -> np.ndarray:
-        """World points (..., 3) in the page's coordinates."""
+        """Returns world points (..., 3) in the coordinates of the page."""
         return points_world if self.origin is None else points_world - self.origin
 
     def draw(self, answer: Answer, plain: bool = False) -> None:
-        """Shows an answer; plain: the surface in its own colours, without hits."""
+        """Shows an answer. plain: shows the surface in its own colours, without hits."""
         T_page_world = np.eye(4)
         T_page_world[:3, 3] = self.place(np.zeros(3))
         answer = in_frame(answer, T_page_world, answer.frame_id)
         with self._atomic():
             self._draw_cloud(answer, plain)
-            # Removes the hits of the answer before, which lie below it.
+            # Removing the frame removes the hits of the previous answer below it.
             self._scene.add_frame('/answer', show_axes=False).remove()
             self._scene.add_frame('/answer', show_axes=False)
             if not plain:
@@ -78,7 +78,7 @@ class MapScene:
 
     def _draw_cloud(self, answer: Answer, plain: bool) -> None:
         points = np.asarray(answer.points_world, np.float64)
-        # The browser gets numbers near 0, which stay exact in its short floats.
+        # Coordinates near 0 stay exact in the single precision of a browser.
         center = points.mean(0) if len(points) else np.zeros(3)
         self._cloud = self._scene.add_point_cloud(
             '/cloud', (points - center).astype(np.float32), cloud_colors(answer, plain),
@@ -105,19 +105,19 @@ class MapScene:
                 thickness=GRIPPER_LINE_PX, thickness_units='screen')
 
     def draw_keyframes(self, map_directory: Path, visible: bool) -> None:
-        """Shows from where the map's photographs were taken, with a small copy of each.
+        """Shows the poses of the map's photographs, with a thumbnail of each.
 
-        Those that are already shown stay; keyframes that cannot be read are left out.
+        Keyframes on display stay. Unreadable keyframes are left out.
         """
         try:
             entries = posed_images(map_directory, MAX_KEYFRAMES)
         except DatasetError:
-            entries = []    # a map that was copied without its photographs
+            entries = []    # the map was copied without its photographs
         self.poses = [entry.T_world_camera for entry in entries]
         names = {f'/keyframes/{Path(entry.image_path.name).stem}': entry for entry in entries}
         for name in set(self._keyframes) - set(names):
             self._keyframes.pop(name).remove()
-        depth = KEYFRAME_PART * frustum_depth(np.array(self.poses)[:, :3, 3]) if entries else 0.0
+        depth = KEYFRAME_SCALE * frustum_depth(np.array(self.poses)[:, :3, 3]) if entries else 0.0
         for name in [name for name in names if name not in self._keyframes]:
             self._keyframes[name] = self._draw_keyframe(name, names[name], depth, visible)
 
@@ -131,20 +131,20 @@ class MapScene:
             position=tuple(self.place(T[:3, 3])), visible=visible)
 
     def enlarge_points(self, factor: float) -> None:
-        """Draws points this much larger than what closes their gaps."""
+        """Draws points larger, by this factor, than what closes the gaps between them."""
         if self._cloud is not None:
             self._cloud.point_size *= factor / self._enlarged
         self._enlarged = factor
 
     def show_keyframes(self, visible: bool) -> None:
-        """Shows or hides all of them."""
+        """Shows or hides all keyframes."""
         with self._atomic():
             for handle in self._keyframes.values():
                 handle.visible = visible
 
 
 def cloud_colors(answer: Answer, plain: bool) -> np.ndarray:
-    """(N, 3) uint8: the paper's colours; with several phrases, that of each relevant point's."""
+    """Returns colours (N, 3) uint8: the paper's, or one for each phrase where there are several."""
     if plain:
         return np.asarray(answer.colors, np.uint8)
     if len(answer.texts) > 1 and len(answer.labels):
@@ -153,7 +153,7 @@ def cloud_colors(answer: Answer, plain: bool) -> np.ndarray:
 
 
 def thumbnail(entry: FrameEntry) -> np.ndarray | None:
-    """A small copy (h, w, 3) uint8 RGB of a keyframe; None where it cannot be read."""
+    """Returns a thumbnail (h, w, 3) uint8 RGB of a keyframe; None where it cannot be read."""
     try:
         image = read_color(entry.image_path)
     except DatasetError:
@@ -164,7 +164,7 @@ def thumbnail(entry: FrameEntry) -> np.ndarray | None:
 
 
 def point_size(points_world: np.ndarray) -> float:
-    """Diameter of the points (N, 3), world units: what closes the gaps where most of them are."""
+    """Returns the diameter, world units, that closes the gaps between most points (N, 3)."""
     if len(points_world) < 2:
         return SMALLEST
     step = max(len(points_world) // SPACING_POINTS, 1)
@@ -174,9 +174,10 @@ def point_size(points_world: np.ndarray) -> float:
 
 def overview(points_world: np.ndarray, poses: Sequence[np.ndarray]
              ) -> tuple[np.ndarray, np.ndarray]:
-    """From where (3,) to look at what (3,): at what the keyframes looked at, from above it.
+    """Returns the position (3,) and the target (3,) of a view of the map from above.
 
-    poses: T_world_camera (4, 4) of the keyframes; without any, most of the points (N, 3) are seen.
+    poses: T_world_camera (4, 4) of the keyframes, which give the target; without any, the view
+    shows most of the points (N, 3).
     """
     points = np.asarray(points_world, np.float64).reshape(-1, 3)
     if len(poses):
