@@ -21,9 +21,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from lerf_ros.config import FeatureConfig, load_preset, preset_path
-from lerf_ros.encoders.crops import tile_grid
-from lerf_ros.encoders.extractor import resize_factors
-from lerf_ros.encoders.openclip_patches import CONV_PART, VIT_PART, make_tower
+from lerf_ros.encoders.openclip_patches import CONV_FRACTION, VIT_FRACTION, make_tower
+from lerf_ros.encoders.pyramid import resize_factors, tile_grid
 
 PAPER_SIZE = 994, 738    # the photographs of the LERF paper
 GOAL = 20.0
@@ -65,7 +64,7 @@ def costs(name: str, mode: str, config: FeatureConfig, size: tuple[int, int],
     """
     visual = image_tower(name).to(device)
     tower, count = make_tower(visual, mode), pyramid_crops(*size, config)
-    part = CONV_PART if mode == 'conv' else VIT_PART
+    part = CONV_FRACTION if mode == 'conv' else VIT_FRACTION
     factors = levels_of(*size, config, part * tower.side)
     images = [torch.zeros(1, 3, *(round(side * factor / tower.stride) * tower.stride
                                   for side in (size[1], size[0])), device=device)

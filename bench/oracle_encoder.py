@@ -13,10 +13,9 @@ from typing import Protocol
 
 import numpy as np
 
-from lerf_ros.encoders.conse import TEMPLATE
+from lerf_ros.encoders.conse import SENTENCE_MODEL, TEMPLATE
 from lerf_ros.encoders.embedding_map import EmbeddingMap, KeyframeFeatures, sort_levels
-from lerf_ros.encoders.extractor import check_widths, crop_sides
-from lerf_ros.encoders.sentence import MODEL_NAME
+from lerf_ros.encoders.pyramid import check_widths, crop_sides
 from lerf_ros.frames.frame import Frame
 
 # Labels that a cell stores; crops with more labels are rare, and the others are small.
@@ -48,7 +47,7 @@ class OracleEncoder:
 
     def identity(self) -> dict[str, str]:
         """See lerf_ros.encoders.image_text.ImageTextEncoder."""
-        return {'name': self.name, 'model': f'areas of labels, {MODEL_NAME}, {TEMPLATE!r}',
+        return {'name': self.name, 'model': f'areas of labels, {SENTENCE_MODEL}, {TEMPLATE!r}',
                 'weights': self._sentences.version()}
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`lerf_ros train | query | view | eval | up | demo`: the same core as the nodes, without ROS."""
+"""The command line `lerf_ros`, which runs the same core as the nodes without ROS."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lerf_ros.evaluation import command
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; returns 0, or 2 with one line that says what is wrong."""
+    """Runs one command; returns its exit status, or 2 after printing a LerfError to stderr."""
     logging.basicConfig(level=logging.INFO, format='%(message)s')
     logging.getLogger('httpx').setLevel(logging.WARNING)
     parsed = parser().parse_args(arguments)
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Builds the parser of all commands."""
     top = argparse.ArgumentParser(prog='lerf_ros', description='Open-vocabulary 3D maps.')
     commands = top.add_subparsers(dest='command', required=True)
     for module in (train, query, view, reindex):
@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def run_eval(arguments: argparse.Namespace) -> int:
-    """Measures on scenes; a named function, because --jobs hands the arguments to processes."""
+    """Runs the evaluation; a named function, because --jobs pickles the arguments."""
     return command.run(arguments, read_config(arguments))
 
 

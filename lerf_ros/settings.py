@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a setting is declared: its default, unit, range and meaning in one place."""
+"""Declaration of settings: default, unit, range and meaning in one place."""
 
 from __future__ import annotations
 
@@ -7,23 +7,30 @@ import dataclasses
 import difflib
 import math
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from lerf_ros.errors import ConfigError
 
-T = TypeVar('T')
+if typing.TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Value = TypeVar('Value')
+Settings = TypeVar('Settings', bound='DataclassInstance')
 
 
-def setting(default: Any, doc: str, *, unit: str = '', low: float | None = None,
-            high: float | None = None, choices: tuple[str, ...] = ()) -> Any:
-    """A dataclass field with its meaning; low and high are inclusive."""
+def setting(default: Value, doc: str, *, unit: str = '', low: float | None = None,
+            high: float | None = None, choices: tuple[str, ...] = ()) -> Value:
+    """Declares a dataclass field with its meaning; low and high are inclusive.
+
+    Like dataclasses.field, it is typed as if it returned the default.
+    """
     metadata = {'doc': doc, 'unit': unit, 'low': low, 'high': high, 'choices': choices}
-    return dataclasses.field(default=default, metadata=metadata)
+    return typing.cast(Value, dataclasses.field(default=default, metadata=metadata))
 
 
 class Checked:
-    """Checks every field against its type, range and choices when the dataclass is made."""
+    """Base of dataclasses of settings: checks type, range and choices of every field."""
 
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self))
@@ -34,12 +41,15 @@ class Checked:
                 check(field, value)
 
 
-def coerce(name: str, value: Any, hint: Any) -> Any:
-    """Turns integers into floats and lists into tuples where the setting asks for them."""
+def coerce(name: str, value: object, hint: type) -> object:
+    """Returns a value as the type of its setting: integers become floats, lists become tuples.
+
+    Raises ConfigError for a value of another type.
+    """
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if typing.get_origin(hint) is tuple:
-        if isinstance(value, str) or not hasattr(value, '__iter__'):
+        if isinstance(value, str) or not isinstance(value, Iterable):
             raise ConfigError(f'{name} = {value!r}: expected a list')
         item = typing.get_args(hint)[0]
         return tuple(coerce(name, v, item) for v in value)
@@ -49,8 +59,8 @@ def coerce(name: str, value: Any, hint: Any) -> Any:
     return value
 
 
-def check(field: dataclasses.Field, value: Any) -> None:
-    """Raises ConfigError where a value is outside its range or not one of its choices."""
+def check(field: dataclasses.Field, value: object) -> None:
+    """Raises ConfigError if a value is outside its range or not one of its choices."""
     low, high, choices = (field.metadata[k] for k in ('low', 'high', 'choices'))
     for v in value if isinstance(value, tuple) else (value,):
         if choices and v not in choices:
@@ -64,19 +74,20 @@ def check(field: dataclasses.Field, value: Any) -> None:
                                   f'{high if high is not None else "inf"}{unit}')
 
 
-def flat_fields(config: Any, prefix: str = '') -> Iterator[tuple[str, dataclasses.Field, Any]]:
-    """All settings of nested dataclasses as (dotted name, field, value)."""
+def flat_fields(config: DataclassInstance,
+                prefix: str = '') -> Iterator[tuple[str, dataclasses.Field, Any]]:
+    """Yields all settings of nested dataclasses as (dotted name, field, value)."""
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
             yield from flat_fields(value, f'{prefix}{field.name}.')
         else:
             yield f'{prefix}{field.name}', field, value
 
 
-def flatten(overrides: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
-    """Nested mappings as one mapping with dotted names."""
-    flat: dict[str, Any] = {}
+def flatten(overrides: Mapping[str, object], prefix: str = '') -> dict[str, object]:
+    """Flattens nested mappings to one with dotted names."""
+    flat: dict[str, object] = {}
     for name, value in overrides.items():
         if isinstance(value, Mapping):
             flat.update(flatten(value, f'{prefix}{name}.'))
@@ -86,7 +97,7 @@ def flatten(overrides: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
 
 
 def nearest(name: str, known: list[str]) -> str:
-    """A hint at the known name closest to a misspelt one, empty when none is close."""
+    """Returns a hint at the known name closest to a misspelt one, or '' if none is close."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if not close:   # the last part alone: "rays" finds "training.rays"
         tails = {k.rsplit('.', 1)[-1]: k for k in known}
@@ -95,8 +106,8 @@ def nearest(name: str, known: list[str]) -> str:
     return f'; did you mean {close[0]!r}?' if close else ''
 
 
-def override(config: T, overrides: Mapping[str, Any]) -> T:
-    """A copy of `config` with nested or dotted overrides.
+def override(config: Settings, overrides: Mapping[str, object]) -> Settings:
+    """Returns a copy of `config` with nested or dotted overrides.
 
     Raises ConfigError for an unknown name (naming the nearest) and for a value out of range.
     """
@@ -108,17 +119,17 @@ def override(config: T, overrides: Mapping[str, Any]) -> T:
     return _replace(config, flat, '')
 
 
-def _replace(config: Any, flat: Mapping[str, Any], prefix: str) -> Any:
-    changes: dict[str, Any] = {}
+def _replace(config: Settings, flat: Mapping[str, object], prefix: str) -> Settings:
+    changes: dict[str, object] = {}
     for field in dataclasses.fields(config):
         name, value = f'{prefix}{field.name}', getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
             changes[field.name] = _replace(value, flat, f'{name}.')
         elif name in flat:
             changes[field.name] = flat[name]
     return dataclasses.replace(config, **changes)
 
 
-def to_dict(config: Any) -> dict[str, Any]:
-    """Nested dictionary of plain values, ready for JSON or YAML."""
+def to_dict(config: DataclassInstance) -> dict[str, Any]:
+    """Returns the settings as nested dictionaries of plain values, ready for JSON or YAML."""
     return dataclasses.asdict(config)

@@ -11,7 +11,7 @@ from tiny_world import look_at, orbit, photograph
 
 from lerf_ros.config import CheckConfig, KeyframeConfig, LerfConfig
 from lerf_ros.errors import ContradictionError
-from lerf_ros.frames import memory_need
+from lerf_ros.frames import capture_check
 from lerf_ros.frames.capture_check import check_folder, in_one_place, require_depth
 from lerf_ros.frames.captures.load import load_folder
 from lerf_ros.frames.captures.posed_folder import FrameEntry
@@ -131,22 +131,23 @@ def entry(width, height, fx=1000.0):
 def test_memory_is_counted_in_pixels_and_cameras():
     # 2.25 (8 + 12) + 7 = 52 bytes for each pixel of a camera of its own; with one camera for two
     # images 2.25 (2 x 8 + 12) + 2 x 7 = 77 for each pixel of its ray table. 75 while one is made.
-    assert memory_need.needed_bytes([entry(1000, 1000)]) == 127_000_000
-    assert memory_need.needed_bytes([entry(1000, 1000)] * 2) == 152_000_000
-    assert memory_need.needed_bytes([entry(1000, 1000), entry(1000, 1000, 999.0)]) == 179_000_000
+    assert capture_check.needed_bytes([entry(1000, 1000)]) == 127_000_000
+    assert capture_check.needed_bytes([entry(1000, 1000)] * 2) == 152_000_000
+    assert capture_check.needed_bytes([entry(1000, 1000), entry(1000, 1000, 999.0)]) == 179_000_000
 
 
 def test_images_shrink_to_their_share_of_the_free_memory(monkeypatch):
-    monkeypatch.setattr(memory_need, 'free_bytes', lambda: 508_000_000)
-    assert memory_need.fitting_side([entry(1000, 1000)], 0.25) == 0         # just fits
+    monkeypatch.setattr(capture_check, 'free_bytes', lambda: 508_000_000)
+    assert capture_check.fitting_side([entry(1000, 1000)], 0.25) == 0         # just fits
     # 508 MB for 4 million pixels; a quarter of that for a quarter of the pixels.
-    assert memory_need.fitting_side([entry(2000, 2000)], 0.25) == 1000
-    assert memory_need.fitting_side([entry(2000, 2000)] * 400, 0.25) == memory_need.LEAST_SIDE_PX
+    assert capture_check.fitting_side([entry(2000, 2000)], 0.25) == 1000
+    assert (capture_check.fitting_side([entry(2000, 2000)] * 400, 0.25)
+            == capture_check.LEAST_SIDE_PX)
 
 
 def test_the_shrunk_size_is_said(good, monkeypatch):
-    monkeypatch.setattr(memory_need, 'LEAST_SIDE_PX', 48)
-    monkeypatch.setattr(memory_need, 'free_bytes', lambda: 1)
+    monkeypatch.setattr(capture_check, 'LEAST_SIDE_PX', 48)
+    monkeypatch.setattr(capture_check, 'free_bytes', lambda: 1)
     folder, notes = check_folder(load_folder(good), CONFIG)
     assert folder.frames[0].camera.width == 48 and 'shrunk to 48 pixels' in notes[0]
     folder, notes = check_folder(load_folder(good), CONFIG, max_side=96)

@@ -6,12 +6,8 @@ import pytest
 
 from lerf_ros.config import FeatureConfig
 from lerf_ros.encoders.embedding_map import EmbeddingMap
-from lerf_ros.encoders.extractor import (
-    FeatureExtractor,
-    crop_sides,
-    fill_masked,
-    resize_factors,
-)
+from lerf_ros.encoders.extractor import FeatureExtractor, fill_masked
+from lerf_ros.encoders.pyramid import crop_sides, resize_factors
 from lerf_ros.errors import ConfigError
 from lerf_ros.frames.frame import Frame
 from lerf_ros.geometry.camera import PinholeCamera

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lerf_ros.config import FeatureConfig
-from lerf_ros.encoders.crops import crop_grid, crops, encode_level, tile_grid
+from lerf_ros.encoders.pyramid import crop_grid, crops, encode_level, tile_grid
 
 REFERENCE = (0.5, 0.0)   # overlaps of large and of small crops in LERF's released code
 PAPER = (0.5, 0.5)

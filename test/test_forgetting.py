@@ -7,8 +7,7 @@ import torch
 from test_end_to_end import SMALL
 from tiny_world import ColorEncoder, orbit, photograph
 
-from lerf_ros.encoders.embedding_map import EmbeddingMap
-from lerf_ros.encoders.extractor import KeyframeFeatures
+from lerf_ros.encoders.embedding_map import EmbeddingMap, KeyframeFeatures
 from lerf_ros.frames.frame import Frame, Keyframe
 from lerf_ros.geometry.camera import PinholeCamera
 from lerf_ros.geometry.scene_frame import SceneFrame

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from lerf_ros.frames.pose_jump import Placed, PoseJump, bent, of_stamps
+from lerf_ros.frames.pose_jump import PoseJump, StampedPose, by_index, spread_error
 from lerf_ros.geometry.camera import invert_pose
 
 
@@ -18,7 +18,7 @@ def at(x, y=0.0, yaw=0.0):
 
 
 def placed(poses):
-    return [Placed(10 + i, i + 1, T) for i, T in enumerate(poses)]
+    return [StampedPose(10 + i, i + 1, T) for i, T in enumerate(poses)]
 
 
 def test_an_error_along_a_straight_path_is_spread_by_the_distance():
@@ -62,7 +62,7 @@ def test_a_gyro_that_drifts_is_put_right_on_the_whole_circle():
     truth, odometry = drive(count, 2 * math.pi / count), drive(count, 1.94 * math.pi / count)
     np.testing.assert_allclose(truth[-1], np.eye(4), atol=1e-9)
     jump = truth[-1] @ invert_pose(odometry[-1])
-    fixed = bent(odometry, jump)
+    fixed = spread_error(odometry, jump)
     np.testing.assert_allclose(fixed[0], odometry[0])
     np.testing.assert_allclose(fixed[-1], truth[-1], atol=1e-9)
 
@@ -79,10 +79,10 @@ def test_a_gyro_that_drifts_is_put_right_on_the_whole_circle():
 
 def test_a_robot_that_only_turned_moves_as_a_whole():
     poses, jump = np.stack([at(1.0, 1.0, 0.1 * i) for i in range(3)]), at(0.5, 0.0, 0.3)
-    np.testing.assert_allclose(bent(poses, jump), jump @ poses)
-    np.testing.assert_allclose(bent(poses[:1], jump), jump @ poses[:1])
+    np.testing.assert_allclose(spread_error(poses, jump), jump @ poses)
+    np.testing.assert_allclose(spread_error(poses[:1], jump), jump @ poses[:1])
 
 
 def test_poses_by_stamp_reach_every_keyframe_of_that_stamp():
-    two = [Placed(0, 5, at(0)), Placed(1, 5, at(1)), Placed(2, 6, at(2))]
-    assert sorted(of_stamps(two, {5: at(9), 7: at(8)})) == [0, 1]
+    two = [StampedPose(0, 5, at(0)), StampedPose(1, 5, at(1)), StampedPose(2, 6, at(2))]
+    assert sorted(by_index(two, {5: at(9), 7: at(8)})) == [0, 1]

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from lerf_ros.config import IndexConfig, LerfConfig
-from lerf_ros.encoders.embedding_map import EmbeddingMap
-from lerf_ros.encoders.extractor import KeyframeFeatures
+from lerf_ros.encoders.embedding_map import EmbeddingMap, KeyframeFeatures
 from lerf_ros.frames.frame import Frame, Keyframe
 from lerf_ros.geometry.camera import PinholeCamera
 from lerf_ros.geometry.scene_frame import SceneFrame

@@ -7,7 +7,7 @@ from test_end_to_end import SMALL, assert_in_cube, color_encoder, query_of  # no
 from tiny_world import CUBES, ColorEncoder, look_at, orbit, photograph
 
 from lerf_ros.config import IndexConfig
-from lerf_ros.frames.pose_jump import of_stamps
+from lerf_ros.frames.pose_jump import by_index
 from lerf_ros.index.surface import PosedCamera, Surface, view_grids
 from lerf_ros.index.survey import weak_areas
 from lerf_ros.mapper import Mapper
@@ -121,7 +121,7 @@ def test_a_moved_thing_is_found_at_its_new_place_and_not_at_its_old_one(tmp_path
 
 
 def move(mapper, poses):
-    return mapper.move_keyframes(of_stamps(mapper.slots.placed(), poses))
+    return mapper.move_keyframes(by_index(mapper.slots.placed(), poses))
 
 
 def test_better_poses_by_stamp_move_rays_views_and_what_is_stored(tmp_path):

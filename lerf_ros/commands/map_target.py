@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where `train` writes its map, and whether it may: no capture, no folder of others, no map that
-nobody gave up; and whether a map can go on with the images at hand."""
+"""Chooses the folder in which `train` writes its map, and checks that nothing else is lost.
+
+It also checks that a map that is resumed was made from the same images.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +31,11 @@ DEPTH_TOLERANCE_M = 1e-3
 
 
 def map_place(capture: str | Path, given: str | None) -> Path:
-    """Where the map of a capture is written: what is given, or out/maps/NAME of the folder.
+    """Returns the folder of the map of a capture: the given one, or out/maps/NAME.
 
-    Where that is taken by anything else, such as the map of another capture of this name, the
-    name gets a hash of the capture's path; so a capture finds its own map again.
+    NAME is that of the capture's folder. If something else is there, such as the map of another
+    capture of this name, a hash of the capture's path is appended; so a capture always finds its
+    own map.
     """
     if given:
         return Path(given)
@@ -44,8 +47,7 @@ def map_place(capture: str | Path, given: str | None) -> Path:
 
 
 def source_of(place: Path) -> dict[str, object]:
-    """What meta.json says of the images that a map was trained from; empty where it says nothing.
-    """
+    """Returns what meta.json records about the source of a map's images, or an empty dict."""
     source = (read_meta(place) or {}).get('source')
     return source if isinstance(source, dict) else {}
 
@@ -60,11 +62,12 @@ def _free(place: Path, source: Path) -> bool:
 
 def check_place(place: Path, capture: str | Path, images: Iterable[str], resume: bool,
                 force: bool) -> None:
-    """Raises what speaks against writing a map there; writes nothing.
+    """Raises an error if a map must not be written to a folder; writes nothing.
 
-    images: relative to the capture. ForeignFolderError for an input and for what others wrote;
-    MapInTheWayError for a map, unless it goes on or may go; NoSnapshotError where there is nothing
-    to resume.
+    images: paths relative to the capture. resume, force: as on the command line. Raises
+    ForeignFolderError for a folder of the input or with files of others, MapInTheWayError for one
+    with a map unless it is resumed or may be deleted, and NoSnapshotError if there is nothing to
+    resume.
     """
     require_apart(place, [capture])
     for name in images:
@@ -84,9 +87,9 @@ def check_place(place: Path, capture: str | Path, images: Iterable[str], resume:
 
 
 def check_same_images(directory: MapDirectory, capture: str, frames: Sequence[Frame]) -> None:
-    """DatasetError, with the difference, unless a map was begun with these images.
+    """Raises DatasetError, which names the difference, unless a map was made from these images.
 
-    Some of them are compared whole.
+    A sample of them is compared pixel by pixel.
     """
     stored = directory.keyframes.indices()
     count = source_of(directory.path).get('images', len(frames))
@@ -101,7 +104,7 @@ def check_same_images(directory: MapDirectory, capture: str, frames: Sequence[Fr
     for i in chosen.tolist():
         try:
             before = directory.keyframes.read(stored[i]).frame
-        except MapUnreadableError:      # named and left out when the map goes on
+        except MapUnreadableError:      # reported and left out when the map is resumed
             continue
         if words := difference(before, as_stored(frames[i])):
             raise DatasetError(f'image {i} of {capture} is not that of the map in '
@@ -110,7 +113,7 @@ def check_same_images(directory: MapDirectory, capture: str, frames: Sequence[Fr
 
 
 def difference(before: Frame, now: Frame) -> str:
-    """What differs between two frames, in words; empty where nothing does."""
+    """Returns what differs between two frames, in words, or '' if nothing does."""
     if before.image.shape != now.image.shape:
         sizes = [f'{frame.camera.width}x{frame.camera.height}' for frame in (before, now)]
         return f'{sizes[1]} pixels instead of {sizes[0]} (--max-side)'
@@ -131,12 +134,12 @@ def difference(before: Frame, now: Frame) -> str:
 
 
 def same_lens(one: PinholeCamera, two: PinholeCamera) -> bool:
-    """Whether two cameras see alike; coefficients that are left out are 0."""
+    """Returns whether two cameras are equal; missing distortion coefficients count as 0."""
     return one.model == two.model and np.allclose(lens_numbers(one), lens_numbers(two))
 
 
 def lens_numbers(camera: PinholeCamera) -> list[float]:
-    """Size, intrinsics and all coefficients that a lens can have."""
+    """Returns size, intrinsics and distortion, padded with zeros."""
     left_out = [0.0] * (COEFFICIENTS - len(camera.distortion))
     return [camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy,
             *camera.distortion, *left_out]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options that several commands share: a preset, and single settings."""
+"""The options that several commands share: --preset and --set."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from lerf_ros.settings import flat_fields, nearest
 
 
 def add_settings(command: argparse.ArgumentParser) -> None:
-    """Adds --preset and --set."""
+    """Adds --preset and --set to a command."""
     command.add_argument('--preset', help='offline, online, reference, ... or a YAML file')
     command.add_argument('--set', nargs='*', default=(), metavar='NAME=VALUE',
                          help='settings, such as training.rays=1024')
 
 
 def read_config(arguments: argparse.Namespace) -> LerfConfig:
-    """Defaults, then the preset, then --set."""
+    """Returns the settings: defaults, overridden by the preset, overridden by --set."""
     config = load_preset(preset_path(arguments.preset)) if arguments.preset else LerfConfig()
     return config.override(overrides(arguments.set))
 
 
 def overrides(pairs: list[str]) -> dict[str, object]:
-    """NAME=VALUE pairs with YAML values; ConfigError for anything else."""
+    """Parses NAME=VALUE pairs with YAML values; raises ConfigError for anything else."""
     import yaml
     out: dict[str, object] = {}
     for pair in pairs:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`lerf_ros query MAP TEXT...`: where things are, in words, pictures and files."""
+"""`lerf_ros query MAP TEXT...`: answers phrases as text, pictures and files."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 
 def run_query(arguments: argparse.Namespace) -> int:
-    """Prints where each phrase is; with --pictures and --export also writes it."""
+    """Prints the answer to each request, and writes it with --pictures and --export."""
     asked = list(requests(arguments))
     claim_folders(arguments)
     from lerf_ros.map_query import MapQuery
@@ -64,14 +64,14 @@ def run_query(arguments: argparse.Namespace) -> int:
 
 
 def claim_folders(arguments: argparse.Namespace) -> None:
-    """Raises ForeignFolderError where --pictures or --export would write among other files."""
+    """Raises ForeignFolderError if --pictures or --export would write among other files."""
     from lerf_ros.storage.output_folder import OutputFolder
     for folder in filter(None, (arguments.pictures, arguments.export)):
         OutputFolder(folder).claim([arguments.map])
 
 
 def requests(arguments: argparse.Namespace) -> Iterator[QueryRequest]:
-    """The requests of a command line; raises LerfError for what cannot be asked."""
+    """Yields the requests of a command line; raises LerfError for invalid ones."""
     region = None
     if arguments.region:
         T_world_region = np.eye(4)
@@ -87,7 +87,7 @@ def requests(arguments: argparse.Namespace) -> Iterator[QueryRequest]:
             base = replace(base, image=read_color(Path(arguments.image)))
         except DatasetError as error:
             raise BadImageError(str(error)) from error
-        # Phrases beside the picture are refused, in words, by the check.
+        # `check` refuses phrases in addition to the picture.
         asked = [replace(base, texts=tuple(arguments.text))]
     elif arguments.together:
         asked = [replace(base, texts=tuple(arguments.text))]
@@ -101,7 +101,7 @@ def requests(arguments: argparse.Namespace) -> Iterator[QueryRequest]:
 
 
 def lines(answer: Answer) -> Iterator[str]:
-    """The answer for a terminal."""
+    """Yields the lines of an answer for a terminal."""
     from lerf_ros.show.words import summary
 
     took = answer.timing
@@ -122,7 +122,7 @@ def lines(answer: Answer) -> Iterator[str]:
 
 
 def written(arguments: argparse.Namespace, answer: Answer) -> Iterator[Path]:
-    """Writes the files that were asked for; yields their paths."""
+    """Writes the requested files; yields their paths."""
     if arguments.pictures:
         from lerf_ros.show.pictures import save_overlay
         yield save_overlay(Path(arguments.map), answer, Path(arguments.pictures))

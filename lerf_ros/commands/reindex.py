@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`lerf_ros reindex MAP`: a finished map's index anew, by today's code."""
+"""`lerf_ros reindex MAP`: rebuilds the index of a finished map with the current code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 
 def run_reindex(arguments: argparse.Namespace) -> int:
-    """Writes a new snapshot with the same fields and the index as this version makes it."""
+    """Writes a new snapshot with the same fields and a new index."""
     from lerf_ros.mapping.reindex import reindex
 
     start = time.monotonic()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`lerf_ros train FOLDER`: a map from a folder of posed images."""
+"""`lerf_ros train FOLDER`: trains a map from a folder of posed images."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lerf_ros.commands.options import add_settings, read_config
 from lerf_ros.errors import StorageError
@@ -23,9 +24,12 @@ if TYPE_CHECKING:
     from lerf_ros.mapper import Mapper
     from lerf_ros.training.quality import Quality
 
-SLICE_S, SLICE_STEPS = 1.0, 20      # training between two looks for Ctrl-C: alone, in a group
-FEW_POINTS = 200        # of an index: fewer are hardly a thing
-NO_SNAPSHOT_S = 86400.0             # only the end writes one
+    SignalHandler = Callable[[int, FrameType | None], object] | int | None
+
+# Training between two checks for Ctrl-C: seconds in one process, steps in a group of processes.
+SLICE_S, SLICE_STEPS = 1.0, 20
+FEW_POINTS = 200        # in an index; fewer are warned about
+NO_SNAPSHOT_S = 86400.0             # interval that leaves only the snapshot at the end
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -54,11 +58,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 
 class StopRequest:
-    """Inside, Ctrl-C and SIGTERM are a wish to stop soon; the second one ends at once."""
+    """Turns Ctrl-C and SIGTERM, inside the block, into a request to stop; a second one ends it."""
 
     def __init__(self) -> None:
-        self.signal = 0     # the first one's number
-        self._before: dict[int, Any] = {}
+        self.signal = 0     # number of the first signal
+        self._before: dict[int, SignalHandler] = {}
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
@@ -72,11 +76,11 @@ class StopRequest:
 
     @property
     def asked(self) -> bool:
-        """Whether to stop; processes of a group ask at the same places, and agree."""
+        """Whether to stop; all processes of a group must ask at the same points, and agree."""
         from lerf_ros.training.devices import for_any
         agreed = for_any(bool(self.signal))
         if agreed and not self.signal:
-            self.signal = signal.SIGTERM    # another process of the group was told
+            self.signal = signal.SIGTERM    # another process of the group received it
         return agreed
 
     def _note(self, number: int, frame: FrameType | None) -> None:
@@ -88,9 +92,9 @@ class StopRequest:
 
 
 def run_train(arguments: argparse.Namespace) -> int:
-    """Trains a map from a folder, with live progress, and reports its held-out quality.
+    """Trains a map from a folder, shows progress, and reports the quality on held-out images.
 
-    Under torchrun several processes train it together, and the first one writes it.
+    Under torchrun several processes train the map together, and the first one writes it.
     """
     from lerf_ros.training.devices import process_group
 
@@ -99,7 +103,7 @@ def run_train(arguments: argparse.Namespace) -> int:
 
 
 def train_folder(arguments: argparse.Namespace) -> int:
-    """What each process does; 0, or 128 and the signal's number when it was stopped."""
+    """Trains in one process; returns 0, or 128 plus the number of the signal that stopped it."""
     from lerf_ros.commands.map_target import check_place, check_same_images, map_place
     from lerf_ros.encoders.cache import FeatureCache
     from lerf_ros.encoders.image_text import load_encoder
@@ -124,7 +128,7 @@ def train_folder(arguments: argparse.Namespace) -> int:
     folder, notes = check_folder(folder, config, arguments.trust_input, arguments.max_side)
     for note in notes if rank() == 0 else ():
         print(note, flush=True)
-    # All images are at hand: the scene is measured from all of them, none counts as newest.
+    # All images are available: the scene is measured from all of them, and none is the newest.
     count = len(folder.frames)
     config = config.override({'scene.keyframes': min(count, 100),
                               'keyframes.max_count': max(count, config.keyframes.max_count),
@@ -149,7 +153,7 @@ def train_folder(arguments: argparse.Namespace) -> int:
 
 def train(mapper: Mapper, folder: PosedFolder, arguments: argparse.Namespace,
           stop: StopRequest) -> None:
-    """Learns all images, takes the steps and writes a snapshot; when it is stopped, of so much."""
+    """Adds all images, trains and writes a snapshot, also of a training that was stopped early."""
     from lerf_ros.training.devices import rank
 
     start = time.monotonic()
@@ -166,11 +170,11 @@ def train(mapper: Mapper, folder: PosedFolder, arguments: argparse.Namespace,
     if stop.signal:
         print(stopped_line(mapper, len(folder.frames), arguments.steps))
     elif number and mapper.config.map.training_state:
-        mapper.directory.checkpoints.clear()    # the snapshot holds what they were kept for
+        mapper.directory.checkpoints.clear()    # the snapshot replaces them
 
 
 def index_line(mapper: Mapper) -> str:
-    """How many points can be found, and what it means where they are few."""
+    """Returns the number of points in the index as text, with a warning if they are few."""
     points = mapper.points
     if points >= FEW_POINTS:
         return f'the index has {points} points'
@@ -181,7 +185,7 @@ def index_line(mapper: Mapper) -> str:
 
 
 def stopped_line(mapper: Mapper, images: int, steps: int) -> str:
-    """What is kept of a training that was stopped, and how to go on."""
+    """Returns the message of a training that was stopped: what is kept, and how to resume it."""
     trained = f'{mapper.steps} of {steps} steps' if mapper.config.map.training_state else \
         'no training (map.training_state is off)'
     return (f'stopped; kept are {mapper.stored} of {images} keyframes and {trained}: the same '
@@ -189,10 +193,10 @@ def stopped_line(mapper: Mapper, images: int, steps: int) -> str:
 
 
 def take_keyframes(mapper: Mapper, folder: PosedFolder, stop: StopRequest) -> bool:
-    """Stores each image as it is read and learns it; what is stored already is only learned.
+    """Stores each image as a keyframe, unless it is stored already, and adds it to the training.
 
-    Returns whether all are learned, and not stopped before. Raises StorageError when the disk
-    does not take one.
+    Returns False if it was stopped before all were added. Raises StorageError if one cannot be
+    stored.
     """
     from tqdm import tqdm
 
@@ -211,7 +215,7 @@ def take_keyframes(mapper: Mapper, folder: PosedFolder, stop: StopRequest) -> bo
 
 
 def take_steps(mapper: Mapper, steps: int, stop: StopRequest) -> None:
-    """Trains up to so many steps, and keeps what a kill would lose on the way."""
+    """Trains up to this number of steps, with checkpoints against a kill."""
     from tqdm import tqdm
 
     from lerf_ros.mapping.saving import Saving
@@ -222,7 +226,7 @@ def take_steps(mapper: Mapper, steps: int, stop: StopRequest) -> None:
     with tqdm(total=steps, initial=mapper.steps, desc='training', unit='step',
               disable=rank() > 0) as bar:
         while mapper.steps < steps and not stop.asked:
-            # Processes of a group take the same steps between two questions to all.
+            # Processes of a group take the same steps between two collective checks.
             mapper.train_for(*(SLICE_S, steps) if processes() == 1 else
                              (math.inf, min(mapper.steps + SLICE_STEPS, steps)))
             if rank() == 0:
@@ -232,7 +236,7 @@ def take_steps(mapper: Mapper, steps: int, stop: StopRequest) -> None:
 
 
 def quality_line(quality: Quality, metric: bool) -> str:
-    """Held-out quality in words."""
+    """Returns the quality on held-out images as text."""
     if math.isnan(quality.psnr):
         return 'no keyframe was held out, so quality is not known'
     unit = 'm' if metric else 'world units (not metric)'

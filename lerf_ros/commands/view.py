@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`lerf_ros view MAP`: the map as a web page, without ROS."""
+"""`lerf_ros view MAP`: serves the map as a web page, without ROS."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 
 def run_view(arguments: argparse.Namespace) -> int:
-    """Serves the page until Ctrl-C; newer snapshots are shown as they come."""
+    """Serves the page until Ctrl-C and shows newer snapshots as they appear."""
     from lerf_ros.show.page import MapPage, require_viser
     require_viser()     # before the encoder loads, which takes seconds
     from lerf_ros.map_query import MapQuery
@@ -45,7 +45,7 @@ def run_view(arguments: argparse.Namespace) -> int:
 
 
 def follow(query: MapQuery, page: MapPage, stop: threading.Event) -> None:
-    """Loads newer snapshots until `stop` is set; the same error is told once."""
+    """Loads newer snapshots until `stop` is set; prints a repeated error once."""
     told = ''
     while not stop.wait(REFRESH_S):
         try:

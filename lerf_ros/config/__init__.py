@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every setting of lerf_ros: its default, unit, range and meaning, written here and only here.
+"""Every setting of lerf_ros with its default, unit, range and meaning, which are defined only here.
 
 Lengths in world units are metres when the map is metric. Lengths inside the field are in units of
 the scene radius (geometry/scene_frame.py).
@@ -7,9 +7,9 @@ the scene radius (geometry/scene_frame.py).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lerf_ros.config.answer import IndexConfig, MapConfig, QueryConfig
 from lerf_ros.config.capture import CheckConfig, FeatureConfig, KeyframeConfig, SceneConfig
@@ -27,7 +27,7 @@ __all__ = ['CheckConfig', 'FeatureConfig', 'FieldConfig', 'GraspConfig', 'IndexC
 
 @dataclass(frozen=True)
 class LerfConfig:
-    """All settings; immutable, handed to every stage."""
+    """All settings, immutable; raises ConfigError for inconsistent ones."""
 
     keyframes: KeyframeConfig = KeyframeConfig()
     check: CheckConfig = CheckConfig()
@@ -61,13 +61,13 @@ class LerfConfig:
         if self.index.search_low >= self.index.search_high:
             raise ConfigError('index.search_low must be below index.search_high')
 
-    def override(self, overrides: dict[str, Any]) -> LerfConfig:
-        """A copy with nested or dotted overrides (ConfigError names what is wrong)."""
+    def override(self, overrides: Mapping[str, object]) -> LerfConfig:
+        """Returns a copy with nested or dotted overrides; raises ConfigError for invalid ones."""
         return override(self, overrides)
 
 
 def load_preset(path: str | Path, base: LerfConfig | None = None) -> LerfConfig:
-    """Overrides `base` with a YAML file of nested settings.
+    """Returns `base`, by default the defaults, overridden with a YAML file of nested settings.
 
     Raises ConfigError for a file that cannot be read and for a setting that does not exist.
     """

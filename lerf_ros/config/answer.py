@@ -10,7 +10,7 @@ from lerf_ros.settings import Checked, setting
 
 @dataclass(frozen=True)
 class IndexConfig(Checked):
-    """The language index that answers queries."""
+    """The language index, which queries search."""
 
     rays: int = setting(100000, 'rays rendered to look for surface points', low=100, high=10**8)
     max_points: int = setting(50000, 'points kept', low=100, high=10**7)
@@ -64,7 +64,7 @@ class IndexConfig(Checked):
 
 @dataclass(frozen=True)
 class QueryConfig(Checked):
-    """How a phrase is answered."""
+    """How queries are answered."""
 
     negatives: tuple[str, ...] = setting(
         ('object', 'things', 'stuff', 'texture'), 'phrases that a place must beat')

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of what is taken from the camera, and of what the encoders make of it."""
+"""Settings of the selection of keyframes, of checks of the input, and of the encoders."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lerf_ros.settings import Checked, setting
 
 @dataclass(frozen=True)
 class KeyframeConfig(Checked):
-    """Which camera images are kept."""
+    """Which camera images become keyframes."""
 
     min_translation: float = setting(
         0.08, 'a new keyframe when the camera moved this far', unit='world units', low=0.0,
@@ -45,7 +45,7 @@ class KeyframeConfig(Checked):
 
 @dataclass(frozen=True)
 class CheckConfig(Checked):
-    """When images, poses, depth and lenses contradict each other, or show nothing."""
+    """From when on images, poses, depth and lenses are taken to contradict each other."""
 
     warn_fit: float = setting(
         0.55, 'name a fit of poses, depth and images below this one; right data has 0.64 and more',
@@ -63,7 +63,7 @@ class CheckConfig(Checked):
 
 @dataclass(frozen=True)
 class SceneConfig(Checked):
-    """The frozen frame in which the field lives."""
+    """The scene frame, in which the fields live."""
 
     radius: float = setting(
         0.0, 'radius of the region mapped at full resolution; 0 measures it', unit='world units',
@@ -80,7 +80,7 @@ class SceneConfig(Checked):
 
 @dataclass(frozen=True)
 class FeatureConfig(Checked):
-    """Image and text encoder, and how it looks at a keyframe."""
+    """The image-text encoder, and how a keyframe is encoded."""
 
     encoder: str = setting('conse', 'conse (offline) or openclip')
     openclip_model: str = setting(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of the gripper and of how grasps are looked for. The defaults are a Franka Hand."""
+"""Settings of the gripper and of the search for grasps; the defaults are a Franka Hand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ METRES = 'metres'
 
 @dataclass(frozen=True)
 class GraspConfig(Checked):
-    """A parallel gripper and its grasps; its axes are +z approach, +y closing, x the third."""
+    """A parallel gripper and its grasps; +z is the approach axis, +y the closing axis."""
 
     max_opening: float = setting(
         0.08, 'largest distance between the fingers', unit=METRES, low=0.001, high=1.0)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of the method: the two fields, and how they are trained.
+"""Settings of the two fields and of their training.
 
-Numbers after "LERF:" and "nerfacto:" are those of the paper or the released code where the default
+Values after "LERF:" and "nerfacto:" are those of the paper or the released code, if the default
 differs; the presets `paper` and `reference` set them.
 """
 
@@ -17,7 +17,7 @@ OPTIMIZERS = ('adam', 'radam')
 
 @dataclass(frozen=True)
 class FieldConfig(Checked):
-    """The radiance field: what the world looks like (nerfacto)."""
+    """The radiance field (nerfacto)."""
 
     levels: int = setting(12, 'levels of the radiance hash grid', low=1, high=32)
     base_resolution: int = setting(16, 'its coarsest level', unit='cells', low=2, high=512)
@@ -67,7 +67,7 @@ class FieldConfig(Checked):
 
 @dataclass(frozen=True)
 class LanguageConfig(Checked):
-    """The language field: what the world means (LERF)."""
+    """The language field (LERF)."""
 
     levels: tuple[int, ...] = setting(
         (8,), 'levels of each hash grid; several grids are concatenated', low=1, high=48)
@@ -94,7 +94,7 @@ class LanguageConfig(Checked):
 
 @dataclass(frozen=True)
 class PoseConfig(Checked):
-    """Refinement of the camera poses while training (nerfacto's SO3xR3)."""
+    """Refinement of the camera poses during training (nerfacto's SO3xR3)."""
 
     refine: bool = setting(False, 'correct each keyframe by a small rotation and translation')
     learning_rate: float = setting(1e-3, 'of the corrections', low=1e-7, high=1.0)

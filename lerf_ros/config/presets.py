@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Presets: YAML files that only override."""
+"""Presets: YAML files that override settings, and the share directory that holds them."""
 
 from __future__ import annotations
 
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -14,11 +13,11 @@ from lerf_ros.errors import ConfigError
 from lerf_ros.settings import flatten, nearest
 
 
-def read_preset(path: str | Path) -> dict[str, Any]:
-    """The settings of a YAML file by dotted name.
+def read_preset(path: str | Path) -> dict[str, object]:
+    """Reads the settings of a YAML file, by dotted name.
 
-    `base: NAME` at its top takes those of another preset beside it first. Raises ConfigError for a
-    file that cannot be read or is no mapping.
+    `base: NAME` at its top includes those of the preset NAME in the same folder. Raises ConfigError
+    for a file that cannot be read or is not a mapping.
     """
     try:
         content = yaml.safe_load(Path(path).read_text()) or {}

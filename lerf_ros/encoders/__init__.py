@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Image-text encoders and dense features: what they see in a keyframe."""
+"""Image-text encoders, dense features, the pyramid of crops, and the cache of what they give."""

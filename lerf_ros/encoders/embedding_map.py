@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an image says in language, cell by cell, stored as a few vocabulary entries a cell."""
+"""Grids of embeddings over an image, stored as a few weighted vocabulary entries for each cell."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import numpy as np
 class EmbeddingMap:
     """A grid of embeddings over an image; positions and widths are in source image pixels.
 
-    width_px: width of what a cell speaks of (side of a crop, or effective receptive field).
-    origin_px: (x, y) of the centre of cell (0, 0); may lie outside of the image.
-    stride_px: (x, y) from one cell to the next.
+    width_px: width that a cell describes (side of a crop, or effective receptive field).
+    origin_px: (x, y) of the centre of cell (0, 0); may lie outside the image.
+    stride_px: distance (x, y) from one cell to the next.
     ids: (rows, cols, K) int32, rows of `vocabulary`. weights: (rows, cols, K) float16.
     vocabulary: (V, D) float32, shared between maps.
-    A cell's embedding is the normalised weighted sum of its K vocabulary entries.
+    The embedding of a cell is the normalised weighted sum of its K vocabulary entries.
     """
 
     width_px: float
@@ -35,28 +35,28 @@ class EmbeddingMap:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
+        """Number of rows and columns."""
         return self.ids.shape[0], self.ids.shape[1]
 
     def cell_embeddings(self, cells: np.ndarray) -> np.ndarray:
-        """Unit embeddings (M, D) float32 of cells given as row * cols + col, (M,)."""
+        """Returns unit embeddings (M, D) float32 of cells (M,) given as row * cols + col."""
         ids = self.ids.reshape(-1, self.ids.shape[2])[cells]
         weights = self.weights.reshape(-1, self.ids.shape[2])[cells]
         out = np.einsum('mk,mkd->md', weights.astype(np.float32), self.vocabulary[ids])
         return out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
 
     def cell_centers(self) -> np.ndarray:
-        """Pixel positions (rows, cols, 2), x before y, of all cells."""
+        """Returns the pixel positions (rows, cols, 2), x before y, of the centres of all cells."""
         rows, cols = self.shape
         x, y = np.meshgrid(self.origin_px[0] + self.stride_px[0] * np.arange(cols),
                            self.origin_px[1] + self.stride_px[1] * np.arange(rows))
         return np.stack([x, y], -1)
 
     def sample(self, pixels: np.ndarray) -> np.ndarray:
-        """Embeddings (N, D) float32 at pixel positions (N, 2) (x, y), bilinear between cells.
+        """Interpolates embeddings (N, D) float32 at pixel positions (N, 2) (x, y), bilinearly.
 
-        Clamped at the border. Not normalised again after blending, as in LERF: a pixel between
-        two things is shorter than 1, which tells the field how sure the picture is.
+        Positions are clamped at the border. As in LERF the result is not normalised again:
+        between two objects it is shorter than 1, which tells the field how certain the image is.
         """
         rows, cols = self.shape
         cells, blend = bilinear_cells(pixels, self.origin_px, self.stride_px, rows, cols)
@@ -68,7 +68,11 @@ class EmbeddingMap:
 def bilinear_cells(pixels: np.ndarray, origin_px: tuple[float, float],
                    stride_px: tuple[float, float], rows: int,
                    cols: int) -> tuple[np.ndarray, np.ndarray]:
-    """The four cells around each pixel, (N, 4) as row * cols + col, and their weights, (N, 4)."""
+    """Returns the four cells around each pixel (N, 2), as row * cols + col, and their weights.
+
+    Both arrays are (N, 4); the weights are float32 and sum to 1. origin_px and stride_px: see
+    EmbeddingMap.
+    """
     pixels = np.asarray(pixels, np.float64).reshape(-1, 2)
     u = np.clip((pixels[:, 0] - origin_px[0]) / stride_px[0], 0, cols - 1)
     v = np.clip((pixels[:, 1] - origin_px[1]) / stride_px[1], 0, rows - 1)
@@ -83,11 +87,11 @@ def bilinear_cells(pixels: np.ndarray, origin_px: tuple[float, float],
 
 @dataclass(frozen=True)
 class KeyframeFeatures:
-    """What one keyframe says in language.
+    """The features of one keyframe.
 
-    levels: embedding maps, narrowest width first. dense: (rows, cols, C) float16 on an even grid
-    over the image that follows object borders (DINO's role), of unit length unless
-    features.dense_unit is off; C may be 0.
+    levels: embedding maps, narrowest width first. dense: dense features (rows, cols, C) float16 on
+    an even grid over the image, which follow object borders (DINO's role); they have unit length
+    unless features.dense_unit is off, and C may be 0.
     """
 
     levels: tuple[EmbeddingMap, ...]
@@ -95,10 +99,10 @@ class KeyframeFeatures:
 
 
 def sort_levels(levels: Iterable[EmbeddingMap]) -> tuple[EmbeddingMap, ...]:
-    """Narrowest first."""
+    """Sorts embedding maps by width, narrowest first."""
     return tuple(sorted(levels, key=lambda level: level.width_px))
 
 
 def no_features() -> np.ndarray:
-    """Dense features of zero channels."""
+    """Returns dense features without channels, (1, 1, 0) float16."""
     return np.zeros((1, 1, 0), np.float16)

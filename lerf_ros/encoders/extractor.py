@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a posed image to what the language field is trained on."""
+"""Turns a posed image into the features that the language field is trained on."""
 
 from __future__ import annotations
 
@@ -7,29 +7,37 @@ import logging
 import math
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
 
 from lerf_ros.config import FeatureConfig
 from lerf_ros.encoders.cache import FeatureCache, feature_key
-from lerf_ros.encoders.crops import CropGrid, crop_grid, encode_level, tile_grid
 from lerf_ros.encoders.dino import DenseFeatures, load_dense_features
 from lerf_ros.encoders.embedding_map import KeyframeFeatures, no_features, sort_levels
 from lerf_ros.encoders.image_text import DenseEncoder, FeatureEncoder, ImageTextEncoder
+from lerf_ros.encoders.pyramid import (
+    CropGrid,
+    check_widths,
+    crop_grid,
+    crop_sides,
+    encode_level,
+    resize_factors,
+    tile_grid,
+)
 from lerf_ros.errors import ConfigError, TrainingFailedError
 from lerf_ros.frames.frame import Frame
 
-LEAST_SIDE = 128    # pixels; on smaller images a network sees little
+LEAST_SIDE = 128    # pixels; a network recognises little in smaller images
 
 log = logging.getLogger(__name__)
 
 
 class MemoryLimits:
-    """batch: crops encoded at once. max_side: of an image that a dense encoder sees, pixels.
+    """How much an encoder is given at once; halved when the device runs out of memory.
 
-    message: what was done last, for people; empty while everything fits.
+    batch: crops encoded at once. max_side: longest side in pixels of an image for a dense encoder.
+    message: the last reduction in words; empty while everything fits.
     """
 
     def __init__(self, config: FeatureConfig) -> None:
@@ -38,9 +46,9 @@ class MemoryLimits:
         self.message = ''
 
     def halve(self, dense: bool, reason: str) -> None:
-        """Half of the crops at once, or images of half the side for a dense encoder.
+        """Halves the number of crops at once, or, for a dense encoder, the side of the images.
 
-        reason: what the device says. Raises TrainingFailedError when there is nothing to halve.
+        reason: the device's own message. Raises TrainingFailedError when the minimum is reached.
         """
         least = self.max_side // 2 < LEAST_SIDE if dense else self.batch == 1
         if least:
@@ -57,28 +65,20 @@ class MemoryLimits:
             done = (f'{self.batch} crops are encoded at once from now on (features.batch is '
                     f'{self._config.batch})')
         if torch.cuda.is_available():
-            torch.cuda.empty_cache()    # what training keeps for later may be all that lacks
+            torch.cuda.empty_cache()    # the memory may only be reserved by training
         self.message = f'out of memory: {done}'
         log.warning('%s: %s', self.message, reason)
 
 
-# Below this the network sees too little of an image to know anything in it.
-MIN_FACTOR = 0.25
-# LERF's smallest crop, as a part of the image height; smaller ones cost much and say little.
-MIN_CROP_FRACTION = 0.05
-# Two widths closer than this say the same thing twice.
-MERGE_RATIO = 1.15
-
-
 class FeatureExtractor:
-    """Runs an encoder on keyframes: at widths chosen in the world, or at parts of the image."""
+    """Runs an encoder on keyframes, at physical widths or at fractions of the image height."""
 
     def __init__(self, encoder: ImageTextEncoder, config: FeatureConfig,
                  cache: FeatureCache | None = None) -> None:
-        """cache: where features of images seen before are kept, None for nowhere.
+        """Loads the model of dense features if the settings ask for one.
 
-        Raises ConfigError for settings of dense features that their model cannot follow, and for
-        a pyramid without levels.
+        cache: keeps features of images seen before; None keeps none. Raises ConfigError for
+        dense_* settings that the model does not support, and for a pyramid without levels.
         """
         if config.pyramid == 'fractions' and not config.fractions:
             raise ConfigError('features.fractions is empty: the pyramid needs at least one level')
@@ -92,13 +92,13 @@ class FeatureExtractor:
 
     def extract(self, frame: Frame, widths_world: Sequence[float] = (),
                 depth_world: float = math.nan) -> KeyframeFeatures:
-        """Features of one keyframe.
+        """Computes the features of one keyframe, or loads them from the cache.
 
-        widths_world: widths that embeddings shall speak of, world units. depth_world: typical
-        z-depth of what the image shows, world units; together they give the widths in pixels.
-        Raises ValueError when one of them is not positive. A pyramid by fractions needs neither.
-        Where the memory does not do, the encoder gets less at once, from then on (`limits`);
-        TrainingFailedError when the least is too much.
+        widths_world: physical widths that embeddings describe, world units. depth_world: typical
+        z-depth of what the image shows, world units; together they give the widths in pixels. A
+        pyramid of fractions needs neither. When memory runs out the encoder is given less at once
+        from then on (`limits`). Raises ValueError for a width or depth that is not positive, and
+        TrainingFailedError when even the minimum does not fit into memory.
         """
         image = fill_masked(frame.image, frame.valid)
         while True:
@@ -106,24 +106,24 @@ class FeatureExtractor:
                 return self._cached(image, self._levels(frame, widths_world, depth_world))
             except torch.OutOfMemoryError as error:
                 reason = str(error).splitlines()[0]
-            # Outside of the except clause: the error holds on to the tensors of its frames.
+            # After the except clause, because the error keeps the tensors of its frames alive.
             self.limits.halve(isinstance(self._encoder, DenseEncoder), reason)
 
     def _cached(self, image: np.ndarray, levels: Sequence[CropGrid | float]) -> KeyframeFeatures:
         if self._cache is None:
             return self._run(image, levels)
-        # The masked image stands for image and mask: nothing else of them is looked at.
+        # Features depend on image and mask only through the masked image.
         key = feature_key(image, {'levels': [repr(level) for level in levels], **self._recipe})
         found = self._cache.load(key)
         return self._cache.store(key, self._run(image, levels)) if found is None else found
 
     @cached_property
-    def _recipe(self) -> dict[str, Any]:
-        """What features depend on beside the image and the levels.
+    def _recipe(self) -> dict[str, object]:
+        """Everything that features depend on besides the image and the levels.
 
-        The kind of device is part of it: half precision on a GPU gives slightly other values.
+        It includes the kind of device: half precision on a GPU gives slightly different values.
         """
-        # Crops and the kinds of dense embeddings are one space to ask, but not the same numbers.
+        # Embeddings of crops and of patches share one space but differ in value.
         kind = {'kind': self._encoder.dense_mode} if hasattr(self._encoder, 'dense_mode') else {}
         return {'encoder': self._encoder.identity() | kind, 'receptive_px': self._receptive_px,
                 'dense': self._dense.identity() if self._dense else {},
@@ -135,7 +135,7 @@ class FeatureExtractor:
 
     def _levels(self, frame: Frame, widths_world: Sequence[float],
                 depth_world: float) -> Sequence[CropGrid | float]:
-        """What is run on an image: crops, or resize factors for a dense encoder."""
+        """Returns the levels to encode: grids of crops, or resize factors for a dense encoder."""
         height, width = frame.image.shape[:2]
         c = self._config
         overlaps = c.overlap, c.overlap_small
@@ -176,45 +176,10 @@ class FeatureExtractor:
         return KeyframeFeatures(sort_levels(levels), features)
 
 
-def check_widths(widths_world: Sequence[float], depth_world: float) -> None:
-    """Raises ValueError for widths and a depth that give no widths in pixels."""
-    if not widths_world or min(widths_world) <= 0 or not depth_world > 0:
-        raise ValueError(f'widths {tuple(widths_world)} and depth {depth_world}: all must be '
-                         'positive')
-
-
-def resize_factors(widths_px: Sequence[float], receptive_px: float, image_side: int,
-                   max_side: int) -> list[float]:
-    """Factors by which to resize an image so that a cell speaks of each width, ascending.
-
-    image_side: the longer side. A factor never makes it longer than max_side, and factors closer
-    than MERGE_RATIO are one.
-    """
-    high = max_side / image_side
-    low = min(MIN_FACTOR, high)
-    return merge_close([float(np.clip(receptive_px / width, low, high)) for width in widths_px])
-
-
-def crop_sides(widths_px: Sequence[float], height: int, width: int) -> list[int]:
-    """Sides of square crops in pixels for each width, ascending, near-equal ones merged."""
-    low, high = MIN_CROP_FRACTION * height, min(height, width)
-    return [round(side) for side in merge_close([float(np.clip(w, low, high))
-                                                 for w in widths_px])]
-
-
-def merge_close(values: Sequence[float]) -> list[float]:
-    """Ascending values, each at least MERGE_RATIO times the one before."""
-    kept: list[float] = []
-    for value in sorted(values):
-        if not kept or value >= kept[-1] * MERGE_RATIO:
-            kept.append(value)
-    return kept
-
-
 def fill_masked(image: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
-    """The image (H, W, 3) with pixels that are not valid (H, W) in the mean colour of the rest.
+    """Fills the pixels of an image (H, W, 3) where valid (H, W) is False with the mean colour.
 
-    A crop that touches the robot's own gripper then speaks of the scene alone.
+    So a crop that contains the robot's own gripper describes the scene alone.
     """
     if valid is None or valid.all() or not valid.any():
         return image

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loading weights through the Hugging Face hub's client without waiting for a hub that is away."""
+"""Loads packages of optional extras, and weights from the Hugging Face hub or its cache."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Any
 
 import torch
 
@@ -20,9 +19,9 @@ from lerf_ros.errors import EncoderUnavailableError
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Imports a module of an optional extra, or says how to install it.
+    """Imports a module of an optional extra.
 
-    Raises EncoderUnavailableError.
+    Raises EncoderUnavailableError, which says how to install the extra, if that fails.
     """
     try:
         return importlib.import_module(module)
@@ -32,12 +31,12 @@ def require(module: str, extra: str) -> ModuleType:
             f'pip install "lerf_ros[{extra}]"') from error
 
 
-# Values of each tensor that enter the fingerprint: enough to tell any two trainings apart.
+# Values of each tensor in the fingerprint: enough to tell any two trained models apart.
 FINGERPRINT_VALUES = 64
 
 
 def fingerprint(model: torch.nn.Module) -> str:
-    """A hash of the first values of every tensor, the same on CPU and GPU."""
+    """Computes a hash of the first values of every tensor; it is the same on CPU and GPU."""
     digest = hashlib.sha256()
     for key, value in sorted(model.state_dict().items()):
         head = value.flatten()[:FINGERPRINT_VALUES].cpu()
@@ -46,28 +45,28 @@ def fingerprint(model: torch.nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-# A robot's network either answers at once or is not there.
+# A robot's network either answers quickly or not at all.
 REACH_TIMEOUT_S = 4.0
 OFFLINE_ENCODER = 'conse'       # needs no hub: its weights come with pip
 
 
 @contextlib.contextmanager
 def hub_or_cache(extra: str = 'openclip') -> Iterator[None]:
-    """Inside, the hub's client reads its cache alone when the hub cannot be reached.
+    """Makes the hub's client read only its cache, inside the block, if the hub is unreachable.
 
-    Left to itself the client tries six times with growing pauses, a minute for each file.
+    Otherwise the client would retry six times with growing pauses, a minute for each file.
     """
-    constants: Any = require('huggingface_hub.constants', extra)
+    constants = require('huggingface_hub.constants', extra)
     before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = before or not hub_reachable(constants.ENDPOINT)
+    vars(constants)['HF_HUB_OFFLINE'] = before or not hub_reachable(constants.ENDPOINT)
     try:
         yield
     finally:
-        constants.HF_HUB_OFFLINE = before
+        vars(constants)['HF_HUB_OFFLINE'] = before
 
 
 def hub_reachable(endpoint: str, timeout_s: float = REACH_TIMEOUT_S) -> bool:
-    """True when the host of a URL accepts a connection in time; behind a proxy it is assumed."""
+    """Returns whether the host of a URL accepts a connection in time; assumed behind a proxy."""
     url = urllib.parse.urlsplit(endpoint)
     if url.hostname is None or url.scheme in urllib.request.getproxies():
         return True
@@ -78,7 +77,7 @@ def hub_reachable(endpoint: str, timeout_s: float = REACH_TIMEOUT_S) -> bool:
         with contextlib.suppress(OSError), socket.create_connection(address, timeout_s):
             reached.set()
 
-    # Looking a name up has no timeout of its own, hence the thread.
+    # A DNS look-up has no timeout of its own, hence the thread.
     thread = threading.Thread(target=connect, daemon=True)
     thread.start()
     thread.join(timeout_s)
@@ -86,11 +85,11 @@ def hub_reachable(endpoint: str, timeout_s: float = REACH_TIMEOUT_S) -> bool:
 
 
 def cache_folder(extra: str = 'openclip') -> str:
-    """Where the hub's client keeps what it downloaded."""
+    """Returns the folder in which the hub's client keeps its downloads."""
     return str(require('huggingface_hub.constants', extra).HF_HUB_CACHE)
 
 
 def first_line(error: BaseException) -> str:
-    """An error's type and the first line of its message."""
+    """Returns an error's type and the first line of its message."""
     lines = str(error).strip().splitlines()
     return f'{type(error).__name__}: {lines[0]}' if lines else type(error).__name__

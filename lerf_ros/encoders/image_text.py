@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an image-text encoder is, and how one is chosen by name."""
+"""The interface of image-text encoders, and the choice of one by its name."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ KNOWN_ENCODERS = (OFFLINE_ENCODER, 'openclip')
 
 
 class ImageTextEncoder(Protocol):
-    """Maps images and phrases into one space in which cosines compare them."""
+    """Maps images and phrases into one embedding space in which cosines compare them."""
 
     name: str
     dimension: int
 
     def identity(self) -> dict[str, str]:
-        """What makes embeddings comparable: name, model, weights. Stored with a map."""
+        """Returns what makes embeddings comparable (name, model, weights); stored with a map."""
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit rows (N, dimension) float32."""
+        """Returns the embeddings of phrases as unit rows (N, dimension) float32."""
 
     def encode_images(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """Unit rows (N, dimension) float32 of RGB images (h, w, 3) uint8 of any sizes."""
+        """Returns unit rows (N, dimension) float32 of RGB images (h, w, 3) uint8 of any size."""
 
 
 @runtime_checkable
@@ -38,12 +38,12 @@ class SquareEncoder(Protocol):
     """An encoder that takes many crops of one size at once and resizes them on its device."""
 
     def encode_squares(self, squares: np.ndarray) -> np.ndarray:
-        """Unit rows (N, dimension) float32 of RGB crops (N, side, side, 3) uint8."""
+        """Returns unit rows (N, dimension) float32 of RGB crops (N, side, side, 3) uint8."""
 
 
 @runtime_checkable
 class DenseEncoder(Protocol):
-    """An encoder that gives an embedding for every place of an image in one run."""
+    """An encoder that gives a grid of embeddings over an image in one run."""
 
     name: str
     dimension: int
@@ -59,7 +59,7 @@ class DenseEncoder(Protocol):
         """See ImageTextEncoder."""
 
     def dense(self, image: np.ndarray, factor: float) -> EmbeddingMap:
-        """Embeddings of an RGB image (H, W, 3) uint8, resized by `factor` before the network."""
+        """Encodes an RGB image (H, W, 3) uint8 that is resized by `factor` first."""
 
 
 @runtime_checkable
@@ -68,15 +68,15 @@ class FeatureEncoder(Protocol):
 
     def dense_with_features(self, image: np.ndarray,
                             factor: float) -> tuple[EmbeddingMap, np.ndarray]:
-        """As DenseEncoder.dense, and unit features (rows, cols, C) float16 of the same run."""
+        """Returns DenseEncoder.dense and unit features (rows, cols, C) float16 of one run."""
 
 
 def load_encoder(config: FeatureConfig, device: str = 'cpu',
                  text_only: bool = False) -> ImageTextEncoder:
-    """The encoder that `config.encoder` names; with text_only just what phrases need.
+    """Loads the encoder that `config.encoder` names; text_only omits what only images need.
 
     Raises EncoderUnavailableError for an unknown name, a missing package or missing weights, and
-    ConfigError for dense embeddings that the model cannot give.
+    ConfigError for dense embeddings that the model does not provide.
     """
     if config.encoder == 'conse':
         from lerf_ros.encoders.conse import ConseEncoder

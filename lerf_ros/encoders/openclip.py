@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Any model of open_clip as the image-text encoder."""
+"""The `openclip` encoder: any model of open_clip, run on crops."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from types import ModuleType
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -25,32 +26,41 @@ from lerf_ros.errors import EncoderUnavailableError
 BLACK, WHITE = 0.0, 255.0
 
 
+class Preprocessing(TypedDict, total=False):
+    """open_clip's description of a model's input."""
+
+    size: int | tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str
+
+
 class SquarePixels:
-    """What open_clip's own preprocessing makes of a square image, for many at once.
+    """open_clip's own preprocessing of square images, for a batch on the device.
 
     The filter is the one that the model was trained with (mostly bicubic; LERF's released code
-    takes bilinear for every model), widened where it shrinks as PIL does it. Values are rounded
-    to whole grey levels after resizing, again as PIL does it: so both paths agree.
+    uses bilinear for every model), with antialiasing as in PIL. Values are rounded to whole grey
+    levels after resizing, also as in PIL, so that both paths agree.
     """
 
-    def __init__(self, preprocess: Mapping[str, Any], device: str, dtype: torch.dtype) -> None:
-        """preprocess: open_clip's description (size, mean, std, interpolation) of a model."""
+    def __init__(self, preprocess: Preprocessing, device: str, dtype: torch.dtype) -> None:
+        """Takes open_clip's description of the model's input."""
         size = preprocess['size']
         self.size = (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
         self._mode = 'bilinear' if preprocess.get('interpolation') == 'bilinear' else 'bicubic'
         self._mean, self._std = (
-            WHITE * torch.tensor(preprocess[name], device=device).view(1, -1, 1, 1)
-            for name in ('mean', 'std'))
+            WHITE * torch.tensor(values, device=device).view(1, -1, 1, 1)
+            for values in (preprocess['mean'], preprocess['std']))
         self._device = device
         self._dtype = dtype
 
     @property
     def square(self) -> bool:
-        """False where the model's input is not square: how a crop fits it then varies."""
+        """Whether the model's input is square; otherwise models differ in how a crop fits it."""
         return self.size[0] == self.size[1]
 
     def __call__(self, squares: np.ndarray) -> torch.Tensor:
-        """The model's input (N, 3, size, size) of RGB crops (N, side, side, 3) uint8."""
+        """Computes the model's input (N, 3, size, size) of RGB crops (N, side, side, 3) uint8."""
         pixels = torch.from_numpy(squares).to(self._device).permute(0, 3, 1, 2).float()
         for size in ((pixels.shape[-2], self.size[1]), self.size):   # across, then down, as PIL
             if pixels.shape[-2:] != size:
@@ -59,29 +69,30 @@ class SquarePixels:
         return self._scaled(pixels)
 
     def normalised(self, images: np.ndarray) -> torch.Tensor:
-        """RGB images (N, H, W, 3) uint8 as the model takes them (N, 3, H, W), not resized."""
+        """Computes the model's input (N, 3, H, W) of RGB images (N, H, W, 3) uint8, not resized."""
         return self._scaled(torch.from_numpy(images).to(self._device).permute(0, 3, 1, 2).float())
 
     def _scaled(self, pixels: torch.Tensor) -> torch.Tensor:
         return ((pixels - self._mean) / self._std).to(self._dtype)
 
 
-# Tags of weights whose captions were English: OpenAI's, LAION-400M and LAION-2B-en.
+# Prefixes of tags of weights trained on English captions: OpenAI's, LAION-400M and LAION-2B-en.
 ENGLISH_WEIGHTS = ('openai', 'laion400m', 'laion2b')
 
 
 class OpenClipEncoder:
-    """Crops and phrases through open_clip; half precision on a GPU, single on a CPU."""
+    """Encodes crops and phrases with open_clip, in half precision on a GPU, single on a CPU."""
 
     name = 'openclip'
 
     def __init__(self, model: str, pretrained: str, device: str = 'cpu', batch: int = 32,
                  text_only: bool = False) -> None:
-        """model: open_clip name, `hf-hub:` or `local-dir:`; pretrained: its weights tag or file.
+        """Loads a model.
 
-        text_only: the image tower is let go after loading.
-        Raises EncoderUnavailableError for a model that does not exist, a missing package and
-        weights that are neither in the cache nor to be had from the hub.
+        model: open_clip name, `hf-hub:` or `local-dir:`. pretrained: its weights tag or file.
+        batch: images encoded at once. text_only: the image tower is dropped after loading.
+        Raises EncoderUnavailableError for a model that does not exist, a missing package, and
+        weights that are neither in the cache nor available from the hub.
         """
         open_clip = require('open_clip', 'openclip')
         self.device = device
@@ -92,7 +103,7 @@ class OpenClipEncoder:
         check_model_name(open_clip, model, self._pretrained)
         try:
             with hub_or_cache():
-                # pretrained_hf: a complete checkpoint needs no weights of its text tower.
+                # pretrained_hf: a complete checkpoint includes the weights of the text tower.
                 self._model, _, self._preprocess = open_clip.create_model_and_transforms(
                     model, pretrained=self._pretrained or None, device=device,
                     precision='fp16' if self._dtype == torch.float16 else 'fp32',
@@ -103,7 +114,7 @@ class OpenClipEncoder:
         self._model.eval()
         self._squares = SquarePixels(open_clip.get_model_preprocess_cfg(self._model), device,
                                      self._dtype)
-        self._full_weights = ''   # fingerprint of both towers, kept when one of them goes
+        self._full_weights = ''   # fingerprint of both towers, taken before one is dropped
         if text_only:
             self._drop_image_tower()
         self.dimension = len(self.encode_texts(['object'])[0])
@@ -115,16 +126,16 @@ class OpenClipEncoder:
             torch.cuda.empty_cache()
 
     def identity(self) -> dict[str, str]:
-        """Name, model and a fingerprint of the weights."""
+        """Returns name, model and a fingerprint of the weights."""
         return {'name': self.name, 'model': ' '.join([self._model_name, self._pretrained]).strip(),
                 'weights': self._full_weights or fingerprint(self._model)}
 
     def unreadable(self, text: str) -> str:
-        """Why a phrase cannot be read; empty where it can, or where that is not known.
+        """Returns why a phrase cannot be read, or '' if it can or that is unknown.
 
-        Its tokens are bytes, so nothing is unknown to it; but weights that were trained on English
-        captions alone know no other script. What they make of emoji and of other languages in Latin
-        letters is not nothing, and is answered.
+        Tokens are bytes, so no word is unknown; but weights trained on English captions alone know
+        no other script. Emoji and other languages in Latin letters do mean something to them, and
+        are answered.
         """
         if not self._pretrained.startswith(ENGLISH_WEIGHTS):
             return ''
@@ -133,14 +144,14 @@ class OpenClipEncoder:
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Unit rows (N, dimension) float32 of the phrases as they are (LERF uses no template)."""
+        """Returns unit rows (N, dimension) float32 of phrases, without a template, as in LERF."""
         rows = [self._unit(self._model.encode_text(
             self._tokenizer(list(texts[start:start + self._batch])).to(self.device)))
             for start in range(0, len(texts), self._batch)]
         return np.concatenate(rows)
 
     def encode_images(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """Unit rows (N, dimension) float32 of RGB images (h, w, 3) uint8 of any sizes."""
+        """Returns unit rows (N, dimension) float32 of RGB images (h, w, 3) uint8 of any size."""
         rows = []
         for start in range(0, len(images), self._batch):
             pixels = torch.stack([self._preprocess(Image.fromarray(np.ascontiguousarray(image)))
@@ -149,9 +160,9 @@ class OpenClipEncoder:
         return np.concatenate(rows)
 
     def encode_squares(self, squares: np.ndarray) -> np.ndarray:
-        """Unit rows (N, dimension) float32 of RGB crops (N, side, side, 3) uint8.
+        """Returns unit rows (N, dimension) float32 of RGB crops (N, side, side, 3) uint8.
 
-        The same as encode_images to a cosine of 0.999, without the detour of every crop by PIL.
+        They equal those of encode_images up to a cosine of 0.999; no crop passes through PIL.
         """
         if not self._squares.square:
             return self.encode_images(list(squares))
@@ -160,7 +171,7 @@ class OpenClipEncoder:
 
     @torch.inference_mode()
     def _encode(self, pixels: torch.Tensor) -> np.ndarray:
-        """Unit rows of the model's input (N, 3, H, W)."""
+        """Returns unit rows (N, dimension) of the model's input (N, 3, H, W)."""
         if self._full_weights:
             raise RuntimeError('this encoder was loaded with text_only and cannot encode images')
         return self._unit(self._model.encode_image(pixels))
@@ -170,7 +181,7 @@ class OpenClipEncoder:
         return torch.nn.functional.normalize(rows.float(), dim=-1).cpu().numpy()
 
 
-def check_model_name(open_clip: Any, model: str, pretrained: str) -> None:
+def check_model_name(open_clip: ModuleType, model: str, pretrained: str) -> None:
     """Raises EncoderUnavailableError for a model or weights tag that open_clip does not have."""
     if ':' in model:
         return
@@ -186,7 +197,7 @@ def check_model_name(open_clip: Any, model: str, pretrained: str) -> None:
 
 
 def unavailable(model: str, pretrained: str, error: BaseException) -> str:
-    """What to say when a model could not be loaded."""
+    """Returns the message for a model that could not be loaded."""
     if model.startswith('local-dir:'):
         return (f'the open_clip model in {model.removeprefix("local-dir:")} cannot be loaded '
                 f'({first_line(error)}): the folder needs open_clip_config.json and weights')

@@ -1,23 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An embedding at every patch of a CLIP vision transformer, from one run over an image of any size.
+"""Dense embeddings of open_clip models: one for each patch or cell, from one run over an image.
 
-Only the class token of CLIP was trained to be compared with text. Two known changes of the last
-block make the patches comparable too, without training:
+Only the class token of CLIP was trained to be compared with text. Two published changes to the
+last block make the patches comparable too, without training:
 
-- MaskCLIP (Zhou et al., 2022, arXiv 2112.01071): no attention in the last block, each patch keeps
+- MaskCLIP (Zhou et al., 2022, arXiv 2112.01071): no attention in the last block; each patch keeps
   its own value projection.
-- NACLIP (Hajimiri et al., 2025, arXiv 2404.08181): keys attend to keys, near patches count more by
-  a Gaussian of the distance that is added to the logits, and the last block gives its attention
-  alone, without what passes by and without its MLP.
+- NACLIP (Hajimiri et al., 2025, arXiv 2404.08181): keys attend to keys, a Gaussian of the distance
+  between patches is added to the logits, and the last block outputs its attention alone, without
+  the residual connection and without its MLP.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate, linear, scaled_dot_product_attention
 
 from lerf_ros.config import FeatureConfig
@@ -29,11 +30,46 @@ from lerf_ros.errors import ConfigError
 NEIGHBOURS = 5.0   # patches: standard deviation of NACLIP's Gaussian
 
 
+class TransformerBlock(Protocol):
+    """A residual attention block of open_clip."""
+
+    attn: nn.MultiheadAttention
+    ln_1: nn.Module
+    ln_2: nn.Module
+    ls_1: nn.Module
+    ls_2: nn.Module
+    mlp: nn.Module
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """Maps tokens (N, L, C) to tokens (N, L, C)."""
+
+
+class Transformer(Protocol):
+    """The blocks of a vision transformer."""
+
+    resblocks: Sequence[TransformerBlock]
+
+
+class VisionTransformer(Protocol):
+    """The parts of open_clip's vision transformer that are used here."""
+
+    conv1: nn.Module
+    class_embedding: Tensor
+    positional_embedding: Tensor
+    grid_size: tuple[int, int]
+    patch_size: tuple[int, int]
+    image_size: tuple[int, int]
+    ln_pre: nn.Module
+    ln_post: nn.Module
+    transformer: Transformer
+    proj: Tensor | None
+
+
 class VitTokens:
     """The patches of an open_clip vision transformer, in the space of its image embeddings."""
 
-    def __init__(self, visual: Any, mode: str) -> None:
-        """mode: maskclip or naclip. Raises ConfigError for a tower without patches to take."""
+    def __init__(self, visual: VisionTransformer, mode: str) -> None:
+        """Takes an image tower and maskclip or naclip; ConfigError for one without patches."""
         reason = why_not(visual)
         if reason:
             raise ConfigError(
@@ -46,7 +82,10 @@ class VitTokens:
         self.center = self.stride / 2
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """(rows, cols, D) of the model's input (1, 3, H, W), whole patches in both directions."""
+        """Computes embeddings (rows, cols, D) of the model's input (1, 3, H, W).
+
+        H and W must be multiples of the patch size.
+        """
         v = self._visual
         patches = v.conv1(pixels)                                          # (1, C, rows, cols)
         rows, cols = patches.shape[2:]
@@ -62,8 +101,8 @@ class VitTokens:
         return (v.ln_post(tokens) @ v.proj)[0].reshape(rows, cols, -1)
 
 
-def why_not(visual: Any) -> str:
-    """What keeps an image tower from giving patches, in words; '' where nothing does."""
+def why_not(visual: VisionTransformer) -> str:
+    """Returns why an image tower has no usable patches, in words, or '' if it has."""
     blocks = getattr(getattr(visual, 'transformer', None), 'resblocks', None)
     if not blocks or not hasattr(visual, 'conv1') or not hasattr(visual, 'class_embedding'):
         return f'the image tower {type(visual).__name__} has no patch tokens'
@@ -75,8 +114,11 @@ def why_not(visual: Any) -> str:
     return ''
 
 
-def positions(visual: Any, rows: int, cols: int) -> Tensor:
-    """Position embeddings (1 + rows * cols, C): the class token's, and the grid's, interpolated."""
+def positions(visual: VisionTransformer, rows: int, cols: int) -> Tensor:
+    """Interpolates the position embeddings to a grid.
+
+    Returns (1 + rows * cols, C), that of the class token first.
+    """
     table = visual.positional_embedding
     own_rows, own_cols = visual.grid_size
     if (rows, cols) == (own_rows, own_cols):
@@ -86,19 +128,19 @@ def positions(visual: Any, rows: int, cols: int) -> Tensor:
     return torch.cat([table[:1], grid[0].flatten(1).T.to(table.dtype)])
 
 
-def own_values(block: Any, tokens: Tensor) -> Tensor:
-    """The block on tokens (1, L, C) when each attends to itself alone (MaskCLIP)."""
+def own_values(block: TransformerBlock, tokens: Tensor) -> Tensor:
+    """Runs a block on tokens (1, L, C), each of which attends to itself alone (MaskCLIP)."""
     attention = block.attn
     value = linear(block.ln_1(tokens), *_projection(attention, 2))
     tokens = tokens + block.ls_1(attention.out_proj(value))
     return tokens + block.ls_2(block.mlp(block.ln_2(tokens)))
 
 
-def neighbour_attention(block: Any, tokens: Tensor, nearness: Tensor) -> Tensor:
-    """What the attention of the block gives at the patches (1, P, C) (NACLIP).
+def neighbour_attention(block: TransformerBlock, tokens: Tensor, nearness: Tensor) -> Tensor:
+    """Computes the output (1, P, C) of a block's attention at the patches (NACLIP).
 
-    tokens (1, 1 + P, C), the class token first; nearness (P, P) is added to the logits, the class
-    token is nobody's neighbour.
+    tokens: (1, 1 + P, C), the class token first. nearness: (P, P), added to the logits; that of
+    the class token is 0.
     """
     attention = block.attn
     inputs = block.ln_1(tokens)
@@ -110,47 +152,66 @@ def neighbour_attention(block: Any, tokens: Tensor, nearness: Tensor) -> Tensor:
 
 
 def neighbourhood(rows: int, cols: int, like: Tensor, std: float = NEIGHBOURS) -> Tensor:
-    """exp(-d^2 / (2 std^2)) (P, P) of the distance d, in patches, between any two of a grid."""
+    """Computes exp(-d^2 / (2 std^2)), (P, P), of the distances d between patches of a grid.
+
+    Distances and std are in patches; the result has dtype and device of `like`.
+    """
     down, across = (torch.exp(-(n[:, None] - n).square() / (2 * std * std)) for n in (
         torch.arange(count, device=like.device, dtype=torch.float32) for count in (rows, cols)))
     return torch.kron(down, across).to(like.dtype)
 
 
-def _projection(attention: Any, part: int) -> tuple[Tensor, Tensor]:
-    """Weight and bias of the query (0), key (1) or value (2) projection."""
+def _projection(attention: nn.MultiheadAttention, part: int) -> tuple[Tensor, Tensor]:
+    """Returns weight and bias of the query (0), key (1) or value (2) projection."""
     return attention.in_proj_weight.chunk(3)[part], attention.in_proj_bias.chunk(3)[part]
 
 
 def _heads(rows: Tensor, heads: int) -> Tensor:
-    """(1, L, C) as (1, heads, L, C / heads)."""
+    """Reshapes (1, L, C) to (1, heads, L, C / heads)."""
     return rows.reshape(1, rows.shape[1], heads, -1).transpose(1, 2)
 
 
-# Width that a cell speaks of as a part of the side that the tower was trained at, where the
-# settings do not tell it. Convolutional: half of the gradient mass of EfficientNet-Lite2 lies
-# within 180 of 260 pixels. Transformer: half of the side, an assumption.
-CONV_PART, VIT_PART = 180 / 260, 0.5
+# Default receptive field of a cell as a fraction of the side that the tower was trained at.
+# Convolutional: half of the gradient mass of EfficientNet-Lite2 lies within 180 of 260 pixels.
+# Transformer: half of the side, an assumption.
+CONV_FRACTION, VIT_FRACTION = 180 / 260, 0.5
 
 
 class Tower(Protocol):
-    """An image tower that gives an embedding for each cell of an image."""
+    """An image tower that computes an embedding for each cell of an image."""
 
     stride: int     # pixels from one cell to the next
-    center: float   # pixels from the border to the middle of the first cell
-    side: int       # of the images that it was trained on, pixels
+    center: float   # pixels from the border to the centre of the first cell
+    side: int       # side in pixels of the images that it was trained on
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """(rows, cols, D) of the model's input (1, 3, H, W), multiples of the stride."""
+        """Computes (rows, cols, D) of the model's input (1, 3, H, W), multiples of the stride."""
+
+
+class TimmTrunk(Protocol):
+    """A network of timm inside open_clip."""
+
+    feature_info: list[dict[str, object]]
+    modules: Callable[[], Iterator[nn.Module]]
+    forward_features: Callable[[Tensor], Tensor]
+
+
+class TimmTower(Protocol):
+    """open_clip's image tower around a network of timm."""
+
+    trunk: TimmTrunk
+    head: nn.Module
+    image_size: tuple[int, int]
 
 
 class ConvMap:
-    """The last feature map of a convolutional tower, each cell through the model's own head.
+    """The last feature map of a convolutional tower, with the model's own head on each cell.
 
-    Where the head is linear the mean over the cells is the image's embedding; otherwise a cell is
-    what the head would say of an image that looks like this cell everywhere.
+    If the head is linear, the mean over the cells is the embedding of the image. Otherwise a cell
+    gets the embedding of an image that looks like this cell everywhere.
     """
 
-    def __init__(self, visual: Any) -> None:
+    def __init__(self, visual: TimmTower) -> None:
         """Raises ConfigError for a tower that is none of timm's convolutional networks."""
         trunk = getattr(visual, 'trunk', None)
         reductions = [info.get('reduction') for info in getattr(trunk, 'feature_info', [])]
@@ -163,8 +224,8 @@ class ConvMap:
         self._visual = visual
         self.stride = int(reductions[-1])
         self.side = int(visual.image_size[0])
-        # TensorFlow's padding gives all of an odd pixel to the right and below: in each halving
-        # the kernel sits later. Measured 25 and 23 of 32 pixels on photographs.
+        # TensorFlow's padding adds an odd pixel to the right and below, so each halving shifts the
+        # kernel by a fraction. On photographs the shift was measured as 25 and 23 of 32 pixels.
         same = any(type(module).__name__ == 'Conv2dSame' for module in trunk.modules())
         self.center = self.stride * (0.75 if same else 0.5)
 
@@ -176,13 +237,13 @@ class ConvMap:
 
 
 class DenseOpenClipEncoder(OpenClipEncoder):
-    """As OpenClipEncoder, and embeddings of all places of an image from one run."""
+    """An OpenClipEncoder that also computes dense embeddings of an image in one run."""
 
     def __init__(self, config: FeatureConfig, device: str = 'cpu', text_only: bool = False) -> None:
-        """Reads the openclip_* settings.
+        """Loads the model that the openclip_* settings name.
 
-        Raises ConfigError for a tower that cannot do what features.openclip_dense asks for, and
-        what OpenClipEncoder raises.
+        Raises ConfigError for a tower that does not support features.openclip_dense, and what
+        OpenClipEncoder raises.
         """
         super().__init__(config.openclip_model, config.openclip_pretrained, device=device,
                          batch=config.batch, text_only=text_only)
@@ -192,13 +253,13 @@ class DenseOpenClipEncoder(OpenClipEncoder):
         if not text_only:
             self._tower = make_tower(self._model.visual, self.dense_mode)
             self.receptive_px = self.receptive_px or self._tower.side * (
-                CONV_PART if self.dense_mode == 'conv' else VIT_PART)
+                CONV_FRACTION if self.dense_mode == 'conv' else VIT_FRACTION)
 
     @torch.inference_mode()
     def dense(self, image: np.ndarray, factor: float) -> EmbeddingMap:
-        """Embeddings of the cells of the RGB image (H, W, 3) uint8 resized by `factor`.
+        """Encodes the cells of an RGB image (H, W, 3) uint8 that is resized by `factor`.
 
-        Rounded to half precision, as crops are.
+        Embeddings are rounded to half precision, as those of crops are.
         """
         if self._tower is None:
             raise RuntimeError('this encoder was loaded with text_only and cannot encode images')
@@ -218,6 +279,11 @@ class DenseOpenClipEncoder(OpenClipEncoder):
             vocabulary=self._unit(found.flatten(0, 1)).astype(np.float16).astype(np.float32))
 
 
-def make_tower(visual: Any, mode: str) -> Tower:
-    """The tower in this mode: maskclip, naclip or conv; ConfigError where it cannot follow."""
-    return ConvMap(visual) if mode == 'conv' else VitTokens(visual, mode)
+def make_tower(visual: nn.Module, mode: str) -> Tower:
+    """Wraps an image tower for a mode: maskclip, naclip or conv.
+
+    Raises ConfigError for a tower that does not support it.
+    """
+    if mode == 'conv':
+        return ConvMap(cast(TimmTower, visual))
+    return VitTokens(cast(VisionTransformer, visual), mode)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of a phrase an English text encoder cannot read: other scripts, emoji, other languages.
+"""Finds what an English text encoder cannot read in a phrase: scripts, emoji, other languages.
 
-It has an embedding for everything, so that nobody notices: all emoji have the same one, and a thing
-that is there would be called absent.
+The encoder returns an embedding for any text, so the failure would go unnoticed: all emoji share
+one embedding, and an object that is present would be reported absent.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 
 WEIGHTS = Path(__file__).parent / 'weights' / 'english.json'
-# Logits above which a phrase is of another language, and may be. Held out: above the first are
-# 0.1 % of English names of things and 11 % of the words and phrases of 16 other languages, above
-# the second 4 % and 77 %.
+# Logits above which a phrase is foreign, or may be. On held-out data 0.1 % of English object names
+# and 11 % of words and phrases of 16 other languages lie above the first, 4 % and 77 % above the
+# second.
 FOREIGN, DOUBTFUL = 6.0, 2.0
 
 
-class EnglishJudge:
+class EnglishClassifier:
     """Logistic regression on sentence embeddings of all-MiniLM-L6-v2."""
 
     def __init__(self) -> None:
@@ -29,16 +29,16 @@ class EnglishJudge:
         self._weights, self._bias = np.array(stored['weights'], np.float32), stored['bias']
 
     def foreignness(self, rows: np.ndarray) -> np.ndarray:
-        """Logits (N,) that phrases are not English, of their embeddings (N, 384)."""
+        """Computes the logits (N,) that phrases with embeddings (N, 384) are not English."""
         return np.asarray(rows @ self._weights + self._bias)
 
 
-# Letters that belong to no script of their own, by the beginning of their Unicode name.
+# Prefixes of the Unicode names of letters that Latin text contains.
 LATIN = ('LATIN', 'FEMININE ORDINAL', 'MASCULINE ORDINAL', 'MICRO SIGN', 'MODIFIER LETTER')
 
 
 def foreign_letters(word: str) -> str:
-    """The script of the first letter of a word that is not Latin, as 'CYRILLIC'; empty if none."""
+    """Returns the script of a word's first non-Latin letter, such as 'CYRILLIC', or ''."""
     for letter in filter(str.isalpha, word):
         name = unicodedata.name(letter, 'UNKNOWN')
         if not name.startswith(LATIN):
@@ -47,9 +47,9 @@ def foreign_letters(word: str) -> str:
 
 
 def unread_words(text: str, is_unknown: Callable[[str], bool]) -> Iterator[str]:
-    """Why words of a phrase cannot be read, in words for people.
+    """Yields, for each word of a phrase that cannot be read, the reason as shown to the user.
 
-    is_unknown: whether the encoder has no piece for some of a word.
+    is_unknown: tells whether the encoder's vocabulary lacks a part of a word.
     """
     if not any(letter.isalnum() for letter in text):
         yield 'it holds no word'

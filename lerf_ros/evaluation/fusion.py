@@ -9,8 +9,7 @@ import numpy as np
 import torch
 
 from lerf_ros.config import LerfConfig
-from lerf_ros.encoders.embedding_map import EmbeddingMap
-from lerf_ros.encoders.extractor import KeyframeFeatures
+from lerf_ros.encoders.embedding_map import EmbeddingMap, KeyframeFeatures
 from lerf_ros.frames.frame import Frame
 from lerf_ros.geometry.camera import invert_pose, transform_points
 from lerf_ros.index.language_index import LanguageIndex, as_stored

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from lerf_ros.config import LerfConfig
-from lerf_ros.encoders.extractor import KeyframeFeatures
+from lerf_ros.encoders.embedding_map import KeyframeFeatures
 from lerf_ros.evaluation.frozen_radiance import FrozenRadiance
 from lerf_ros.field.language_field import LanguageField
 from lerf_ros.index.language_index import LanguageIndex, build_index

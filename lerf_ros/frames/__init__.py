@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Posed images: one at a time, chosen, forgotten, read from captures, checked."""
+"""Posed images: reading them from captures, checking them, and selecting keyframes."""

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is asked of a capture before anything is trained: does it show, fit and suffice?
+"""Checks a capture before anything is trained on it.
 
-Images that show nothing are left out by name; a capture that contradicts itself, or from which no
-depth follows, is refused in words; images too large for the memory are shrunk.
+Images of one shade are left out by name. A capture that contradicts itself, or from which depth
+cannot be inferred, is refused in words. Images that are too large for the memory are shrunk.
 """
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -17,22 +20,21 @@ from lerf_ros.errors import ContradictionError
 from lerf_ros.frames.captures.posed_folder import FrameEntry, LazyFrames, PosedFolder
 from lerf_ros.frames.frame import Frame
 from lerf_ros.frames.image_files import read_color
-from lerf_ros.frames.memory_need import fitting_side
 from lerf_ros.frames.pose_check import measure_fit, spread
 from lerf_ros.frames.pose_evidence import feature_pairs
 from lerf_ros.frames.selection import is_empty
 
 NAMES_SHOWN = 3
-SAME_PLACE = 1e-6       # of their distance from the origin, within which cameras are in one place
-FEWEST_PAIRS = 3        # of images that must say how far things move between them
+SAME_PLACE = 1e-6       # extent of camera positions, relative to their size, that counts as none
+FEWEST_PAIRS = 3        # pairs of images from which parallax is measured, at least
 
 
 def check_folder(folder: PosedFolder, config: LerfConfig, trusted: bool = False,
                  max_side: int = 0) -> tuple[PosedFolder, list[str]]:
-    """The folder as it can be trained on, and what there is to say of it, a sentence each.
+    """Returns the folder as it can be trained on, and notes for the user, a sentence each.
 
-    trusted: contradictions are named and not refused. max_side: longer side of the images in
-    pixels, 0 for what fits into memory. Raises ContradictionError for a capture that contradicts
+    trusted: contradictions are noted and not refused. max_side: longer side of the images in
+    pixels; 0 takes what fits into memory. Raises ContradictionError for a capture that contradicts
     itself, shows nothing, or has neither depth nor parallax.
     """
     assert isinstance(folder.frames, LazyFrames)
@@ -55,7 +57,10 @@ def check_folder(folder: PosedFolder, config: LerfConfig, trusted: bool = False,
 
 
 def left_out(folder: PosedFolder, shown: Sequence[int]) -> list[str]:
-    """Says which images show nothing; ContradictionError where none shows anything."""
+    """Returns a note that names the images of one shade, if any.
+
+    shown: indices of the other images. Raises ContradictionError if there are none.
+    """
     empty = [name for i, name in enumerate(folder.names) if i not in set(shown)]
     if not empty:
         return []
@@ -70,9 +75,10 @@ def left_out(folder: PosedFolder, shown: Sequence[int]) -> list[str]:
 
 def require_depth(frames: Sequence[Frame], entries: Sequence[FrameEntry], least_deg: float,
                   trusted: bool) -> None:
-    """Raises ContradictionError where neither depth nor parallax says how far anything is.
+    """Raises ContradictionError if neither depth nor parallax tells distances.
 
-    frames: some of them, read. least_deg: parallax in degrees that must be there.
+    frames: some of the images. entries: all of them. least_deg: parallax in degrees that is needed.
+    trusted: too little parallax is accepted.
     """
     if any(has_depth(frame) for frame in frames):
         return
@@ -93,28 +99,73 @@ def require_depth(frames: Sequence[Frame], entries: Sequence[FrameEntry], least_
 
 
 def tells_depth(frames: Sequence[Frame]) -> bool:
-    """Whether depth or different places of the camera can tell how far things are."""
+    """Returns whether depth images or a moving camera can tell distances."""
     return any(has_depth(frame) for frame in frames) or not in_one_place(
         np.stack([frame.T_world_camera[:3, 3] for frame in frames]))
 
 
 def has_depth(frame: Frame) -> bool:
-    """Whether the depth of any pixel is known."""
+    """Returns whether the depth of any pixel is known."""
     return frame.depth_m is not None and bool(
         (np.isfinite(frame.depth_m) & (frame.depth_m > 0)).any())
 
 
 def in_one_place(places: np.ndarray) -> bool:
-    """Whether cameras at (N, 3) differ by rounding alone."""
+    """Returns whether camera positions (N, 3) differ only by rounding."""
     return bool(np.ptp(places, axis=0).max() <= SAME_PLACE * max(np.abs(places).max(), 1e-9))
 
 
 def measured_parallax(frames: Sequence[Frame]) -> float | None:
-    """Degrees by which things move between two of the images, their turn taken away, at most.
+    """Measures the largest parallax between two of the images, in degrees.
 
-    The median of each pair's features. None where too few features are found.
+    The parallax of a pair is the median motion of its features without the rotation of the camera.
+    Returns None if too few features are found.
     """
     pairs = [*feature_pairs(frames), *feature_pairs(frames[::2]), *feature_pairs(frames[::4])]
     if len(pairs) < FEWEST_PAIRS:
         return None
     return float(np.degrees(max(pair.parallax() for pair in pairs)))
+
+
+# Bytes a pixel: colour 3, distance 4, mask 1; and a viewing direction of 12, once for each camera.
+# Tables grow by a quarter, and the old one exists while the new one is filled.
+PIXEL_BYTES, RAY_BYTES, GROWTH = 8, 12, 2.25
+# Images are held as they were read (colour 3 bytes, depth 4) until the scene is measured from all
+# of them, at most this many.
+WAITING_BYTES, WAITING = 7, 64
+WORK_BYTES = 75         # a pixel of the largest image while its viewing directions are computed
+LEAST_SIDE_PX = 640     # images are not shrunk below it
+
+
+def fitting_side(entries: Sequence[FrameEntry], share: float) -> int:
+    """Returns the longer side in pixels at which images take this fraction of the free memory.
+
+    Returns 0 if they fit at their own size.
+    """
+    largest = max((max(e.camera.width, e.camera.height) for e in entries), default=0)
+    ratio = math.sqrt(share * free_bytes() / max(needed_bytes(entries), 1))
+    return 0 if ratio >= 1 else min(max(int(largest * ratio), LEAST_SIDE_PX), largest)
+
+
+def needed_bytes(entries: Sequence[FrameEntry]) -> int:
+    """Estimates the memory in bytes that training needs for images at their own size."""
+    pixels = [entry.camera.width * entry.camera.height for entry in entries]
+    rays = sum(camera.width * camera.height for camera in {entry.camera for entry in entries})
+    tables = GROWTH * (PIXEL_BYTES * sum(pixels) + RAY_BYTES * rays)
+    return int(tables + WAITING_BYTES * sum(sorted(pixels)[-WAITING:])
+               + WORK_BYTES * max(pixels, default=0))
+
+
+def free_bytes() -> int:
+    """Returns the memory in bytes that is available to this process, in a container too."""
+    try:
+        lines = Path('/proc/meminfo').read_text().splitlines()
+        free = 1024 * next(int(line.split()[1]) for line in lines if line.startswith('MemAvail'))
+    except (OSError, StopIteration, ValueError):
+        free = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') // 2
+    group = Path('/sys/fs/cgroup')
+    try:
+        limit = int((group / 'memory.max').read_text())
+        return min(free, limit - int((group / 'memory.current').read_text()))
+    except (OSError, ValueError):   # no container, or one without a limit: 'max'
+        return free

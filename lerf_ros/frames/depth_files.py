@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depth on disk: PNG and TIFF, EXR, NumPy, and the compressed floats of Record3D."""
+"""Reads depth files: PNG and TIFF, EXR, NumPy, and the compressed floats of Record3D."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ import numpy as np
 from lerf_ros.errors import DatasetError
 from lerf_ros.frames.image_files import File, decode_image, read_bytes, suffix
 
-# Without a word in the file whole numbers are millimetres and floats are metres (REP-118).
+# Unless the capture gives a unit, integers are millimetres and floats are metres (REP-118).
 INTEGER_UNIT_M, FLOAT_UNIT_M = 1e-3, 1.0
-# No scene of a robot or of a telephone is that far away: such floats are millimetres.
+# No scene of a robot or of a phone is that far away: larger floats are millimetres.
 FARTHEST_MEDIAN_M = 100.0
-# Renderers write 1e10 where a ray meets nothing.
+# Renderers write 1e10 where a ray hits nothing.
 FLOAT_NOTHING = 1e9
-# In this order: depth passes of renderers, luminance, and the colour that Record3D writes to.
+# In order of preference: depth passes of renderers, luminance, and the channel of Record3D.
 EXR_CHANNELS = ('Z', 'Y', 'R')
 NPZ_NAMES = ('depth', 'depth_m', 'arr_0')
 
 
 @dataclass(frozen=True)
 class DepthFile:
-    """A depth image and what its numbers mean.
+    """A depth file and the meaning of its numbers.
 
-    unit_m: metres a unit, None where nobody said it. confidence: an image or Record3D's bytes of
-    the same size; depth is unknown where it is 0. size: (H, W) of files that do not say it.
+    unit_m: metres a unit, None if not given. confidence: an image, or Record3D's bytes, of the same
+    size; depth is unknown where it is 0. size: (H, W) for files that do not contain it.
     """
 
     path: File
@@ -42,10 +42,10 @@ class DepthFile:
     size: tuple[int, int] | None = None
 
     def read(self) -> np.ndarray:
-        """(H, W) float32 metres, 0 where unknown; raises DatasetError that says what to do."""
+        """Reads depth (H, W) float32 in metres, 0 where unknown; raises DatasetError."""
         raw = read_raw(self.path, self.size)
         if raw.ndim == 3 and (raw == raw[..., :1]).all() and raw.shape[2] in (1, 3):
-            raw = raw[..., 0]   # one channel, saved as grey
+            raw = raw[..., 0]   # a single channel saved as grey
         if raw.ndim != 2 or raw.dtype.kind not in 'uif':
             raise DatasetError(f'{self.path} is not a depth image: one channel of numbers is '
                                f'needed, it has shape {raw.shape} and type {raw.dtype}')
@@ -81,9 +81,10 @@ class DepthFile:
 
 
 def known(raw: np.ndarray) -> np.ndarray:
-    """(H, W) float32, 0 for every number that means nothing.
+    """Returns the values (H, W) as float32, with 0 for every invalid one.
 
-    Those are 0, the type's largest value, what is negative or not finite, and renderers' infinity.
+    Invalid are the largest value of the type, values that are negative or not finite, and those
+    that renderers write for infinity.
     """
     most = np.finfo(raw.dtype).max if raw.dtype.kind == 'f' else np.iinfo(raw.dtype).max
     with np.errstate(invalid='ignore'):
@@ -93,7 +94,7 @@ def known(raw: np.ndarray) -> np.ndarray:
 
 def read_raw(file: File, size: tuple[int, int] | None = None,
              kind: type = np.float32) -> np.ndarray:
-    """The array of a file as it is; size and kind are those of compressed bytes."""
+    """Reads the array of a file unchanged; size and kind are those of compressed bytes."""
     readers: Mapping[str, Callable[[File], np.ndarray]] = {
         '.npy': read_npy, '.npz': read_npz, '.exr': read_exr}
     if suffix(file) in ('.depth', '.conf'):
@@ -102,7 +103,7 @@ def read_raw(file: File, size: tuple[int, int] | None = None,
 
 
 def read_npy(file: File) -> np.ndarray:
-    """A NumPy array; raises DatasetError where it is none, or one of Python objects."""
+    """Reads a NumPy array; raises DatasetError if it is none or holds Python objects."""
     try:
         return np.load(io.BytesIO(read_bytes(file)), allow_pickle=False)
     except (OSError, ValueError, EOFError, MemoryError) as error:
@@ -110,7 +111,7 @@ def read_npy(file: File) -> np.ndarray:
 
 
 def read_npz(file: File) -> np.ndarray:
-    """The array of an archive: the only one, or the one that is called depth."""
+    """Reads the array of an archive: the only one, or the one that is called depth."""
     archive = read_npy(file)
     if isinstance(archive, np.ndarray):
         return archive
@@ -126,12 +127,12 @@ def read_npz(file: File) -> np.ndarray:
 
 
 def read_exr(file: File) -> np.ndarray:
-    """A channel of an EXR image, through OpenEXR or an OpenCV that was built with it."""
+    """Reads one channel of an EXR image with OpenEXR, or with an OpenCV that was built with it."""
     try:
         import OpenEXR
     except ImportError:
         return read_exr_with_opencv(file)
-    if not hasattr(OpenEXR, 'File'):   # Debian's binding is of another age
+    if not hasattr(OpenEXR, 'File'):   # Debian's binding has an older interface
         return read_exr_with_opencv(file)
     try:
         with local_path(file) as path, OpenEXR.File(str(path), separate_channels=True) as image:
@@ -148,7 +149,7 @@ def read_exr(file: File) -> np.ndarray:
 
 
 def read_exr_with_opencv(file: File) -> np.ndarray:
-    """The same where the package OpenEXR is missing; raises DatasetError where both are."""
+    """Reads an EXR image with OpenCV; raises DatasetError if it was built without EXR."""
     os.environ.setdefault('OPENCV_IO_ENABLE_OPENEXR', '1')
     try:
         image = cv2.imdecode(np.frombuffer(read_bytes(file), np.uint8), cv2.IMREAD_UNCHANGED)
@@ -157,12 +158,12 @@ def read_exr_with_opencv(file: File) -> np.ndarray:
     if image is None:
         raise DatasetError(f'{file} is an EXR image, which this OpenCV cannot read: '
                            'pip install OpenEXR')
-    return image if image.ndim == 2 else image[..., 2]   # of blue, green and red the red one
+    return image if image.ndim == 2 else image[..., 2]   # the red channel of BGR
 
 
 @contextmanager
 def local_path(file: File) -> Iterator[Path]:
-    """A path that other libraries can open, also of a file inside of an archive."""
+    """Provides a path that other libraries can open, even for a file in an archive."""
     if isinstance(file, Path):
         yield file
         return
@@ -173,8 +174,10 @@ def local_path(file: File) -> Iterator[Path]:
 
 
 def read_lzfse(file: File, size: tuple[int, int] | None, kind: type) -> np.ndarray:
-    """Numbers that Apple's LZFSE compressed, or plain ones; raises DatasetError without
-    pyliblzfse."""
+    """Reads numbers that are plain or compressed with Apple's LZFSE.
+
+    size: (H, W). kind: element type. Raises DatasetError, also if pyliblzfse is needed but missing.
+    """
     data = read_bytes(file)
     if size is None:
         raise DatasetError(f'{file} does not say its size: dw and dh are missing in the metadata')

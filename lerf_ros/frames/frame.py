@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One posed camera image, as it comes in and as it is kept."""
+"""A posed camera image, and a keyframe."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import numpy as np
 from lerf_ros.errors import FrameError
 from lerf_ros.geometry.camera import PinholeCamera
 
-# So much R^T R may differ from 1; quaternions of robots are exact to a millionth.
+# Largest error of R^T R; that of the quaternions of robots is a millionth.
 ROTATION_TOLERANCE = 2e-3
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A colour image with its camera, pose and, where there are any, depth and mask.
+    """A colour image with its camera, pose and, if available, depth and mask.
 
+    Raises FrameError if they do not fit together.
     image: (H, W, 3) uint8, RGB, as the sensor saw it (distorted).
     T_world_camera: (4, 4) float64, OpenCV camera axes (lerf_ros/geometry/camera.py).
     depth_m: (H, W) float32, z-depth in metres (world units), registered to the image; 0 or NaN
@@ -49,7 +50,7 @@ class Frame:
 
 
 def check_rotation(R: np.ndarray) -> None:
-    """Raises FrameError that says what a matrix (3, 3) is where it is no rotation."""
+    """Raises FrameError, which describes the matrix (3, 3), if it is not a rotation."""
     determinant = float(np.linalg.det(R))
     if np.abs(R.T @ R - np.eye(3)).max() <= ROTATION_TOLERANCE and determinant > 0:
         return
@@ -68,7 +69,7 @@ def check_rotation(R: np.ndarray) -> None:
 
 @dataclass(frozen=True)
 class Keyframe:
-    """A frame that was chosen for training; `index` numbers keyframes from 0 without gaps."""
+    """A frame that was selected for training; `index` numbers keyframes from 0 without gaps."""
 
     index: int
     frame: Frame

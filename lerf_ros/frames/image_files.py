@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Colour images and masks on disk, or inside of a zip archive."""
+"""Reads colour images and masks, on disk or in a zip archive."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from lerf_ros.errors import DatasetError
 from lerf_ros.geometry.camera import PinholeCamera
 
 File: TypeAlias = 'Path | zipfile.Path'
-# Below this share of opaque a pixel shows what is behind it, or a colour that nobody sees.
+# Opacity below which a pixel shows the background, or a colour that is meaningless.
 OPAQUE = 0.95
 HEIC_ENDINGS = ('.heic', '.heif')
 HEIC_BRANDS = (b'heic', b'heix', b'heim', b'hevc', b'hevx', b'mif1', b'msf1')
-# Black is up to this value in masks whose compression adds noise.
+# Largest value that counts as black in JPEG masks, whose compression adds noise.
 JPEG_BLACK = 127
 
 
 @dataclass(frozen=True)
 class MaskFile:
-    """A mask; its black parts are ignored, or its white ones (`white_ignored`)."""
+    """A mask file; black parts are ignored, or white ones if `white_ignored` is set."""
 
     path: File
     white_ignored: bool = False
 
 
 def suffix(file: File) -> str:
-    """The ending of a file's name in lower case, with its dot."""
+    """Returns the ending of a file's name in lower case, with its dot."""
     return PurePosixPath(file.name).suffix.lower()
 
 
 def read_bytes(file: File) -> bytes:
-    """Reads a file; raises DatasetError where that fails or it is empty."""
+    """Reads a file; raises DatasetError if that fails or the file is empty."""
     try:
         data = file.read_bytes()
     except (OSError, KeyError) as error:
@@ -51,10 +51,10 @@ def read_bytes(file: File) -> bytes:
 
 
 def decode_image(file: File) -> np.ndarray:
-    """(H, W) or (H, W, C), channels in OpenCV's order, of the type that the file has.
+    """Decodes an image, (H, W) or (H, W, C), with OpenCV's channel order and the file's own type.
 
-    Not turned by the camera's orientation tag: poses and intrinsics are not turned either.
-    Raises DatasetError for what is no whole image, and for formats with a way out.
+    It is not rotated by the orientation tag, because poses and intrinsics are not rotated either.
+    Raises DatasetError for a truncated image, and for a format that must be converted first.
     """
     data = read_bytes(file)
     if suffix(file) in HEIC_ENDINGS or (data[4:8] == b'ftyp' and data[8:12] in HEIC_BRANDS):
@@ -72,9 +72,9 @@ def decode_image(file: File) -> np.ndarray:
 
 
 def check_whole(file: File, data: bytes) -> None:
-    """Raises DatasetError for an image of too many pixels, and for one that was cut off.
+    """Raises DatasetError for an image with too many pixels, and for a truncated one.
 
-    Decoders fill the missing rest of a JPEG with grey, which would be learned.
+    Decoders fill the missing part of a JPEG with grey, which would be trained on.
     """
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', Image.DecompressionBombWarning)
@@ -85,7 +85,7 @@ def check_whole(file: File, data: bytes) -> None:
             raise DatasetError(f'{file} has more pixels than a camera: {error} Shrink it, or copy '
                                'it again where its header is damaged') from error
         except (OSError, ValueError, SyntaxError):
-            return   # no format that Pillow knows; OpenCV may
+            return   # Pillow does not know the format; OpenCV may
     jpeg, png = data[:3] == b'\xff\xd8\xff', data[:4] == b'\x89PNG'
     if (jpeg and data.rfind(b'\xff\xd9') < data.rfind(b'\xff\xda')) or (
             png and b'IEND' not in data):
@@ -93,7 +93,7 @@ def check_whole(file: File, data: bytes) -> None:
 
 
 def image_size(file: File) -> tuple[int, int]:
-    """Width and height of an image, from its header where that is enough."""
+    """Returns width and height of an image, from its header if possible."""
     try:
         with file.open('rb') as stream, Image.open(stream) as image:
             return image.size
@@ -103,7 +103,7 @@ def image_size(file: File) -> tuple[int, int]:
 
 
 def has_alpha(file: File) -> bool:
-    """Whether an image's header promises transparency."""
+    """Returns whether the header of an image declares transparency."""
     if suffix(file) in ('.jpg', '.jpeg'):
         return False
     try:
@@ -114,7 +114,7 @@ def has_alpha(file: File) -> bool:
 
 
 def decode_heic(file: File, data: bytes) -> np.ndarray:
-    """(H, W, 3) BGR of an iPhone's picture; raises DatasetError without pillow-heif."""
+    """Decodes an HEIC image to (H, W, 3) BGR; raises DatasetError without pillow-heif."""
     try:
         import pillow_heif
     except ImportError as error:
@@ -129,14 +129,15 @@ def decode_heic(file: File, data: bytes) -> np.ndarray:
 
 
 def read_color(file: File) -> np.ndarray:
-    """(H, W, 3) uint8 RGB; what an alpha channel hides is in it."""
+    """Reads an image as (H, W, 3) uint8 RGB, without regard to an alpha channel."""
     return read_image(file)[0]
 
 
 def read_image(file: File) -> tuple[np.ndarray, np.ndarray | None]:
-    """(H, W, 3) uint8 RGB, and where it is opaque, (H, W) bool, if not everywhere.
+    """Reads an image as (H, W, 3) uint8 RGB, and where it is opaque.
 
-    Grey becomes RGB and 16 bits become 8. Raises DatasetError for what is no picture.
+    The latter is (H, W) bool, or None if it is opaque everywhere. Grey images become RGB, and 16
+    bits become 8. Raises DatasetError for a file that is not such an image.
     """
     image = decode_image(file)
     if image.dtype != np.uint8:
@@ -155,7 +156,7 @@ def read_image(file: File) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def to_8_bits(file: File, image: np.ndarray) -> np.ndarray:
-    """A picture of 16 bits in 8; raises DatasetError for other types and for 10 or 12 bits."""
+    """Converts 16 bits to 8; raises DatasetError for other types, and for 10 or 12 bits."""
     if image.dtype != np.uint16:
         raise DatasetError(f'{file} holds numbers of type {image.dtype}: a picture has 8 or 16 '
                            'bits, so tone-map it and write PNG')
@@ -167,7 +168,7 @@ def to_8_bits(file: File, image: np.ndarray) -> np.ndarray:
 
 
 def read_mask(mask: MaskFile) -> np.ndarray:
-    """(H, W) bool, False where the image is to be ignored."""
+    """Reads a mask as (H, W) bool, False where the image is to be ignored; raises DatasetError."""
     image = decode_image(mask.path)
     channels = image.reshape(*image.shape[:2], -1)
     if mask.white_ignored:
@@ -179,5 +180,5 @@ def read_mask(mask: MaskFile) -> np.ndarray:
 
 
 def shrink(array: np.ndarray, camera: PinholeCamera, interpolation: int) -> np.ndarray:
-    """Resizes to the camera's size."""
+    """Resizes an array (H, W, ...) to the camera's size."""
     return cv2.resize(array, (camera.width, camera.height), interpolation=interpolation)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measures how well poses, depth, lens and images of an input fit each other, from themselves.
+"""Measures how consistent poses, depth, lens and images of an input are.
 
-The fit is the lowest of three parts: of surface points that one image measured and another one
-does not see through; of matched features that lie on each other's epipolar lines; of those that
-depth and poses put where the other image shows them. Where it is low the usual mix-ups are tried,
-and what fits clearly better is named.
+The fit is the lowest of three fractions: of surface points of one image on which the depth of
+another one agrees; of matched features that lie on each other's epipolar lines; and of matched
+features that depth and poses project onto each other. If it is low, common mistakes are tried, and
+one that fits clearly better is named.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from lerf_ros.frames.pose_evidence import (
 )
 from lerf_ros.geometry.camera import OPENGL_TO_OPENCV, invert_pose
 
-FRAMES = 8              # keyframes that are looked at while mapping
-SPREAD_FRAMES = 16      # images of a folder that are looked at
-FEWEST_PAIRS = 3        # that must say something
-# A mix-up is named when it fits so well, and leaves so little of what does not fit as given.
+FRAMES = 8              # keyframes that are checked while mapping
+SPREAD_FRAMES = 16      # images of a folder that are checked
+FEWEST_PAIRS = 3        # pairs that a mean needs
+# A mistake is named if its fit reaches GOOD and its misfit is at most LEFT times that of the input.
 GOOD, LEFT = 0.6, 0.5
 SURFACES, SURE = 'surfaces that two images measured', 0.9
-FACTORS = np.geomspace(1e-3, 1e3, 91)       # of depth that are tried first, 17 % apart
+FACTORS = np.geomspace(1e-3, 1e3, 91)       # factors of depth that are tried first, 17 % apart
 FINER = np.geomspace(0.84, 1.19, 11)
 FOCALS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 1.1, 1.2, 1.25, 1.35, 1.5, 1.7, 2.0)
-DECADE = 0.15           # part by which a factor may miss a power of ten that is meant
+DECADE = 0.15           # relative distance at which a factor is taken for a power of ten
 
-# A body frame (REP-103: x forward, y left, z up) holds an optical frame so.
+# Pose of an optical frame in a body frame (REP-103: x forward, y left, z up).
 T_BODY_OPTICAL = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
 CONVENTIONS: dict[str, tuple[Reading, str]] = {
     'body': (Reading(lambda f: f.T_world_camera @ T_BODY_OPTICAL),
@@ -64,7 +64,7 @@ UNEXPLAINED = ('usual causes: depth that is not registered to the colour image, 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What would make an input fit, in words, and how well it then fits beside as given, 0..1."""
+    """A mistake that explains a misfit, in words, and the fit with and without it, 0..1."""
 
     name: str
     text: str
@@ -74,9 +74,9 @@ class Explanation:
 
 @dataclass(frozen=True)
 class InputFit:
-    """How well an input fits itself, 0..1; NaN where its images do not tell.
+    """How consistent an input is, 0..1, or NaN if its images do not tell.
 
-    measure: which of the three parts is lowest.
+    measure: which of the three fractions is the lowest.
     """
 
     fit: float = math.nan
@@ -93,18 +93,18 @@ class InputFit:
                 f'given {self.explanation.fit_as_given:.0%})')
 
     def wrong(self, config: CheckConfig) -> bool:
-        """Whether nothing right can come of it: so low, or something else fits so much better."""
+        """Returns whether training would fail: the fit is too low, or a mistake explains it."""
         return self.explanation is not None or self.fit < config.refuse_fit
 
     def doubt(self, config: CheckConfig) -> str:
-        """What is to be said of it; empty where all is well or nothing is known."""
+        """Returns a warning, or '' if the fit is good or unknown."""
         if not (self.wrong(config) or self.fit < config.warn_fit):
             return ''
         return str(self) if self.explanation else f'{self}, expected {config.warn_fit:.0%}: ' \
             f'{UNEXPLAINED}'
 
     def require(self, config: CheckConfig, trusted: bool) -> None:
-        """Raises ContradictionError where nothing right can come of it, unless it is trusted."""
+        """Raises ContradictionError if training would fail, unless the input is trusted."""
         if self.wrong(config) and not trusted:
             raise ContradictionError(
                 f'the input contradicts itself: {self.doubt(config)}. Below '
@@ -113,7 +113,7 @@ class InputFit:
 
 
 class PoseCheck:
-    """Collects the first keyframes and judges them once there are enough."""
+    """Collects the first keyframes and measures their fit once there are enough."""
 
     def __init__(self) -> None:
         self._frames: list[Frame] = []
@@ -121,48 +121,48 @@ class PoseCheck:
         self.verdict = InputFit()
 
     def add(self, frame: Frame) -> bool:
-        """Takes a keyframe; True when there are enough, so that `judge` is due."""
+        """Adds a keyframe; returns True when there are enough, so that `judge` is due."""
         if len(self._frames) < FRAMES and not self.done:
             self._frames.append(frame)
             return len(self._frames) == FRAMES
         return False
 
     def judge(self) -> InputFit:
-        """Looks at the frames, in a second or more; the verdict is kept."""
+        """Measures the fit, which takes a second or more, and keeps it as the verdict."""
         self.verdict, self.done = measure_fit(self._frames), True
         self._frames = []
         return self.verdict
 
 
 def spread(count: int) -> list[int]:
-    """Which of so many images of a folder are looked at: pairs of neighbours, evenly spread."""
+    """Returns which of `count` images of a folder to check: evenly spread pairs of neighbours."""
     starts = np.linspace(0, max(count - 2, 0), SPREAD_FRAMES // 2).astype(int)
     return sorted({int(k) + step for k in starts for step in (0, 1) if int(k) + step < count})
 
 
 def measure_fit(frames: Sequence[Frame]) -> InputFit:
-    """The fit of frames in the order in which they were taken, and what would make it better."""
+    """Measures the fit of frames in temporal order, and finds a mistake that explains a low one."""
     evidence = Evidence(depth_pairs(frames), feature_pairs(frames))
     given = evidence.fits(Reading())
     if not given:
-        # Where no two images share anything the poses may be wrong, or there is nothing to share.
+        # Either the poses are wrong, or the images really do not overlap.
         explanation = evidence.explain(given)
         return InputFit(0.0, 'no two images share anything', explanation) if explanation \
             else InputFit()
     measure, explanation = min(given, key=lambda name: given[name]), evidence.explain(given)
     if explanation is None and given.get(SURFACES, 0.0) >= SURE:
-        measure = SURFACES      # features of tiles and bricks are taken for their neighbours
+        measure = SURFACES      # features of tiles and bricks are easily mismatched
     return InputFit(given[measure], measure, explanation)
 
 
 class Evidence:
-    """Pairs of images, asked how well a reading fits them."""
+    """Pairs of images on which interpretations of the input are compared."""
 
     def __init__(self, depths: Sequence[DepthPair], features: Sequence[FeaturePair]) -> None:
         self._depths, self._features = depths, features
 
     def fits(self, reading: Reading) -> dict[str, float]:
-        """The parts that are known, 0..1, by what they are of."""
+        """Returns the known fractions, 0..1, of an interpretation, by their names."""
         parts = {SURFACES: mean_of(
                      pair.agreement(reading) for pair in self._depths)}
         if reading.focal == 1.0:
@@ -173,12 +173,12 @@ class Evidence:
         return {name: part for name, part in parts.items() if part is not None}
 
     def explain(self, given: dict[str, float]) -> Explanation | None:
-        """The mix-up that fits clearly better than the input as given; None without one."""
+        """Returns the mistake that fits clearly better than the input as given, or None."""
         if min(given.values(), default=0.0) >= 1 - (1 - GOOD) * LEFT:
             return None
         candidates = [(name, text, reading) for name, (reading, text) in CONVENTIONS.items()]
         if found := self._best(candidates, given):
-            return found    # a mix-up of axes looks like no other one
+            return found    # mistakes of axes are not confused with others
         candidates = []
         if self._depths or any(pair.meeting(Reading()) is not None for pair in self._features):
             factor = self._best_factor()
@@ -202,7 +202,7 @@ class Evidence:
         return Explanation(name, text, fit, before) if clear else None
 
     def _best_factor(self) -> float:
-        """The factor of depth with which most agrees, over all pairs."""
+        """Returns the factor of depth with the best agreement over all pairs."""
         coarse = max(FACTORS.tolist(), key=self._support)
         return max((coarse * FINER).tolist(), key=self._support)
 
@@ -213,13 +213,13 @@ class Evidence:
 
 
 def mean_of(shares: Iterable[float | None]) -> float | None:
-    """Their mean; None where too few are known."""
+    """Returns the mean of the known fractions, or None if they are too few."""
     known = [share for share in shares if share is not None]
     return float(np.mean(known)) if len(known) >= FEWEST_PAIRS else None
 
 
 def factor_text(factor: float) -> str:
-    """What a factor of depth means: another unit, or poses of another scale."""
+    """Explains a factor of depth: another unit, or poses of another scale."""
     power = round(math.log10(factor))
     decade = bool(power) and abs(factor / 10.0 ** power - 1) <= DECADE
     factor = 10.0 ** power if decade else factor
@@ -235,7 +235,7 @@ def factor_text(factor: float) -> str:
 
 
 def focal_text(focal: float) -> str:
-    """What another focal length of depth means."""
+    """Explains another focal length of depth."""
     return (f'depth fits a lens with {focal:.2g} times the focal length: the depth image is not '
             "registered to the colour image, or camera_info is another camera's. Use the depth "
             'that the driver aligns to colour, and the intrinsics of the same camera')

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What two posed images say of each other: surfaces that both measured, features that both show.
+"""Measures how well pairs of posed images agree: in surfaces and in matched features.
 
-Every measure is a part from 0 to 1 of what should agree, and None where the two images say nothing.
+Every measure is the fraction, 0 to 1, of what should agree, or None if the pair has no evidence.
 """
 
 from __future__ import annotations
@@ -22,39 +22,42 @@ from lerf_ros.geometry.camera import (
 )
 
 POINTS = 400            # surface points of each image
-# Part of its depth by which a point may differ in two images: poses have errors, and depth has
-# noise, which is measured and counts so many times.
+# Relative depth by which a point may differ between two images: a constant for errors of the poses,
+# plus a multiple of the measured noise of the depth, up to a maximum.
 TOLERANCE, NOISES, MOST_TOLERANCE = 0.03, 1.5, 0.06
 FEWEST = 20             # points or matches that two images must share
 TURNED_DEG, MOST_TURNED_DEG = 5.0, 90.0     # between two images whose depths are compared
 FEATURES, SIDE_PX = 1000, 480               # of each image, resized to this longer side
-RATIO = 0.7             # a match must be so much nearer than the next best (Lowe, 2004)
+RATIO = 0.7             # of distances to the best and the next best match (Lowe, 2004)
 MATCH_ANGLE = np.radians(1.0)       # off the epipolar plane
 MEET_ANGLE = np.radians(3.0)        # between a match and where depth and poses put it
-MOVED_ANGLE = np.radians(1.5)       # matches that moved less agree with any poses
-# Of the matches so many must be of one rigid scene, whatever the poses: else features repeat.
+MOVED_ANGLE = np.radians(1.5)       # matches that moved less are consistent with any poses
+# Fraction of matches that one rigid motion must explain; else the features are repetitive.
 RIGID_SHARE, RIGID_ERROR = 0.5, 0.006
 MOST_PAIRS = 24
-LEAST_BEFORE = 0.2      # of the points in both pictures that must not be hidden
-LEAST_WIDTH_PX = 48     # of images whose depth is compared: pixels of smaller ones are places apart
+LEAST_BEFORE = 0.2      # fraction of the points in both images that must not be occluded
+LEAST_WIDTH_PX = 48     # of images whose depth is compared: smaller ones have too coarse pixels
 
 
 @dataclass(frozen=True)
 class Reading:
-    """One way to read an input. pose: T_world_camera (4, 4) of a frame; factor: of the depth;
-    focal: of the focal length of the depth's lens."""
+    """One way to interpret the input.
+
+    pose: returns T_world_camera (4, 4) of a frame. factor: multiplies depth. focal: multiplies the
+    focal lengths of the depth camera.
+    """
 
     pose: Callable[[Frame], np.ndarray] = lambda frame: frame.T_world_camera
     factor: float = 1.0
     focal: float = 1.0
 
     def T_b_a(self, a: Frame, b: Frame) -> np.ndarray:
-        """The pose (4, 4) of camera a in that of camera b."""
+        """Returns the pose (4, 4) of camera a in the frame of camera b."""
         return invert_pose(self.pose(b)) @ self.pose(a)
 
 
 class DepthPair:
-    """Surface points of one image, looked for in the depth of another one."""
+    """Surface points of one image, compared with the depth of another one."""
 
     def __init__(self, a: Frame, b: Frame) -> None:
         self._a, self._b = a, b
@@ -62,10 +65,10 @@ class DepthPair:
         self._points: dict[float, np.ndarray] = {}
 
     def agreement(self, reading: Reading) -> float | None:
-        """Part of the points that lie where the other image measured a surface.
+        """Returns the fraction of points that lie on a surface of the other image.
 
-        Those behind such a surface do not count: something may stand before them. None where that
-        is so of nearly all.
+        Points behind such a surface do not count, because they may be occluded. Returns None if
+        nearly all are.
         """
         beyond = self._beyond(reading)
         before = beyond[beyond >= -self._tolerance]
@@ -74,7 +77,7 @@ class DepthPair:
         return float((before <= self._tolerance).mean())
 
     def agreeing(self, reading: Reading) -> float:
-        """How many of the points that is, of all points of the image, 0..1."""
+        """Returns the number of points on a surface of the other image, over all points, 0..1."""
         beyond = self._beyond(reading)
         count = max(len(self._points[reading.focal]), 1)
         return float((np.abs(beyond) <= self._tolerance).sum() / count)
@@ -102,7 +105,7 @@ class FeaturePair:
     """Matched features of two images."""
 
     def __init__(self, a: Frame, b: Frame, at_a: np.ndarray, at_b: np.ndarray) -> None:
-        """at_a, at_b (M, 2): pixel positions."""
+        """Takes the pixel positions at_a and at_b, (M, 2), of matches."""
         self._a, self._b = a, b
         self._directions_a, self._directions_b = a.camera.directions(at_a), b.camera.directions(
             at_b)
@@ -112,7 +115,7 @@ class FeaturePair:
 
     @classmethod
     def of(cls, a: Frame, b: Frame, features: FeatureCache) -> FeaturePair | None:
-        """None for images that share too few features, or where many are taken for others."""
+        """Matches two images; None if they share too few features or many matches are wrong."""
         at_a, at_b = matches(*features.of(a), *features.of(b))
         if len(at_a) < FEWEST:
             return None
@@ -123,16 +126,20 @@ class FeaturePair:
 
     @property
     def moved(self) -> float:
-        """How far the features moved through the picture, radians."""
+        """Median angle, radians, by which the features moved in the image."""
         return float(np.median(angles(self._directions_a, self._directions_b)))
 
     def parallax(self) -> float:
-        """How far the features moved beyond what the camera's turn explains, radians."""
+        """Returns the median angle, radians, that the camera's rotation does not explain."""
         turned = self._directions_a @ Reading().T_b_a(self._a, self._b)[:3, :3].T
         return float(np.median(angles(turned, self._directions_b)))
 
     def epipolar(self, reading: Reading) -> float | None:
-        """Part of the matches whose rays meet before both cameras, within MATCH_ANGLE."""
+        """Returns the fraction of matches whose rays meet in front of both cameras.
+
+        They may miss each other by MATCH_ANGLE. Returns None if the cameras or features are too
+        close together.
+        """
         T_b_a = reading.T_b_a(self._a, self._b)
         length = float(np.linalg.norm(T_b_a[:3, 3]))
         if length < 1e-9 or self.moved < MOVED_ANGLE:
@@ -147,7 +154,7 @@ class FeaturePair:
         return float(((off <= MATCH_ANGLE) & same_side & together).mean())
 
     def meeting(self, reading: Reading) -> float | None:
-        """Part of the matches that depth and poses put where the other image shows them."""
+        """Returns the fraction of matches that depth and poses project onto the other feature."""
         if self._depth is None or self.moved < MOVED_ANGLE:
             return None
         known = np.isfinite(self._depth) & (self._depth > 0)
@@ -160,20 +167,26 @@ class FeaturePair:
 
 
 class FeatureCache:
-    """Features of frames, each looked for once."""
+    """Features of frames, each detected once."""
 
     def __init__(self) -> None:
         self._found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def of(self, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
-        """Pixel positions (N, 2) and descriptors (N, 128) of a frame that stays in memory."""
+        """Returns pixel positions (N, 2) and descriptors (N, 128) of a frame.
+
+        The frame must stay in memory, because its id is the key.
+        """
         if id(frame) not in self._found:
             self._found[id(frame)] = find_features(frame.image)
         return self._found[id(frame)]
 
 
 def find_features(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions (N, 2) in pixels and descriptors (N, 128) of an RGB image (SIFT; Lowe, 2004)."""
+    """Detects SIFT features (Lowe, 2004) of an RGB image (H, W, 3) uint8.
+
+    Returns positions (N, 2) in pixels and descriptors (N, 128).
+    """
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     ratio = SIDE_PX / max(grey.shape)
     grey = cv2.resize(grey, None, fx=ratio, fy=ratio,
@@ -187,7 +200,10 @@ def find_features(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def matches(at_a: np.ndarray, words_a: np.ndarray, at_b: np.ndarray,
             words_b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions (M, 2) each of features that are each other's nearest, by far."""
+    """Matches features that are mutual nearest neighbours and pass the ratio test.
+
+    Takes positions (N, 2) and descriptors (N, 128) of two images; returns their positions (M, 2).
+    """
     if min(len(at_a), len(at_b)) < 2:
         return np.zeros((0, 2)), np.zeros((0, 2))
     matcher = cv2.BFMatcher(cv2.NORM_L2)
@@ -200,7 +216,9 @@ def matches(at_a: np.ndarray, words_a: np.ndarray, at_b: np.ndarray,
 
 
 def rigid_part(directions_a: np.ndarray, directions_b: np.ndarray) -> np.ndarray:
-    """Which matches (M,) bool some motion of the camera explains, whatever its pose is said to be.
+    """Returns which matches (M,) bool one rigid motion of the camera explains, given their rays.
+
+    The stated poses are not used.
     """
     on_plane = [d[:, :2] / np.maximum(d[:, 2:], 0.1) for d in (directions_a, directions_b)]
     cv2.setRNGSeed(0)
@@ -210,13 +228,13 @@ def rigid_part(directions_a: np.ndarray, directions_b: np.ndarray) -> np.ndarray
 
 
 def angles(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Angles (N,) in radians between vectors (N, 3)."""
+    """Computes angles (N,) in radians between vectors (N, 3)."""
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     return np.arccos(np.clip((a * b).sum(1) / np.maximum(lengths, 1e-12), -1, 1))
 
 
 def depth_pairs(frames: Sequence[Frame]) -> list[DepthPair]:
-    """At most MOST_PAIRS pairs, evenly chosen, of frames with depth that turned enough to tell."""
+    """Returns at most MOST_PAIRS pairs, evenly spread, of frames with depth and enough rotation."""
     turned = [(a, b) for i, a in enumerate(frames) for b in frames[i + 1:]
               if min(a.camera.width, b.camera.width) >= LEAST_WIDTH_PX
               and a.depth_m is not None and b.depth_m is not None and TURNED_DEG <= motion(
@@ -226,31 +244,31 @@ def depth_pairs(frames: Sequence[Frame]) -> list[DepthPair]:
 
 
 def feature_pairs(frames: Sequence[Frame]) -> list[FeaturePair]:
-    """Those neighbours in the order of their frames that share enough features."""
+    """Returns the pairs of consecutive frames that share enough features."""
     cache = FeatureCache()
     pairs = [FeaturePair.of(a, b, cache) for a, b in zip(frames, frames[1:], strict=False)]
     return [pair for pair in pairs if pair is not None]
 
 
 def with_focal(camera: PinholeCamera, factor: float) -> PinholeCamera:
-    """The camera with other focal lengths."""
+    """Returns the camera with its focal lengths multiplied by a factor."""
     return replace(camera, fx=factor * camera.fx, fy=factor * camera.fy)
 
 
 def depth_noise(frame: Frame) -> float:
-    """Part of its depth by which neighbouring pixels differ from a plane, in the median."""
+    """Estimates the relative noise of depth: the median deviation of pixels from local planes."""
     depth = frame.depth_m
     assert depth is not None
     bend = depth[:, :-2] - 2 * depth[:, 1:-1] + depth[:, 2:]
     known = (depth[:, :-2] > 0) & (depth[:, 1:-1] > 0) & (depth[:, 2:] > 0) & np.isfinite(bend)
     if not known.any():
         return 0.0
-    # The median size of a sum of weights 1, -2 and 1 is 0.67 times the root of 6 deviations.
+    # For noise of deviation s, the median size of a second difference is 0.67 sqrt(6) s.
     return float(np.median(np.abs(bend[known]) / depth[:, 1:-1][known])) / (0.6745 * np.sqrt(6.0))
 
 
 def surface_points(frame: Frame, camera: PinholeCamera) -> np.ndarray:
-    """About POINTS measured points (M, 3) in the camera frame, spread over the image."""
+    """Returns about POINTS surface points (M, 3), camera frame, evenly spread over the image."""
     assert frame.depth_m is not None
     step = max(1, round(np.sqrt(camera.width * camera.height / POINTS)))
     return depth_to_points(camera, frame.depth_m, frame.valid, step, first=step // 2)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Chooses keyframes: the camera moved, the image is sharp, there is room."""
+"""Selects keyframes: the camera moved, the image is sharp, the budget is not exhausted."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 from lerf_ros.config import KeyframeConfig
 from lerf_ros.frames.frame import Frame
 
-# Sharpness is compared at this width, so that it does not depend on the camera's resolution.
+# Sharpness is measured at this width, so that it does not depend on the camera's resolution.
 SHARPNESS_WIDTH = 320
-# Frames whose median sharpness is the measure: half a second to a second of video.
+# Number of frames whose median sharpness is the reference: half a second to a second of video.
 SHARPNESS_WINDOW = 15
 
 NOT_MOVED, BLURRED, BUDGET, EMPTY = 'not moved', 'blurred', 'budget', 'empty'
@@ -22,14 +22,14 @@ NOT_MOVED, BLURRED, BUDGET, EMPTY = 'not moved', 'blurred', 'budget', 'empty'
 
 @dataclass(frozen=True)
 class Decision:
-    """accepted, or the reason why not: 'not moved', 'blurred', 'budget' or 'empty'."""
+    """Whether a frame was accepted, else the reason: 'not moved', 'blurred', 'budget', 'empty'."""
 
     accepted: bool
     reason: str = ''
 
 
 class KeyframeSelector:
-    """Decides frame by frame; the first frame is always kept."""
+    """Decides frame by frame which ones become keyframes; the first one always does."""
 
     def __init__(self, config: KeyframeConfig) -> None:
         self._config = config
@@ -38,7 +38,7 @@ class KeyframeSelector:
         self._count = 0
 
     def consider(self, frame: Frame) -> Decision:
-        """Whether to keep a frame; a frame that is kept is the next one's reference."""
+        """Decides whether to keep a frame, which then becomes the reference for the next one."""
         if is_empty(frame.image, self._config.least_contrast):
             return Decision(False, EMPTY)
         recent = sharpness(frame.image)
@@ -51,7 +51,7 @@ class KeyframeSelector:
         return Decision(True)
 
     def restart(self) -> None:
-        """Time has gone back: the next frame is kept, and sharpness is compared anew."""
+        """Starts over after time has jumped back: the next frame is kept."""
         self._sharpness.clear()
         self._last_pose = None
 
@@ -69,14 +69,14 @@ class KeyframeSelector:
 
 
 def motion(T_world_a: np.ndarray, T_world_b: np.ndarray) -> tuple[float, float]:
-    """Distance (world units) and angle (degrees) between two camera poses (4, 4)."""
+    """Returns distance (world units) and angle (degrees) between two camera poses (4, 4)."""
     R = T_world_a[:3, :3].T @ T_world_b[:3, :3]
     angle = np.degrees(np.arccos(np.clip((np.trace(R) - 1) / 2, -1, 1)))
     return float(np.linalg.norm(T_world_b[:3, 3] - T_world_a[:3, 3])), float(angle)
 
 
 def sharpness(image: np.ndarray) -> float:
-    """Variance of the Laplacian of an RGB image (H, W, 3) uint8 (Pech-Pacheco et al., 2000)."""
+    """Measures an RGB image (H, W, 3) uint8: variance of Laplacian (Pech-Pacheco et al., 2000)."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     height = max(round(grey.shape[0] * SHARPNESS_WIDTH / grey.shape[1]), 1)
     small = cv2.resize(grey, (SHARPNESS_WIDTH, height), interpolation=cv2.INTER_AREA)
@@ -84,26 +84,26 @@ def sharpness(image: np.ndarray) -> float:
 
 
 def is_empty(image: np.ndarray, least_contrast: float) -> bool:
-    """Whether an image (H, W, 3) uint8 is of one shade, as from behind a lens cap.
+    """Returns whether an RGB image (H, W, 3) uint8 is of one shade, as from behind a lens cap.
 
-    least_contrast: standard deviation of its grey values, of 255.
+    least_contrast: standard deviation of grey values (0 to 255) below which it is.
     """
     return float(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).std()) < least_contrast
 
 
 def is_held_out(index: int, every: int) -> bool:
-    """Whether the keyframe measures quality instead of being trained on; 0 holds out none."""
+    """Returns whether a keyframe is held out to measure quality; every = 0 holds out none."""
     return bool(every) and index % every == every - 1
 
 
-# The newest keyframes are what the field learns from now.
+# Number of newest keyframes that are never forgotten: training needs them now.
 PROTECTED = 4
 
 
 def pose_distances(poses: np.ndarray, config: KeyframeConfig) -> np.ndarray:
-    """How different the views of poses (N, 4, 4) are, (N, N).
+    """Computes the distances (N, N) between the views of poses (N, 4, 4).
 
-    1 for each `min_translation` between them plus 1 for each `min_rotation`.
+    Each `min_translation` counts 1, and each `min_rotation` counts 1.
     """
     positions, rotations = poses[:, :3, 3], poses[:, :3, :3]
     apart = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
@@ -114,18 +114,18 @@ def pose_distances(poses: np.ndarray, config: KeyframeConfig) -> np.ndarray:
 
 def most_redundant(poses: np.ndarray, arrivals: np.ndarray, newcomer: np.ndarray,
                    config: KeyframeConfig) -> int:
-    """The keyframe to forget, 0 to N - 1, so that `newcomer` has room.
+    """Returns which keyframe, 0 to N - 1, to forget for a new one.
 
-    poses (N, 4, 4) of the keyframes and newcomer (4, 4) of the one to come. arrivals (N,): when
-    they came, ascending. Of the two that are most alike, the newcomer among them, the older one
-    goes: the newer shows the same place as it is by now.
+    poses: (N, 4, 4) of the keyframes. arrivals: (N,), larger for those that arrived later.
+    newcomer: (4, 4), pose of the new one. Of the two most similar views, the new one included, the
+    older keyframe is forgotten, because the newer one shows the current state of the same place.
     """
     distance = pose_distances(np.concatenate([poses, newcomer[None]]), config)
     order = np.append(arrivals, arrivals.max() + 1)
-    older = np.minimum.outer(order, order) == order[:, None]    # row is the older of the two
+    older = np.minimum.outer(order, order) == order[:, None]    # whether the row is the older one
     np.fill_diagonal(older, False)
     nearest = np.where(older, distance, np.inf).min(1)
     nearest[order >= np.sort(order)[-min(PROTECTED + 1, len(order))]] = np.inf
-    if not np.isfinite(nearest).any():      # hardly any keyframes: the oldest goes
+    if not np.isfinite(nearest).any():      # too few keyframes: forget the oldest
         return int(np.argmin(arrivals))
     return int(np.argmin(nearest))

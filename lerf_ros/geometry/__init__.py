@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cameras, poses, and the frame in which the field lives."""
+"""Cameras, poses, boxes of the world, and the scene frame of the fields."""

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The camera with its lens (pinhole or fisheye), and the axes convention of the whole package.
+"""The camera model (pinhole or fisheye) and the conventions for axes of the whole package.
 
-Axes (stated here, once): a camera frame is OpenCV's and REP-103's optical frame, x right, y down,
-z forward. `T_world_camera` (4, 4) maps camera coordinates to world coordinates. The centre of the
-pixel in column i and row j is at (i + 0.5, j + 0.5). Conversions from other conventions happen at
-the doors: `opengl_to_opencv` for nerfstudio files, nothing for ROS optical frames.
+A camera frame is OpenCV's and REP-103's optical frame: x right, y down, z forward.
+`T_world_camera` (4, 4) maps camera coordinates to world coordinates. The centre of the pixel in
+column i and row j is at (i + 0.5, j + 0.5). Other conventions are converted on input, with
+`opengl_to_opencv` for nerfstudio files; ROS optical frames need no conversion.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from lerf_ros.errors import FrameError
 
-# Newton's method doubles the correct digits at each step; nerfstudio takes ten steps too.
+# Newton's method doubles the correct digits with each step; nerfstudio takes ten steps too.
 UNDISTORT_STEPS = 10
 OPENGL_TO_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
 PINHOLE, FISHEYE = 'pinhole', 'fisheye'
@@ -27,12 +27,12 @@ LEAST_FORWARD = 1e-3    # z component of a unit viewing direction along which z-
 class PinholeCamera:
     """Intrinsics in pixels, and the distortion of the lens.
 
-    model `pinhole`: distortion (k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4, tau_x, tau_y) of
-    OpenCV: a rational polynomial, a thin prism and a sensor that is tilted. It holds ROS'
-    `plumb_bob` (k1 k2 p1 p2 k3) and `rational_polynomial` (8 to 14 of them, in the same order) and
-    nerfstudio's OPENCV (k1 k2 p1 p2). model `fisheye`: distortion (k1, k2, k3, k4) of
-    Kannala and Brandt's equidistant lens, which is ROS' `equidistant`, OpenCV's `cv2.fisheye` and
-    nerfstudio's OPENCV_FISHEYE; pixels may look sideways and backwards.
+    model `pinhole`: OpenCV's distortion (k1, k2, p1, p2, k3, k4, k5, k6, s1, s2, s3, s4, tau_x,
+    tau_y): a rational polynomial, a thin prism and a tilted sensor. It covers ROS' `plumb_bob`
+    (k1 k2 p1 p2 k3) and `rational_polynomial` (the first 8 to 14, in the same order) and
+    nerfstudio's OPENCV (k1 k2 p1 p2). model `fisheye`: distortion (k1, k2, k3, k4) of Kannala and
+    Brandt's equidistant lens, which is ROS' `equidistant`, OpenCV's `cv2.fisheye` and nerfstudio's
+    OPENCV_FISHEYE; pixels may look sideways and backwards. Raises FrameError for impossible values.
     """
 
     width: int
@@ -61,7 +61,7 @@ class PinholeCamera:
                              f'known of a {self.model} lens')
 
     def directions(self, pixels: np.ndarray) -> np.ndarray:
-        """Unit viewing directions in the camera frame, (N, 3), of pixel positions (N, 2) (x, y)."""
+        """Computes unit viewing directions (N, 3), camera frame, of pixel positions (N, 2)."""
         pixels = np.asarray(pixels, np.float64)
         x = (pixels[..., 0] - self.cx) / self.fx
         y = (pixels[..., 1] - self.cy) / self.fy
@@ -73,9 +73,9 @@ class PinholeCamera:
         return d / np.linalg.norm(d, axis=-1, keepdims=True)
 
     def project(self, points_camera: np.ndarray) -> np.ndarray:
-        """Pixel positions (N, 2) of points (N, 3) in the camera frame.
+        """Projects points (N, 3) in the camera frame to pixel positions (N, 2).
 
-        NaN behind a pinhole camera, and where a fisheye lens ends.
+        The result is NaN for points behind a pinhole camera or outside the view of a fisheye lens.
         """
         p = np.asarray(points_camera, np.float64)
         if self.model == FISHEYE:
@@ -98,9 +98,9 @@ class PinholeCamera:
         return directions * (z_depth[known] / directions[:, 2])[:, None], known
 
     def seen_through_lens(self, pixels: np.ndarray) -> np.ndarray:
-        """Whether light falls on pixel positions (N, 2): a fisheye leaves corners dark; (N,) bool.
+        """Returns which pixel positions (N, 2) the lens exposes to light, (N,) bool.
 
-        All True for a pinhole camera.
+        A fisheye lens leaves the corners dark; a pinhole camera has no dark pixels.
         """
         pixels = np.asarray(pixels, np.float64)
         if self.model != FISHEYE:
@@ -111,13 +111,13 @@ class PinholeCamera:
         return radius <= lens.radius(np.asarray(lens.end))
 
     def resized(self, width: int, height: int) -> PinholeCamera:
-        """The same lens on a sensor of width x height pixels."""
+        """Returns the camera for images that are resized to width x height pixels."""
         sx, sy = width / self.width, height / self.height
         return replace(self, width=width, height=height, fx=self.fx * sx, fy=self.fy * sy,
                        cx=self.cx * sx, cy=self.cy * sy)
 
     def pixel_grid(self) -> np.ndarray:
-        """The centres of all pixels, (H, W, 2), x before y."""
+        """Returns the centres of all pixels, (H, W, 2), x before y."""
         x, y = np.meshgrid(np.arange(self.width) + 0.5, np.arange(self.height) + 0.5)
         return np.stack([x, y], -1)
 
@@ -150,7 +150,7 @@ class PinholeCamera:
         return tilted(xd, yd, *tilt) if any(tilt) else (xd, yd)
 
     def _undistort(self, xd: np.ndarray, yd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Newton's method on the distortion, with its Jacobian by central differences."""
+        """Inverts the distortion by Newton's method, with a Jacobian by central differences."""
         x, y, h = xd.copy(), yd.copy(), 1e-6
         for _ in range(UNDISTORT_STEPS):
             fx, fy = self._distort(x, y)
@@ -160,7 +160,7 @@ class PinholeCamera:
             dx, dy = self._distort(x, y - h)
             j11, j21, j12, j22 = ax - bx, ay - by, cx - dx, cy - dy
             determinant = (j11 * j22 - j12 * j21) / (2 * h)
-            # A fold of the lens model has no inverse: keep the estimate instead of dividing by 0.
+            # At a fold the lens model has no inverse: keep the estimate instead of dividing by 0.
             determinant = np.where(np.abs(determinant) < 1e-12, np.inf, determinant)
             ex, ey = fx - xd, fy - yd
             x = x - (j22 * ex - j12 * ey) / determinant
@@ -170,9 +170,10 @@ class PinholeCamera:
 
 def tilted(x: np.ndarray, y: np.ndarray, tau_x: float,
            tau_y: float) -> tuple[np.ndarray, np.ndarray]:
-    """Where rays at (x, y), for focal length 1, meet a sensor turned about its x and y axes.
+    """Computes where rays at (x, y), for focal length 1, meet a tilted sensor.
 
-    Radians (OpenCV's tilted sensor, after Scheimpflug).
+    tau_x, tau_y: rotations about the sensor's x and y axes, radians (OpenCV's tilted sensor, after
+    Scheimpflug).
     """
     cx, sx, cy, sy = np.cos(tau_x), np.sin(tau_x), np.cos(tau_y), np.sin(tau_y)
     turn = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]]) @ np.array(
@@ -183,10 +184,10 @@ def tilted(x: np.ndarray, y: np.ndarray, tau_x: float,
 
 
 class FisheyeLens:
-    """Radius on the image over angle from the optical axis (Kannala and Brandt, 2006).
+    """The radius in the image as a function of the angle from the axis (Kannala, Brandt, 2006).
 
-    radius = angle (1 + k1 angle^2 + k2 angle^4 + k3 angle^6 + k4 angle^8), for focal length 1.
-    The lens ends where the radius stops growing, at pi at most.
+    radius = angle (1 + k1 angle^2 + k2 angle^4 + k3 angle^6 + k4 angle^8), for focal length 1. Its
+    domain ends at the angle `end` where the radius stops growing, at most pi.
     """
 
     def __init__(self, distortion: tuple[float, ...]) -> None:
@@ -199,12 +200,12 @@ class FisheyeLens:
         self.end = min(np.pi, float(np.sqrt(turns.min(initial=np.inf))))
 
     def radius(self, angle: np.ndarray) -> np.ndarray:
-        """Radius of rays with this angle in radians."""
+        """Computes the radii of rays with these angles, radians."""
         return angle * self._radius(angle * angle)
 
     def angle(self, radius: np.ndarray) -> np.ndarray:
-        """The reverse, by Newton's method; beyond the end of the lens its last angle."""
-        # A table to start from, because a strong lens is far from a straight line.
+        """Computes the angles, radians, of these radii by Newton's method, clamped to `end`."""
+        # A table gives the start, because a strong lens is far from linear.
         steps = np.linspace(0.0, self.end, 257)
         angle = np.interp(radius, self.radius(steps), steps)
         for _ in range(UNDISTORT_STEPS):
@@ -214,7 +215,7 @@ class FisheyeLens:
 
 
 def opengl_to_opencv(T_world_camera: np.ndarray) -> np.ndarray:
-    """Turns a camera pose with OpenGL axes (x right, y up, z back; nerfstudio) into OpenCV's."""
+    """Converts a pose (4, 4) with OpenGL axes (x right, y up, z back; nerfstudio) to OpenCV's."""
     return np.asarray(T_world_camera, np.float64) @ OPENGL_TO_OPENCV
 
 
@@ -248,7 +249,7 @@ def transform_points(T: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def invert_pose(T: np.ndarray) -> np.ndarray:
-    """The inverse of a rigid transform (4, 4)."""
+    """Returns the inverse of a rigid transform (4, 4)."""
     inverse = np.eye(4)
     inverse[:3, :3] = T[:3, :3].T
     inverse[:3, 3] = -T[:3, :3].T @ T[:3, 3]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The frozen frame of the field, and the contraction of all space into it."""
+"""The scene frame of the fields, and the contraction of unbounded space into it."""
 
 from __future__ import annotations
 
@@ -17,32 +17,34 @@ PARALLEL = 1e4      # condition number from which optical axes count as parallel
 
 @dataclass(frozen=True)
 class SceneFrame:
-    """A ball of the world that is mapped to the unit ball: p_scene = (p_world - center) / radius.
+    """The frame p_scene = (p_world - center) / radius, with center and radius in world units.
 
-    center: (3,) and radius in world units. It is measured once, stored with the map, never moved.
+    It is measured once and stored with the map; it never changes.
     """
 
     center: tuple[float, float, float]
     radius: float
 
     def to_scene(self, points_world: np.ndarray) -> np.ndarray:
+        """Converts points (..., 3) from the world to the scene frame."""
         return (points_world - np.asarray(self.center)) / self.radius
 
     def pose_to_scene(self, T_world_camera: np.ndarray) -> np.ndarray:
-        """The pose (4, 4) with its translation in the scene frame."""
+        """Returns a pose (4, 4) with its translation in the scene frame."""
         T_scene_camera = np.array(T_world_camera)
         T_scene_camera[:3, 3] = self.to_scene(T_scene_camera[:3, 3])
         return T_scene_camera
 
     def to_world(self, points_scene: np.ndarray) -> np.ndarray:
+        """Converts points (..., 3) from the scene frame to the world."""
         return points_scene * self.radius + np.asarray(self.center)
 
 
 def measure_from_points(points_world: np.ndarray, cameras_world: np.ndarray) -> SceneFrame:
-    """The frame of surface points (N, 3) seen from cameras (M, 3).
+    """Measures the frame from surface points (N, 3) seen from cameras (M, 3), world units.
 
-    The radius holds the near half of the points and reaches the nearest cameras, so that what the
-    robot looks at from close by, rather than the far wall, gets the resolution.
+    The radius covers the nearer half of the points and of the cameras, so that the resolution goes
+    to what the robot sees from close by rather than to distant walls.
     """
     center = np.median(points_world, axis=0)
     distance = np.linalg.norm(points_world - center, axis=1)
@@ -51,9 +53,9 @@ def measure_from_points(points_world: np.ndarray, cameras_world: np.ndarray) -> 
 
 
 def measure_from_focus(T_world_cameras: Sequence[np.ndarray]) -> SceneFrame:
-    """The frame of cameras alone: the point nearest to all optical axes (least squares).
+    """Measures the frame from camera poses (4, 4) alone: centred where their axes meet.
 
-    Nearly parallel axes have no focus: then the frame lies one camera spread ahead of them.
+    If the axes are nearly parallel, the centre lies ahead of the cameras by their own spread.
     """
     poses = np.stack(T_world_cameras)
     origins, axes = poses[:, :3, 3], poses[:, :3, 2]
@@ -62,14 +64,14 @@ def measure_from_focus(T_world_cameras: Sequence[np.ndarray]) -> SceneFrame:
     if not condition < PARALLEL:
         center = origins.mean(0) + spread * axes.mean(0)
     ahead = ((center - origins) * axes).sum(1)
-    if np.median(ahead) <= 0:   # the axes meet behind the cameras: looking outwards
+    if np.median(ahead) <= 0:   # the axes meet behind the cameras, which look outwards
         center = origins.mean(0)
         return _frame(center, 2 * spread)
     return _frame(center, float(np.median(np.linalg.norm(center - origins, axis=1))))
 
 
 def measure_from_cameras(cameras_world: np.ndarray) -> SceneFrame:
-    """nerfstudio's frame: centred on the mean camera (M, 3), all of them in the cube of edge 2."""
+    """Measures nerfstudio's frame: centred on the cameras (M, 3), all in a cube of edge 2."""
     center = cameras_world.mean(0)
     return _frame(center, max(float(np.abs(cameras_world - center).max()), 1e-6))
 
@@ -80,10 +82,10 @@ def _frame(center: np.ndarray, radius: float) -> SceneFrame:
 
 
 def contract(positions: Tensor, norm: str = 'max') -> Tensor:
-    """Maps scene positions (..., 3) of all space to [0, 1] (mip-NeRF 360, equation 10).
+    """Contracts scene positions (..., 3) of all space to [0, 1] (mip-NeRF 360, equation 10).
 
-    norm: max (nerfacto's fields: infinity goes to the faces of the cube) or euclidean (LERF's
-    language field: to a sphere in it). Where that norm is below 1 nothing changes but the scale.
+    norm: `max` (nerfacto's fields; infinity maps to the faces of the cube) or `euclidean` (LERF's
+    language field; infinity maps to a sphere). Positions with a norm below 1 are only scaled.
     """
     if norm == 'max':
         length = positions.abs().amax(-1, keepdim=True).clamp_min(1e-6)
@@ -94,7 +96,7 @@ def contract(positions: Tensor, norm: str = 'max') -> Tensor:
 
 
 def uncontract(unit: Tensor) -> Tensor:
-    """The reverse of `contract` with the norm max: (..., 3) in (0, 1) to scene positions."""
+    """Inverts `contract` with the norm `max`: maps (..., 3) in (0, 1) to scene positions."""
     folded = unit * 4 - 2
     length = folded.abs().amax(-1, keepdim=True)
     return torch.where(length <= 1, folded,

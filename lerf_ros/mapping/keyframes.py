@@ -15,7 +15,7 @@ import numpy as np
 from lerf_ros.config import KeyframeConfig
 from lerf_ros.errors import MapUnreadableError
 from lerf_ros.frames.frame import Frame, Keyframe
-from lerf_ros.frames.pose_jump import Placed
+from lerf_ros.frames.pose_jump import StampedPose
 from lerf_ros.frames.selection import most_redundant, motion
 from lerf_ros.geometry.camera import PinholeCamera
 from lerf_ros.storage.keyframe_files import KeyframeFiles, as_stored
@@ -135,17 +135,17 @@ class KeyframeQueue:
         except (OSError, MapUnreadableError) as error:
             log.warning('the new pose of keyframe %d is not stored: %s', index, error)
 
-    def placed(self) -> list[Placed]:
+    def placed(self) -> list[StampedPose]:
         """Where and when those that wait were taken, without those whose record is damaged."""
         placed = []
         for index in self._waiting:
             if index in self._at_hand:
                 frame = self._at_hand[index].frame
-                placed.append(Placed(index, frame.stamp_ns, frame.T_world_camera))
+                placed.append(StampedPose(index, frame.stamp_ns, frame.T_world_camera))
                 continue
             # A damaged one is named when it is its turn to be learned.
             with contextlib.suppress(MapUnreadableError):
-                placed.append(Placed(index, *self._files.pose(index)))
+                placed.append(StampedPose(index, *self._files.pose(index)))
         return placed
 
     def _get(self, index: int) -> Keyframe:
@@ -221,9 +221,9 @@ class KeyframeSlots:
         alike = [view for view in self.views if view.held_out == held_out]
         return [view.index for view in sorted(alike, key=lambda view: view.row)]
 
-    def placed(self) -> list[Placed]:
+    def placed(self) -> list[StampedPose]:
         """Where and when the keyframes were taken."""
-        return [Placed(view.index, view.stamp_ns, view.T_world_camera) for view in self.views]
+        return [StampedPose(view.index, view.stamp_ns, view.T_world_camera) for view in self.views]
 
     def moved(self, poses: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
         """The slots whose keyframe's pose (4, 4) by index differs from the one it has."""

@@ -19,7 +19,7 @@ from lerf_ros.config import LerfConfig
 from lerf_ros.encoders.cache import FeatureCache
 from lerf_ros.encoders.image_text import load_encoder
 from lerf_ros.errors import LerfError, MapUnreadableError, StorageError
-from lerf_ros.frames.pose_jump import Placed, of_stamps
+from lerf_ros.frames.pose_jump import StampedPose, by_index
 from lerf_ros.mapper import Mapper
 from lerf_ros.mapping.messages import (
     INBOX_SIZE,
@@ -196,7 +196,7 @@ class Loop:
                 self.poses_of_all(handed_over)
                 self.first_of_session = self.mapper.waiting.next_index
             case MoveKeyframes():
-                poses = of_stamps(self.poses_of_all(handed_over), command.poses)
+                poses = by_index(self.poses_of_all(handed_over), command.poses)
                 return Reply(keyframes=self.mapper.move_keyframes(poses))
             case FollowJump():
                 session = [pose for pose in self.poses_of_all(handed_over)
@@ -226,7 +226,7 @@ class Loop:
         self.open()
         return Reply(keyframes=keyframes)
 
-    def poses_of_all(self, handed_over: int) -> list[Placed]:
+    def poses_of_all(self, handed_over: int) -> list[StampedPose]:
         """Returns where all keyframes are, once `handed_over` of them have come."""
         end = time.monotonic() + HANDOVER_S
         self.take(0.0)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lerf_ros.config import LerfConfig
-from lerf_ros.encoders.extractor import KeyframeFeatures
+from lerf_ros.encoders.embedding_map import KeyframeFeatures
 from lerf_ros.field.language_field import LanguageField
 from lerf_ros.field.radiance_field import RenderedRays
 from lerf_ros.field.volume_rendering import strongest

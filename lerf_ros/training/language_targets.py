@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lerf_ros.encoders.embedding_map import EmbeddingMap
-from lerf_ros.encoders.extractor import KeyframeFeatures
+from lerf_ros.encoders.embedding_map import EmbeddingMap, KeyframeFeatures
 from lerf_ros.training.ray_batches import GrowingTensor
 
 WASTE = 0.25    # part of the cells that may belong to forgotten keyframes

@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 
 from lerf_ros.config import LerfConfig
-from lerf_ros.encoders.extractor import KeyframeFeatures
+from lerf_ros.encoders.embedding_map import KeyframeFeatures
 from lerf_ros.field.language_field import LanguageField
 from lerf_ros.field.radiance_field import RadianceField
 from lerf_ros.frames.frame import Keyframe

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds the files that a capture names, also where names were written elsewhere.
+"""Finds the files that a capture names, even if the names were written on another system.
 
-A name is taken as it stands. Where there is no such file: with Windows' separators; with letters
-of another case or another Unicode form, which other systems do not tell apart; without its
-ending; and last by its trailing parts, because colmap2nerf writes paths from where it was started
-and others write those of another machine. More than one candidate is none.
+A name is tried as it stands; then with Windows separators; then ignoring case and Unicode form,
+which some systems do not distinguish; then without its ending; and last by its trailing parts,
+because colmap2nerf writes paths relative to where it was started, and other tools write those of
+another machine. Several candidates count as none.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ from lerf_ros.errors import DatasetError
 IMAGE_ENDINGS = frozenset(('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp', '.gif',
                            '.avif', '.heic', '.heif', '.jp2', '.ppm', '.pgm', '.exr', '.npy',
                            '.npz'))
-LONGEST = 255   # bytes of a name
-# What lies in such folders is no colour image, whatever its name.
+LONGEST = 255   # bytes of a file name
+# Files in folders with these prefixes are not colour images.
 NO_COLOUR = ('depth', 'mask', 'conf', 'normal', 'semantic', 'instance', 'segment')
 
 
 class FileFinder:
-    """Looks files up below one folder, and beside it."""
+    """Looks up files below a folder, and next to it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.moved: list[str] = []   # names that were found by their trailing parts
 
     def find(self, name: str, colour: bool = True) -> Path | None:
-        """The file of a name, or None where there is none or several could be meant.
+        """Returns the file of a name, or None if there is none or several candidates.
 
-        colour: the name is that of a colour image, so a depth map of the same name is not meant.
+        colour: the name is that of a colour image, so that depth maps of the same name are ignored.
         """
         parts = normal_parts(name)
-        # No file system has such names, and asking one for them raises.
+        # No file system allows such names, and looking them up would raise.
         if not parts or '\0' in name or max(len(os.fsencode(part)) for part in parts) > LONGEST:
             return None
         written = self.root / name
         if written.is_file():
             return written
-        for base in (self.root, *([] if colon_or_root(name) else [self.root.resolve().parent])):
+        for base in (self.root, *([] if is_absolute(name) else [self.root.resolve().parent])):
             found = self._spelled(base, parts)
             if found is not None:
                 if base != self.root:
@@ -58,14 +58,17 @@ class FileFinder:
         return found
 
     def existing(self, name: str, what: str, colour: bool = False) -> Path:
-        """The same; raises DatasetError where it is not found."""
+        """Returns the file of a name as `find` does; raises DatasetError if there is none.
+
+        what: describes the file in the message.
+        """
         path = self.find(name, colour)
         if path is None:
             raise DatasetError(f'{what} {self.root / name} does not exist')
         return path
 
     def _spelled(self, base: Path, parts: list[str]) -> Path | None:
-        """The one file whose path is spelled so, but for case, Unicode form and ending."""
+        """Returns the only file whose path equals parts except for case, Unicode form, ending."""
         folder = base
         for part in parts[:-1]:
             exact = folder / part
@@ -78,11 +81,11 @@ class FileFinder:
         return the_one([p for p in children(folder) if p.is_file()], parts[-1])
 
     def _by_trailing_parts(self, parts: list[str], colour: bool) -> Path | None:
-        """The file that shares most trailing parts with a name, if there is one such."""
+        """Returns the file that shares most trailing parts with a name, if only one does."""
         candidates = [path for path in self._files[key(parts[-1])]
                       if not (colour and looks_like_no_colour(path.relative_to(self.root)))]
         shared = [trailing(path.parts, parts) for path in candidates]
-        # The name alone is not enough for depth and masks: often the colour image has the same.
+        # For depth and masks the name alone is not enough: colour images often have the same.
         if max(shared, default=0) < (1 if colour else min(len(parts), 2)):
             return None
         best = [path for path, count in zip(candidates, shared) if count == max(shared)]
@@ -90,7 +93,7 @@ class FileFinder:
 
     @cached_property
     def _files(self) -> defaultdict[str, list[Path]]:
-        """All images below the folder by the key of their name, with and without the ending."""
+        """All images below the folder by the key of their name, with and without its ending."""
         files: defaultdict[str, list[Path]] = defaultdict(list)
         for folder, _, names in os.walk(self.root):
             for name in names:
@@ -102,7 +105,7 @@ class FileFinder:
 
 
 def normal_parts(name: str) -> list[str]:
-    """The parts of a path in either system's separators, without `.` and `a/..`."""
+    """Splits a path with either system's separators into parts, without `.` and `a/..`."""
     parts: list[str] = []
     for part in name.replace('\\', '/').split('/'):
         if part == '..' and parts and parts[-1] != '..':
@@ -112,23 +115,23 @@ def normal_parts(name: str) -> list[str]:
     return parts
 
 
-def colon_or_root(name: str) -> bool:
-    """Whether a path is absolute, on this system or on Windows."""
+def is_absolute(name: str) -> bool:
+    """Returns whether a path is absolute, on this system or on Windows."""
     return name.startswith(('/', '\\')) or name[1:2] == ':'
 
 
 def key(name: str) -> str:
-    """Equal for names that some file systems hold for equal."""
+    """Returns a key that is equal for names that some file systems do not distinguish."""
     return unicodedata.normalize('NFC', name).casefold()
 
 
 def same(a: str, b: str) -> bool:
-    """Whether two names differ in case and Unicode form only."""
+    """Returns whether two names differ only in case and Unicode form."""
     return key(a) == key(b)
 
 
 def children(folder: Path) -> list[Path]:
-    """What is in a folder; nothing where there is none."""
+    """Returns the sorted content of a folder, empty if it cannot be read."""
     try:
         return sorted(folder.iterdir())
     except OSError:
@@ -136,7 +139,7 @@ def children(folder: Path) -> list[Path]:
 
 
 def the_one(files: list[Path], name: str) -> Path | None:
-    """Of some files the one of this name, else the one whose name without its ending it is."""
+    """Returns the only one of some files with this name, with or without its ending, or None."""
     for fits in (lambda p: p.name == name, lambda p: same(p.name, name),
                  lambda p: p.suffix.lower() in IMAGE_ENDINGS and p.stem == name,
                  lambda p: p.suffix.lower() in IMAGE_ENDINGS and same(p.stem, name)):
@@ -147,7 +150,7 @@ def the_one(files: list[Path], name: str) -> Path | None:
 
 
 def trailing(path: tuple[str, ...], parts: list[str]) -> int:
-    """How many trailing parts two paths share, the last one without its ending if need be."""
+    """Counts the trailing parts that two paths share; their last parts are taken to match."""
     count = 1
     while (count < min(len(path), len(parts)) and same(path[-count - 1], parts[-count - 1])):
         count += 1
@@ -155,7 +158,7 @@ def trailing(path: tuple[str, ...], parts: list[str]) -> int:
 
 
 def looks_like_no_colour(path: Path) -> bool:
-    """Whether a path below the capture speaks of depth, masks and the like."""
+    """Returns whether a path below the capture is named like depth, a mask or the like."""
     return any(part.lower().startswith(NO_COLOUR) for part in path.parts[:-1]) or any(
         path.stem.lower().endswith(f'.{word}') for word in NO_COLOUR)
 

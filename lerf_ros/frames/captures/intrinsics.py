@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Intrinsics and lens in the words of transforms.json, as its writers use them."""
+"""Reads intrinsics and lens distortion from the fields of transforms.json."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from lerf_ros.errors import DatasetError, FrameError
 from lerf_ros.frames.captures.posed_folder import Notes
@@ -15,25 +14,25 @@ PINHOLE_MODELS = ('SIMPLE_PINHOLE', 'PINHOLE', 'SIMPLE_RADIAL', 'RADIAL', 'OPENC
                   'FULL_OPENCV')
 FISHEYE_MODELS = ('OPENCV_FISHEYE', 'SIMPLE_RADIAL_FISHEYE', 'RADIAL_FISHEYE')
 FISHEYE_MODEL = 'OPENCV_FISHEYE'
-# The distortion in the file's words, in the order of PinholeCamera.
+# The fields of the distortion, in the order of PinholeCamera.
 LENS_FIELDS = {PINHOLE: ('k1', 'k2', 'p1', 'p2', 'k3', 'k4', 'k5', 'k6', 's1', 's2', 's3', 's4',
                          'tau_x', 'tau_y'),
                FISHEYE: ('k1', 'k2', 'k3', 'k4')}
-# Fields that say the same in different ways: a frame that has one of them means none of the file's.
+# Fields that express the same thing: a frame that has one of a group replaces the file's group.
 ALTERNATIVES = (('fl_x', 'camera_angle_x', 'x_fov'), ('fl_y', 'camera_angle_y', 'y_fov'),
                 ('distortion_params', *LENS_FIELDS[PINHOLE]),
                 ('camera_model', 'is_fisheye'))
-# Shorter focal lengths, as shares of the width, see more than all around: a fisheye of 360 degrees
-# has 0.16. Numbers that were divided by the width end here as well.
+# Least plausible focal length as a fraction of the width: a fisheye of 360 degrees has 0.16. Values
+# that were divided by the width are below it too.
 SHORTEST_FOCAL = 0.02
-# Focal length and field of view of one file may differ so much by rounding.
+# Relative difference by which focal length and field of view of one file may differ by rounding.
 FOCAL_TOLERANCE = 0.02
 LARGEST = 1e300
 UNDISTORT = 'undistort the images to a pinhole camera first (colmap image_undistorter, or OpenCV)'
 
 
-def merged_fields(content: Mapping[str, Any], frame: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that hold for a frame: its own, and the file's that it does not replace."""
+def merged_fields(content: Mapping[str, object], frame: Mapping[str, object]) -> dict[str, object]:
+    """Returns the fields of a frame, and those of the file that the frame does not replace."""
     replaced = {name for group in ALTERNATIVES if any(frame.get(n) is not None for n in group)
                 for name in group}
     distortion_of_its_own = {name for name in ALTERNATIVES[2] if frame.get(name) is not None}
@@ -43,22 +42,22 @@ def merged_fields(content: Mapping[str, Any], frame: Mapping[str, Any]) -> dict[
             **{k: v for k, v in frame.items() if v is not None}}
 
 
-def camera_fields(camera: PinholeCamera) -> dict[str, Any]:
-    """Intrinsics, lens and its model as a frame of transforms.json holds them."""
-    # With k4 to k6 only OpenCV's full model says what is meant.
+def camera_fields(camera: PinholeCamera) -> dict[str, object]:
+    """Returns intrinsics, distortion and lens model as fields of transforms.json."""
+    # k4 to k6 are unambiguous only in OpenCV's full model.
     return {'w': camera.width, 'h': camera.height, 'fl_x': camera.fx, 'fl_y': camera.fy,
             'cx': camera.cx, 'cy': camera.cy,
             'camera_model': FISHEYE_MODEL if camera.model == FISHEYE else 'FULL_OPENCV',
             **dict(zip(LENS_FIELDS[camera.model], camera.distortion, strict=False))}
 
 
-def parse_camera(fields: Mapping[str, Any], name: str,
+def parse_camera(fields: Mapping[str, object], name: str,
                  image_size: Callable[[], tuple[int, int]] | None = None,
                  notes: Notes | None = None) -> PinholeCamera:
-    """Reads intrinsics and distortion.
+    """Builds a camera from the fields of an image.
 
-    image_size: width and height of the image, asked where the fields do not say them. Raises
-    DatasetError for a lens that is not known, and for numbers that no camera has.
+    name: names the image in messages. image_size: returns width and height of the image; called if
+    the fields lack them. Raises DatasetError for an unsupported lens and for implausible values.
     """
     notes = Notes() if notes is None else notes
     model = lens_model(fields, name)
@@ -68,7 +67,7 @@ def parse_camera(fields: Mapping[str, Any], name: str,
         notes.add('cx and cy are not given: the middle of the image is taken')
     cx = number(fields, 'cx', name, width / 2)
     cy = number(fields, 'cy', name, height / 2)
-    # A cut-out may lie beside the principal point, but not far away.
+    # A cropped image may not contain the principal point, but it is not far away.
     if not (-width <= cx <= 2 * width and -height <= cy <= 2 * height):
         raise DatasetError(f'{name}: the principal point cx = {cx:g}, cy = {cy:g} is far outside '
                            f'of the image of {width}x{height} pixels')
@@ -83,8 +82,8 @@ def parse_camera(fields: Mapping[str, Any], name: str,
         raise DatasetError(f'{name}: {error}') from error
 
 
-def lens_model(fields: Mapping[str, Any], name: str) -> str:
-    """COLMAP's name of the lens; instant-ngp says `is_fisheye` instead of it."""
+def lens_model(fields: Mapping[str, object], name: str) -> str:
+    """Returns COLMAP's name of the lens model; instant-ngp writes `is_fisheye` instead."""
     said, fisheye = fields.get('camera_model'), fields.get('is_fisheye')
     if fisheye is not None and not isinstance(fisheye, bool):
         raise DatasetError(f'{name}: is_fisheye = {fisheye!r}: true or false is needed')
@@ -101,9 +100,9 @@ def lens_model(fields: Mapping[str, Any], name: str) -> str:
     return model
 
 
-def size_of(fields: Mapping[str, Any], name: str,
+def size_of(fields: Mapping[str, object], name: str,
             image_size: Callable[[], tuple[int, int]] | None, notes: Notes) -> tuple[int, int]:
-    """Width and height in pixels, from the fields or from the image."""
+    """Returns width and height in pixels, from the fields or from the image."""
     if fields.get('w') is None and fields.get('h') is None and image_size is not None:
         notes.add('w and h are not given: the size of the images is taken')
         return image_size()
@@ -113,10 +112,13 @@ def size_of(fields: Mapping[str, Any], name: str,
     return int(width), int(height)
 
 
-def focal_lengths(fields: Mapping[str, Any], name: str, width: int, height: int,
+def focal_lengths(fields: Mapping[str, object], name: str, width: int, height: int,
                   notes: Notes) -> tuple[float, float]:
-    """fx and fy in pixels, from focal lengths or fields of view; the pixels are square where only
-    one is given. The field of view is that of a pinhole camera, as instant-ngp means it."""
+    """Returns fx and fy in pixels, from focal lengths or fields of view.
+
+    If only one is given, pixels are taken to be square. The field of view is that of a pinhole
+    camera, as in instant-ngp.
+    """
     fx = focal_length(fields, 'x', width, name, notes)
     fy = focal_length(fields, 'y', height, name, notes)
     if fx is None and fy is None:
@@ -129,9 +131,9 @@ def focal_lengths(fields: Mapping[str, Any], name: str, width: int, height: int,
     return focal, focal if fy is None else fy
 
 
-def focal_length(fields: Mapping[str, Any], axis: str, pixels: int, name: str,
+def focal_length(fields: Mapping[str, object], axis: str, pixels: int, name: str,
                  notes: Notes) -> float | None:
-    """The focal length along one axis in pixels, None where nothing tells it."""
+    """Returns the focal length along one axis in pixels, or None if no field gives it."""
     length, angle, degrees = f'fl_{axis}', f'camera_angle_{axis}', f'{axis}_fov'
     fov = None
     if fields.get(angle) is not None:
@@ -144,7 +146,7 @@ def focal_length(fields: Mapping[str, Any], axis: str, pixels: int, name: str,
         if fields.get(length) is None:
             raise DatasetError(f'{name}: {angle} = {fields[angle]} is not between 0 and 180 '
                                'degrees (camera_angle is in radians, fov in degrees)')
-        fov = None   # a fisheye's, which its focal length says as well
+        fov = None   # a fisheye's; its focal length holds the same information
     from_fov = None if fov is None else pixels / 2 / math.tan(fov / 2)
     if fields.get(length) is None:
         return from_fov
@@ -155,11 +157,12 @@ def focal_length(fields: Mapping[str, Any], axis: str, pixels: int, name: str,
     return value
 
 
-def distortion(fields: Mapping[str, Any], model: str, name: str) -> tuple[float, ...]:
-    """The lens in PinholeCamera's order, k1, k2, p1, p2, k3, ...; of a fisheye k1 to k4."""
+def distortion(fields: Mapping[str, object], model: str, name: str) -> tuple[float, ...]:
+    """Returns the distortion in PinholeCamera's order: k1, k2, p1, p2, k3, ...; fisheye: k1 to k4.
+    """
     if model == 'FULL_OPENCV':
         values = tuple(number(fields, key, name, 0.0) for key in LENS_FIELDS[PINHOLE])
-        return values if any(values[8:]) else values[:8]    # what beyond 8 is ours alone
+        return values if any(values[8:]) else values[:8]    # only lerf_ros writes more than 8
     more = [key for key in LENS_FIELDS[PINHOLE][6:] if number(fields, key, name, 0.0)]
     if more:
         raise DatasetError(f'{name}: {more[0]} = {fields[more[0]]} belongs to camera_model '
@@ -184,8 +187,12 @@ def distortion(fields: Mapping[str, Any], model: str, name: str) -> tuple[float,
     return k1, k2, p1, p2, k3
 
 
-def number(fields: Mapping[str, Any], key: str, name: str, default: float | None = None) -> float:
-    """A finite number; raises DatasetError that names frame and field where there is none."""
+def number(fields: Mapping[str, object], key: str, name: str,
+           default: float | None = None) -> float:
+    """Returns a field as a finite number; raises DatasetError that names the frame if it is none.
+
+    default: replaces a missing value; None makes a missing value an error.
+    """
     value = fields.get(key)
     value = default if value is None else value
     if value is None:

@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fields of transforms.json: which are used, which say nothing here, and which are refused.
+"""Sorts the fields of transforms.json into used, irrelevant and refused ones.
 
-What nerfstudio, instant-ngp, SDFStudio, Blender's synthetic scenes, NeRFCapture, Record3D and
-Polycam's converters and ScanNet++ write. A field that may change what poses, lens, depth or pixels
-mean is used or refused; of others that are not known it is said that they are not used.
+They are those that nerfstudio, instant-ngp, SDFStudio, Blender's synthetic scenes, NeRFCapture,
+the converters of Record3D and Polycam, and ScanNet++ write. A field that may change the meaning of
+poses, lens, depth or pixels is used or refused; other unknown fields are noted as unused.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -26,8 +25,8 @@ USED = frozenset((
     'depth_file_path', 'depth_path', 'depth_unit_scale_factor', 'integer_depth_scale',
     'enable_depth_loading', 'mask_path', 'mask_file_path', 'fisheye_crop_radius', 'n_frames',
     'is_bad', 'applied_scale', 'applied_transform'))
-# Where the unit cube lies, how it is trained and shown, where each picture comes from, and fields
-# that say again what others said.
+# Position of the unit cube, training and display options, origin of each image, and fields that
+# repeat others.
 HARMLESS = frozenset((
     'aabb_scale', 'scale', 'offset', 'aabb', 'render_aabb', 'up', 'sharpen', 'envmap',
     'importance_sampling', 'n_extra_learnable_dims', 'enable_ray_loading', 'fix_premult',
@@ -38,7 +37,7 @@ HARMLESS = frozenset((
     'motion_blur_score', 'exposure_time', 'semantic_path', 'normal_path', 'normal_file_path',
     'mono_depth_path', 'mono_normal_path', 'camera_label', 'image_id', 'camera_id', 'scene_box',
     'has_mono_prior', 'has_sensor_depth', 'has_foreground_mask', 'has_sparse_sfm_points', 'pairs',
-    # Without a pose for the end of the exposure a rolling shutter moves nothing.
+    # A rolling shutter has no effect without a pose for the end of the exposure.
     'rolling_shutter', 'rolling_shutter_time', 'camera_linear_velocity',
     'camera_angular_velocity'))
 LENSES = 'is a lens that is not supported; ' + UNDISTORT
@@ -52,7 +51,7 @@ REFUSED: Mapping[str, str] = {
                        'y axis and delete the field',
     'transform_matrix_end': 'says that the camera moved during the exposure: write the pose of '
                             'its middle as transform_matrix and delete start and end'}
-# Names of things that change a meaning.
+# Names that suggest a change of meaning.
 CHANGES = re.compile(
     r'depth|mask|alpha|distort|fov|scale|unit|conven|coord|axis|axes|pose|transform|matrix|'
     r'rotat|intrinsic|lens|fish|crop|skew|shutter|c2w|w2c|camtoworld|cam_to|'
@@ -60,8 +59,8 @@ CHANGES = re.compile(
     re.IGNORECASE)
 
 
-def check_fields(fields: Mapping[str, Any], name: str, notes: Notes) -> None:
-    """Notes fields that are not used; raises DatasetError for one that would change a meaning."""
+def check_fields(fields: Mapping[str, object], name: str, notes: Notes) -> None:
+    """Notes unused fields; raises DatasetError for one that may change the meaning of others."""
     for field, value in fields.items():
         if field in USED or field in HARMLESS or says_nothing(value):
             continue
@@ -77,8 +76,8 @@ def check_fields(fields: Mapping[str, Any], name: str, notes: Notes) -> None:
         notes.add(f'{field} is not known and not used')
 
 
-def says_nothing(value: Any) -> bool:
-    """Whether a value is none, false, zero, empty, or the transform that moves nothing."""
+def says_nothing(value: object) -> bool:
+    """Returns whether a value is null, false, zero, empty or the identity transform."""
     if value is None or value is False or value in (0, '', [], {}):
         return True
     if not isinstance(value, list):
@@ -90,13 +89,14 @@ def says_nothing(value: Any) -> bool:
     return not array.any() or (array.ndim == 2 and np.array_equal(array, np.eye(*array.shape)))
 
 
-def same_as_start(fields: Mapping[str, Any], field: str) -> bool:
-    """Whether the pose at the end of the exposure is the one at its start."""
+def same_as_start(fields: Mapping[str, object], field: str) -> bool:
+    """Returns whether a field is the pose at the end of the exposure and equals that at its start.
+    """
     start = fields.get('transform_matrix_start', fields.get('transform_matrix'))
     return field == 'transform_matrix_end' and fields[field] == start
 
 
-def short(value: Any) -> str:
-    """A value as a message shows it."""
+def short(value: object) -> str:
+    """Shortens the text of a value for a message."""
     text = repr(value)
     return text if len(text) <= 40 else text[:37] + '...'

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one door to captures on disk: it recognises the layout and calls its reader."""
+"""Opens captures on disk: recognises the layout and calls its reader."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from lerf_ros.frames.image_files import MaskFile, has_alpha
 
 LAYOUTS = (f'{FILE_NAME} (nerfstudio, instant-ngp, NeRFCapture), keyframes/cameras (raw data of '
            'Polycam), metadata and rgbd or rgb (Record3D), sparse/0 (COLMAP)')
-# What else people have, by a file that shows it, and what converts it.
+# Layouts that are not read, by a file that identifies them, and what converts them.
 CONVERTERS = {
     'meta_data.json': 'a capture of SDFStudio: its camtoworld has OpenCV axes; write '
                       f'{FILE_NAME} with the columns of y and z negated',
@@ -51,13 +51,13 @@ FILE_CONVERTERS = {
 
 def load_folder(folder: str | Path, scale: float = 1.0, mask_path: str | Path | None = None,
                 max_side: int = 0, most_missing: float = MOST_MISSING) -> PosedFolder:
-    """Opens a capture of any known layout; images, depth and masks are read when asked for.
+    """Opens a capture of any known layout; images, depth and masks are read on access.
 
-    folder: the capture's folder, its transforms.json or another file of this layout, or an archive
-    of Record3D. scale: multiplies the translations, for captures that are not in metres (depth
-    always is). mask_path: one image for all frames, black where the robot sees itself. max_side:
-    larger images are shrunk to it; 0 leaves them. most_missing: the share of listed images that may
-    not exist. Raises DatasetError for what cannot be used.
+    folder: the folder of the capture, its transforms.json or another file of this layout, or an
+    archive of Record3D. scale: multiplies the translations, for captures that are not in metres
+    (depth always is). mask_path: one image for all frames, black where the robot sees itself.
+    max_side: larger images are shrunk to it, in pixels; 0 leaves them. most_missing: the fraction
+    of listed images that may be missing. Raises DatasetError for what cannot be used.
     """
     path = Path(folder)
     capture = read_capture(path, most_missing).scaled(scale)
@@ -75,13 +75,13 @@ def load_folder(folder: str | Path, scale: float = 1.0, mask_path: str | Path | 
 
 
 def files_of(path: Path, entries: Iterable[FrameEntry]) -> tuple[Path, ...]:
-    """The files of a capture, once each; of those in an archive the archive."""
+    """Returns the files of a capture, once each; for those in an archive, the archive."""
     files = {file for entry in entries for file in entry.files() if isinstance(file, Path)}
     return (*sorted(files), *([path] if path.is_file() else []))
 
 
 def read_capture(path: Path, most_missing: float) -> Capture:
-    """What the reader of a path's layout says; raises DatasetError where there is none."""
+    """Reads a path with the reader of its layout; raises DatasetError if there is none."""
     if path.is_file():
         return file_reader(path)(path, most_missing)
     if not path.is_dir():
@@ -106,7 +106,7 @@ def read_capture(path: Path, most_missing: float) -> Capture:
 
 
 def file_reader(path: Path) -> Callable[[Path, float], Capture]:
-    """The reader of a single file; raises DatasetError that names what converts it."""
+    """Returns the reader of a file; raises DatasetError that names a converter if there is none."""
     ending = path.suffix.lower()
     if ending == '.json':
         return read_transforms
@@ -117,12 +117,12 @@ def file_reader(path: Path) -> Callable[[Path, float], Capture]:
 
 
 def noted(capture: Capture, text: str) -> Capture:
-    """The same with one note more."""
+    """Returns the capture with a further note."""
     return replace(capture, notes=(*capture.notes, text))
 
 
 def alpha_note(capture: Capture) -> tuple[str, ...]:
-    """Says that transparency counts as a mask, with the images that have it."""
+    """Returns a note that names the images whose transparency counts as a mask, if any."""
     notes = Notes()
     for entry, name in zip(capture.entries, capture.names):
         if has_alpha(entry.image_path):

@@ -1,19 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads Polycam's raw data export, as github.com/PolyCam/polyform documents it.
 
-    keyframes/images, cameras                        one JPEG and one JSON a keyframe, by stamp
-    keyframes/corrected_images, corrected_cameras    better ones, where the session was small
+    keyframes/images, cameras                        a JPEG and a JSON for each, named by stamp
+    keyframes/corrected_images, corrected_cameras    optimised ones, if the session was short
     keyframes/depth, confidence                      PNG, millimetres; 0 low, 127 medium, 255 high
 
 Cameras hold fx, fy, cx, cy, width, height and the rows t_00 to t_23 of an ARKit pose, in metres.
-Undistorting leaves black at the border of corrected images, which is ignored as nerfstudio does.
+Undistortion leaves a black border in corrected images, which is ignored as in nerfstudio.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from lerf_ros.errors import DatasetError
 from lerf_ros.frames.captures.intrinsics import number, parse_camera
@@ -28,12 +27,12 @@ INTRINSICS = {'w': 'width', 'h': 'height', 'fl_x': 'fx', 'fl_y': 'fy', 'cx': 'cx
 
 
 def is_polycam(folder: Path) -> bool:
-    """Whether a folder is such an export."""
+    """Returns whether a folder is an export of Polycam's raw data."""
     return any((folder / FOLDER / cameras).is_dir() for _, cameras in (CORRECTED, ORIGINAL))
 
 
 def read_polycam(folder: Path) -> Capture:
-    """Reads the keyframes in order of their stamps; raises DatasetError."""
+    """Reads the keyframes in the order of their stamps; raises DatasetError."""
     keyframes, notes = folder / FOLDER, Notes()
     corrected = all((keyframes / part).is_dir() for part in CORRECTED)
     images, cameras = CORRECTED if corrected else ORIGINAL
@@ -57,9 +56,9 @@ def read_polycam(folder: Path) -> Capture:
 
 def read_keyframe(keyframes: Path, path: Path, image: Path, index: int,
                   corrected: bool) -> FrameEntry:
-    """One keyframe by the JSON file of its camera."""
+    """Builds the entry of one keyframe from the JSON file of its camera; raises DatasetError."""
     try:
-        fields: Any = json.loads(path.read_bytes())
+        fields = json.loads(path.read_bytes())
         rows = [[fields[f't_{i}{j}'] for j in range(4)] for i in range(3)]
         camera = parse_camera({ours: fields[theirs] for ours, theirs in INTRINSICS.items()},
                               str(path))

@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pose matrices as captures hold them, made rigid or refused."""
+"""Parses the pose matrices of captures: makes them rigid or refuses them."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -12,28 +10,27 @@ from lerf_ros.errors import DatasetError
 from lerf_ros.frames.captures.posed_folder import Notes
 from lerf_ros.geometry.camera import opengl_to_opencv
 
-# ARKit's world has y up. As nerfstudio does, z becomes up: (x, y, z) -> (z, x, y).
+# ARKit's world has y up; here z is up. As in nerfstudio: (x, y, z) -> (z, x, y).
 Z_UP = np.array([[0.0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]])
 
 
 def from_arkit(T_arkit_camera: np.ndarray) -> np.ndarray:
-    """T_world_camera (4, 4), z up and OpenCV axes, of ARKit's pose, y up and OpenGL axes."""
+    """Converts ARKit's pose (4, 4), y up and OpenGL axes, to T_world_camera, z up, OpenCV axes."""
     return Z_UP @ opengl_to_opencv(T_arkit_camera)
 
 
-# So far from a rotation a matrix may be that was written with two digits.
-ROUNDING = 0.02
-EXACT = 1e-6
+ROUNDING = 0.02     # largest error of R^T R in a matrix that was written with two digits
+EXACT = 1e-6        # error of R^T R below which a rotation is left as it is
 SCALE_NOTE = ('the rotations of the poses have a scale: it is dropped, positions are taken as '
               'they are written')
 
 
-def parse_pose(matrix: Any, name: str, notes: Notes | None = None) -> np.ndarray:
-    """A rigid camera-to-world matrix (4, 4); the last row may be missing.
+def parse_pose(matrix: object, name: str, notes: Notes | None = None) -> np.ndarray:
+    """Parses a rigid camera-to-world matrix (4, 4), whose last row may be missing.
 
-    A scale of the whole rotation says nothing of a camera (scaled objects of modelling programs
-    and chunks of photogrammetry leave it): it is dropped. Raises DatasetError for what is sheared
-    or mirrored, and for a matrix that is none or transposed.
+    A uniform scale of the rotation has no meaning for a camera (scaled objects of modelling
+    programs and chunks of photogrammetry have one) and is dropped. Raises DatasetError for a matrix
+    that is malformed, sheared, mirrored or transposed.
     """
     try:
         T = np.array(matrix, np.float64)
@@ -51,7 +48,7 @@ def parse_pose(matrix: Any, name: str, notes: Notes | None = None) -> np.ndarray
 
 
 def rotation_of(R: np.ndarray, name: str, notes: Notes | None = None) -> np.ndarray:
-    """The rotation (3, 3) that a matrix means; raises DatasetError where it means none."""
+    """Returns the rotation nearest to a matrix (3, 3); raises DatasetError if it is not close."""
     determinant = float(np.linalg.det(R))
     if determinant <= 1e-12:
         raise DatasetError(f'{name}: the rotation of the camera pose is not a rotation: it is '
@@ -72,8 +69,8 @@ def rotation_of(R: np.ndarray, name: str, notes: Notes | None = None) -> np.ndar
     return u @ vt
 
 
-def pose_of_quaternion(xyzw: Any, position: Any, name: str) -> np.ndarray:
-    """The pose (4, 4) of a quaternion, scalar last, and a position (3,)."""
+def pose_of_quaternion(xyzw: object, position: object, name: str) -> np.ndarray:
+    """Returns the pose (4, 4) of a quaternion (x, y, z, w) and a position; raises DatasetError."""
     T = np.eye(4)
     try:
         T[:3, :3] = Rotation.from_quat(np.array(xyzw, np.float64)).as_matrix()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every reader of captures hands over: images with poses that are read when asked for."""
+"""The result of every reader of captures: posed images that are read on access."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ from lerf_ros.frames.image_files import (
 )
 from lerf_ros.geometry.camera import PinholeCamera
 
-# Images without a stamp are taken to be this far apart (10 Hz).
+# Assumed time between images without stamps (10 Hz).
 STAMP_STEP_NS = 100_000_000
 NAMES_SHOWN = 3
 
 
 class Notes:
-    """What a reader skipped, resolved or assumed, each said once with the names it holds for."""
+    """What a reader skipped, resolved or assumed: each note once, with the images it applies to."""
 
     def __init__(self) -> None:
         self._names: dict[str, list[str]] = {}
 
     def add(self, text: str, name: str | None = None) -> None:
-        """Notes something of the capture, or of one of its images."""
+        """Adds a note on the capture, or on the image of this name."""
         self._names.setdefault(text, []).extend([] if name is None else [name])
 
     def lines(self) -> tuple[str, ...]:
-        """One line for each thing."""
+        """Returns one line for each note."""
         return tuple(text if not names else f'{text} ({first_names(names)})'
                      for text, names in self._names.items())
 
 
 def first_names(names: Sequence[str]) -> str:
-    """How many there are, and the first few: `17 images: a.png, b.png, c.png, ...`."""
+    """Formats a number of names and the first few: `17 images: a.png, b.png, c.png, ...`."""
     more = ', ...' if len(names) > NAMES_SHOWN else ''
     return (f'{len(names)} image{"s" if len(names) > 1 else ""}: '
             f'{", ".join(names[:NAMES_SHOWN])}{more}')
@@ -53,10 +53,10 @@ def first_names(names: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class FrameEntry:
-    """One image of a capture, not read yet.
+    """An image of a capture with its camera and pose, which has not been read yet.
 
-    border_px: so wide a border of the image shows nothing of use. crop_radius_px: nothing does
-    that is farther from the middle of the image.
+    T_world_camera: (4, 4). border_px: width of a border of the image that is ignored.
+    crop_radius_px: pixels further from the centre of the image are ignored.
     """
 
     image_path: File
@@ -86,9 +86,9 @@ class FrameEntry:
             camera = camera.resized(max(round(camera.width * ratio), 1),
                                     max(round(camera.height * ratio), 1))
             image = shrink(image, camera, cv2.INTER_AREA)
-            # Averages of depth across an edge would be places that do not exist.
+            # Averages of depth across an edge would be points that do not exist.
             depth = None if depth is None else shrink(depth, camera, cv2.INTER_NEAREST)
-            # What is ignored is in no average that is learned.
+            # A pixel counts only if no ignored pixel is part of its average.
             valid = None if valid is None else shrink(
                 valid.astype(np.float32), camera, cv2.INTER_AREA) > 0.999
         try:
@@ -97,13 +97,13 @@ class FrameEntry:
             raise DatasetError(f'{self.image_path}: {error}') from error
 
     def files(self) -> tuple[File, ...]:
-        """What is read."""
+        """Returns the files that `read` reads."""
         depth = () if self.depth is None else (self.depth.path, self.depth.confidence)
         return (self.image_path, *(f for f in depth if f is not None),
                 *(mask.path for mask in self.masks))
 
     def _valid(self, valid: np.ndarray | None) -> np.ndarray | None:
-        """Everything that ignores parts of the image, together; None where nothing does."""
+        """Combines everything that ignores parts of the image: (H, W) bool, or None for nothing."""
         parts = [] if valid is None else [valid]
         parts += [self._fitting(mask.path, read_mask(mask)) for mask in self.masks]
         height, width = self.camera.height, self.camera.width
@@ -118,15 +118,15 @@ class FrameEntry:
         return np.logical_and.reduce(parts) if parts else None
 
     def _fitting(self, path: File, array: np.ndarray) -> np.ndarray:
-        """Depth or a mask in the image's size, by nearest pixels as nerfstudio resizes them.
+        """Resizes depth or a mask to the size of the image, by nearest pixels as in nerfstudio.
 
-        Raises DatasetError where the sides differ in proportion: it shows another view.
+        Raises DatasetError if the proportions differ, because it shows another view then.
         """
         height, width = array.shape[:2]
         camera = self.camera
         if (height, width) == (camera.height, camera.width):
             return array
-        # Rounding of one side is less than a pixel of the smaller image.
+        # Rounding changes one side by less than a pixel of the smaller image.
         off = abs(height * camera.width - width * camera.height) / max(width, camera.width)
         if off >= 1:
             raise DatasetError(
@@ -138,7 +138,7 @@ class FrameEntry:
 
 
 class LazyFrames(Sequence[Frame]):
-    """Frames that are read from disk when asked for, and not kept."""
+    """Frames that are read from disk on access and not kept."""
 
     def __init__(self, entries: Sequence[FrameEntry], max_side: int) -> None:
         self.entries = tuple(entries)
@@ -161,9 +161,9 @@ class LazyFrames(Sequence[Frame]):
 
 @dataclass(frozen=True)
 class Capture:
-    """What a reader found: entries with their names, in order; notes for whoever asked.
+    """The content of a capture: its entries and their names, in order, and notes for the user.
 
-    metric: True when translations are metres.
+    metric: whether translations are metres.
     """
 
     entries: tuple[FrameEntry, ...]
@@ -172,21 +172,24 @@ class Capture:
     notes: tuple[str, ...] = ()
 
     def scaled(self, scale: float) -> Capture:
-        """With positions times `scale`, the metres of a unit; raises DatasetError unless > 0."""
+        """Returns the capture with positions times `scale`, in metres a unit.
+
+        Raises DatasetError unless the scale is positive.
+        """
         if not scale > 0:
             raise DatasetError(f'scale = {scale}: must be positive')
         return self if scale == 1.0 else replace(self, metric=True, entries=tuple(
             replace(e, T_world_camera=scaled_pose(e.T_world_camera, scale)) for e in self.entries))
 
     def with_masks(self, masks: Iterable[MaskFile]) -> Capture:
-        """With further masks for every image."""
+        """Returns the capture with further masks for every image."""
         more = tuple(masks)
         return replace(self, entries=tuple(replace(e, masks=(*more, *e.masks))
                                            for e in self.entries))
 
 
 def scaled_pose(T: np.ndarray, scale: float) -> np.ndarray:
-    """A pose (4, 4) whose position is multiplied."""
+    """Returns a pose (4, 4) with its position multiplied by a scale."""
     scaled = np.array(T, np.float64)
     scaled[:3, 3] *= scale
     return scaled
@@ -194,12 +197,12 @@ def scaled_pose(T: np.ndarray, scale: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class PosedFolder:
-    """Posed images in order of their file names.
+    """Posed images in the order of their file names.
 
-    metric: True when translations are metres. names: file names as written in the capture.
-    notes: what was skipped, resolved and assumed, a sentence each. has_depth, masked: whether any
-    image has depth or a mask. root: the folder of the capture, or its archive. files: all that is
-    read of it, on disk, which need not be in that folder.
+    metric: whether translations are metres. names: file names as written in the capture. notes:
+    what was skipped, resolved and assumed, a sentence each. has_depth, masked: whether any image
+    has depth or a mask. root: the folder of the capture, or its archive. files: all files that are
+    read, which need not be in that folder.
     """
 
     frames: Sequence[Frame]

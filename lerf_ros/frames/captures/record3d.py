@@ -5,9 +5,9 @@
     metadata.json, rgb/0.jpg, depth/0.exr              EXR + RGBD
 
 The metadata hold `poses` (ARKit; qx, qy, qz, qw, x, y, z in metres), `K` column by column,
-`perFrameIntrinsicCoeffs` (fx, fy, cx, cy), the sizes w, h and dw, dh of depth, `frameTimestamps`
-in seconds. Confidence is 0 (low) to 2. The device's API package `record3d` streams from a cable
-and reads no files.
+`perFrameIntrinsicCoeffs` (fx, fy, cx, cy), the sizes w, h of images and dw, dh of depth, and
+`frameTimestamps` in seconds. Confidence is 0 (low) to 2. The package `record3d` streams from the
+device over a cable and reads no files.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from lerf_ros.errors import DatasetError
 from lerf_ros.frames.captures.intrinsics import number as number_of
@@ -28,20 +28,33 @@ from lerf_ros.frames.image_files import File, image_size, suffix
 from lerf_ros.geometry.camera import PinholeCamera
 
 ARCHIVE = '.r3d'
-METADATA = ('metadata', 'metadata.json')
-# Folders of images and of depth.
+METADATA_NAMES = ('metadata', 'metadata.json')
+# Names of the folders of images and of depth.
 LAYOUTS = (('rgbd', 'rgbd'), ('rgb', 'depth'))
 IMAGE_ENDINGS = ('.jpg', '.jpeg', '.png')
 
 
+class Metadata(TypedDict, total=False):
+    """The fields of the metadata that are read; they are checked where they are used."""
+
+    poses: list[list[float]]
+    K: list[float]
+    perFrameIntrinsicCoeffs: list[list[float]]
+    w: int
+    h: int
+    dw: int
+    dh: int
+    frameTimestamps: list[float]
+
+
 def is_record3d(folder: Path) -> bool:
-    """Whether a folder is an unpacked archive or an export."""
-    return any((folder / name).is_file() for name in METADATA) and any(
+    """Returns whether a folder is an unpacked archive or an export of Record3D."""
+    return any((folder / name).is_file() for name in METADATA_NAMES) and any(
         (folder / images).is_dir() for images, _ in LAYOUTS)
 
 
 def read_record3d(path: Path) -> Capture:
-    """Reads an archive or a folder in order of the images' numbers; raises DatasetError."""
+    """Reads an archive or a folder in the order of the images' numbers; raises DatasetError."""
     root: File = path
     if path.is_file():
         try:
@@ -66,22 +79,22 @@ def read_record3d(path: Path) -> Capture:
     return Capture(entries, names, True, notes.lines())
 
 
-def read_metadata(root: File, path: Path) -> Mapping[str, Any]:
-    """The metadata; raises DatasetError where they are missing or hold no poses."""
-    for name in METADATA:
+def read_metadata(root: File, path: Path) -> Metadata:
+    """Reads the metadata; raises DatasetError if they are missing or hold no poses."""
+    for name in METADATA_NAMES:
         if (root / name).is_file():
             try:
                 content = json.loads((root / name).read_bytes())
             except (OSError, ValueError) as error:
                 raise DatasetError(f'{path}: {name} is not JSON: {error}') from error
             if isinstance(content, dict) and isinstance(content.get('poses'), list):
-                return content
+                return cast(Metadata, content)
     raise DatasetError(f'{path} has no metadata with poses: export it from Record3D again')
 
 
-def read_frame(metadata: Mapping[str, Any], image: File, beside: Mapping[str, File],
+def read_frame(metadata: Metadata, image: File, beside: Mapping[str, File],
                number: int) -> FrameEntry:
-    """One image with its pose, and with the depth of the same number where there is one."""
+    """Builds the entry of one image, with the depth of the same number if there is one."""
     name = str(image)
     pose = metadata['poses'][number]
     if not isinstance(pose, list) or len(pose) != 7:
@@ -99,8 +112,8 @@ def read_frame(metadata: Mapping[str, Any], image: File, beside: Mapping[str, Fi
                                                       beside.get(f'{number}.conf'), known))
 
 
-def camera_of(metadata: Mapping[str, Any], image: File, number: int) -> PinholeCamera:
-    """The intrinsics of one image, for the size that it has."""
+def camera_of(metadata: Metadata, image: File, number: int) -> PinholeCamera:
+    """Returns the intrinsics of one image at its actual size; raises DatasetError."""
     try:
         coefficients = metadata.get('perFrameIntrinsicCoeffs')
         if coefficients and number < len(coefficients):
@@ -116,15 +129,15 @@ def camera_of(metadata: Mapping[str, Any], image: File, number: int) -> PinholeC
     camera = parse_camera(fields, str(image))
     width, height = image_size(image)
     same_proportions = width * camera.height == height * camera.width
-    # Intrinsics are those of w and h; some versions write larger images.
+    # Intrinsics refer to w and h; some versions write larger images.
     return camera.resized(width, height) if same_proportions else camera
 
 
 def children(folder: File) -> list[File]:
-    """What is in a folder or in a folder of an archive; nothing where there is none."""
+    """Returns the content of a folder, on disk or in an archive; empty if there is none."""
     return list(folder.iterdir()) if folder.is_dir() else []
 
 
 def stem(file: File) -> str:
-    """The name of a file without its ending."""
+    """Returns the name of a file without its ending."""
     return file.name.rsplit('.', 1)[0]

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads transforms.json, the layout of nerfstudio and of instant-ngp; NeRFCapture writes it too.
+"""Reads transforms.json, the layout of nerfstudio, instant-ngp and NeRFCapture.
 
-Poses are camera-to-world with OpenGL axes. `depth_file_path` is nerfstudio's depth: whole
-numbers are millimetres unless `depth_unit_scale_factor` says otherwise. `depth_path` is
-instant-ngp's, in steps of `integer_depth_scale`. Images that are listed but do not exist are left
-out, as other tools do, up to MOST_MISSING of them.
+Poses are camera-to-world with OpenGL axes. `depth_file_path` is nerfstudio's depth: integers are
+millimetres unless `depth_unit_scale_factor` is given. `depth_path` is instant-ngp's depth, in units
+of `integer_depth_scale`. As in other tools, listed images that do not exist are left out, up to a
+fraction of MOST_MISSING.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -37,17 +36,17 @@ from lerf_ros.frames.image_files import MaskFile, image_size
 from lerf_ros.geometry.camera import opengl_to_opencv
 
 FILE_NAME = 'transforms.json'
-# The name in Blender's synthetic scenes: the images to learn from.
+# The file of training images in Blender's synthetic scenes.
 BLENDER_NAME = 'transforms_train.json'
-# Of what a capture lists so many may be missing, and so many images must be left of it.
+# Fraction of the listed images that may be missing, and number that must be left.
 MOST_MISSING, FEWEST_LEFT = 0.5, 2
 
 
 def read_transforms(path: Path, most_missing: float = MOST_MISSING) -> Capture:
-    """Reads what a transforms.json lists, in order of the file names; no image is decoded.
+    """Reads a transforms.json, in the order of the file names; no image is decoded.
 
-    most_missing: the share of listed images that may not exist. Raises DatasetError for what
-    cannot be used, with the name of the frame.
+    most_missing: the fraction of listed images that may be missing. Raises DatasetError, which
+    names the frame, for what cannot be used.
     """
     content, notes, finder = read_json(path), Notes(), FileFinder(path.parent)
     check_fields({k: v for k, v in content.items() if k != 'frames'}, path.name, notes)
@@ -66,9 +65,9 @@ def read_transforms(path: Path, most_missing: float = MOST_MISSING) -> Capture:
 
 
 def posed_images(folder: str | Path, most: int) -> list[FrameEntry]:
-    """Where the images of a folder are and from where they were taken; no image is read.
+    """Returns the entries of at most `most` images of a folder, evenly spread; reads no image.
 
-    At most `most` of them, evenly chosen in the order of their names. Raises DatasetError.
+    folder: holds a transforms.json. Raises DatasetError.
     """
     path = Path(folder) / FILE_NAME
     content, finder = read_json(path), FileFinder(path.parent)
@@ -77,15 +76,17 @@ def posed_images(folder: str | Path, most: int) -> list[FrameEntry]:
     return [parse_frame(finder, content, frames[i], i) for i in chosen.tolist()]
 
 
-def frames_by_name(content: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The frames of transforms.json in order of their file names."""
-    return sorted(content['frames'], key=lambda frame: str(frame.get('file_path', '')))
+def frames_by_name(content: Mapping[str, object]) -> list[dict[str, object]]:
+    """Returns the frames of transforms.json in the order of their file names."""
+    frames = content['frames']
+    assert isinstance(frames, list)     # read_json checked it
+    return sorted(frames, key=lambda frame: str(frame.get('file_path', '')))
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The content of transforms.json; raises DatasetError where it is missing or no such file."""
+def read_json(path: Path) -> dict[str, object]:
+    """Reads transforms.json; raises DatasetError if it is missing or has no list of frames."""
     try:
-        content = json.loads(path.read_bytes())   # of any Unicode encoding, with its mark
+        content = json.loads(path.read_bytes())   # any Unicode encoding
     except OSError as error:
         raise DatasetError(f'{path} cannot be read ({error.strerror}): the folder must be in '
                            "nerfstudio's layout") from error
@@ -97,9 +98,9 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def wanted_frames(content: Mapping[str, Any], frames: Sequence[dict[str, Any]],
-                  notes: Notes) -> list[dict[str, Any]]:
-    """The frames without those that the file itself takes out: `n_frames`, `is_bad`."""
+def wanted_frames(content: Mapping[str, object], frames: Sequence[dict[str, object]],
+                  notes: Notes) -> list[dict[str, object]]:
+    """Returns the frames without those that the file excludes by `n_frames` and `is_bad`."""
     kept = list(frames)
     count = content.get('n_frames')
     if isinstance(count, int) and 0 < count < len(kept):
@@ -116,11 +117,11 @@ def wanted_frames(content: Mapping[str, Any], frames: Sequence[dict[str, Any]],
     return kept
 
 
-def find_images(path: Path, finder: FileFinder, frames: Sequence[Mapping[str, Any]],
+def find_images(path: Path, finder: FileFinder, frames: Sequence[Mapping[str, object]],
                 most_missing: float, notes: Notes) -> dict[int, Path]:
-    """The image of each frame by the frame's number; what does not exist is left out.
+    """Finds the image of each frame, by the frame's number; missing images are left out.
 
-    Raises DatasetError where too much is missing, and where two frames mean one image.
+    Raises DatasetError if too many are missing, and for two frames with the same image.
     """
     found: dict[int, Path] = {}
     missing: list[str] = []
@@ -143,9 +144,9 @@ def find_images(path: Path, finder: FileFinder, frames: Sequence[Mapping[str, An
     return without_repeated(found, frames, notes)
 
 
-def without_repeated(found: Mapping[int, Path], frames: Sequence[Mapping[str, Any]],
+def without_repeated(found: Mapping[int, Path], frames: Sequence[Mapping[str, object]],
                      notes: Notes) -> dict[int, Path]:
-    """Each image once; raises DatasetError where it has two poses or two names."""
+    """Returns each image once; raises DatasetError for one with two poses or two names."""
     users: defaultdict[Path, list[int]] = defaultdict(list)
     for i, image in found.items():
         users[image.resolve()].append(i)
@@ -160,11 +161,11 @@ def without_repeated(found: Mapping[int, Path], frames: Sequence[Mapping[str, An
     return {numbers[0]: found[numbers[0]] for numbers in users.values()}
 
 
-def parse_frame(finder: FileFinder, content: Mapping[str, Any], frame: Mapping[str, Any],
+def parse_frame(finder: FileFinder, content: Mapping[str, object], frame: Mapping[str, object],
                 index: int, notes: Notes | None = None, image: Path | None = None) -> FrameEntry:
-    """One entry of the list of frames; a frame's own fields win over the file's.
+    """Builds the entry of a frame, whose own fields take precedence over those of the file.
 
-    image: where the image was found already. Raises DatasetError.
+    image: the file of the image, if it was found before. Raises DatasetError.
     """
     notes = Notes() if notes is None else notes
     name = str(frame.get('file_path', f'frame {index}'))
@@ -181,15 +182,15 @@ def parse_frame(finder: FileFinder, content: Mapping[str, Any], frame: Mapping[s
         crop_radius_px=None if radius is None else number(fields, 'fisheye_crop_radius', name))
 
 
-def stamp_of(frame: Mapping[str, Any], name: str, index: int) -> int:
-    """When a frame was taken, ns; whole numbers stay exact."""
+def stamp_of(frame: Mapping[str, object], name: str, index: int) -> int:
+    """Returns the stamp of a frame in nanoseconds; integers stay exact."""
     stamp = frame.get('stamp_ns', index * STAMP_STEP_NS)
     return stamp if isinstance(stamp, int) else int(number(frame, 'stamp_ns', name))
 
 
-def depth_of(finder: FileFinder, fields: Mapping[str, Any], name: str,
+def depth_of(finder: FileFinder, fields: Mapping[str, object], name: str,
              notes: Notes) -> DepthFile | None:
-    """The depth of a frame in nerfstudio's or instant-ngp's words."""
+    """Returns the depth of a frame from the fields of nerfstudio or instant-ngp, if it has one."""
     for field, unit in (('depth_file_path', 'depth_unit_scale_factor'),
                         ('depth_path', 'integer_depth_scale')):
         written = fields.get(field)
@@ -210,17 +211,17 @@ def depth_of(finder: FileFinder, fields: Mapping[str, Any], name: str,
     return None
 
 
-def masks_of(finder: FileFinder, frame: Mapping[str, Any], image: Path,
+def masks_of(finder: FileFinder, frame: Mapping[str, object], image: Path,
              name: str) -> tuple[MaskFile, ...]:
-    """The masks of a frame: those it names, and instant-ngp's dynamic_mask beside the image."""
+    """Returns the masks that a frame names, and instant-ngp's dynamic_mask next to the image."""
     named = [frame[key] for key in ('mask_path', 'mask_file_path') if frame.get(key)]
     masks = [MaskFile(finder.existing(str(mask), f'the mask of {name}')) for mask in named]
     dynamic = image.with_name(f'dynamic_mask_{image.stem}.png')
     return (*masks, MaskFile(dynamic, white_ignored=True)) if dynamic.is_file() else tuple(masks)
 
 
-def applied_scale(content: Mapping[str, Any], notes: Notes) -> float:
-    """By how much nerfstudio's tools had multiplied the positions when they wrote the file."""
+def applied_scale(content: Mapping[str, object], notes: Notes) -> float:
+    """Returns the factor by which nerfstudio's tools had multiplied the positions."""
     scale = number(content, 'applied_scale', FILE_NAME, 1.0)
     transform = content.get('applied_transform')
     if transform is not None:
