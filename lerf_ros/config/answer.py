@@ -21,10 +21,10 @@ class IndexConfig(Checked):
         5, 'keyframes that must see a surface at the same place; never more than a fifth of all, '
         'never fewer than 2', low=1, high=1000)
     depth_tolerance: float = setting(
-        0.03, 'part of its depth by which such views may differ', low=1e-4, high=1.0)
+        0.03, 'fraction of its depth by which such views may differ', low=1e-4, high=1.0)
     coverage_cells: int = setting(
-        48, 'voxels along each edge of contracted space in which it is noted what was seen; a '
-        'quarter of them is a scene radius', low=8, high=256)
+        48, 'voxels along each edge of contracted space for coverage; a quarter of them is a scene '
+        'radius', low=8, high=256)
     search_low: float = setting(0.0, 'smallest scale searched', low=0.0, high=1000.0)
     search_high: float = setting(2.0, 'largest scale searched', low=1e-3, high=1000.0)
     search_unit: str = setting(
@@ -32,14 +32,14 @@ class IndexConfig(Checked):
         choices=('world', 'scene'))
     search_steps: int = setting(30, 'scales in between, in a full search', low=1, high=1000)
     support_area: float = setting(
-        0.1, 'flat surfaces of this size and more support things, and are apart from them',
+        0.1, 'least area of a flat surface that supports objects and is separated from them',
         unit='square scene radii', low=1e-4, high=1e4)
     support_thickness: float = setting(
         0.01, 'how far points may lie from such a plane', unit='scene radii', low=1e-4, high=1.0)
     support_points: int = setting(300, 'points that it needs', low=3, high=10**7)
     support_share: float = setting(
-        0.2, 'pieces of a plane that look different and are smaller than this part of its largest '
-        'piece are things that lie on it', low=0.0, high=1.0)
+        0.2, 'pieces of a plane that look different and are smaller than this fraction of its '
+        'largest piece are objects that lie on it', low=0.0, high=1.0)
     segment_cell: float = setting(
         0.015, 'edge of the cells that segments grow from', unit='scene radii', low=1e-4,
         high=1.0)
@@ -47,18 +47,19 @@ class IndexConfig(Checked):
         0.02, 'points of one segment have a neighbour nearer than this', unit='scene radii',
         low=1e-4, high=1.0)
     segment_difference: float = setting(
-        0.7, 'difference of dense features and colours, in parts of that of any two places, from '
-        'which what touches is not one thing', low=0.0, high=100.0)
+        0.7, 'difference of dense features and colours, relative to that of any two places, from '
+        'which touching points belong to different objects', low=0.0, high=100.0)
     segment_crease: float = setting(
-        0.3, 'from which bend a crease is concave, where half that difference suffices', low=0.0,
-        high=2.0)
+        0.3, 'bend from which a crease counts as concave, where half that difference suffices',
+        low=0.0, high=2.0)
     segment_points: int = setting(8, 'points that a segment needs', low=1, high=100000)
     scales: int = setting(
         6, 'scales stored in the index, of those of the search that were trained, evenly in the '
         'logarithm; times rank at most 256 numbers a point', low=1, high=64)
     rank: int = setting(42, 'dimensions kept of the embeddings, at most', low=4, high=2048)
     rank_loss: float = setting(
-        0.0001, 'energy that the worst part of the map may lose to fewer dimensions', low=0.0,
+        0.0001, 'fraction of the energy that the worst part of the map may lose by fewer '
+        'dimensions', low=0.0,
         high=1.0)
 
 
@@ -73,28 +74,29 @@ class QueryConfig(Checked):
     threshold: float = setting(0.68, 'relevancy from which a phrase counts as found', low=0.0,
                                high=1.0)
     min_observed: float = setting(
-        0.5, 'part of the region, or of the mapped space, that must have been seen so that a '
-        'thing that was not found counts as absent', low=0.0, high=1.0)
+        0.5, 'fraction of the region, or of the mapped space, that must have been observed so that '
+        'an object that was not found counts as absent', low=0.0, high=1.0)
     max_hits: int = setting(5, 'hits returned', low=1, high=1000)
     cluster_radius: float = setting(
         0.03, 'relevant points closer than this belong to one hit', unit='scene radii', low=1e-4,
         high=1.0)
     min_points: int = setting(20, 'points that a hit needs', low=1, high=100000)
     whole_share: float = setting(
-        0.1, 'part of a segment that must be relevant so that all of it is the place', low=0.0,
-        high=1.0)
+        0.1, 'fraction of a segment that must be relevant so that all of it becomes the place',
+        low=0.0, high=1.0)
     surface_share: float = setting(
         0.3, 'the same of a supporting surface', low=0.0, high=1.0)
     boxes: str = setting(
         'upright', 'upright: boxes with vertical sides, in a map whose z is up (REP-103); minimal: '
         'turned any way', choices=('upright', 'minimal'))
     box_trim: float = setting(
-        0.005, "part of a place's points that its box leaves out at either side", low=0.0, high=0.2)
+        0.005, "fraction of a place's points that its box leaves out at either side",
+        low=0.0, high=0.2)
     stand_reach: float = setting(
         0.05, 'a box goes down to a supporting surface that is nearer than this',
         unit='scene radii', low=0.0, high=1.0)
     relevant_fraction: float = setting(
-        0.8, 'points of a hit reach this part of the way from 0.5 to the best relevancy',
+        0.8, 'points of a hit reach this fraction of the way from 0.5 to the best relevancy',
         low=0.0, high=1.0)
 
 
@@ -109,4 +111,4 @@ class MapConfig(Checked):
         low=1.0, high=86400.0)
     keep_snapshots: int = setting(2, 'complete snapshots kept', low=1, high=1000)
     training_state: bool = setting(
-        True, 'keep what is needed to go on training: optimisers, random numbers')
+        True, 'keep what resuming the training needs: optimisers, random numbers')

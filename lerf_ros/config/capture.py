@@ -18,13 +18,13 @@ class KeyframeConfig(Checked):
     min_rotation: float = setting(
         8.0, 'or when it turned by this angle', unit='degrees', low=0.0, high=180.0)
     sharpness_ratio: float = setting(
-        0.5, 'refuse an image whose sharpness is below this part of the recent median',
+        0.5, 'refuse an image whose sharpness is below this fraction of the recent median',
         low=0.0, high=1.0)
     least_contrast: float = setting(
         2.0, 'refuse an image whose grey values deviate less from their mean: a covered lens',
         unit='of 255', low=0.0, high=255.0)
     max_count: int = setting(
-        400, 'keyframes kept; what happens then says when_full', low=4, high=100000)
+        400, 'keyframes kept at most; when_full says what happens then', low=4, high=100000)
     when_full: str = setting(
         'forget', 'forget: a new keyframe takes the place of the one most like another; refuse: '
         'no image is taken any more', choices=('forget', 'refuse'))
@@ -33,10 +33,10 @@ class KeyframeConfig(Checked):
         'place of another, whatever max_count says; 0 sets no limit', unit='MB', low=0,
         high=10**7)
     stale_views: int = setting(
-        2, 'newer keyframes whose depth must contradict an old ray so that it is not learned from '
-        'any more; 0 takes the world for unchanging', low=0, high=100)
+        2, 'newer keyframes whose depth must contradict an old ray so that it is no longer trained '
+        'on; 0 assumes a static world', low=0, high=100)
     stale_depth: float = setting(
-        0.05, 'part of its depth by which a point must lie before what is seen behind it, to '
+        0.05, 'fraction of its depth by which a point must lie in front of a newer surface to '
         'count as gone', low=1e-3, high=1.0)
     holdout_every: int = setting(
         8, 'every n-th keyframe measures quality and is never trained on; 0 keeps none apart',
@@ -48,17 +48,19 @@ class CheckConfig(Checked):
     """From when on images, poses, depth and lenses are taken to contradict each other."""
 
     warn_fit: float = setting(
-        0.55, 'name a fit of poses, depth and images below this one; right data has 0.64 and more',
+        0.55, 'warn about a fit of poses, depth and images below this; correct data has 0.64 and '
+        'more',
         low=0.0, high=1.0)
     refuse_fit: float = setting(
-        0.35, 'train no folder with a lower fit (--trust-input does); wrong data has at most 0.3',
+        0.35, 'refuse a folder with a lower fit (--trust-input accepts it); wrong data has at most '
+        '0.3',
         low=0.0, high=1.0)
     least_parallax: float = setting(
-        0.5, 'without depth, refuse a folder in which things move less than this between two '
-        'images, the turn of the camera taken away', unit='degrees', low=0.0, high=90.0)
+        0.5, 'without depth, refuse a folder with less parallax than this between any two images',
+        unit='degrees', low=0.0, high=90.0)
     memory_share: float = setting(
-        0.5, 'part of the free memory that the pixels and features of a folder may take; larger '
-        'images are shrunk to it', low=0.01, high=1.0)
+        0.5, 'fraction of the free memory that the pixels and features of a folder may take; '
+        'larger images are shrunk', low=0.01, high=1.0)
 
 
 @dataclass(frozen=True)
@@ -92,29 +94,31 @@ class FeatureConfig(Checked):
         'at each image size, the last attention changed; conv: the last map of a convolutional '
         'tower', choices=('none', 'maskclip', 'naclip', 'conv'))
     openclip_receptive_px: float = setting(
-        0.0, 'width of the resized image that such a cell speaks of; 0: half of the side that a '
+        0.0, 'width of the resized image that such a cell describes; 0: half of the side that a '
         'transformer was trained at, 0.69 of it for a convolutional tower', unit='pixels',
         low=0.0, high=4096.0)
     pyramid: str = setting(
         'widths', 'widths: levels at physical widths, the same in every keyframe; fractions: '
-        'levels at parts of the image height, as LERF', choices=('widths', 'fractions'))
+        'levels at fractions of the image height, as LERF', choices=('widths', 'fractions'))
     widths: tuple[float, ...] = setting(
-        (0.15, 0.22, 0.33, 0.5), 'physical widths that the embeddings speak of', unit='scene radii',
+        (0.15, 0.22, 0.33, 0.5), 'physical widths that the embeddings describe', unit='scene radii',
         low=1e-3, high=10.0)
     fractions: tuple[float, ...] = setting(
-        (0.05, 0.125, 0.2, 0.275, 0.35, 0.425, 0.5), 'sides of crops as parts of the image height',
+        (0.05, 0.125, 0.2, 0.275, 0.35, 0.425, 0.5), 'sides of crops as fractions of the image '
+        'height',
         low=0.01, high=1.0)
     overlap: float = setting(
-        0.5, 'part by which crops of 15 % of the image height and more overlap', low=0.0, high=0.9)
+        0.5, 'fraction by which crops of 15 % of the image height and more overlap',
+        low=0.0, high=0.9)
     overlap_small: float = setting(
-        0.0, 'the same for crops of 5 %, in between it changes evenly; the LERF paper: 0.5',
+        0.0, 'the same for crops of 5 %, interpolated in between; the LERF paper: 0.5',
         low=0.0, high=0.9)
     max_side: int = setting(
         1280, 'largest side of a resized image in dense mode', unit='pixels', low=64, high=8192)
     batch: int = setting(32, 'crops encoded at once', low=1, high=4096)
     cache_megabytes: int = setting(
-        2000, 'disk space for features of keyframes seen before, the oldest go first; 0 keeps '
-        'none', unit='MB', low=0, high=10**7)
+        2000, 'disk space for features of keyframes seen before, least recently used go first; 0 '
+        'keeps none', unit='MB', low=0, high=10**7)
     dense_model: str = setting(
         'vit_small_patch8_224.dino', 'timm model of the dense features beside openclip (DINO, '
         'DINOv2, DINOv3); empty for none')
@@ -125,6 +129,7 @@ class FeatureConfig(Checked):
     dense_stride: int = setting(
         0, 'pixels from one patch to the next; 0 is the patch size', unit='pixels', low=0, high=64)
     dense_short_side: int = setting(
-        500, 'shorter side to which the image is resized for it', unit='pixels', low=32, high=4096)
+        500, 'shorter side to which the image is resized for dense features', unit='pixels',
+        low=32, high=4096)
     dense_unit: bool = setting(
         True, 'divide dense features by their length (the released LERF code does not)')

@@ -41,8 +41,8 @@ class GraspConfig(Checked):
         0.002, 'that the open fingers and the hand keep from every point of the map', unit=METRES,
         low=0.0, high=0.1)
     spare_opening: float = setting(
-        0.02, 'how much wider than the object, on either side, the fingers come where there is '
-        'room', unit=METRES, low=0.0, high=0.1)
+        0.02, 'how much wider than the object, on either side, the fingers open if there is room',
+        unit=METRES, low=0.0, high=0.1)
     semantic_weight: float = setting(
         0.95, 'of relevancy in the ranking (LERF-TOGO)', low=0.0, high=1.0)
     geometric_weight: float = setting(

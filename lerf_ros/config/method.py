@@ -38,7 +38,7 @@ class FieldConfig(Checked):
         0.37, 'density of the empty start: a little transparent, so that gradients reach far',
         unit='1 / scene radius', low=1e-4, high=100.0)
     background: str = setting(
-        'random', 'what light meets in training that nothing stopped: with last_sample (nerfacto) '
+        'random', 'colour behind rays that nothing stops in training; with last_sample (nerfacto) '
         'a field may stay transparent', choices=('random', 'last_sample', 'black'))
     contraction: str = setting(
         'max', 'norm by which far space is contracted', choices=CONTRACTIONS)
@@ -54,12 +54,13 @@ class FieldConfig(Checked):
     near: float = setting(0.05, 'nearest sample', unit='scene radii', low=1e-4, high=1.0)
     far: float = setting(20.0, 'farthest sample', unit='scene radii', low=1.0, high=1e6)
     histogram_padding: float = setting(
-        0.01, 'added to each weight before resampling, so that no place is never looked at',
+        0.01, 'added to each weight before resampling, so that every place is sampled sometimes',
         low=0.0, high=1.0)
     single_jitter: bool = setting(
         True, 'one random shift for all samples of a ray in training, instead of one for each')
     guided_share: float = setting(
-        0.5, 'part of the samples of a ray that go to its measured depth, where there is one',
+        0.5, 'fraction of the samples of a ray that are placed around its measured depth, if there '
+        'is one',
         low=0.0, high=1.0)
     guided_width: float = setting(
         0.03, 'how far around that depth', unit='scene radii', low=1e-4, high=1.0)
@@ -121,7 +122,7 @@ class TrainingConfig(Checked):
     optimizer: str = setting('adam', 'of the radiance field', choices=OPTIMIZERS)
     learning_rate: float = setting(1e-2, 'of the radiance field', low=1e-6, high=1.0)
     final_learning_rate: float = setting(
-        2e-3, 'floor, so that what comes last is learned as well', low=1e-7, high=1.0)
+        2e-3, 'floor, so that late keyframes are learned as well', low=1e-7, high=1.0)
     decay_steps: int = setting(3000, 'steps from the first rate to the floor', low=1, high=10**7)
     proposal_learning_rate: float = setting(1e-2, 'of the proposal grids', low=1e-6, high=1.0)
     proposal_final_learning_rate: float = setting(
@@ -144,16 +145,16 @@ class TrainingConfig(Checked):
         high=10**6)
     anneal_slope: float = setting(10.0, 'how early most of it happens', low=1.0, high=1000.0)
     new_area: float = setting(
-        0.5, 'part of a keyframe that no earlier one showed from which it counts as new area',
+        0.5, 'fraction of a keyframe that no earlier one showed from which it counts as new area',
         low=0.0, high=1.0)
     proposal_every: int = setting(
         5, 'steps from one training of the proposals to the next, in the end', low=1, high=1000)
     proposal_warmup: int = setting(
         5000, 'steps until then: every step at first', low=1, high=10**7)
     newest_fraction: float = setting(
-        0.5, 'part of each batch from the newest keyframes', low=0.0, high=1.0)
+        0.5, 'fraction of each batch from the newest keyframes', low=0.0, high=1.0)
     newest_steps: int = setting(
-        300, 'steps after the newest keyframe over which that part fades to nothing', low=1,
+        300, 'steps after the newest keyframe over which that fraction fades to 0', low=1,
         high=10**7)
     newest_count: int = setting(8, 'how many keyframes count as newest', low=1, high=10000)
     color_weight: float = setting(1.0, 'of the colour loss', low=0.0, high=100.0)
