@@ -58,7 +58,7 @@ def cost_rows(config: FeatureConfig, size: tuple[int, int], seconds: bool) -> li
 
 def costs(name: str, mode: str, config: FeatureConfig, size: tuple[int, int],
           device: str) -> tuple[float, float, int, int]:
-    """Of dense features and of the pyramid's crops; how many image sizes, how many crops.
+    """Compares dense features with the crops of the pyramid.
 
     device: meta counts operations (1e9) without computing anything, cpu takes the time.
     """

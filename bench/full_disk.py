@@ -35,7 +35,7 @@ START_S, ROOM_S = 600.0, 120.0
 
 
 def fill(folder: Path) -> Path:
-    """A file that takes up all free space."""
+    """Writes a file that takes up all free space."""
     path = folder / 'filler'
     with path.open('wb', buffering=0) as file, contextlib.suppress(OSError):
         while True:

@@ -84,9 +84,10 @@ def rate(trainer: Trainer) -> float:
 
 
 def snapshots_and_query(trainer: Trainer, count: int, config: LerfConfig) -> dict[str, float]:
-    """Processor seconds of two surveys, NEW keyframes and NEW_STEPS between them, and of a query.
+    """Returns the processor seconds of two surveys and of a query.
 
-    A query is the relevancy of a phrase over the second one's points.
+    NEW keyframes and NEW_STEPS steps lie between the surveys. The query is the relevancy of a
+    phrase at the points of the second one.
     """
     memory = ViewMemory()
     for _ in range(SETTLED - trainer.steps):

@@ -115,7 +115,7 @@ def check_disk(rig: Rig, tally: Tally) -> None:
 
 
 def count(rig: Rig, tally: Tally) -> None:
-    """What the reports so far have counted."""
+    """Counts what the reports so far have said."""
     tally.counted = max([tally.counted, *(r.keyframes_stored for _, r in rig.robot.reports)])
 
 
@@ -129,7 +129,7 @@ def training_lost_s(reports: list[tuple[float, Any]], killed_at: float, steps: i
 
 
 def round_of_kills(rig: Rig, rng: random.Random, tally: Tally) -> None:
-    """One moment, one or more processes, and what must hold afterwards."""
+    """Kills processes at one moment, and checks what must hold afterwards."""
     target, when = rng.choice(TARGETS), moment(rig, rng, tally.kills)
     count(rig, tally)
     killed_at, old = time.monotonic(), rig.status()

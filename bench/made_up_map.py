@@ -55,8 +55,10 @@ def write_made_up_map(folder: Path, points: int, phrases: Sequence[str], seed: i
 
 
 def places(thing: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Where the points (N,) of each thing are, on the top or a side of a box of a grid or on the
-    table: (N, 3) metres, and the outward normals (N, 3) there."""
+    """Returns places (N, 3) metres of points on their things, and outward normals (N, 3).
+
+    They lie on the top or a side of a box in a grid, or on the table.
+    """
     on_table = (thing == BOXES)[:, None]
     table = rng.uniform(-0.5, 0.5, (len(thing), 3)) * [*TABLE_M, 0]
     columns = 8

@@ -46,7 +46,7 @@ class OracleEncoder:
         self.dimension = self.encode_texts(['table']).shape[1]
 
     def identity(self) -> dict[str, str]:
-        """See lerf_ros.encoders.image_text.ImageTextEncoder."""
+        """Returns the identity as in ImageTextEncoder."""
         return {'name': self.name, 'model': f'areas of labels, {SENTENCE_MODEL}, {TEMPLATE!r}',
                 'weights': self._sentences.version()}
 
@@ -68,10 +68,10 @@ class OracleEncoder:
     def keyframe_features(self, labels: np.ndarray, names: Sequence[str],
                           widths_px: Sequence[float],
                           stride_px: float = STRIDE_PX) -> KeyframeFeatures:
-        """One level for each width of square crops, and dense features that follow the labels.
+        """Returns a level for each width of square crops, and dense features from the labels.
 
-        labels: (H, W) int32, indices of `names`. widths_px: sides of the crops; what sticks out
-        over the border does not count. stride_px: from one crop's centre to the next, about.
+        labels: (H, W) int32, indices of `names`. widths_px: sides of the crops, whose parts
+        outside of the image do not count. stride_px: approximate distance between crop centres.
         Raises ValueError for pixels without a label.
         """
         if labels.min() < 0 or labels.max() >= len(names):
@@ -97,7 +97,7 @@ class OracleExtractor:
 
     def extract(self, frame: Frame, widths_world: Sequence[float] = (),
                 depth_world: float = math.nan) -> KeyframeFeatures:
-        """See FeatureExtractor.extract."""
+        """Extracts features as in FeatureExtractor.extract."""
         check_widths(widths_world, depth_world)
         widths_px = [width * frame.camera.fx / depth_world for width in widths_world]
         sides = crop_sides(widths_px, *frame.image.shape[:2])
@@ -106,7 +106,7 @@ class OracleExtractor:
 
 def crop_level(sums: np.ndarray, present: np.ndarray, width_px: float, stride_px: float,
                vocabulary: np.ndarray) -> EmbeddingMap:
-    """The map of square crops of one width, centred on an even grid over the image.
+    """Returns the map of square crops of one width, centred on an even grid over the image.
 
     sums: (L, H, W + 1) float32, running sums of the mask of each label in `present` (L,).
     """
@@ -125,7 +125,7 @@ def crop_level(sums: np.ndarray, present: np.ndarray, width_px: float, stride_px
 
 
 def dense_codes(sums: np.ndarray, present: np.ndarray, count: int) -> np.ndarray:
-    """Unit features (rows, cols, count) float16: the mean code of the labels in each cell.
+    """Returns unit features (rows, cols, count) float16: the mean code of the labels in each cell.
 
     The codes of the `count` labels are at right angles to each other, the same for every frame.
     """

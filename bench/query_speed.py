@@ -40,9 +40,9 @@ CHUNK = 8192        # points that the network sees at once
 
 
 def things_on_a_floor(points: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Points (N, 3) on a square floor and on boxes, and which thing each is on (0: the floor).
+    """Returns points (N, 3) on a square floor and on boxes, and the thing of each (0: the floor).
 
-    About as dense on the boxes as on the floor, as an index's are, and none where no camera sees.
+    As in an index, they are about as dense on the boxes as on the floor, and visible from above.
     """
     rng = np.random.default_rng(seed)
     side = int(np.ceil(np.sqrt(THINGS)))

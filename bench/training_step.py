@@ -45,7 +45,7 @@ def same_as_nerfacto(rays: int) -> LerfConfig:
 
 
 def our_learner(problem: Problem, config: LerfConfig) -> RadianceLearner:
-    """A learner of the trained images; a pinhole stands for the prepared directions.
+    """Returns a learner of the trained images; a pinhole stands for the prepared directions.
 
     For the time of a step it does not matter through which lens the pixels were seen.
     """
@@ -69,7 +69,7 @@ def timed(learner: RadianceLearner) -> Timing:
 
 @contextlib.contextmanager
 def rival(python: Path, problem: Path, threads: int) -> Iterator[subprocess.Popen[str]]:
-    """nerfacto in a process of its own, which waits between steps."""
+    """Runs nerfacto in a process of its own, which waits between steps."""
     process = subprocess.Popen(
         [str(python), str(WORKER), str(problem), '--threads', str(threads)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **MALLOC})

@@ -60,9 +60,9 @@ class ImageLabels:
         return np.stack(found) if found else np.empty((0, 4))
 
     def mask(self, text: str) -> np.ndarray | None:
-        """The union (H, W) bool of a phrase's polygons; None where it has none or size is unknown.
+        """Returns the union (H, W) bool of the polygons of a phrase; None without any or a size.
 
-        Corners are cut to whole pixels and edges belong to the mask, as in LERF-OVS.
+        Corners are truncated to whole pixels, and edges belong to the mask, as in LERF-OVS.
         """
         polygons = [thing.polygon_px for thing in self.objects
                     if thing.text == text and thing.polygon_px is not None]

@@ -9,13 +9,16 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING
 
 from lerf_ros.errors import ConfigError, LerfError
 from lerf_ros.query.answer import Answer
 from lerf_ros.query.request import QueryRequest, split_phrases
 from lerf_ros.show.page_drawing import MapDrawing, overview
 from lerf_ros.show.words import summary
+
+if TYPE_CHECKING:
+    import viser
 
 # A phrase is asked when nothing has been typed for this time.
 TYPING_S = 0.4
@@ -47,7 +50,7 @@ class MapPage:
         viser = require_viser()
         self._ask, self._map_directory = ask, Path(map_directory)
         try:
-            self.server: Any = viser.ViserServer(host, port, label='lerf_ros', verbose=False)
+            self.server = viser.ViserServer(host, port, label='lerf_ros', verbose=False)
         except OSError as error:
             raise ConfigError(f'no page at {host}:{port}: {error}') from error
         self.drawing = MapDrawing(self.server)
@@ -147,7 +150,7 @@ class MapPage:
         self.server.initial_camera.position = position
         self.server.initial_camera.look_at = target
 
-        def place(client: Any) -> None:
+        def place(client: viser.ClientHandle) -> None:
             client.camera.position, client.camera.look_at = position, target
 
         for client in self.server.get_clients().values():

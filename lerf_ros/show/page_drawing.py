@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -21,6 +21,9 @@ from lerf_ros.query.answer import Answer, in_frame
 from lerf_ros.show.colors import label_colors, level_colors, relevancy_colors
 from lerf_ros.show.outlines import box_outline, frustum_depth, target_outline
 from lerf_ros.show.words import label_text
+
+if TYPE_CHECKING:
+    import viser
 
 MAX_KEYFRAMES = 60
 THUMBNAIL_PX = 160      # pixels: longer side
@@ -39,12 +42,12 @@ KEYFRAME_SCALE = 0.4    # relative to markers, because the pictures of keyframes
 class MapDrawing:
     """Draws answers on a viser server. The newest answer replaces the previous one."""
 
-    def __init__(self, server: Any) -> None:
+    def __init__(self, server: viser.ViserServer) -> None:
         self._scene, self._atomic = server.scene, server.atomic
         self._scene.set_up_direction('+z')
-        self._cloud: Any = None
+        self._cloud: viser.PointCloudHandle | None = None
         self._enlarged = 1.0
-        self._keyframes: dict[str, Any] = {}
+        self._keyframes: dict[str, viser.CameraFrustumHandle] = {}
         self.poses: list[np.ndarray] = []   # T_world_camera (4, 4) of the keyframes shown
         self.origin: np.ndarray | None = None   # (3,) world: the page's own origin
 
@@ -121,7 +124,8 @@ class MapDrawing:
         for name in [name for name in names if name not in self._keyframes]:
             self._keyframes[name] = self._draw_keyframe(name, names[name], depth, visible)
 
-    def _draw_keyframe(self, name: str, entry: FrameEntry, depth: float, visible: bool) -> Any:
+    def _draw_keyframe(self, name: str, entry: FrameEntry, depth: float,
+                       visible: bool) -> viser.CameraFrustumHandle:
         camera, T = entry.camera, entry.T_world_camera
         return self._scene.add_camera_frustum(
             name, fov=2 * float(np.arctan(camera.height / 2 / camera.fy)),
@@ -191,6 +195,6 @@ def overview(points_world: np.ndarray, poses: Sequence[np.ndarray]
 
 
 def looked_at(T_world_camera: np.ndarray) -> tuple[np.ndarray, float]:
-    """The point (3,) nearest to all optical axes of (N, 4, 4), and how far the cameras are."""
+    """Returns the point (3,) nearest to all optical axes, and the distance of the cameras."""
     center, _ = nearest_to_axes(T_world_camera)
     return center, float(np.median(np.linalg.norm(T_world_camera[:, :3, 3] - center, axis=1)))

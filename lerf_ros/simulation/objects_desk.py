@@ -28,7 +28,7 @@ KEY_ROWS = ((1, -0.5, *[1] * 4, -0.3, *[1] * 4, -0.3, *[1] * 3),
 
 
 def keyboard(rng: np.random.Generator) -> Model:
-    """A computer keyboard, dark or light."""
+    """Builds a computer keyboard, dark or light."""
     pitch, dark = rng.uniform(0.0185, 0.0205), bool(rng.integers(2))
     keys = []
     for row, widths in enumerate(KEY_ROWS):
@@ -47,7 +47,7 @@ def keyboard(rng: np.random.Generator) -> Model:
 
 
 def screen_picture(rng: np.random.Generator) -> np.ndarray:
-    """What a screen shows (300, 480, 3) in 0..1: a window with text on a blue ground."""
+    """Returns what a screen shows (300, 480, 3) in 0..1: a window with text on a blue ground."""
     image = np.zeros((300, 480, 3), np.uint8)
     image[:] = np.linspace((40, 90, 170), (90, 160, 220), 300)[:, None].astype(np.uint8)
     cv2.rectangle(image, (60, 40), (430, 250), (240, 242, 245), -1)
@@ -62,14 +62,14 @@ def screen_picture(rng: np.random.Generator) -> np.ndarray:
 
 
 def key_block(columns: int, rows: int, pitch: float) -> list:
-    """A block of keys about the origin, their feet at z = 0."""
+    """Returns a block of keys about the origin, their feet at z = 0."""
     return [rounded_box((pitch * 0.86, pitch * 0.86, 0.004), 0.0012).moved(
         ((x - (columns - 1) / 2) * pitch, (y - (rows - 1) / 2) * pitch, 0.0015))
         for x in range(columns) for y in range(rows)]
 
 
 def laptop(rng: np.random.Generator) -> Model:
-    """An open laptop."""
+    """Builds an open laptop."""
     w, d, lid = 0.27, 0.185, rng.uniform(100, 112)
     case = [(0.68, 0.69, 0.71), (0.12, 0.12, 0.13)][rng.integers(2)]
     base = rounded_box((w, d, 0.014), 0.004, 3)
@@ -87,7 +87,7 @@ def laptop(rng: np.random.Generator) -> Model:
 
 
 def computer_mouse(rng: np.random.Generator) -> Model:
-    """A computer mouse with a wheel and a cable."""
+    """Builds a computer mouse with a wheel and a cable."""
     s = rng.uniform(1.3, 1.5)
     tint = [(0.08, 0.08, 0.09), (0.9, 0.9, 0.88)][rng.integers(2)]
     shell = sphere(1, 32, 48)
@@ -111,7 +111,7 @@ def computer_mouse(rng: np.random.Generator) -> Model:
 
 
 def remote_control(rng: np.random.Generator) -> Model:
-    """A remote control with many coloured buttons."""
+    """Builds a remote control with many coloured buttons."""
     s = rng.uniform(1.05, 1.2)
     body = rounded_box((0.05, 0.19, 0.018), 0.007, 5).scaled(s)
     keys = [k.moved((0, 0.0, 0.009)) for k in key_block(3, 4, 0.0125)]
@@ -129,7 +129,7 @@ def remote_control(rng: np.random.Generator) -> Model:
 
 
 def hammer(rng: np.random.Generator) -> Model:
-    """A claw hammer lying on its side."""
+    """Builds a claw hammer lying on its side."""
     s = rng.uniform(0.95, 1.05)
     handle = tube(np.array([[0, -0.22, 0], [0, -0.2, 0], [0, -0.12, 0], [0, 0.02, 0]]),
                   np.array([0.013, 0.016, 0.014, 0.01]), 14).scaled(s)
@@ -145,7 +145,7 @@ def hammer(rng: np.random.Generator) -> Model:
 
 
 def screwdriver(rng: np.random.Generator) -> Model:
-    """A screwdriver with a fluted handle, lying."""
+    """Builds a screwdriver with a fluted handle, lying."""
     tint = [(0.85, 0.12, 0.06), (0.95, 0.65, 0.05), (0.08, 0.3, 0.75)][rng.integers(3)]
     grip = lathe(smooth_profile([(0, 0), (0.013, 0.002), (0.018, 0.02), (0.017, 0.07),
                                  (0.011, 0.085), (0.014, 0.1), (0.006, 0.105), (0, 0.105)], 50), 60)
@@ -164,7 +164,7 @@ def screwdriver(rng: np.random.Generator) -> Model:
 
 
 def dumbbell(rng: np.random.Generator) -> Model:
-    """A dumbbell with two discs a side."""
+    """Builds a dumbbell with two discs a side."""
     s = rng.uniform(0.95, 1.1)
     bar = cylinder(0.013, -0.115, 0.115, 24)
     discs = []
@@ -179,7 +179,7 @@ def dumbbell(rng: np.random.Generator) -> Model:
 
 
 def toilet_paper(rng: np.random.Generator) -> Model:
-    """A roll of toilet paper with a loose end."""
+    """Builds a roll of toilet paper with a loose end."""
     r, h = rng.uniform(0.056, 0.062), rng.uniform(0.1, 0.11)
     roll = lathe([(0.02, 0), (r - 0.003, 0), (r, 0.003), (r, h - 0.003), (r - 0.003, h),
                   (0.022, h), (0.02, h - 0.002), (0.02, 0)], 64)
@@ -198,7 +198,7 @@ def toilet_paper(rng: np.random.Generator) -> Model:
 
 
 def clock_face() -> np.ndarray:
-    """A dial (512, 512, 3) in 0..1 with twelve numerals and two hands."""
+    """Returns a dial (512, 512, 3) in 0..1 with twelve numerals and two hands."""
     back, ink = (245, 243, 235), (20, 20, 22)
     image = np.full((512, 512, 3), back, np.uint8)
     for k in range(60):
@@ -220,7 +220,7 @@ def clock_face() -> np.ndarray:
 
 
 def wall_clock(rng: np.random.Generator) -> Model:
-    """A round clock lying on its back."""
+    """Builds a round clock lying on its back."""
     r = rng.uniform(0.09, 0.11)
     tint = [(0.08, 0.08, 0.09), (0.6, 0.1, 0.1), (0.45, 0.28, 0.14)][rng.integers(3)]
     dial = lathe([(0, 0.022), (0.9 * r, 0.022)], 64)
@@ -232,7 +232,7 @@ def wall_clock(rng: np.random.Generator) -> Model:
 
 
 def table_lamp(rng: np.random.Generator) -> Model:
-    """A table lamp with a cloth shade."""
+    """Builds a table lamp with a cloth shade."""
     s = rng.uniform(0.9, 1.05)
     foot = lathe(smooth_profile([(0, 0), (0.05, 0), (0.05, 0.01), (0.015, 0.02), (0.028, 0.06),
                                  (0.03, 0.09), (0.01, 0.12), (0.008, 0.17)], 50))

@@ -35,7 +35,7 @@ COFFEE = (0.13, 0.06, 0.03)
 
 
 def coffee_mug(rng: np.random.Generator) -> Model:
-    """A straight mug with a handle, half full of coffee."""
+    """Builds a straight mug with a handle, half full of coffee."""
     name = str(rng.choice(sorted(MUG_COLORS)))
     r, h, wall = rng.uniform(0.046, 0.052), rng.uniform(0.105, 0.12), 0.004
     body = lathe([(0, 0), (r - 0.005, 0), (r, 0.006), (r, h - 0.002), (r - wall / 2, h),
@@ -50,7 +50,7 @@ def coffee_mug(rng: np.random.Generator) -> Model:
 
 def label(rng: np.random.Generator, paper: tuple, ink: tuple, height: int = 220,
           width: int = 512) -> np.ndarray:
-    """A paper label (height, width, 3) in 0..1 with a frame, a drawing and lines of writing."""
+    """Returns a paper label (height, width, 3) in 0..1 with a frame, a drawing and lines."""
     back, tint = (tuple(round(255 * c) for c in rgb) for rgb in (paper, ink))
     image = np.full((height, width, 3), back, np.uint8)
     for x0 in range(0, width, width // 2):
@@ -69,7 +69,7 @@ def label(rng: np.random.Generator, paper: tuple, ink: tuple, height: int = 220,
 
 def bottle_color(glass: tuple, capsule: tuple, neck_z: float, low: float, high: float,
                  picture: np.ndarray) -> Color:
-    """Glass with a capsule above neck_z and a label round it between two heights."""
+    """Returns glass with a capsule above neck_z and a label round it between two heights."""
     def around(points: np.ndarray) -> np.ndarray:
         angle = np.arctan2(points[:, 1], points[:, 0]) / (2 * np.pi) + 0.5
         return np.stack([angle, (high - points[:, 2]) / (high - low)], 1)
@@ -84,7 +84,7 @@ def bottle_color(glass: tuple, capsule: tuple, neck_z: float, low: float, high: 
 
 
 def wine_bottle(rng: np.random.Generator) -> Model:
-    """A Bordeaux bottle, dark glass with a label."""
+    """Builds a Bordeaux bottle, dark glass with a label."""
     r, h = rng.uniform(0.037, 0.041), rng.uniform(0.27, 0.3)
     shoulder = smooth_profile([(r, 0.60 * h), (0.97 * r, 0.64 * h), (0.6 * r, 0.70 * h),
                                (0.38 * r, 0.76 * h), (0.36 * r, 0.94 * h)], 24)
@@ -98,7 +98,7 @@ def wine_bottle(rng: np.random.Generator) -> Model:
 
 
 def teapot(rng: np.random.Generator) -> Model:
-    """A china teapot with a blue band."""
+    """Builds a china teapot with a blue band."""
     s = rng.uniform(0.95, 1.1)
     tint = f32([(0.15, 0.3, 0.6), (0.6, 0.12, 0.12), (0.1, 0.42, 0.35)][rng.integers(3)])
     body = lathe(smooth_profile([(0, 0), (0.04, 0), (0.045, 0.006), (0.078, 0.05), (0.07, 0.09),
@@ -123,7 +123,7 @@ def teapot(rng: np.random.Generator) -> Model:
 
 
 def frying_pan(rng: np.random.Generator) -> Model:
-    """A black frying pan."""
+    """Builds a black frying pan."""
     r = rng.uniform(0.095, 0.11)
     body = lathe([(0, 0), (0.8 * r, 0), (r, 0.035), (1.02 * r, 0.037), (0.985 * r, 0.038),
                   (0.78 * r, 0.004), (0, 0.004)], 72)
@@ -134,7 +134,7 @@ def frying_pan(rng: np.random.Generator) -> Model:
 
 
 def candle(rng: np.random.Generator) -> Model:
-    """A burning candle on a brass holder."""
+    """Builds a burning candle on a brass holder."""
     r, h = rng.uniform(0.022, 0.028), rng.uniform(0.15, 0.19)
     wax = lathe([(0, 0.02), (r, 0.02), (r, h), (r * 0.9, h + 0.002), (r * 0.75, h - 0.004),
                  (0, h - 0.006)])
@@ -155,7 +155,7 @@ def candle(rng: np.random.Generator) -> Model:
 
 
 def hourglass(rng: np.random.Generator) -> Model:
-    """A sandglass between two wooden plates."""
+    """Builds a sandglass between two wooden plates."""
     s = rng.uniform(0.95, 1.15)
     bulbs = lathe(smooth_profile([(0.03, 0.012), (0.042, 0.03), (0.04, 0.06), (0.008, 0.094),
                                   (0.008, 0.098), (0.04, 0.132), (0.042, 0.162), (0.03, 0.18)],
@@ -176,7 +176,7 @@ def hourglass(rng: np.random.Generator) -> Model:
 
 
 def toaster(rng: np.random.Generator) -> Model:
-    """A toaster with two slices of bread."""
+    """Builds a toaster with two slices of bread."""
     s = rng.uniform(0.85, 1.0)
     body = rounded_box((0.24, 0.13, 0.16), 0.03, 6).moved((0, 0, 0.092))
     slots = joined([rounded_box((0.16, 0.026, 0.006), 0.002).moved((0, y, 0.171))
@@ -195,7 +195,7 @@ def toaster(rng: np.random.Generator) -> Model:
 
 
 def coffeepot(rng: np.random.Generator) -> Model:
-    """An enamel coffee pot."""
+    """Builds an enamel coffee pot."""
     s = rng.uniform(0.95, 1.1)
     tint = [(0.1, 0.2, 0.42), (0.6, 0.08, 0.08), (0.75, 0.76, 0.78)][rng.integers(3)]
     body = lathe([(0, 0), (0.065, 0), (0.068, 0.005), (0.045, 0.15), (0.046, 0.153), (0.03, 0.165),
@@ -208,7 +208,7 @@ def coffeepot(rng: np.random.Generator) -> Model:
 
 
 def bucket(rng: np.random.Generator) -> Model:
-    """A bucket with its handle up."""
+    """Builds a bucket with its handle up."""
     r = rng.uniform(0.075, 0.085)
     h = 1.9 * r
     body = lathe([(0, 0), (0.72 * r, 0), (0.74 * r, 0.003), (r, h), (1.04 * r, h),
@@ -221,7 +221,7 @@ def bucket(rng: np.random.Generator) -> Model:
 
 
 def banana_peel(ends: np.ndarray) -> Color:
-    """Yellow with brown specks, darker towards the two ends (2, 3)."""
+    """Returns yellow with brown specks, darker towards the two ends (2, 3)."""
     def color(points: np.ndarray) -> np.ndarray:
         near = np.minimum(*(np.linalg.norm(points - e, axis=1) for e in ends))
         base = f32([0.95, 0.80, 0.18]) * (0.92 + 0.12 * noise(points, 0.02))[:, None]
@@ -233,7 +233,7 @@ def banana_peel(ends: np.ndarray) -> Color:
 
 
 def banana_mesh(size: float) -> tuple:
-    """One banana in the xy plane, and its two ends (2, 3)."""
+    """Returns one banana in the xy plane, and its two ends (2, 3)."""
     path = arc(size, 20, 150, 40, 'xy')
     t = np.linspace(0, 1, 40)
     radius = size * 0.17 * np.minimum(1, np.minimum((t + 0.08) * 5, (1.05 - t) * 4)) ** 0.7
@@ -242,13 +242,13 @@ def banana_mesh(size: float) -> tuple:
 
 
 def banana(rng: np.random.Generator) -> Model:
-    """A banana lying on its side."""
+    """Builds a banana lying on its side."""
     mesh, ends = banana_mesh(rng.uniform(0.1, 0.115))
     return standing('banana', Part(mesh, banana_peel(ends), 0.25))
 
 
 def pineapple(rng: np.random.Generator) -> Model:
-    """A pineapple standing upright with its crown of leaves."""
+    """Builds a pineapple standing upright with its crown of leaves."""
     r, h = rng.uniform(0.048, 0.055), rng.uniform(0.12, 0.14)
     body = lathe(smooth_profile([(0, 0), (0.7 * r, 0.004), (r, 0.3 * h), (0.97 * r, 0.65 * h),
                                  (0.6 * r, 0.97 * h), (0, h)], 60), 96)
@@ -280,7 +280,7 @@ def pineapple(rng: np.random.Generator) -> Model:
 
 
 def pretzel(rng: np.random.Generator) -> Model:
-    """A soft pretzel with salt."""
+    """Builds a soft pretzel with salt."""
     s = rng.uniform(0.085, 0.1)
     knots = np.array([(-0.35, -0.72), (-0.1, -0.45), (0.22, -0.02), (0.62, 0.35), (0.85, 0.1),
                       (0.8, -0.3), (0.45, -0.65), (0, -0.8), (-0.45, -0.65), (-0.8, -0.3),
@@ -303,7 +303,7 @@ def pretzel(rng: np.random.Generator) -> Model:
 
 
 def bagel(rng: np.random.Generator) -> Model:
-    """A bagel with seeds."""
+    """Builds a bagel with seeds."""
     s = rng.uniform(0.9, 1.1)
     ring = tube(arc(0.038 * s, 0, 360, 61, 'xy')[:-1], 0.024 * s, 28, closed=True)
 
@@ -316,7 +316,7 @@ def bagel(rng: np.random.Generator) -> Model:
 
 
 def pizza(rng: np.random.Generator) -> Model:
-    """A small pizza with salami."""
+    """Builds a small pizza with salami."""
     r = rng.uniform(0.10, 0.12)
     crust = tube(arc(r * 0.93, 0, 360, 81, 'xy')[:-1] + (0, 0, 0.008), 0.0095, 14, closed=True)
     base = cylinder(r * 0.94, 0.001, 0.010, 64)
@@ -339,7 +339,7 @@ def pizza(rng: np.random.Generator) -> Model:
 
 
 def bell_pepper(rng: np.random.Generator) -> Model:
-    """A bell pepper: four lobes and a green stalk."""
+    """Builds a bell pepper: four lobes and a green stalk."""
     s = rng.uniform(0.055, 0.065)
     name = str(rng.choice(['red', 'yellow', 'green']))
     tint = {'red': (0.78, 0.06, 0.04), 'yellow': (0.95, 0.72, 0.06), 'green': (0.2, 0.5, 0.1)}[name]
@@ -356,7 +356,7 @@ def bell_pepper(rng: np.random.Generator) -> Model:
 
 
 def corn(rng: np.random.Generator) -> Model:
-    """A corn cob lying on its side."""
+    """Builds a corn cob lying on its side."""
     r, h = rng.uniform(0.025, 0.028), rng.uniform(0.17, 0.2)
     body = lathe(smooth_profile([(0, 0), (0.85 * r, 0.01), (r, 0.3 * h), (0.85 * r, 0.75 * h),
                                  (0.4 * r, 0.97 * h), (0, h)], 120), 112)

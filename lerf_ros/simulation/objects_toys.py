@@ -23,7 +23,7 @@ from lerf_ros.simulation.textures import Color, f32, mixed, mottled, noise, soli
 
 
 def teddy_bear(rng: np.random.Generator) -> Model:
-    """A sitting teddy bear."""
+    """Builds a sitting teddy bear."""
     s = rng.uniform(0.9, 1.1)
     tone = f32([(0.55, 0.34, 0.16), (0.70, 0.50, 0.28), (0.42, 0.25, 0.13)][rng.integers(3)])
     fur = mottled(tone * 0.7, tone * 1.2, 0.004, 4)
@@ -46,7 +46,7 @@ def teddy_bear(rng: np.random.Generator) -> Model:
 
 
 def traffic_light(rng: np.random.Generator) -> Model:
-    """A toy traffic light with three lamps on each of its four sides."""
+    """Builds a toy traffic light with three lamps on each of its four sides."""
     s = rng.uniform(0.95, 1.1)
     case = rounded_box((0.07 * s, 0.07 * s, 0.19 * s), 0.006, 3).moved((0, 0, 0.19 * s))
     stand = joined([cylinder(0.012 * s, 0, 0.1 * s), cylinder(0.05 * s, 0, 0.012 * s)])
@@ -65,7 +65,7 @@ def traffic_light(rng: np.random.Generator) -> Model:
 
 
 def pumpkin_lantern(rng: np.random.Generator) -> Model:
-    """A jack-o'-lantern with a carved face on two sides."""
+    """Builds a jack-o'-lantern with a carved face on two sides."""
     r = rng.uniform(0.085, 0.1)
     skin = sphere(r, 40, 96)
     v = skin.vertices
@@ -93,7 +93,7 @@ def pumpkin_lantern(rng: np.random.Generator) -> Model:
 
 
 def body_outline(length: float, waist: float) -> np.ndarray:
-    """The outline (K, 2) of a guitar or violin body along y."""
+    """Returns the outline (K, 2) of a guitar or violin body along y."""
     t = np.linspace(0, 2 * np.pi, 80, endpoint=False)
     y = np.cos(t)
     width = np.sqrt(np.maximum(1 - y * y, 0)) * (1 - waist * np.exp(-((y - 0.18) / 0.3) ** 2)
@@ -102,7 +102,7 @@ def body_outline(length: float, waist: float) -> np.ndarray:
 
 
 def guitar(rng: np.random.Generator) -> Model:
-    """A small acoustic guitar lying on its back."""
+    """Builds a small acoustic guitar lying on its back."""
     s = rng.uniform(0.95, 1.1) * 0.19
     tone = f32([(0.80, 0.56, 0.28), (0.72, 0.42, 0.18)][rng.integers(2)])
     outline = body_outline(s, 0.42)
@@ -131,7 +131,7 @@ def guitar(rng: np.random.Generator) -> Model:
 
 
 def drum(rng: np.random.Generator) -> Model:
-    """A snare drum."""
+    """Builds a snare drum."""
     r, h = rng.uniform(0.09, 0.11), rng.uniform(0.09, 0.11)
     tint = [(0.65, 0.07, 0.08), (0.08, 0.16, 0.5), (0.05, 0.05, 0.06)][rng.integers(3)]
     shell = cylinder(r, 0.004, h - 0.004, 64)
@@ -148,7 +148,7 @@ def drum(rng: np.random.Generator) -> Model:
 
 
 def piggy_bank(rng: np.random.Generator) -> Model:
-    """A pink china pig."""
+    """Builds a pink china pig."""
     s = rng.uniform(0.95, 1.1)
     body = [sphere(1, 32, 40).scaled((0.085, 0.065, 0.062)).moved((0, 0, 0.075)),
             lathe([(0, 0), (0.022, 0), (0.024, 0.006), (0.027, 0.03), (0, 0.03)])
@@ -170,7 +170,7 @@ def piggy_bank(rng: np.random.Generator) -> Model:
 
 
 def umbrella(rng: np.random.Generator) -> Model:
-    """A small open umbrella standing on its handle in a foot, of two colours."""
+    """Builds a small open umbrella standing on its handle in a foot, of two colours."""
     r, h = rng.uniform(0.13, 0.15), 0.24
     pair = [((0.80, 0.08, 0.10), (0.95, 0.93, 0.9)), ((0.1, 0.25, 0.65), (0.95, 0.8, 0.15)),
             ((0.1, 0.5, 0.3), (0.95, 0.9, 0.85))][rng.integers(3)]
@@ -193,7 +193,7 @@ def umbrella(rng: np.random.Generator) -> Model:
 
 
 def tennis_felt(radius: float) -> Color:
-    """Yellow felt with the white seam of a tennis ball."""
+    """Returns yellow felt with the white seam of a tennis ball."""
     t = np.linspace(0, 2 * np.pi, 400)
     a, b = 0.75, 0.25
     seam = np.stack([a * np.cos(t) + b * np.cos(3 * t), a * np.sin(t) - b * np.sin(3 * t),
@@ -211,14 +211,14 @@ def tennis_felt(radius: float) -> Color:
 
 
 def tennis_ball(rng: np.random.Generator) -> Model:
-    """A tennis ball, of the larger kind that is sold as a toy."""
+    """Builds a tennis ball, of the larger kind that is sold as a toy."""
     r = rng.uniform(0.055, 0.065)
     ball = sphere(r).turned('x', rng.uniform(0, 360)).turned('z', rng.uniform(0, 360))
     return standing('tennis ball', Part(ball, tennis_felt(r)))
 
 
 def icosahedron() -> np.ndarray:
-    """The 12 unit vertices (12, 3) of an icosahedron."""
+    """Returns the 12 unit vertices (12, 3) of an icosahedron."""
     g = (1 + 5 ** 0.5) / 2
     corners = [(0, s, t * g) for s in (-1, 1) for t in (-1, 1)]
     points = np.array([np.roll(c, k) for c in corners for k in range(3)], float)
@@ -226,7 +226,7 @@ def icosahedron() -> np.ndarray:
 
 
 def soccer_leather(points: np.ndarray) -> np.ndarray:
-    """Black pentagons and white hexagons with grey seams, on a sphere of any size."""
+    """Returns black pentagons and white hexagons with grey seams, on a sphere of any size."""
     corners = icosahedron()
     near = corners @ corners.T > 0.4
     faces = [corners[[i, j, k]].mean(0) for i in range(12) for j in range(i) for k in range(j)
@@ -243,14 +243,14 @@ def soccer_leather(points: np.ndarray) -> np.ndarray:
 
 
 def soccer_ball(rng: np.random.Generator) -> Model:
-    """A soccer ball of black and white leather."""
+    """Builds a soccer ball of black and white leather."""
     ball = sphere(rng.uniform(0.08, 0.1), 40, 64)
     return standing('soccer ball', Part(ball.turned('x', rng.uniform(0, 360)), soccer_leather,
                                         0.25))
 
 
 def basketball_rubber(points: np.ndarray) -> np.ndarray:
-    """Orange with the black seams of a basketball, on a sphere of any size."""
+    """Returns orange with the black seams of a basketball, on a sphere of any size."""
     x, y, z = (points / np.linalg.norm(points, axis=1, keepdims=True)).T
     curve = np.abs(np.abs(x) - 0.58 - 0.16 * (z * z - y * y))
     line = np.minimum(np.minimum(np.abs(y), np.abs(z)), curve)
@@ -260,7 +260,7 @@ def basketball_rubber(points: np.ndarray) -> np.ndarray:
 
 
 def basketball(rng: np.random.Generator) -> Model:
-    """A basketball."""
+    """Builds a basketball."""
     ball = sphere(rng.uniform(0.085, 0.105), 40, 64).turned('x', rng.uniform(0, 360))
     return standing('basketball', Part(ball.turned('y', rng.uniform(0, 360)), basketball_rubber,
                                        0.15))
