@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from named_parts import name_parts
 
-from lerf_ros.evaluation.scoring import inside_box
+from lerf_ros.evaluation.localization import inside_box
 from lerf_ros.geometry.region import Region
 from lerf_ros.map_query import MapQuery
 from lerf_ros.query.answer import Presence

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from simulated_maps import open_query
 
-from lerf_ros.evaluation.scoring import inside_box
+from lerf_ros.evaluation.localization import inside_box
 from lerf_ros.map_query import MapQuery
 from lerf_ros.query.places import OrientedBox, upright_box
 from lerf_ros.query.request import QueryRequest

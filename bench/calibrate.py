@@ -20,7 +20,7 @@ from logistic_fit import Samples, brier, fit_logistic, plot_reliability
 from simulated_maps import open_query
 
 from lerf_ros.config import LerfConfig
-from lerf_ros.evaluation.scoring import inside_box
+from lerf_ros.evaluation.localization import inside_box
 from lerf_ros.lerf import find
 from lerf_ros.map_query import MapQuery
 from lerf_ros.query.presence import FOLDER, features_of, settings_of

@@ -4,8 +4,7 @@
 import numpy as np
 import pytest
 
-from lerf_ros.evaluation.localization import iou
-from lerf_ros.evaluation.scoring import inside_box, points_in_box
+from lerf_ros.evaluation.localization import inside_box, iou, points_in_box
 
 LOW, HIGH = np.array([0.0, 0.0, 0.0]), np.array([0.1, 0.2, 0.3])
 

@@ -17,7 +17,7 @@ from lerf_ros.evaluation.lerf_views import (
     rotation_between,
     world_view,
 )
-from lerf_ros.evaluation.scoring import points_in_box
+from lerf_ros.evaluation.localization import points_in_box
 from lerf_ros.frames.captures.load import load_folder
 from lerf_ros.geometry.camera import transform_points
 

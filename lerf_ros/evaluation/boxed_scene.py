@@ -22,8 +22,8 @@ import numpy as np
 
 from lerf_ros.errors import DatasetError
 from lerf_ros.evaluation.labels import read_json_object
+from lerf_ros.evaluation.localization import points_in_box
 from lerf_ros.evaluation.scenes import EvalScene, TruthObject, seen_side
-from lerf_ros.evaluation.scoring import points_in_box
 from lerf_ros.frames.captures.posed_folder import PosedFolder
 from lerf_ros.frames.frame import Frame
 

@@ -6,17 +6,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from lerf_ros.evaluation.localization import inside_box
+from lerf_ros.evaluation.records import plain
 from lerf_ros.query.answer import Answer
 from lerf_ros.storage.output_folder import OutputFolder
 
-# A hit is right inside the ground-truth box grown by this much on every side.
-BOX_MARGIN_M = 0.03
 # So many of eight queries for present things must be right.
 PRESENT_RIGHT, PRESENT_OF = 7, 8
 
@@ -32,10 +31,6 @@ class TruthBox:
         """Returns the distance from the point (3,) to the box, metres; 0 inside."""
         outside = np.maximum(np.maximum(self.box_min - point, point - self.box_max), 0.0)
         return float(np.linalg.norm(outside))
-
-    def contains(self, point: np.ndarray, margin: float) -> bool:
-        """Returns whether the point (3,) lies in the box grown by `margin` metres on every side."""
-        return bool(((point >= self.box_min - margin) & (point <= self.box_max + margin)).all())
 
 
 @dataclass(frozen=True)
@@ -65,7 +60,7 @@ def check_answer(answer: Answer, latency_s: float, boxes: Sequence[TruthBox] = (
     position = np.asarray(hit.position, np.float64)
     return QueryOutcome(
         query=answer.text, found=True,
-        inside_box=any(box.contains(position, BOX_MARGIN_M) for box in boxes),
+        inside_box=any(inside_box(position, box.box_min, box.box_max) for box in boxes),
         distance_m=min((box.distance(position) for box in boxes), default=None),
         relevancy=float(hit.relevancy), latency_s=latency_s,
         position=tuple(float(value) for value in position),
@@ -132,13 +127,12 @@ class DemoResults:
 
     def write(self, path: str | Path) -> None:
         """Writes results.json, with null for what is unknown or not finite."""
-        content = {'present': [asdict(j) for j in self.present],
-                   'absent': [asdict(j) for j in self.absent],
+        content = {'present': self.present, 'absent': self.absent,
                    'seconds': self.seconds, 'seed': self.seed, 'present_right': self.right,
                    'absent_found': self.false_finds, 'passed': self.passed, **self.extras}
         path = Path(path)
         with OutputFolder(path.parent).file(path.name) as place:
-            place.write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + '\n')
+            place.write_text(json.dumps(plain(content), indent=2, allow_nan=False) + '\n')
 
 
 def map_colors(answers: Sequence[Answer]) -> tuple[np.ndarray, np.ndarray]:
@@ -168,14 +162,3 @@ def _row(outcome: QueryOutcome, there: str) -> tuple[str, ...]:
             '-' if there == 'no' else 'yes' if outcome.inside_box else 'no',
             show(outcome.distance_m, '{:.3f} m'), show(outcome.relevancy, '{:.2f}'),
             'yes' if outcome.grasp else '-', show(outcome.latency_s, '{:.3f} s'))
-
-
-def _finite(value: Any) -> Any:
-    """Returns the value with None for NaN and infinity, which JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    if isinstance(value, (float, np.floating)):
-        return float(value) if math.isfinite(value) else None
-    return value

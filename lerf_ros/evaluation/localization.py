@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the relevancy map of a view peaks on the object, by the rules of LERF and of LERF-OVS.
+"""Whether an answer is at the object: in a 3D box, or in a view by the rules of LERF and LERF-OVS.
 
 LERF (section 4.3): a phrase is localized in a rendered view when the pixel of the highest
 relevancy is inside a labelled box, of any correct instance. The score is the share of pairs of
@@ -32,6 +32,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+# A hit may be this far outside of the object's box, about the tolerance of a gripper. Its position
+# comes from surface points, which are only as exact as the depth.
+HIT_MARGIN_M = 0.03
 OVS_KERNEL = 30
 OVS_THRESHOLD = 0.4
 OVS_VOTE = 7
@@ -109,3 +112,18 @@ def majority(mask: np.ndarray, window: int = OVS_VOTE) -> np.ndarray:
                                     borderType=cv2.BORDER_CONSTANT)
                       for votes in (counted * mask, counted))
     return 2 * yes > all_votes
+
+
+def inside_box(position: np.ndarray, low: np.ndarray, high: np.ndarray,
+               margin: float = HIT_MARGIN_M) -> bool:
+    """Returns whether the position (3,) lies in the box grown by `margin` on every side."""
+    return bool(points_in_box(np.asarray(position)[None], low, high, margin)[0])
+
+
+def points_in_box(points: np.ndarray, low: np.ndarray, high: np.ndarray,
+                  margin: float = 0.0) -> np.ndarray:
+    """Returns which points (N, 3) lie in the box grown by `margin` on every side, (N,) bool."""
+    points = np.asarray(points, np.float64)
+    above = points >= np.asarray(low) - margin
+    below = points <= np.asarray(high) + margin
+    return np.all(above & below, axis=-1)

@@ -12,6 +12,7 @@ import numpy as np
 from lerf_ros.config import QueryConfig
 from lerf_ros.evaluation.localization import (
     OVS_KERNEL,
+    inside_box,
     iou,
     lerf_ovs_mask,
     peak_inside,
@@ -23,27 +24,9 @@ from lerf_ros.index.language_index import LanguageIndex
 from lerf_ros.query.places import SCORE_POINTS, Place
 from lerf_ros.query.text_query import TextEncoder, TextQuery
 
-# A hit may be this far outside of the object's box, about the tolerance of a gripper. Its position
-# comes from surface points, which are only as exact as the depth.
-HIT_MARGIN_M = 0.03
 OVS_SIDE = 990   # pixels: about the longer side of the images of LERF-OVS
 # Two phrases are near in meaning from this cosine of their sentence embeddings on.
 NEAR_COSINE = 0.6
-
-
-def inside_box(position: np.ndarray, low: np.ndarray, high: np.ndarray,
-               margin: float = HIT_MARGIN_M) -> bool:
-    """Returns whether the position (3,) lies in the box grown by `margin` on every side."""
-    return bool(points_in_box(np.asarray(position)[None], low, high, margin)[0])
-
-
-def points_in_box(points: np.ndarray, low: np.ndarray, high: np.ndarray,
-                  margin: float = 0.0) -> np.ndarray:
-    """Returns which points (N, 3) lie in the box grown by `margin` on every side, (N,) bool."""
-    points = np.asarray(points, np.float64)
-    above = points >= np.asarray(low) - margin
-    below = points <= np.asarray(high) + margin
-    return np.all(above & below, axis=-1)
 
 
 class AbsentWords(NamedTuple):

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the points of a hit to poses of a parallel gripper; `planner.plan_grasps` is the door."""
+"""Turns the points of a hit into poses of a parallel gripper: `planner.plan_grasps`."""

@@ -41,7 +41,7 @@ SATURATION = 0.4                  # relevancies above this fraction of the best 
 BEST_QUANTILE = 0.9               # quantile of the relevancy of the hit that counts as its best
 ROUNDS = 3                        # of proposals until one holds; the last round is blind
 SAMPLE_POINTS = 200               # points of an object that show whether the hand is inside of it
-MIN_REACH = 0.003               # metres that fingertips reach beyond a point that they touch
+MIN_REACH = 0.003                 # metres that fingertips reach beyond a point that they touch
 ROUNDING = 1e-6                   # metres
 SEED = 0
 
