@@ -11,7 +11,7 @@ from sensor_msgs.msg import Image
 
 from lerf_ros.errors import FrameError
 from lerf_ros.nodes.common import conversions as c
-from lerf_ros.nodes.mapper.color_reader import ColorReader
+from lerf_ros.nodes.common.conversions import ColorReader
 
 pytestmark = pytest.mark.ros
 H, W = 8, 12

@@ -16,7 +16,7 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from lerf_ros.errors import FrameError
 from lerf_ros.nodes.common import conversions as c
-from lerf_ros.nodes.common.conversions.rvl import decode_rvl
+from lerf_ros.nodes.common.conversions.depth import decode_rvl
 
 pytestmark = pytest.mark.ros
 

@@ -18,8 +18,8 @@ from sensor_msgs.msg import CameraInfo  # noqa: E402
 from lerf_ros.geometry.camera import OPENGL_TO_OPENCV  # noqa: E402
 from lerf_ros.msg import FieldStatus  # noqa: E402
 from lerf_ros.nodes.common import topics  # noqa: E402
-from lerf_ros.nodes.common.conversions import ns_to_stamp, to_cloud  # noqa: E402
-from lerf_ros.nodes.demo.client import MapProgress, read_cloud  # noqa: E402
+from lerf_ros.nodes.common.conversions import ns_to_stamp, read_cloud, to_cloud  # noqa: E402
+from lerf_ros.nodes.demo.client import MapProgress  # noqa: E402
 from lerf_ros.nodes.demo.config import CAMERA_INFO_TOPIC  # noqa: E402
 from lerf_ros.nodes.demo_client_node import DemoClientNode  # noqa: E402
 from lerf_ros.simulation.scene import TabletopScene  # noqa: E402

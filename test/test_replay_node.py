@@ -25,12 +25,12 @@ from lerf_ros.nodes.common.conversions import (  # noqa: E402
     camera_from_info,
     image_to_rgb,
     mask_to_valid,
+    stamped_transform,
     to_image,
     transform_to_matrix,
 )
 from lerf_ros.nodes.common.topics import TF_QOS, TF_STATIC_QOS, profile  # noqa: E402
 from lerf_ros.nodes.demo.bags import Bag, message_class  # noqa: E402
-from lerf_ros.nodes.demo.robot_tf import stamped  # noqa: E402
 from lerf_ros.nodes.replay_node import ReplayNode  # noqa: E402
 
 
@@ -115,7 +115,7 @@ def recorded():
     image = to_image(np.arange(24 * 32 * 3, dtype=np.uint8).reshape(24, 32, 3), 'rgb8')
     point = PointStamped()
     point.point.x = 1.25
-    static = TFMessage(transforms=[stamped(np.eye(4), 'link', 'lens', START_NS)])
+    static = TFMessage(transforms=[stamped_transform(np.eye(4), 'link', 'lens', START_NS)])
     yield '/tf_static', 'tf2_msgs/msg/TFMessage', static, 0.0
     for number in range(3):
         image.header.stamp.sec = 1_700_000_000 + number

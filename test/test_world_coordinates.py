@@ -104,5 +104,5 @@ def test_a_cloud_that_single_precision_makes_coarse_says_so(tmp_path):
                                 ('far', np.array([70000.0, 0.0, 0.0]), True)):
         query = MapQuery(write_map(tmp_path / name, at(INDEX, shift)), encoder=WordEncoder())
         query.refresh()
-        note = clouds.coarse_note(query.ask(QueryRequest('mug')))
+        note = clouds.rounding_note(query.ask(QueryRequest('mug')))
         assert bool(note) == coarse and ('frame_id' in note) == coarse

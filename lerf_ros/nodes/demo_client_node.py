@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waits for the map of the simulated scene, asks for what is there and what is not, reports."""
+"""Waits for the map of the simulated scene, asks for present and absent things, and reports."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import platform
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from sensor_msgs.msg import CameraInfo
 
@@ -37,23 +36,24 @@ from lerf_ros.storage.map_directory import MapDirectory
 from lerf_ros.storage.output_folder import OutputFolder
 
 REPORT_EVERY_S = 10.0
-LOOK_EVERY_S = 0.2
-# So much longer than its time it waits for a snapshot that was taken after the last image.
-BUDGETS = 2
+POLL_S = 0.2
+# The node waits this many time budgets for a snapshot that was taken after the last image.
+MAX_BUDGETS = 2
 
 
 class DemoClientNode(TaskNode):
-    """Listens while the map is made, then asks from a thread of its own, reports and ends."""
+    """Listens while the map is made, then asks from its own thread, reports and ends."""
 
-    def __init__(self, **kwargs):
-        super().__init__('demo_client_node', **kwargs)
+    def __init__(self, **arguments: object) -> None:
+        """arguments: those of rclpy.node.Node. Raises ConfigError for a wrong parameter."""
+        super().__init__('demo_client_node', **arguments)
         self._config = declare(self, DemoClientConfig())
         self._scene = TabletopScene.generate(self._config.seed)
         self._out = Path(self._config.out).expanduser()
         self._folder = OutputFolder(self._out)
         self._folder.claim()    # before minutes are spent
         self._progress = MapProgress(self._config.quiet)
-        # The camera_info stands for the image: same stamp, but a thousandth of its size.
+        # Followed instead of the images: it has the same stamps and a thousandth of the size.
         qos_overrides.subscribe(
             self, CameraInfo, CAMERA_INFO_TOPIC,
             lambda msg: self._progress.image(stamp_to_ns(msg.header.stamp), time.monotonic()),
@@ -82,7 +82,7 @@ class DemoClientNode(TaskNode):
         self.finish(EXIT_FAILED if missed else EXIT_OK)
 
     def _reasons(self, answers: Sequence[Answer]) -> list[str]:
-        """What may have kept the map from being as good as it can be, with numbers."""
+        """Returns what may have kept the map from becoming better, with numbers."""
         reasons, progress = [], self._progress
         learning = sum(bool(answer.learning) for answer in answers)
         if learning:
@@ -94,13 +94,13 @@ class DemoClientNode(TaskNode):
         return reasons
 
     def _wait_for_map(self) -> bool:
-        """Returns when the map is ready or the time is used up; False when the node is stopped.
+        """Waits for the map, at most for its time; returns False when the node is stopped.
 
         Raises LerfError when no image comes or the mapper has failed.
         """
         config, progress = self._config, self._progress
         started, next_line = time.monotonic(), 0.0
-        while not self.stopping.wait(LOOK_EVERY_S):
+        while not self.stopping.wait(POLL_S):
             now = time.monotonic()
             waited = now - started
             if progress.status is not None and progress.status.state == FieldStatus.FAILED:
@@ -114,7 +114,7 @@ class DemoClientNode(TaskNode):
                 return True
             elif self._image_age_s() > config.time_budget and (
                     progress.snapshot_after_capture()
-                    or self._image_age_s() > BUDGETS * config.time_budget):
+                    or self._image_age_s() > MAX_BUDGETS * config.time_budget):
                 self.get_logger().warning(
                     f'not settled after {self._image_age_s():.0f} s, asking all the same: '
                     f'{progress.line()}')
@@ -125,12 +125,12 @@ class DemoClientNode(TaskNode):
         return False
 
     def _image_age_s(self) -> float:
-        """Seconds since the first image."""
+        """Returns the seconds since the first image."""
         first_ns = self._progress.first_image_ns or 0
         return (self.get_clock().now().nanoseconds - first_ns) * 1e-9
 
     def _ask_all(self) -> tuple[tuple[QueryOutcome, ...], tuple[QueryOutcome, ...], list[Answer]]:
-        """Asks for present objects, then for absent ones; the answers in the same order."""
+        """Asks for present things, then for absent ones; returns both results and the answers."""
         config, objects = self._config, self._scene.objects
         newest_ns = stamp_to_ns(self._progress.status.newest_snapshot) \
             if self._progress.status else 0
@@ -141,22 +141,25 @@ class DemoClientNode(TaskNode):
         answers: list[Answer] = []
         outcomes: list[QueryOutcome] = []
         for text in [*asked, *absent]:
-            # Once the first answer is of the newest snapshot, all are.
+            # Once the first answer comes from the newest snapshot, all others do.
             answer, latency_s = self._query.ask(text, 0 if answers else newest_ns)
             answers.append(answer)
             outcomes.append(check_answer(answer, latency_s, boxes.get(text, ())))
         return tuple(outcomes[:len(asked)]), tuple(outcomes[len(asked):]), answers
 
     def _boxes(self) -> dict[str, list[TruthBox]]:
-        """Ground-truth boxes of each phrase for something that is there."""
+        """Returns the ground-truth boxes of each phrase for something that is there."""
         boxes: dict[str, list[TruthBox]] = {}
         for thing in self._scene.objects:
             boxes.setdefault(thing.query, []).append(TruthBox(thing.box_min, thing.box_max))
         return boxes
 
     def _control(self, present: Sequence[QueryOutcome],
-                 boxes: dict[str, list[TruthBox]]) -> dict[str, Any]:
-        """Held-out depth error, and the same queries with an untrained language field."""
+                 boxes: dict[str, list[TruthBox]]) -> dict[str, object]:
+        """Returns the held-out depth error and how an untrained language field answers.
+
+        Empty, with a warning, where the map cannot be read.
+        """
         folder = Path(self._config.map_directory)
         try:
             snapshot = MapDirectory(folder).newest() if self._config.map_directory else None
@@ -170,9 +173,9 @@ class DemoClientNode(TaskNode):
         return {'depth_error_m': snapshot.info['depth_error'],
                 'untrained_language_right': right}
 
-    def _extras(self) -> dict[str, Any]:
-        """Quality of the map and the machine it was made on."""
-        extras: dict[str, Any] = {'machine': {
+    def _extras(self) -> dict[str, object]:
+        """Returns the quality of the map and the machine it was made on."""
+        extras: dict[str, object] = {'machine': {
             'cores': len(os.sched_getaffinity(0)), 'processor': processor_name(),
             'python': platform.python_version(), 'load_average': os.getloadavg()}}
         status = self._progress.status
@@ -184,7 +187,7 @@ class DemoClientNode(TaskNode):
         return extras
 
     def _draw(self, results: DemoResults, answers: list[Answer]) -> None:
-        """Writes the contact sheet and the map as PLY, and says where everything is."""
+        """Writes the contact sheet and the map as PLY, and prints where everything is."""
         written = [self._out / 'results.json']
         points, colors = map_colors(answers)
         if len(points):
@@ -203,7 +206,7 @@ class DemoClientNode(TaskNode):
         print('written: ' + ', '.join(str(path) for path in written), flush=True)
 
     def _photographs(self) -> list[PosedImage]:
-        """The keyframes of the map; none, with a warning, when they cannot be read."""
+        """Returns the keyframes of the map; none, with a warning, when they cannot be read."""
         if not self._config.map_directory:
             return []
         try:
@@ -214,7 +217,7 @@ class DemoClientNode(TaskNode):
 
 
 def processor_name() -> str:
-    """The model of the processor, as far as the system tells it."""
+    """Returns the model of the processor, or its architecture where the system does not tell."""
     try:
         lines = Path('/proc/cpuinfo').read_text().splitlines()
     except OSError:
@@ -224,7 +227,7 @@ def processor_name() -> str:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Runs the node; 0 when it asked everything, 1 when it could not or has missed its bar."""
+    """Runs the node; returns 0 when it asked everything, 1 when it could not or missed its bar."""
     return run_node(DemoClientNode, 'demo_client_node', args)
 
 

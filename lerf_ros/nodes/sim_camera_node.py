@@ -4,18 +4,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
+from tf2_msgs.msg import TFMessage
 
 from lerf_ros.geometry.camera import PinholeCamera
 from lerf_ros.nodes.common import qos_overrides
-from lerf_ros.nodes.common.conversions import ns_to_stamp, to_camera_info, to_image
+from lerf_ros.nodes.common.conversions import (
+    ns_to_stamp,
+    stamped_transform,
+    to_camera_info,
+    to_image,
+)
 from lerf_ros.nodes.common.parameters import declare
 from lerf_ros.nodes.common.running import TaskNode, run_node
-from lerf_ros.nodes.common.topics import profile
+from lerf_ros.nodes.common.topics import TF_QOS, TF_STATIC_QOS, profile
 from lerf_ros.nodes.demo.config import (
     CAMERA_INFO_TOPIC,
     DEPTH_TOPIC,
@@ -23,26 +30,68 @@ from lerf_ros.nodes.demo.config import (
     OPTICAL_FRAME,
     SimCameraConfig,
 )
-from lerf_ros.nodes.demo.robot_tf import RobotTf
 from lerf_ros.simulation.renderer import SceneRenderer
-from lerf_ros.simulation.robot import SimulatedRobot
+from lerf_ros.simulation.robot import T_LINK_OPTICAL, SimulatedRobot
 from lerf_ros.simulation.scene import TabletopScene
 from lerf_ros.simulation.sensor import AutoExposure, expose, noisy_depth, noisy_image
 from lerf_ros.simulation.trajectory import eased, hand_held_path
 
-# Reliable: a best-effort publisher loses images of this size, and no reliable subscriber hears it.
+# Reliable: a best-effort publisher loses images of this size and reaches no reliable subscriber.
 IMAGE_QOS = profile(10)
-# After the first subscriber has been seen, the rest of its process may still be connecting.
+# After the first subscription appears, the rest of its process may still be connecting.
 SETTLE_S = 1.0
-# Whoever listens to the image may not want the depth.
+# A subscriber of the images may not want the depth.
 DEPTH_PATIENCE_S = 3.0
+POLL_S = 0.1
+MAX_BACKLOG_NS = 5 * 10**9      # of transforms; beyond it the clock has jumped
+
+
+class RobotTf:
+    """Publishes map -> odom -> base_link -> camera_link on /tf and the optical frame on /tf_static.
+
+    Localisation, odometry and joints each have their own clock: their stamps are a third of a
+    period apart, so that a listener must interpolate each of them.
+    """
+
+    def __init__(self, node: Node, robot: SimulatedRobot, config: SimCameraConfig,
+                 path_time: Callable[[int], float]) -> None:
+        """path_time: maps nanoseconds of the node's clock to seconds on the path."""
+        self._clock, self._path_time = node.get_clock(), path_time
+        self._latency_ns = round(config.tf_latency * 1e9)
+        self._period_ns = round(1e9 / config.tf_rate)
+        self._next_ns = 0
+        prefix = config.frame_prefix
+        odom, base, link = (prefix + name for name in ('odom', 'base_link', 'camera_link'))
+        self._edges = ((config.map_frame, odom, robot.T_map_odom),
+                       (odom, base, robot.T_odom_base),
+                       (base, link, robot.T_base_camera_link))
+        self._publisher = qos_overrides.publisher(node, TFMessage, '/tf', TF_QOS)
+        self._static = qos_overrides.publisher(node, TFMessage, '/tf_static', TF_STATIC_QOS)
+        self._static.publish(TFMessage(transforms=[stamped_transform(
+            T_LINK_OPTICAL, link, prefix + OPTICAL_FRAME, self._clock.now().nanoseconds)]))
+        node.create_timer(1 / config.tf_rate, self._publish)
+
+    def _publish(self) -> None:
+        """Publishes all samples that are due, so that a slow rendering leaves no gap."""
+        newest_ns = self._clock.now().nanoseconds - self._latency_ns
+        if abs(newest_ns - self._next_ns) > MAX_BACKLOG_NS:
+            self._next_ns = newest_ns   # the first time, or after the clock has jumped
+        while self._next_ns <= newest_ns:
+            transforms = []
+            for number, (parent, child, T) in enumerate(self._edges):
+                stamp_ns = self._next_ns - number * self._period_ns // len(self._edges)
+                transforms.append(stamped_transform(
+                    T(self._path_time(stamp_ns)), parent, child, stamp_ns))
+            self._publisher.publish(TFMessage(transforms=transforms))
+            self._next_ns += self._period_ns
 
 
 class SimCameraNode(TaskNode):
-    """Renders the path live; afterwards TF goes on until the node is stopped."""
+    """Renders the views along the path live; then publishes only TF until it is stopped."""
 
-    def __init__(self, **kwargs):
-        super().__init__('sim_camera_node', **kwargs)
+    def __init__(self, **arguments: object) -> None:
+        """arguments: those of rclpy.node.Node. Raises ConfigError for a wrong parameter."""
+        super().__init__('sim_camera_node', **arguments)
         config = self._config = declare(self, SimCameraConfig())
         self._start_ns: int | None = None
         self._rng = np.random.default_rng([config.seed, 11])
@@ -66,13 +115,16 @@ class SimCameraNode(TaskNode):
         self.start_task(self._capture)
 
     def path_time(self, time_ns: int) -> float:
-        """Seconds on the path at a time of the node's clock; the camera rests at both ends."""
+        """Returns the seconds on the path at a time of the node's clock.
+
+        The camera starts and ends at rest.
+        """
         if self._start_ns is None:
             return 0.0
         return eased((time_ns - self._start_ns) * 1e-9, self._config.duration)
 
     def _capture(self) -> None:
-        """The task: waits for a subscriber, then renders and publishes at the rate."""
+        """Waits for a subscriber, then renders and publishes at the configured rate."""
         if not self._wait_for_subscriber():
             return
         clock, config = self.get_clock(), self._config
@@ -90,22 +142,22 @@ class SimCameraNode(TaskNode):
             'transforms are published on')
 
     def _wait_for_subscriber(self) -> bool:
-        """False when the node is stopped before."""
+        """Returns whether a subscriber came before the node was stopped."""
         if not self._config.wait_for_subscriber:
             return not self.stopping.is_set()
         self.get_logger().info(f'waiting for a subscriber of {self._images.topic_name}')
         while self._images.get_subscription_count() == 0:
-            if self.stopping.wait(0.1):
+            if self.stopping.wait(POLL_S):
                 return False
         deadline = time.monotonic() + DEPTH_PATIENCE_S
         while self._depths is not None and self._depths.get_subscription_count() == 0 \
                 and time.monotonic() < deadline:
-            if self.stopping.wait(0.1):
+            if self.stopping.wait(POLL_S):
                 return False
         return not self.stopping.wait(SETTLE_S)
 
     def _publish_view(self, stamp_ns: int) -> None:
-        """Renders the view at the stamp and publishes it, all messages with that stamp."""
+        """Renders the view at a stamp and publishes its messages, all with that stamp."""
         config = self._config
         view = self._renderer.render(self._camera, self._path(self.path_time(stamp_ns)))
         header = Header(stamp=ns_to_stamp(stamp_ns), frame_id=config.frame_prefix + OPTICAL_FRAME)
@@ -122,7 +174,7 @@ class SimCameraNode(TaskNode):
 
 
 def encode_depth(depth_m: np.ndarray, encoding: str) -> np.ndarray:
-    """Depth (H, W) float32 metres as that encoding's numbers; 0 stays unknown."""
+    """Returns depth (H, W) float32 metres in the numbers of an encoding; 0 stays unknown."""
     depth_m = np.where(np.isfinite(depth_m), depth_m, 0).astype(np.float32)
     if encoding == '32FC1':
         return depth_m
@@ -130,7 +182,7 @@ def encode_depth(depth_m: np.ndarray, encoding: str) -> np.ndarray:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Runs the node; returns its exit code."""
+    """Runs the node and returns its exit code."""
     return run_node(SimCameraNode, 'sim_camera_node', args)
 
 

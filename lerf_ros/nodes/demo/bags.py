@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads a rosbag2 (sqlite3 or mcap) as raw messages, ready to be published again."""
+"""Reads a rosbag2 (sqlite3 or mcap) and publishes its messages again, without decoding them."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rosgraph_msgs.msg import Clock
 
 from lerf_ros.errors import DatasetError
@@ -21,8 +23,8 @@ from lerf_ros.nodes.demo.config import ReplayConfig
 IMAGE_TYPES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
 METADATA, STORAGES = 'metadata.yaml', ('.mcap', '.db3')
 ROS1_MAGIC, ZSTD_MAGIC = b'#ROSBAG V', b'\x28\xb5\x2f\xfd'
-# What rosbags says of bags that are whole, but not for it, and what to do then.
-REASONS = (
+# Parts of rosbags' messages about bags that it cannot read although they are whole, and advice.
+REMEDIES = (
     ('files are missing',
      'copy them as well, or leave them out with ros2 bag reindex {folder}'),
     ('Profile is not ros2',
@@ -33,7 +35,7 @@ REASONS = (
 
 @dataclass(frozen=True)
 class BagTopic:
-    """A recorded topic; latched: late subscribers get the last message (transient local)."""
+    """A recorded topic. latched: late subscribers get the last message (transient local)."""
 
     name: str
     type_name: str
@@ -41,15 +43,15 @@ class BagTopic:
 
 
 class Bag:
-    """A rosbag2 that can be played any number of times: its folder, or a lone storage file."""
+    """A rosbag2 that can be read any number of times: its folder, or a single storage file."""
 
-    def __init__(self, path: str | Path):
-        """Raises DatasetError when rosbags is missing, or the bag is, or it cannot be read."""
+    def __init__(self, path: str | Path) -> None:
+        """Raises DatasetError when rosbags is not installed or the bag cannot be read."""
         try:
             from rosbags.rosbag2 import Reader
         except ImportError as error:
             raise DatasetError('reading bags needs rosbags: pip install rosbags') from error
-        self._path, self._reader = storage_of(Path(path).expanduser()), Reader
+        self._path, self._reader = storage_path(Path(path).expanduser()), Reader
         with self._named_errors(), Reader(self._path) as reader:
             self.topics = tuple(
                 BagTopic(c.topic, c.msgtype, c.topic.endswith('/tf_static') or any(
@@ -59,12 +61,12 @@ class Bag:
             self.duration_s, self.count = reader.duration * 1e-9, reader.message_count
 
     def messages(self) -> Iterator[tuple[str, int, bytes]]:
-        """Topic, time of recording in nanoseconds and serialised message (CDR), in order.
+        """Yields topic, time of recording (ns) and serialised message (CDR), in order.
 
         Raises DatasetError where the bag is damaged.
         """
         with self._named_errors(), self._reader(self._path) as reader:
-            alone = self._path.is_file()   # nothing says then how messages are compressed
+            alone = self._path.is_file()   # without metadata nothing tells how it is compressed
             for connection, stamp_ns, raw in reader.messages():
                 if alone and raw[:len(ZSTD_MAGIC)] == ZSTD_MAGIC:
                     raise DatasetError(f'the messages of {self._path} are compressed one by one: '
@@ -73,21 +75,20 @@ class Bag:
 
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
-        """Turns whatever rosbags' YAML, sqlite and mcap parts raise into one that says a way out.
-        """
+        """Turns any error of rosbags (YAML, sqlite, mcap) into a DatasetError with advice."""
         try:
             yield
         except DatasetError:
             raise
         except Exception as error:
             raise DatasetError(f'bag {self._path} cannot be read: {str(error).rstrip(".")}; '
-                               f'{way_out(self._path, str(error))}') from error
+                               f'{remedy(self._path, str(error))}') from error
 
 
-def storage_of(path: Path) -> Path:
-    """What is read of a path: the bag's folder, or the one storage file that is left of it.
+def storage_path(path: Path) -> Path:
+    """Returns what to read: the folder of the bag, or the only storage file where metadata is lost.
 
-    Raises DatasetError for what is no rosbag2, with what converts or mends it.
+    Raises DatasetError, with advice, for a path that is not a rosbag2.
     """
     if path.is_file():
         if path.suffix in STORAGES:
@@ -116,11 +117,11 @@ def storage_of(path: Path) -> Path:
                        f'ROS 1 bag: rosbags-convert){f"; is it {inside[0]}?" if inside else ""}')
 
 
-def way_out(path: Path, error: str) -> str:
-    """What mends a bag that cannot be read."""
+def remedy(path: Path, error: str) -> str:
+    """Returns advice on a bag that cannot be read, given the message of rosbags."""
     folder = path if path.is_dir() else path.parent
     damaged = sorted(file for file in folder.glob('*.mcap') if file == path or path.is_dir())
-    for part, advice in REASONS:
+    for part, advice in REMEDIES:
         if part in error:
             return advice.format(folder=folder)
     if damaged:
@@ -134,7 +135,7 @@ def way_out(path: Path, error: str) -> str:
 
 
 def message_class(type_name: str) -> type:
-    """The Python class of 'package/msg/Name'; raises DatasetError when it is not installed."""
+    """Returns the class of 'package/msg/Name'; raises DatasetError when it is not installed."""
     package, _, name = type_name.partition('/msg/')
     try:
         return getattr(importlib.import_module(f'{package}.msg'), name)
@@ -146,12 +147,13 @@ FIXED_TOPICS = ('/tf', '/tf_static', '/clock')
 
 
 class BagPlayer:
-    """The topics of one bag; those whose message type is not installed here are left out."""
+    """Publishes the topics of one bag, without those whose message type is not installed here."""
 
-    def __init__(self, node: Node, config: ReplayConfig):
-        """Raises DatasetError for a bag that cannot be read or of which nothing can be played."""
+    def __init__(self, node: Node, config: ReplayConfig) -> None:
+        """Raises DatasetError for a bag that cannot be read or that has no topic to play."""
         self._bag, self._config = Bag(config.bag), config
-        self._publishers, self._image_publishers = {}, []
+        self._publishers: dict[str, Publisher] = {}
+        self._image_publishers: list[Publisher] = []
         for topic in self._bag.topics:
             try:
                 kind = message_class(topic.type_name)
@@ -160,8 +162,8 @@ class BagPlayer:
                 continue
             if config.clock and topic.name == '/clock':
                 continue
-            # Reliable serves every subscriber; some hundred messages, for one bag may hold many
-            # publishers of /tf_static and bursts of /tf.
+            # Reliable, for every subscriber; 100 deep, because a bag may hold many publishers of
+            # /tf_static and bursts of /tf.
             depth = 100 if topic.latched or topic.name in FIXED_TOPICS else 10
             publisher = qos_overrides.publisher(node, kind, self._renamed(topic.name),
                                                 profile(depth, latched=topic.latched))
@@ -175,21 +177,23 @@ class BagPlayer:
         self.description = (f'{self._bag.count} messages on {len(self._publishers)} topics, '
                             f'{self._bag.duration_s / config.speed:.1f} s')
 
-    def heard(self) -> bool:
-        """Whether anybody subscribes to an image, or to anything where there are no images."""
+    def has_listener(self) -> bool:
+        """Returns whether anybody subscribes to an image, or to any topic of a bag without images.
+        """
         return any(publisher.get_subscription_count() > 0
                    for publisher in self._image_publishers or self._publishers.values())
 
-    def steps(self) -> Iterator[tuple[float, tuple[str, int, bytes]]]:
-        """Each message (topic, time, bytes) with its time from the start, in seconds."""
+    def steps(self) -> Iterator[tuple[float, Callable[[], None]]]:
+        """Yields the seconds since the start at which each message is due, and what publishes it.
+        """
         start_ns = None
         for topic, stamp_ns, raw in self._bag.messages():
             start_ns = stamp_ns if start_ns is None else start_ns
-            yield (stamp_ns - start_ns) * 1e-9 / self._config.speed, (topic, stamp_ns, raw)
+            yield ((stamp_ns - start_ns) * 1e-9 / self._config.speed,
+                   partial(self._publish, topic, stamp_ns, raw))
 
-    def publish(self, message: tuple[str, int, bytes]) -> None:
-        """Publishes one message, and its time first where a clock is asked for."""
-        topic, stamp_ns, raw = message
+    def _publish(self, topic: str, stamp_ns: int, raw: bytes) -> None:
+        """Publishes a serialised message, and before it its time where a clock is asked for."""
         if self._clock is not None:
             self._clock.publish(Clock(clock=ns_to_stamp(stamp_ns)))
         if topic in self._publishers:

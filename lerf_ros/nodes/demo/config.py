@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of the nodes that feed and try the main ones: camera, replay, demo client."""
+"""Settings of the simulated camera, the replay and the demo client."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from lerf_ros.errors import FrameError
 from lerf_ros.frames.frame import Frame
 from lerf_ros.geometry.camera import PinholeCamera
 from lerf_ros.nodes.common.conversions import (
+    ColorReader,
     camera_from_info,
     depth_to_metres,
     mask_to_valid,
@@ -27,7 +28,6 @@ from lerf_ros.nodes.common.conversions import (
 )
 from lerf_ros.nodes.common.node_config import CameraInput, MapperNodeConfig
 from lerf_ros.nodes.common.time_watch import TimeWatch
-from lerf_ros.nodes.mapper.color_reader import ColorReader
 from lerf_ros.nodes.mapper.frame_ids import FrameIds
 from lerf_ros.nodes.mapper.partners import Partners
 from lerf_ros.nodes.mapper.refusals import Missing, Refusals, Unusable

@@ -19,7 +19,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 from lerf_ros.errors import DatasetError
 from lerf_ros.frames.captures.transforms_json import posed_images
 from lerf_ros.nodes.common import qos_overrides, topics
-from lerf_ros.nodes.common.conversions import answer_to_cloud, coarse_note, matrix_to_pose
+from lerf_ros.nodes.common.conversions import answer_to_cloud, matrix_to_pose, rounding_note
 from lerf_ros.nodes.query import answer_publisher as detections
 from lerf_ros.nodes.query.messages import box_pose, grasp_poses, target_pose
 from lerf_ros.query.answer import Answer, Hit, Presence
@@ -156,7 +156,7 @@ class AnswerPublisher:
         """Publishes the answer on every topic; cloud: the answer's, where it is there already."""
         self._frame_id = answer.frame_id
         self._cloud.publish(cloud or answer_to_cloud(answer, stamp))
-        if note := coarse_note(answer):
+        if note := rounding_note(answer):
             self._logger.warning(note, throttle_duration_sec=WARN_PERIOD_S)
         self._markers.publish(to_markers(answer, stamp, query_id, self._frusta))
         self._grasps.publish(grasp_poses(answer, stamp))

@@ -13,11 +13,11 @@ from lerf_ros.errors import BadImageError, FrameError, InvalidRequestError, Lerf
 from lerf_ros.geometry.region import Region
 from lerf_ros.msg import GraspCandidate, QueryHit
 from lerf_ros.nodes.common.conversions import (
-    coarse_note,
     image_to_rgb,
     matrix_to_pose,
     ns_to_stamp,
     pose_to_matrix,
+    rounding_note,
     stamp_to_ns,
 )
 from lerf_ros.query.answer import Answer, Grasp, Hit
@@ -102,7 +102,7 @@ def fill_error(response: Query.Response, code: int, message: str) -> Query.Respo
 def fill_response(response: Query.Response, answer: Answer, stamp: Time) -> Query.Response:
     """The response of an answer given at `stamp`, without the cloud."""
     response.success, response.error_code = True, Query.Response.NONE
-    response.message = '; '.join(filter(None, [summary(answer), coarse_note(answer)]))
+    response.message = '; '.join(filter(None, [summary(answer), rounding_note(answer)]))
     response.metric = answer.metric
     response.found = int(answer.presence)
     response.probability, response.observed = float(answer.probability), float(answer.observed)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Point clouds as messages."""
+"""Point clouds with relevancy to and from messages."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from lerf_ros.query.answer import Answer
 CLOUD_FIELDS = ('x', 'y', 'z', 'rgb', 'relevancy', 'label')
 CLOUD_TYPE = np.dtype([(name, '<u4' if name in ('rgb', 'label') else '<f4')
                        for name in CLOUD_FIELDS])
-COARSE = 0.002      # world units by which single precision may move a point of a cloud
+POINT_TYPES = {PointField.FLOAT32: '<f4', PointField.UINT32: '<u4'}
+MAX_ROUNDING = 0.002    # world units by which single precision may move a point of a cloud
 
 
 def to_cloud(points: np.ndarray, colors: np.ndarray, relevancy: np.ndarray, frame_id: str,
              stamp: Time, labels: np.ndarray | int = 0) -> PointCloud2:
-    """PointCloud2 with x, y, z, rgb (float32 whose bits are 0x00RRGGBB), relevancy and label.
+    """Returns the cloud of points (N, 3), colors (N, 3) uint8, relevancy (N,) and labels (N,).
 
-    points: (N, 3) in the frame. colors: (N, 3) uint8. relevancy: (N,). labels: (N,) whole numbers.
+    rgb is a float32 by type whose bits are 0x00RRGGBB, as PCL and RViz expect it.
     """
     cloud = np.zeros(len(points), CLOUD_TYPE)
     cloud['x'], cloud['y'], cloud['z'] = np.asarray(points, np.float32).reshape(-1, 3).T
     red, green, blue = np.asarray(colors, np.uint32).reshape(-1, 3).T
     cloud['rgb'] = red << 16 | green << 8 | blue
     cloud['relevancy'], cloud['label'] = relevancy, labels
-    # rgb is a float by name only: that is how PCL and RViz know it.
     fields = [PointField(name=name, offset=4 * i, count=1, datatype=PointField.UINT32
                          if name == 'label' else PointField.FLOAT32)
               for i, name in enumerate(CLOUD_FIELDS)]
@@ -39,14 +39,28 @@ def to_cloud(points: np.ndarray, colors: np.ndarray, relevancy: np.ndarray, fram
     return msg
 
 
-def coarse_note(answer: Answer) -> str:
-    """What to do where the answer's frame makes a cloud's points coarse; empty where it does not.
+def read_cloud(msg: PointCloud2) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns points (N, 3) float64, colours (N, 3) uint8 and relevancy (N,) float64 of a cloud."""
+    if not msg.fields or not msg.width:
+        return np.zeros((0, 3)), np.zeros((0, 3), np.uint8), np.zeros(0)
+    cloud = np.frombuffer(msg.data, np.dtype({
+        'names': [field.name for field in msg.fields], 'itemsize': msg.point_step,
+        'formats': [POINT_TYPES[field.datatype] for field in msg.fields],
+        'offsets': [field.offset for field in msg.fields]}))
+    packed = np.ascontiguousarray(cloud['rgb']).view('<u4')
+    colors = np.stack([packed >> 16, packed >> 8, packed], -1) & 255
+    points = np.stack([cloud['x'], cloud['y'], cloud['z']], -1).astype(np.float64)
+    return points, colors.astype(np.uint8), cloud['relevancy'].astype(np.float64)
 
-    PointCloud2 has x, y and z in single precision, and RViz draws nothing else.
+
+def rounding_note(answer: Answer) -> str:
+    """Returns advice where large coordinates make the answer's cloud coarse; '' elsewhere.
+
+    PointCloud2 stores x, y and z in single precision, and RViz draws nothing else.
     """
     largest = np.abs(answer.points_world).max(initial=0.0)
     error = float(np.spacing(np.float32(largest))) / 2
-    if not error > COARSE:
+    if not error > MAX_ROUNDING:
         return ''
     return (f'coordinates in {answer.frame_id!r} reach {largest:.0f}: the points of a PointCloud2 '
             f'(single precision) are off by up to {error:.3f} there, hits and grasps are not. For '
@@ -55,7 +69,7 @@ def coarse_note(answer: Answer) -> str:
 
 
 def answer_to_cloud(answer: Answer, stamp: Time) -> PointCloud2:
-    """The relevancy of every index point in the paper's colours, in the answer's frame."""
+    """Returns every index point in the answer's frame, coloured by relevancy as in the paper."""
     from lerf_ros.show.colors import relevancy_colors
     colors = relevancy_colors(answer.relevancy, answer.colors)
     return to_cloud(answer.points_world, colors, answer.relevancy, answer.frame_id, stamp,
