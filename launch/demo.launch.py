@@ -23,11 +23,11 @@ from launch_ros.substitutions import FindPackageShare
 from lerf_ros.processes import prepare_demo
 
 # After Ctrl-C the mapper writes a last snapshot; launch would kill it after 5 and 10 seconds.
-PATIENCE_S = '40'
+STOP_TIMEOUT_S = '40'
 
 
 def nodes(context):
-    """The four nodes; when one of them ends, all do."""
+    """Returns the four nodes; when one of them ends, all do."""
     def value(name):
         return LaunchConfiguration(name).perform(context)
 
@@ -40,7 +40,7 @@ def nodes(context):
     started = [Node(package='lerf_ros', executable=name, output='screen',
                     arguments=['--ros-args', '--log-level', value('log_level')],
                     parameters=[value('params_file'), {**shared, **parameters}],
-                    sigterm_timeout=PATIENCE_S, sigkill_timeout=PATIENCE_S)
+                    sigterm_timeout=STOP_TIMEOUT_S, sigkill_timeout=STOP_TIMEOUT_S)
                for name, parameters in own.items()]
     ends = [RegisterEventHandler(OnProcessExit(target_action=node, on_exit=end))
             for node in started]
@@ -48,7 +48,7 @@ def nodes(context):
 
 
 def end(event, context):
-    """Ends the launch with the first node that ends, with a code that is not 0 if it has failed."""
+    """Ends the launch when the first node ends; raises RuntimeError when it has failed."""
     if context.is_shutdown:
         return None
     if event.returncode != 0 or 'demo_client_node' not in event.process_name:
@@ -58,10 +58,10 @@ def end(event, context):
 
 
 def generate_launch_description():
-    """Arguments: seed, out, params_file, check, log_level."""
+    """Returns the arguments seed, out, params_file, check and log_level, and the nodes."""
     share = FindPackageShare('lerf_ros')
     return LaunchDescription([
-        # Images that fit into the shared memory of Fast DDS arrive at once.
+        # Images that fit into the shared memory of Fast DDS arrive without delay.
         SetEnvironmentVariable('FASTDDS_DEFAULT_PROFILES_FILE', PathJoinSubstitution(
             [share, 'config', 'fastdds.xml'])),
         DeclareLaunchArgument('seed', default_value='0', description='another scene and path'),

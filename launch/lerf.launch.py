@@ -17,7 +17,7 @@ from launch.event_handlers import OnProcessExit
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-# Launch arguments that are parameters of the same name, by the nodes that have them.
+# Launch arguments that set the parameter of the same name, by the nodes that have it.
 BOTH = {
     'preset': 'settings to start from: offline, online or a YAML file',
     'map_directory': 'where the map is kept',
@@ -44,18 +44,18 @@ OTHERS = {
     'tf_static_topic': ('/tf_static', 'where static transforms are published'),
 }
 # After Ctrl-C the mapper writes a last snapshot; launch would kill it after 5 and 10 seconds.
-PATIENCE_S = '40'
-# A node that dies is started again on the same map directory and goes on.
+STOP_TIMEOUT_S = '40'
+# A node that dies is started again and continues with the same map directory.
 RESPAWN_DELAY_S = 2.0
-# What a node ends with when its settings are wrong: another start would end in the same way.
-WRONG_SETTINGS = 2
-# RViz' configuration names topics without a namespace.
+# The exit code of a node with wrong settings, which another start would not cure.
+EXIT_WRONG_SETTINGS = 2
+# RViz's configuration names topics without a namespace.
 RVIZ_TOPICS = ('lerf/relevancy', 'lerf/target_pose', 'lerf/markers', 'lerf/grasps',
                'camera/color/image_raw')
 
 
 def generate_launch_description():
-    """The arguments, and the nodes once their values are known."""
+    """Returns the arguments, and the nodes once the values are known."""
     share = Path(get_package_share_directory('lerf_ros'))
     arguments = [DeclareLaunchArgument(name, default_value='', description=text)
                  for name, text in {**BOTH, **MAPPER}.items()]
@@ -68,7 +68,7 @@ def generate_launch_description():
 
 
 def nodes(context, share):
-    """The nodes with the arguments' values."""
+    """Returns the nodes, with the values of the arguments."""
     def value(name):
         return LaunchConfiguration(name).perform(context)
 
@@ -79,7 +79,7 @@ def nodes(context, share):
               'autostart': is_true(value('autostart'))}
     started = [lerf_node(name, value, parameters) for name, parameters in (
         ('mapper_node', {**shared, **given(MAPPER)}), ('query_node', shared))]
-    ends = [RegisterEventHandler(OnProcessExit(target_action=node, on_exit=end_if_hopeless))
+    ends = [RegisterEventHandler(OnProcessExit(target_action=node, on_exit=end_on_wrong_settings))
             for node in started]
     if is_true(value('rviz')) and not installed('rviz2'):
         ends.append(LogInfo(msg='[WARN] rviz:=true, but rviz2 is not installed here: everything '
@@ -91,40 +91,40 @@ def nodes(context, share):
 
 
 def installed(package):
-    """Whether the ament index knows a package, and it has an executable of its name."""
+    """Returns whether a package is installed and has an executable of its own name."""
     try:
         return (Path(get_package_prefix(package)) / 'lib' / package / package).is_file()
     except PackageNotFoundError:
         return False
 
 
-def end_if_hopeless(event, context):
-    """Ends the launch, with a code that is not 0, when a node's settings are wrong."""
-    if event.returncode == WRONG_SETTINGS:
+def end_on_wrong_settings(event, context):
+    """Raises RuntimeError, which ends the launch, when the settings of a node are wrong."""
+    if event.returncode == EXIT_WRONG_SETTINGS:
         raise RuntimeError(f'{event.process_name} cannot run with these settings: its last lines '
                            'say why')
 
 
 def is_true(text):
-    """Whether a launch argument says yes; RuntimeError when it is neither true nor false."""
+    """Returns a launch argument as bool; raises RuntimeError unless it is true or false."""
     if text.lower() not in ('true', 'false'):
         raise RuntimeError(f'launch argument {text!r}: expected true or false')
     return text.lower() == 'true'
 
 
 def lerf_node(name, value, parameters):
-    """One of our nodes."""
+    """Returns one of the main nodes."""
     return Node(
         package='lerf_ros', executable=name, name=name, namespace=value('namespace'),
         output='screen', parameters=[value('params_file'), parameters],
         remappings=[('/tf', value('tf_topic')), ('/tf_static', value('tf_static_topic'))],
         ros_arguments=['--log-level', value('log_level')],
-        sigterm_timeout=PATIENCE_S, sigkill_timeout=PATIENCE_S,
+        sigterm_timeout=STOP_TIMEOUT_S, sigkill_timeout=STOP_TIMEOUT_S,
         respawn=is_true(value('respawn')), respawn_delay=RESPAWN_DELAY_S)
 
 
 def rviz_node(share, value, map_frame, image):
-    """RViz on the topics of the namespace."""
+    """Returns RViz with the topics of the namespace."""
     remappings = [(f'/{topic}', topic) for topic in RVIZ_TOPICS]
     if image:
         remappings[-1] = (f'/{RVIZ_TOPICS[-1]}', image['image_topic'])

@@ -24,7 +24,7 @@ from lerf_ros.nodes.query.deferred_service import (
     QUIET_S,
     UNREAD,
     DeferredService,
-    ReplyPace,
+    ReplyPacer,
 )
 from lerf_ros.srv import Query
 
@@ -186,33 +186,33 @@ class Clock:
 
 def test_a_few_replies_go_out_at_once_and_the_rest_with_gaps():
     clock = Clock()
-    pace = ReplyPace(clock, clock.sleep)
-    pace.arrived()
+    pacer = ReplyPacer(clock, clock.sleep)
+    pacer.arrived()
     for _ in range(UNREAD):
-        pace.wait(others_wait=False)
+        pacer.wait(others_wait=False)
     assert clock.now == 100.0
-    pace.wait(others_wait=False)
+    pacer.wait(others_wait=False)
     assert clock.now == pytest.approx(100.0 + GAP_S)
 
 
 def test_nothing_goes_out_to_clients_that_still_send():
     clock = Clock()
-    pace = ReplyPace(clock, clock.sleep)
-    pace.arrived()
+    pacer = ReplyPacer(clock, clock.sleep)
+    pacer.arrived()
     for _ in range(UNREAD + 1):
-        pace.wait(others_wait=True)
+        pacer.wait(others_wait=True)
     # the last request came at 100 s: quiet from 100.02 s, and a gap
     assert 100.0 + QUIET_S <= clock.now <= 100.0 + QUIET_S + 2 * GAP_S
 
 
 def test_answers_that_take_long_are_not_held_up():
     clock = Clock()
-    pace = ReplyPace(clock, clock.sleep)
+    pacer = ReplyPacer(clock, clock.sleep)
     for _ in range(100):
-        pace.arrived()
+        pacer.arrived()
         clock.now += 2 * GAP_S      # the answer is computed
         before = clock.now
-        pace.wait(others_wait=False)
+        pacer.wait(others_wait=False)
         assert clock.now == before
 
 
@@ -222,11 +222,11 @@ def test_on_a_busy_machine_the_gaps_grow():
     def sleep(seconds):
         clock.now += seconds + 0.02     # wakes up 20 ms late
 
-    pace = ReplyPace(clock, sleep)
+    pacer = ReplyPacer(clock, sleep)
     times = []
     for _ in range(UNREAD + 5):
-        pace.arrived()
-        pace.wait(others_wait=False)
+        pacer.arrived()
+        pacer.wait(others_wait=False)
         times.append(clock.now)
     gaps = np.diff(times[UNREAD:])
     # 10 ms, four times 20 ms, and the 20 ms themselves

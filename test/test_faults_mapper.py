@@ -13,7 +13,6 @@ import pytest
 pytest.importorskip('rclpy', reason='ROS 2 (rclpy) is not installed')
 pytest.importorskip('lerf_ros.msg', reason='the interfaces of lerf_ros are not built')
 
-import rclpy
 from geometry_msgs.msg import Quaternion, TransformStamped, Vector3
 from rclpy.node import Node
 from ros_bench import CAMERA, Camera, FakeProcess, overrides, spin_until
@@ -24,7 +23,7 @@ from lerf_ros.nodes.common.conversions import ns_to_stamp, to_camera_info, to_im
 from lerf_ros.nodes.common.topics import profile
 from lerf_ros.nodes.mapper_node import MapperNode
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.usefixtures('ros')]
 SECOND = 10**9
 PIXELS = (np.indices((CAMERA.height, CAMERA.width)).sum(0) % 2 * 255).astype(np.uint8)
 MOSAIC = np.random.default_rng(0).integers(0, 256, PIXELS.shape, np.uint8)
@@ -200,13 +199,6 @@ CASES = {
     'pose with a rotation of length 2': (
         {}, lambda r: (r.moved(rotation=Quaternion(w=2.0)), r.picture()), '', ''),
 }
-
-
-@pytest.fixture(scope='module', autouse=True)
-def ros():
-    rclpy.init()
-    yield
-    rclpy.shutdown()
 
 
 @pytest.fixture(scope='module')

@@ -14,7 +14,6 @@ import pytest
 pytest.importorskip('rclpy', reason='ROS 2 (rclpy) is not installed')
 pytest.importorskip('lerf_ros.srv', reason='the interfaces of lerf_ros are not built')
 
-import rclpy
 from geometry_msgs.msg import Point, Pose, Quaternion, Vector3
 from rclpy.node import Node
 from ros_bench import overrides, spin_until
@@ -29,7 +28,7 @@ from lerf_ros.nodes.query_node import QueryNode
 from lerf_ros.srv import Query
 from lerf_ros.storage.map_directory import MapDirectory
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.usefixtures('ros')]
 R = Query.Response
 
 
@@ -100,13 +99,6 @@ REQUESTS = {
         {'keyframe': 0, 'keyframe_crop': RegionOfInterest(x_offset=95, width=80, height=8)},
         R.BAD_IMAGE, ''),
 }
-
-
-@pytest.fixture(scope='module', autouse=True)
-def ros():
-    rclpy.init()
-    yield
-    rclpy.shutdown()
 
 
 @pytest.fixture(autouse=True)

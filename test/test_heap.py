@@ -28,17 +28,17 @@ def test_what_was_freed_in_small_pieces_is_given_back():
     pieces = [libc.malloc(1024) for _ in range(4000)]
     for piece in pieces[:-1]:
         libc.free(piece)
-    assert heap.give_back()
+    assert heap.release_free_memory()
     libc.free(pieces[-1])
 
 
 def test_a_users_bound_of_kernels_is_left_alone(monkeypatch):
-    name, ours = heap.KERNELS
+    name, ours = heap.KERNEL_CACHE
     monkeypatch.setenv(name, '7')
-    heap.keep_few_kernels()
+    heap.limit_kernel_cache()
     assert heap.os.environ[name] == '7'
     monkeypatch.delenv(name)
-    heap.keep_few_kernels()
+    heap.limit_kernel_cache()
     assert heap.os.environ[name] == ours
 
 
@@ -49,12 +49,12 @@ def test_torch_is_not_loaded_before_the_bound_is_set():
 
 def test_another_c_library_has_nothing_to_give_back(monkeypatch):
     monkeypatch.setattr(heap.ctypes, 'CDLL', lambda name: object())
-    assert not heap.give_back() and not heap.share_heaps()
+    assert not heap.release_free_memory() and not heap.limit_heaps()
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='needs glibc')
 def test_heaps_are_shared_unless_the_user_says_otherwise(monkeypatch):
     monkeypatch.setenv('MALLOC_ARENA_MAX', '4')
-    assert not heap.share_heaps()
+    assert not heap.limit_heaps()
     monkeypatch.delenv('MALLOC_ARENA_MAX')
-    assert heap.share_heaps()
+    assert heap.limit_heaps()

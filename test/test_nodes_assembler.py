@@ -20,7 +20,7 @@ from lerf_ros.nodes.common.conversions import ns_to_stamp, to_camera_info, to_im
 from lerf_ros.nodes.common.node_config import MapperNodeConfig
 from lerf_ros.nodes.mapper.frame_assembler import FrameAssembler
 from lerf_ros.nodes.mapper.refusals import Refusals
-from lerf_ros.nodes.mapper.status import Counts, status_message
+from lerf_ros.nodes.mapper.status import ImageCounts, status_message
 
 pytestmark = pytest.mark.ros
 STAMP = 5 * 10**9 + 123456789
@@ -35,7 +35,7 @@ class Bench:
         self.refusals = Refusals(self.warnings.append, lambda: self.now_s)
         self.assembler = FrameAssembler(MapperNodeConfig(**settings), self.look_up, self.refusals,
                                         lambda: self.now_s,
-                                        between=lambda a, b: self.frames.get((a, b)))
+                                        newest_between=lambda a, b: self.frames.get((a, b)))
 
     def depth(self, frame='lens', shape=(24, 32), **changes):
         self.assembler.add_depth(in_frame(
@@ -201,7 +201,7 @@ def test_a_bag_that_loops_starts_anew():
     """The same stamps come again after 60 s: images that waited go, new ones are taken."""
     bench = Bench(depth_topic='depth')
     far, went_back = STAMP + 60 * 10**9, []
-    bench.assembler._time_went_back = lambda: went_back.append(True)
+    bench.assembler._on_time_went_back = lambda: went_back.append(True)
     for stamp in (STAMP, far):
         bench.assembler.add_depth(picture(stamp, (24, 32), '16UC1', np.uint16))
         bench.feed(stamp_ns=stamp)
@@ -287,7 +287,7 @@ def test_a_reason_is_warned_of_at_once_and_then_every_five_seconds():
     ('mapping', False, True, FieldStatus.FAILED)])
 def test_states_of_the_status(state, alive, active, expected):
     report = SimpleNamespace(**{**vars(FakeProcess(0, 0, 0, 0).report), 'state': state})
-    msg = status_message(report, alive, active, Counts(3, 2, 10**9), Refusals(print),
+    msg = status_message(report, alive, active, ImageCounts(3, 2, 10**9), Refusals(print),
                          MapperNodeConfig(), 3 * 10**9)
     assert msg.state == expected
     assert (msg.image_age, msg.steps, msg.newest_snapshot.sec) == (2.0, 7, 5)

@@ -12,7 +12,6 @@ import sys
 import time
 from types import SimpleNamespace
 
-import rclpy
 from rclpy.node import Node
 from ros_bench import FakeProcess, overrides, spin_until
 
@@ -23,28 +22,21 @@ from lerf_ros.nodes.common import topics
 from lerf_ros.nodes.mapper_node import MapperNode
 from lerf_ros.srv import ListMaps, LoadMap, MapCommand, SaveMap
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.usefixtures('ros')]
 KINDS = {topics.SAVE_MAP: SaveMap, topics.LOAD_MAP: LoadMap, topics.LIST_MAPS: ListMaps,
          topics.RESET: MapCommand, topics.UNDO_MOVE: MapCommand,
          topics.PAUSE: MapCommand, topics.RESUME: MapCommand}
 
 
-@pytest.fixture(scope='module', autouse=True)
-def ros():
-    rclpy.init()
-    yield
-    rclpy.shutdown()
-
-
 @pytest.fixture
-def bench(tmp_path):
+def bench(tmp_path, nodes):
     """A mapper node with a fake process, and `call(service, **fields)`."""
     mapper = MapperNode(FakeProcess, parameter_overrides=overrides(
         map_directory=str(tmp_path / 'map'), map_root=str(tmp_path / 'saved'),
         status_period=0.05))
     user = Node('user')
     clients = {name: user.create_client(kind, name) for name, kind in KINDS.items()}
-    nodes = (mapper, user)
+    nodes += [mapper, user]
     assert spin_until(nodes, lambda: all(c.service_is_ready() for c in clients.values()))
 
     def call(service, /, **fields):
@@ -52,9 +44,7 @@ def bench(tmp_path):
         assert spin_until(nodes, future.done)
         return future.result()
     call.nodes, call.user, call.clients = nodes, user, clients
-    yield mapper, call
-    for node in nodes:
-        node.destroy_node()
+    return mapper, call
 
 
 def test_all_but_the_list_need_an_active_node(bench):

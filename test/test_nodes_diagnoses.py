@@ -10,7 +10,6 @@ import pytest
 pytest.importorskip('rclpy', reason='ROS 2 (rclpy) is not installed')
 pytest.importorskip('lerf_ros.msg', reason='the interfaces of lerf_ros are not built')
 
-import rclpy
 import tiny_world
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import TransformStamped
@@ -28,22 +27,15 @@ from lerf_ros.geometry.camera import invert_pose
 from lerf_ros.msg import FieldStatus
 from lerf_ros.nodes.common import topics
 from lerf_ros.nodes.common.conversions import matrix_to_transform, to_image
-from lerf_ros.nodes.common.diagnostics import InputWatch
+from lerf_ros.nodes.common.diagnostics import InputMonitor
 from lerf_ros.nodes.common.node_config import MapperNodeConfig
 from lerf_ros.nodes.common.topics import profile
-from lerf_ros.nodes.mapper import findings as diagnoses
-from lerf_ros.nodes.mapper.findings import diagnose_topic, stale_poses
+from lerf_ros.nodes.mapper import diagnosis as diagnoses
+from lerf_ros.nodes.mapper.diagnosis import diagnose_topic, stale_poses
 from lerf_ros.nodes.mapper_node import MapperNode
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.usefixtures('ros')]
 KIND = 'sensor_msgs/msg/Image'
-
-
-@pytest.fixture(scope='module', autouse=True)
-def ros():
-    rclpy.init()
-    yield
-    rclpy.shutdown()
 
 
 class Clock:
@@ -52,7 +44,7 @@ class Clock:
 
 def watched(reliable=True):
     clock = Clock()
-    return clock, InputWatch('images', '/camera/image', 'image_topic', KIND,
+    return clock, InputMonitor('images', '/camera/image', 'image_topic', KIND,
                              lambda: profile(5, reliable), lambda: clock.s)
 
 
@@ -126,9 +118,8 @@ def test_stale_poses_and_clocks_that_differ():
 
 
 @pytest.fixture
-def bench(tmp_path, monkeypatch):
+def bench(tmp_path, monkeypatch, nodes):
     monkeypatch.setattr(diagnoses, 'PATIENCE_S', 1.0)
-    nodes = []
 
     def make(**settings):
         mapper = MapperNode(FakeProcess, parameter_overrides=overrides(
@@ -143,9 +134,7 @@ def bench(tmp_path, monkeypatch):
         assert mapper.start_alone(), mapper.failure
         return mapper, camera
 
-    yield make
-    for node in nodes:
-        node.destroy_node()
+    return make
 
 
 def said(camera, words):
@@ -218,9 +207,9 @@ def test_a_wrong_optical_frame_is_named_in_the_status(bench, mix_up, words):
         assert spin_until(nodes, lambda: words in {
             s.name: s.message for s in camera.diagnostics[-1].status}['mapper_node: field'])
     else:
-        mapper.look_at_inputs()
+        mapper.diagnose_inputs()
         assert not mapper.pose_check.verdict.doubt(mapper.config.check)
-        assert not any('poses are' in text for text in mapper.findings.others)
+        assert not any('poses are' in text for text in mapper.diagnosis.others)
 
 
 def test_rates_refusals_and_ages_are_reported(bench):
@@ -281,8 +270,8 @@ def test_a_clock_that_is_set_back_clears_what_waits(bench):
     assert spin_until((mapper, camera.node), lambda: 'lens' in mapper._poses.frames())
     mapper.clock_jumped(None)
     assert mapper._poses.frames() == []
-    mapper.look_at_inputs()
-    assert any('time went back' in text for text in mapper.findings.others)
+    mapper.diagnose_inputs()
+    assert any('time went back' in text for text in mapper.diagnosis.others)
 
 
 def test_a_best_effort_camera_needs_no_setting(bench):

@@ -6,7 +6,6 @@ import pytest
 pytest.importorskip('rclpy', reason='ROS 2 (rclpy) is not installed')
 pytest.importorskip('lerf_ros.msg', reason='the interfaces of lerf_ros are not built')
 
-import rclpy
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from rclpy.node import Node
@@ -18,24 +17,15 @@ from lerf_ros.msg import FieldStatus
 from lerf_ros.nodes.common import topics
 from lerf_ros.nodes.mapper_node import MapperNode
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.usefixtures('ros')]
 SECOND = 10**9
 STAMP = 100 * SECOND + 1
 LARGER = PinholeCamera(64, 48, 9.0, 9.0, 1.0, 1.0)
 
 
-@pytest.fixture(scope='module', autouse=True)
-def ros():
-    rclpy.init()
-    yield
-    rclpy.shutdown()
-
-
 @pytest.fixture
-def bench(tmp_path):
-    """Makes mapper nodes and cameras in one namespace each, and destroys them."""
-    nodes = []
-
+def bench(tmp_path, nodes):
+    """Makes mapper nodes and cameras in one namespace each."""
     def make(namespace='', reliable=True, start=True, **settings):
         mapper = MapperNode(
             FakeProcess, namespace=namespace,
@@ -51,9 +41,7 @@ def bench(tmp_path):
             assert mapper.start_alone(), mapper.failure
         return mapper, camera
 
-    yield make
-    for node in nodes:
-        node.destroy_node()
+    return make
 
 
 def connect(mapper, camera, x=0.0):

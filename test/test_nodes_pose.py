@@ -16,7 +16,7 @@ from tf2_msgs.msg import TFMessage
 from lerf_ros.errors import FrameError
 from lerf_ros.nodes.common.conversions import ns_to_stamp
 from lerf_ros.nodes.common.node_config import MapperNodeConfig
-from lerf_ros.nodes.mapper.pose_source import PoseSource
+from lerf_ros.nodes.tf.pose_source import PoseSource
 
 pytestmark = pytest.mark.ros
 SECOND = 10**9

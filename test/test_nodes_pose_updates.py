@@ -9,7 +9,6 @@ import pytest
 pytest.importorskip('rclpy', reason='ROS 2 (rclpy) is not installed')
 pytest.importorskip('lerf_ros.msg', reason='the interfaces of lerf_ros are not built')
 
-import rclpy
 from geometry_msgs.msg import PoseStamped
 from nav_msgs.msg import Path
 from rclpy.node import Node
@@ -21,32 +20,24 @@ from lerf_ros.nodes.common.conversions import ns_to_stamp
 from lerf_ros.nodes.common.node_config import MapperNodeConfig
 from lerf_ros.nodes.mapper_node import MapperNode
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.usefixtures('ros')]
 TOPIC = 'slam/path'
 # Beyond the whole numbers of a double: a stamp must not go through one.
 STAMPS = (1_700_000_000_123_456_789, 1_700_000_000_123_456_790)
 HALF = math.sqrt(0.5)
 
 
-@pytest.fixture(scope='module', autouse=True)
-def ros():
-    rclpy.init()
-    yield
-    rclpy.shutdown()
-
-
 @pytest.fixture
-def bench(tmp_path):
+def bench(tmp_path, nodes):
     """A mapper node that follows pose updates, and a publisher of them that it has found."""
     mapper = MapperNode(FakeProcess, parameter_overrides=overrides(
         map_directory=str(tmp_path), pose_updates_topic=TOPIC))
     slam = Node('slam')
+    nodes += [mapper, slam]
     paths = slam.create_publisher(Path, TOPIC, 5)
     assert mapper.start_alone(), mapper.failure
     assert spin_until((mapper, slam), paths.get_subscription_count)
-    yield mapper, slam, paths
-    for node in (mapper, slam):
-        node.destroy_node()
+    return mapper, slam, paths
 
 
 def pose(stamp_ns, x, q=(0.0, 0.0, 0.0, 1.0), frame_id=''):
@@ -92,8 +83,8 @@ def test_another_frame_is_refused_in_words(bench, spoilt, named):
     assert spin_until((mapper, slam), lambda: mapper.pose_updates.refused == 1)
     assert not moves(mapper)
     assert f'in {named} and not in' in mapper.pose_updates.fault
-    mapper.look_at_inputs()
-    assert mapper.pose_updates.fault in mapper.findings.others
+    mapper.diagnose_inputs()
+    assert mapper.pose_updates.fault in mapper.diagnosis.others
     paths.publish(path(pose(STAMPS[0], 1.0)))
     assert spin_until((mapper, slam), lambda: moves(mapper))
     assert mapper.pose_updates.fault == ''

@@ -6,7 +6,6 @@ import pytest
 pytest.importorskip('rclpy', reason='ROS 2 (rclpy) is not installed')
 pytest.importorskip('lerf_ros.msg', reason='the interfaces of lerf_ros are not built')
 
-import rclpy
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
@@ -17,29 +16,18 @@ from lerf_ros.nodes.common import topics
 from lerf_ros.nodes.common.qos_overrides import publisher, subscribe
 from lerf_ros.nodes.mapper_node import MapperNode
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.usefixtures('ros')]
 IMAGE = '/camera/color/image_raw'
 
 
-@pytest.fixture(scope='module', autouse=True)
-def ros():
-    rclpy.init()
-    yield
-    rclpy.shutdown()
-
-
 @pytest.fixture
-def make(tmp_path):
-    nodes = []
-
+def make(tmp_path, nodes):
     def make(given):
         parameters = overrides(map_directory=str(tmp_path), status_period=60.0)
         nodes.append(MapperNode(FakeProcess, parameter_overrides=[
             *parameters, *(Parameter(name, value=value) for name, value in given.items())]))
         return nodes[-1]
-    yield make
-    for node in nodes:
-        node.destroy_node()
+    return make
 
 
 def asked(node, topic, count=1):
@@ -73,8 +61,8 @@ def test_an_override_of_the_images_is_not_changed_by_what_their_publisher_offers
     assert spin_until(nodes, lambda: mapper.get_publishers_info_by_topic(IMAGE))
     mapper.inputs.follow()
     expected = ReliabilityPolicy.RELIABLE if given else ReliabilityPolicy.BEST_EFFORT
-    assert mapper.inputs.images[0].qos.reliability == expected
-    assert mapper.inputs.watches[0].qos().reliability == expected
+    assert mapper.inputs.images[0].qos().reliability == expected
+    assert mapper.inputs.monitors[0].qos().reliability == expected
     camera.node.destroy_node()
 
 

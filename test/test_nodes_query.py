@@ -7,7 +7,6 @@ import pytest
 pytest.importorskip('rclpy', reason='ROS 2 (rclpy) is not installed')
 pytest.importorskip('lerf_ros.srv', reason='the interfaces of lerf_ros are not built')
 
-import rclpy
 from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
 from ros_bench import FakeMap, answer, overrides, spin_until
@@ -21,15 +20,8 @@ from lerf_ros.nodes.query_node import QueryNode
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.srv import Query
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.usefixtures('ros')]
 Response = Query.Response
-
-
-@pytest.fixture(scope='module', autouse=True)
-def ros():
-    rclpy.init()
-    yield
-    rclpy.shutdown()
 
 
 class Bench:

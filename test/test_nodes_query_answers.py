@@ -11,7 +11,6 @@ import pytest
 pytest.importorskip('rclpy', reason='ROS 2 (rclpy) is not installed')
 pytest.importorskip('lerf_ros.srv', reason='the interfaces of lerf_ros are not built')
 
-import rclpy
 from full_answer import GRASP, full_answer
 from geometry_msgs.msg import Pose, PoseArray, PoseStamped, TransformStamped, Vector3
 from rclpy.node import Node
@@ -23,42 +22,30 @@ from tf2_msgs.msg import TFMessage
 from lerf_ros.nodes.common import topics
 from lerf_ros.nodes.common.conversions import stamp_to_ns
 from lerf_ros.nodes.demo.client import answer_from_response
-from lerf_ros.nodes.query.messages import age, fill_response
-from lerf_ros.nodes.query.standing_prompt import prompt_request
+from lerf_ros.nodes.query.messages import fill_response, prompt_to_request, snapshot_age
 from lerf_ros.nodes.query_node import QueryNode
 from lerf_ros.query.answer import Presence
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.srv import Query
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.usefixtures('ros')]
 Response = Query.Response
 
 
-@pytest.fixture(scope='module', autouse=True)
-def ros():
-    rclpy.init()
-    yield
-    rclpy.shutdown()
-
-
 @pytest.fixture
-def bench():
-    made = []
-
+def bench(nodes):
     def make(result, **settings):
         kind = type('Map', (FakeMap,), {'result': result})
         node = QueryNode(kind, parameter_overrides=overrides(**settings))
         other = Node('other')
-        made.extend((node, other))
+        nodes.extend((node, other))
         b = SimpleNamespace(node=node, other=other, nodes=(node, other),
                             client=other.create_client(Query, topics.QUERY))
         assert node.start_alone(), node.failure
         assert spin_until(b.nodes, b.client.service_is_ready)
         return b
 
-    yield make
-    for node in made:
-        node.destroy_node()
+    return make
 
 
 def ask(b, **request):
@@ -110,11 +97,12 @@ def test_not_observed_is_told_from_absent(bench):
 
 
 def test_the_age_of_a_map_from_the_future_is_zero():
-    response = fill_response(Response(), answer(), Header().stamp)
+    response = Response()
+    fill_response(response, answer(), Header().stamp)
     assert (response.map_age.sec, response.map_age.nanosec) == (0, 0)
     stamp = Header().stamp
     stamp.sec, stamp.nanosec = 7, 250
-    assert (age(5 * 10**9, stamp).sec, age(5 * 10**9, stamp).nanosec) == (2, 250)
+    assert (snapshot_age(5 * 10**9, stamp).sec, snapshot_age(5 * 10**9, stamp).nanosec) == (2, 250)
 
 
 def test_the_map_frame_by_name_needs_no_tf(bench):
@@ -208,7 +196,7 @@ def test_a_standing_prompt_is_answered_again_after_each_snapshot(bench):
     ('red mug', QueryRequest('red mug')), ('a; b ;', QueryRequest(texts=('a', 'b'))),
     ('  ', None), (';;', None), ('', None)])
 def test_prompts_in_words(text, request_):
-    assert prompt_request(text) == request_
+    assert prompt_to_request(String(data=text)) == request_
 
 
 def test_a_prompt_that_cannot_be_answered_leaves_the_node_alive(bench):
@@ -236,7 +224,8 @@ def test_the_node_serves_the_page_while_it_is_active(bench):
 
 def test_a_response_is_read_back_as_the_answer():
     answered = full_answer()
-    response = fill_response(Response(), answered, Header().stamp)
+    response = Response()
+    fill_response(response, answered, Header().stamp)
     read = answer_from_response('mug, cup', response)
     assert (read.probability, read.observed, read.timing) == (0.875, 0.5, answered.timing)
     assert (read.hits[0].label, read.hits[0].probability) == ('cup', 0.75)

@@ -6,18 +6,22 @@ import pytest
 pytest.importorskip('rclpy', reason='ROS 2 (rclpy) is not installed')
 pytest.importorskip('lerf_ros.srv', reason='the interfaces of lerf_ros are not built')
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
 from ros_bench import FakeMap, overrides, spin_until
 
 from lerf_ros.errors import MapUnreadableError
 from lerf_ros.nodes.common import topics
-from lerf_ros.nodes.query.diagnostics import CODES, QueryTally, map_status
+from lerf_ros.nodes.query.diagnostics import (
+    CODES,
+    QueryNodeState,
+    QueryStatistics,
+    map_status,
+)
 from lerf_ros.nodes.query_node import QueryNode
 from lerf_ros.srv import Query
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.usefixtures('ros')]
 Response = Query.Response
 
 
@@ -27,13 +31,13 @@ def values(status):
 
 def test_counts_rate_and_latency_of_made_up_answers():
     now = [100.0]
-    tally = QueryTally(lambda: now[0])
-    assert tally.report(0).message == 'none yet'
+    statistics = QueryStatistics(lambda: now[0])
+    assert statistics.report(0).message == 'none yet'
     for i in range(1, 6):       # five answers in five seconds, of 10 to 50 ms
         now[0] += 1.0
-        tally.add(Response.NONE, 0.01 * i)
-    tally.add(Response.EMPTY_TEXT, 0.0)
-    status = tally.report(waiting=3)
+        statistics.add(Response.NONE, 0.01 * i)
+    statistics.add(Response.EMPTY_TEXT, 0.0)
+    status = statistics.report(waiting=3)
     assert status.level == DiagnosticStatus.OK      # an empty phrase is the asker's fault
     # The window of the rate, 5 s, begins just after the first of the five.
     assert values(status) == {
@@ -45,14 +49,14 @@ def test_counts_rate_and_latency_of_made_up_answers():
 @pytest.mark.parametrize('code', ['BUSY', 'INTERNAL'])
 def test_failures_of_the_node_itself_are_a_warning_for_a_while(code):
     now = [0.0]
-    tally = QueryTally(lambda: now[0])
-    tally.add(getattr(Response, code), 0.0)
-    status = tally.report(0)
+    statistics = QueryStatistics(lambda: now[0])
+    statistics.add(getattr(Response, code), 0.0)
+    status = statistics.report(0)
     assert status.level == DiagnosticStatus.WARN and code in status.message
     assert values(status)['busy'] == str(int(code == 'BUSY'))
     assert values(status)['failed'] == str(int(code == 'INTERNAL'))
     now[0] += 11.0
-    assert tally.report(0).level == DiagnosticStatus.OK
+    assert statistics.report(0).level == DiagnosticStatus.OK
 
 
 def test_every_error_code_of_the_service_has_its_name():
@@ -62,14 +66,14 @@ def test_every_error_code_of_the_service_has_its_name():
 
 def test_the_map_and_the_age_of_its_snapshot():
     map_ = FakeMap('nowhere')       # snapshot 1, taken at 5 s
-    status = map_status(map_, True, '', now_ns=17 * 10**9)
+    status = map_status(QueryNodeState(map_, True, '', 0), now_ns=17 * 10**9)
     assert (status.level, status.message) == (DiagnosticStatus.OK, 'snapshot 1 answers')
     assert values(status) == {'loaded': 'True', 'snapshot': '1', 'map frame': 'map',
                               'snapshot age (s)': '12'}
-    assert map_status(map_, True, 'damaged', 0).level == DiagnosticStatus.WARN
+    assert map_status(QueryNodeState(map_, True, 'damaged', 0), 0).level == DiagnosticStatus.WARN
     map_.ready = False
-    assert map_status(map_, True, '', 0).level == DiagnosticStatus.WARN
-    empty = map_status(map_, True, 'damaged', 0)
+    assert map_status(QueryNodeState(map_, True, '', 0), 0).level == DiagnosticStatus.WARN
+    empty = map_status(QueryNodeState(map_, True, 'damaged', 0), 0)
     assert (empty.level, empty.message) == (DiagnosticStatus.ERROR, 'no snapshot yet; damaged')
     assert values(empty)['snapshot age (s)'] == ''
 
@@ -81,9 +85,9 @@ class Damaged(FakeMap):
 
 
 @pytest.fixture
-def bench(tmp_path):
-    rclpy.init()
-    other, nodes, heard = Node('other'), [], {}
+def bench(tmp_path, nodes):
+    other, heard = Node('other'), {}
+    nodes.append(other)
 
     def take(msg):
         heard.update({status.name: status for status in msg.status})
@@ -95,10 +99,7 @@ def bench(tmp_path):
         return node, other, heard
 
     other.create_subscription(DiagnosticArray, '/diagnostics', take, topics.DIAGNOSTICS_QOS)
-    yield make
-    for node in (*nodes, other):
-        node.destroy_node()
-    rclpy.shutdown()
+    return make
 
 
 def test_diagnostics_over_dds_in_every_state(bench):

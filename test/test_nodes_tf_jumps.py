@@ -7,7 +7,6 @@ import pytest
 pytest.importorskip('rclpy', reason='ROS 2 (rclpy) is not installed')
 pytest.importorskip('lerf_ros.msg', reason='the interfaces of lerf_ros are not built')
 
-import rclpy
 from geometry_msgs.msg import TransformStamped
 from rclpy.node import Node
 from ros_bench import Camera, FakeProcess, overrides, spin_until
@@ -17,7 +16,7 @@ from lerf_ros.mapping.messages import FollowJump, StartSession
 from lerf_ros.nodes.common.conversions import ns_to_stamp
 from lerf_ros.nodes.mapper_node import MapperNode
 
-pytestmark = pytest.mark.ros
+pytestmark = [pytest.mark.ros, pytest.mark.usefixtures('ros')]
 SECOND = 10**9
 START = 100 * SECOND + 1
 
@@ -42,17 +41,8 @@ class Robot(Camera):
             self.drive(stamp_ns + i * SECOND // 10, x, correction)
 
 
-@pytest.fixture(scope='module', autouse=True)
-def ros():
-    rclpy.init()
-    yield
-    rclpy.shutdown()
-
-
 @pytest.fixture
-def bench(tmp_path):
-    nodes = []
-
+def bench(tmp_path, nodes):
     def make(**settings):
         mapper = MapperNode(FakeProcess, parameter_overrides=overrides(
             map_directory=str(tmp_path), tf_timeout=0.5, **settings))
@@ -63,9 +53,7 @@ def bench(tmp_path):
         robot.info()
         return mapper, robot, tuple(nodes)
 
-    yield make
-    for node in nodes:
-        node.destroy_node()
+    return make
 
 
 def jumps(mapper):
@@ -159,7 +147,7 @@ def test_two_localisations_at_once_are_named_and_nothing_follows_them(bench):
     assert spin_until(nodes, lambda: mapper.refusals.counts['no pose'])
     assert "'odom' leaps to and fro in 'map' by 1.50 m" in mapper.refusals.latest
     assert '/robot' in mapper.refusals.latest
-    assert spin_until(nodes, lambda: any('leaps' in text for text in mapper.findings.others))
+    assert spin_until(nodes, lambda: any('leaps' in text for text in mapper.diagnosis.others))
     assert not jumps(mapper) and not mapper.process.frames
 
 

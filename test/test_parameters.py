@@ -56,7 +56,7 @@ def test_without_overrides_the_dataclass_decides(make_node):
 
 
 def test_a_class_stands_for_its_defaults(make_node):
-    assert declare(make_node(), Example) == Example()
+    assert declare(make_node(), Example()) == Example()
 
 
 def test_integer_passes_for_a_float(make_node):

@@ -97,8 +97,8 @@ def capture():
     from tf2_msgs.msg import TFMessage
 
     from lerf_ros.nodes.common.topics import TF_QOS, TF_STATIC_QOS, profile
-    from lerf_ros.nodes.common.transforms import Buffer
     from lerf_ros.nodes.sim_camera_node import SimCameraNode
+    from lerf_ros.nodes.tf.lookup import Buffer
 
     rclpy.init()
     node = SimCameraNode(parameter_overrides=overrides(

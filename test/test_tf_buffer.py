@@ -13,8 +13,8 @@ from scipy.spatial.transform import Rotation
 
 from lerf_ros.geometry.camera import invert_pose
 from lerf_ros.nodes.common.conversions import matrix_to_transform, ns_to_stamp, transform_to_matrix
-from lerf_ros.nodes.common.tf_buffer import Buffer, TransformException
-from lerf_ros.nodes.common.transforms import known_frames
+from lerf_ros.nodes.tf.lookup import known_frames
+from lerf_ros.nodes.tf.python_buffer import Buffer, TransformException
 
 pytestmark = pytest.mark.ros
 SECOND = 10**9

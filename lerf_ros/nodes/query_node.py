@@ -8,67 +8,93 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from builtin_interfaces.msg import Time
+from rclpy.node import Node
+from rclpy.timer import Timer
 from sensor_msgs.msg import PointCloud2
+from std_msgs.msg import String
 
 from lerf_ros.config import FeatureConfig, GraspConfig, QueryConfig
 from lerf_ros.errors import LerfError, NotActiveError
 from lerf_ros.geometry.camera import invert_pose
-from lerf_ros.nodes.common import topics
+from lerf_ros.nodes.common import qos_overrides, topics
 from lerf_ros.nodes.common.conversions import answer_to_cloud
 from lerf_ros.nodes.common.lifecycle import ManagedNode, started
-from lerf_ros.nodes.common.live_parameters import LiveParameters
 from lerf_ros.nodes.common.node_config import QueryNodeConfig, map_directory
-from lerf_ros.nodes.common.parameters import declare_all, given_settings
+from lerf_ros.nodes.common.parameters import LiveParameters, declare_all, given_settings
 from lerf_ros.nodes.common.running import run_node
-from lerf_ros.nodes.query.answer_frames import AnswerFrames
 from lerf_ros.nodes.query.answer_publisher import AnswerPublisher
 from lerf_ros.nodes.query.deferred_service import DeferredService
-from lerf_ros.nodes.query.diagnostics import QueryDiagnostics
-from lerf_ros.nodes.query.heap import give_back, keep_few_kernels, share_heaps
+from lerf_ros.nodes.query.diagnostics import QueryDiagnostics, QueryNodeState
+from lerf_ros.nodes.query.heap import limit_heaps, limit_kernel_cache, release_free_memory
 from lerf_ros.nodes.query.messages import (
     check_frame,
     error_code,
     fill_error,
     fill_response,
+    prompt_to_request,
     to_request,
 )
-from lerf_ros.nodes.query.standing_prompt import StandingPrompt
+from lerf_ros.nodes.tf.lookup import FrameLookup
 from lerf_ros.query.answer import Answer, in_frame
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.show.words import summary
 from lerf_ros.srv import Query
 
+if TYPE_CHECKING:
+    from lerf_ros.map_query import MapQuery
+    from lerf_ros.show.page import MapPage
+
 WARN_PERIOD_S = 10.0
-CLOSE_S = 1.0
+CLOSE_TIMEOUT_S = 1.0
 
 
 @dataclass(frozen=True)
 class AnswerConfig:
-    """The sections of the core's settings that matter for answers."""
+    """The sections of the core's settings on which answers depend."""
 
     query: QueryConfig = QueryConfig()
     features: FeatureConfig = FeatureConfig()
     grasp: GraspConfig = GraspConfig()
 
 
-def open_map(*arguments: Any, **named: Any) -> Any:
-    """A MapQuery; its import takes seconds, and a wrong parameter should not wait for it."""
+class StandingPrompt:
+    """The last prompt on lerf/prompts, which is answered again after each snapshot.
+
+    request: None when there is no prompt. due: the prompt waits for an answer.
+    """
+
+    def __init__(self, node: Node, on_change: Callable[[], None]) -> None:
+        """on_change: called after another prompt has arrived."""
+        self.request: QueryRequest | None = None
+        self.due = False
+        self._on_change, self._logger = on_change, node.get_logger()
+        qos_overrides.subscribe(node, String, topics.PROMPTS, self.on_prompt, topics.PROMPTS_QOS)
+
+    def on_prompt(self, msg: String) -> None:
+        """Takes a prompt; a blank one ends it."""
+        request = prompt_to_request(msg)
+        if request == self.request:
+            return
+        self.request, self.due = request, request is not None
+        self._logger.info(f'standing prompt: {msg.data!r}' if request else 'no standing prompt')
+        if request is not None:
+            self._on_change()
+
+
+def create_map_query(directory: Path, settings: Mapping[str, object], device: str) -> MapQuery:
+    """Returns a MapQuery, which is imported now: that takes seconds, parameters are checked first.
+    """
     from lerf_ros.map_query import MapQuery
-    return MapQuery(*arguments, **named)
-
-
-def open_page(*arguments: Any) -> Any:
-    """A MapPage; viser is needed only by those who want the page."""
-    from lerf_ros.show.page import MapPage
-    return MapPage(*arguments)
+    return MapQuery(directory, settings, device)
 
 
 def why_fixed(name: str) -> str:
-    """Why a parameter cannot change while the query node runs; empty when it can."""
+    """Returns why a parameter cannot change while the query node runs; '' when it can."""
     if name.startswith(('query.', 'grasp.')):
         return ''
     if name.startswith('features.') or name == 'preset':
@@ -77,32 +103,38 @@ def why_fixed(name: str) -> str:
 
 
 class QueryNode(ManagedNode):
-    """Converts, asks the map, publishes. Answers come from one thread, newer snapshots by another.
+    """Answers queries from the newest snapshot of a map directory and publishes the answers.
 
-    So the executor's thread is always free: to take requests, and to tell that there are too many.
+    One thread answers and another loads snapshots, so that the executor's thread can always take a
+    request or refuse it.
     """
 
-    service: DeferredService | None = None
+    settings: QueryNodeConfig
+    service: DeferredService[Query.Request, Query.Response] | None = None
 
-    def __init__(self, map_factory: Callable[..., Any] = open_map, **arguments: Any) -> None:
-        """Raises ConfigError for a parameter that is wrong or does not exist."""
+    def __init__(self, map_factory: Callable[..., MapQuery] = create_map_query,
+                 **arguments: object) -> None:
+        """arguments: those of rclpy.node.Node.
+
+        Raises ConfigError for a wrong or unknown parameter.
+        """
         super().__init__('query_node', **arguments)
         self._map_factory = map_factory
         self.settings, config = declare_all(self, QueryNodeConfig(), AnswerConfig(),
                                             read_only=False)
-        # What was given to this node by name comes before what the map was made with.
+        # Settings given to this node override those that the map was made with.
         self.given = given_settings(self, config)
         self.live = LiveParameters(self, (self.settings, config), why_fixed, self.change)
         self.directory = map_directory(self.settings.map_directory, self.get_namespace())
-        self.map: Any = None
+        self.map: MapQuery | None = None
         self._map_error: LerfError | None = None
         self._queries = 0
-        self._refresh_timer: Any = None
-        self.page: Any = None
+        self._refresh_timer: Timer | None = None
+        self.page: MapPage | None = None
         self._refreshing = threading.Lock()
         self._asking = threading.Lock()
         self.publisher = AnswerPublisher(self)
-        self.frames = AnswerFrames(self, self.settings.frame_timeout)
+        self.frames = FrameLookup(self, self.settings.frame_timeout)
         self.service = DeferredService(
             self, Query, topics.QUERY, topics.QUERY_QOS, self.settings.max_waiting, self.on_query,
             self.refuse)
@@ -110,7 +142,7 @@ class QueryNode(ManagedNode):
         self.diagnostics = QueryDiagnostics(self, self._state)
 
     def configure(self) -> None:
-        """Opens the map directory; it may be empty until the mapper has written a snapshot."""
+        """Opens the map directory, which may be empty until the mapper has written a snapshot."""
         self.map = self._map_factory(self.directory, self.given, self.settings.device)
         if self.directory.is_dir():
             self.get_logger().info(f'answers come from the map in {self.directory}')
@@ -118,24 +150,25 @@ class QueryNode(ManagedNode):
             self.get_logger().warning(f'there is no map in {self.directory} yet: answers begin '
                                       'with the first snapshot that a mapper writes there')
 
-    def change(self, settings: Mapping[str, Any]) -> None:
-        """Takes settings of queries and grasps, from the next answer on. Raises ConfigError."""
+    def change(self, settings: Mapping[str, object]) -> None:
+        """Applies settings of queries and grasps from the next answer on; raises ConfigError."""
         if self.map is not None:
             self.map.change(settings)
         self.given = {**self.given, **settings}
         self.prompt.due = self.prompt.request is not None
 
     def activate(self) -> None:
-        """Loads the newest snapshot and looks for newer ones."""
+        """Loads the newest snapshot, and checks for newer ones from now on."""
         self.refresh()
         self._refresh_timer = self.create_timer(self.settings.refresh_period, self.start_refresh)
         if self.settings.viewer_port:
-            self.page = open_page(self.ask, self.directory, self.settings.viewer_host,
-                                  self.settings.viewer_port)
+            from lerf_ros.show.page import MapPage  # needs viser, an optional dependency
+            self.page = MapPage(self.ask, self.directory, self.settings.viewer_host,
+                                self.settings.viewer_port)
             self.get_logger().info(f'the map is shown at {self.page.url}')
 
     def deactivate(self) -> None:
-        """Stops looking for snapshots and ends the page; queries are answered with NOT_ACTIVE."""
+        """Stops checking for snapshots and closes the page; queries then get NOT_ACTIVE."""
         if self.page is not None:
             self.page.close()
             self.page = None
@@ -144,18 +177,18 @@ class QueryNode(ManagedNode):
             self._refresh_timer = None
 
     def release(self) -> None:
-        """Forgets the map."""
+        """Closes the map."""
         self.deactivate()
         self.map = self._map_error = None
 
     def destroy_node(self) -> None:
         """Ends the thread that answers, then the node."""
         if self.service is not None:
-            self.service.close(CLOSE_S)
+            self.service.close(CLOSE_TIMEOUT_S)
         super().destroy_node()
 
     def start_refresh(self) -> None:
-        """Looks for a newer snapshot beside the answers, which go on meanwhile."""
+        """Checks for a newer snapshot in a thread, so that answers go on meanwhile."""
         self.answer_prompt()
         if self.page is not None and self.page.answer is None:
             self.page.refreshed()
@@ -163,7 +196,7 @@ class QueryNode(ManagedNode):
             threading.Thread(target=self.refresh, name='refresh', daemon=True).start()
 
     def refresh(self) -> None:
-        """Loads a newer snapshot if there is one; an error is kept for those who ask."""
+        """Loads a newer snapshot if there is one; keeps an error for the next queries."""
         map_ = self.map
         if map_ is None:
             return
@@ -171,7 +204,7 @@ class QueryNode(ManagedNode):
             before = map_.map_id
             try:
                 loaded = map_.refresh()
-                if before and map_.map_id != before:    # reset, or another one in its place
+                if before and map_.map_id != before:    # the map was reset or replaced
                     self.publisher.clear(map_.frame_id, self.get_clock().now().to_msg())
                 if loaded:
                     self._show_loaded(map_)
@@ -180,30 +213,30 @@ class QueryNode(ManagedNode):
                 self._map_error = error
                 self.get_logger().warning(str(error), throttle_duration_sec=WARN_PERIOD_S)
 
-    def _show_loaded(self, map_: Any) -> None:
-        """Tells everybody that another snapshot answers now, and under which settings."""
+    def _show_loaded(self, map_: MapQuery) -> None:
+        """Updates log, keyframes, parameters, prompt and page for the snapshot that was loaded."""
         self.get_logger().info(f'snapshot {map_.snapshot_id} answers from now on')
         self.publisher.read_keyframes(self.directory)
         self.live.show({name: value for name, value in map_.settings().items()
                         if name not in self.given})
         self.prompt.due = True
-        give_back()
+        release_free_memory()
         if self.page is not None:
             self.page.refreshed()
 
     def refuse(self, response: Query.Response) -> None:
-        """The response to a request for which there was no room."""
+        """Fills the response to a request when too many queries wait."""
         self._queries += 1
         response.query_id = self._queries
         fill_error(response, Query.Response.BUSY,
                    f'{self.settings.max_waiting} queries are waiting: ask again later')
-        self.diagnostics.tally.add(response.error_code, 0.0)
+        self.diagnostics.statistics.add(response.error_code, 0.0)
 
     def on_query(self, request: Query.Request,
                  response: Query.Response) -> Callable[[], None] | None:
-        """Fills the response: every failure is a named code, the node lives on.
+        """Fills the response; every failure becomes an error code.
 
-        Returns what publishes the answer on the topics: who asked need not wait for that.
+        Returns what publishes the answer on the topics, after the response has been sent.
         """
         self._queries += 1
         response.query_id = self._queries
@@ -216,14 +249,13 @@ class QueryNode(ManagedNode):
             self.get_logger().error(f'query {self._queries}: {traceback.format_exc()}')
             fill_error(response, Query.Response.INTERNAL,
                        f'{type(error).__name__}: {error}; the log of {self.get_name()} says more')
-        self.diagnostics.tally.add(response.error_code, time.monotonic() - start)
+        self.diagnostics.statistics.add(response.error_code, time.monotonic() - start)
         self.get_logger().info(f'query {self._queries}: {response.message}')
         return publish
 
-    def _state(self) -> tuple[Any, bool, str, int]:
-        """What the diagnostics report on."""
+    def _state(self) -> QueryNodeState:
         waiting = self.service.waiting if self.service is not None else 0
-        return self.map, self.active, str(self._map_error or ''), waiting
+        return QueryNodeState(self.map, self.active, str(self._map_error or ''), waiting)
 
     def _answer(self, request: Query.Request, response: Query.Response) -> Callable[[], None]:
         T_frame_map = self._frame_of(request)
@@ -248,7 +280,7 @@ class QueryNode(ManagedNode):
             self.get_logger().error(f'query {query_id}: {traceback.format_exc()}')
 
     def _frame_of(self, request: Query.Request) -> np.ndarray | None:
-        """T_frame_map (4, 4) of the frame that the request names; None for the map's own."""
+        """Returns T_frame_map (4, 4) of the frame that a request names; None for the map frame."""
         map_ = self.ready_map()
         if request.frame_id.lstrip('/') in ('', map_.frame_id):
             return None
@@ -256,8 +288,8 @@ class QueryNode(ManagedNode):
         self.frames.listen()
         return self.frames.T_frame_map(request.frame_id, map_.frame_id)
 
-    def ready_map(self) -> Any:
-        """The map to ask; raises NotActiveError, or why no snapshot could be loaded."""
+    def ready_map(self) -> MapQuery:
+        """Returns the map to ask; raises NotActiveError, or why no snapshot could be loaded."""
         map_ = self.map
         if not self.active or map_ is None:
             raise NotActiveError(f'{self.get_name()} is not active: activate it first '
@@ -267,13 +299,13 @@ class QueryNode(ManagedNode):
         return map_
 
     def ask(self, request: QueryRequest) -> Answer:
-        """The answer of the newest snapshot; raises LerfError. For any thread."""
+        """Returns the answer of the newest snapshot; thread-safe. Raises LerfError."""
         map_ = self.ready_map()
         with self._asking:
             return map_.ask(request)
 
     def answer_prompt(self) -> None:
-        """Has the standing prompt, if it is due, answered before the queries that wait."""
+        """Schedules the standing prompt, if it is due, before the queries that wait."""
         if self.active and self.service is not None and self.prompt.due:
             self.service.do(self._publish_prompt)
 
@@ -292,9 +324,9 @@ class QueryNode(ManagedNode):
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Runs the node; returns its exit code."""
-    share_heaps()
-    keep_few_kernels()
+    """Runs the node and returns its exit code."""
+    limit_heaps()
+    limit_kernel_cache()
     return run_node(lambda: started(QueryNode()), 'query_node', args)
 
 

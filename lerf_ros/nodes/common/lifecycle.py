@@ -1,42 +1,89 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The life of the main nodes: managed as ROS 2 defines it, or started by themselves."""
+"""Lifecycle of the main nodes, with a manager or without, and their logging."""
 
 from __future__ import annotations
 
+import logging
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Protocol
 
+from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from lerf_ros.errors import LerfError, StillLoadingError
-from lerf_ros.nodes.common import core_logging
 from lerf_ros.nodes.common.qos_overrides import unused
 
-# A node that starts alone has nobody who would configure it again while its models load.
-LOADING_ATTEMPTS = 20
+# A node without a manager configures itself again while its models load.
+MAX_LOADING_ATTEMPTS = 20
+CORE_LOGGER = 'lerf_ros'
+
+
+class CoreLogHandler(logging.Handler):
+    """Passes records of the core, which uses Python's logging, to a node's logger."""
+
+    def __init__(self, logger: RcutilsLogger) -> None:
+        """Adopts the level of the node's logger until `close`."""
+        super().__init__()
+        self._logger, core = logger, logging.getLogger(CORE_LOGGER)
+        self._level_before = core.level
+        core.addHandler(self)
+        # Severities of rcutils are Python's levels: 10, 20, ...
+        core.setLevel(int(logger.get_effective_level()))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Logs one line at the level of the record."""
+        text = f'[{record.name.removeprefix(CORE_LOGGER + ".")}] {self.format(record)}'
+        # A call for each level: rclpy allows one severity for each place in the code.
+        if record.levelno >= logging.CRITICAL:
+            self._logger.fatal(text)
+        elif record.levelno >= logging.ERROR:
+            self._logger.error(text)
+        elif record.levelno >= logging.WARNING:
+            self._logger.warning(text)
+        elif record.levelno >= logging.INFO:
+            self._logger.info(text)
+        else:
+            self._logger.debug(text)
+
+    def close(self) -> None:
+        """Stops passing records and restores the level of the core."""
+        core = logging.getLogger(CORE_LOGGER)
+        if self in core.handlers:
+            core.removeHandler(self)
+            core.setLevel(self._level_before)
+        super().close()
+
+
+class NodeSettings(Protocol):
+    """What the settings of a managed node have in common."""
+
+    @property
+    def autostart(self) -> bool:
+        """Returns whether the node configures and activates itself."""
 
 
 class ManagedNode(LifecycleNode):
-    """Turns errors of a transition into words; rclpy alone would drop them.
+    """Logs errors of transitions in words; rclpy would drop them.
 
-    Subclasses fill in `configure`, `activate`, `deactivate` and `release`; `release` frees what
-    `configure` made and may be called more than once.
+    Subclasses implement `configure`, `activate`, `deactivate` and `release`. `release` frees what
+    `configure` acquired and may be called more than once.
     """
 
-    settings: Any   # the node's own dataclass; has `autostart`
-    # A node whose constructor refused its parameters is destroyed too; it has nothing to free.
+    settings: NodeSettings
+    # False also for a node whose constructor failed, which has nothing to free.
     configured = False
 
-    def __init__(self, name: str, **arguments: Any) -> None:
+    def __init__(self, name: str, **arguments: object) -> None:
+        """arguments: those of rclpy.node.Node."""
         super().__init__(name, **arguments)
-        self._core_log = core_logging.hand_on(self.get_logger())
+        self._core_log = CoreLogHandler(self.get_logger())
         self.active = False
         self.failure = ''   # why the last transition failed
         self.still_loading = False
 
     def configure(self) -> None:
-        """Acquires resources; raises LerfError when it cannot."""
+        """Acquires resources; raises LerfError when it fails."""
 
     def activate(self) -> None:
         """Starts work."""
@@ -48,9 +95,9 @@ class ManagedNode(LifecycleNode):
         """Frees resources."""
 
     def start_alone(self) -> bool:
-        """Configures and activates without a manager; False when `failure` says why not."""
+        """Configures and activates without a manager; returns False when `failure` says why not."""
         success = TransitionCallbackReturn.SUCCESS
-        for _ in range(LOADING_ATTEMPTS):
+        for _ in range(MAX_LOADING_ATTEMPTS):
             if self.trigger_configure() == success:
                 return self.trigger_activate() == success
             if not self.still_loading:
@@ -82,16 +129,16 @@ class ManagedNode(LifecycleNode):
         return self._transition(self.release, active=False)
 
     def destroy_node(self) -> None:
-        """Frees the resources of whatever state the node is in, then the node."""
+        """Frees the resources, in any state, then destroys the node."""
         self.active = False
         if self.configured:
             self.release()
         super().destroy_node()
-        self.wait_for_others()
-        core_logging.stop(self._core_log)
+        self.wait_for_processes()
+        self._core_log.close()
 
-    def wait_for_others(self) -> None:
-        """Returns when nothing works for the node any more; what is logged until then is shown."""
+    def wait_for_processes(self) -> None:
+        """Waits until no process works for the node any more; its log is still shown."""
 
     def _transition(self, work: Callable[[], None], active: bool) -> TransitionCallbackReturn:
         self.still_loading = False
@@ -111,9 +158,9 @@ class ManagedNode(LifecycleNode):
 
 
 def started(node: ManagedNode) -> ManagedNode:
-    """The node, configured and active unless its setting `autostart` is off.
+    """Returns the node, configured and active unless its setting `autostart` is off.
 
-    Raises LerfError, after destroying the node, when it cannot be started.
+    Destroys the node and raises LerfError when it cannot be started.
     """
     if not node.settings.autostart:
         node.get_logger().info('not started: a lifecycle manager configures and activates it')

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of the two main nodes themselves; what they compute with is in lerf_ros/config/."""
+"""Settings of the mapper node and the query node; those of the core are in lerf_ros/config/."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAP_DIRECTORY_DOC = ('where the map is kept; empty is a folder of this namespace
 
 @dataclass(frozen=True)
 class CameraInput:
-    """Where the images of one camera come from, and what belongs to them; empty for none."""
+    """The topics, mask file and frame of one camera; an empty string stands for none."""
 
     image_topic: str
     camera_info_topic: str
@@ -29,7 +29,7 @@ class CameraInput:
 
 @dataclass(frozen=True)
 class MapperNodeConfig(Checked):
-    """Inputs of the mapper node."""
+    """Settings of the mapper node."""
 
     autostart: bool = setting(True, 'configure and activate without a lifecycle manager')
     map_directory: str = setting('', MAP_DIRECTORY_DOC)
@@ -126,7 +126,7 @@ class MapperNodeConfig(Checked):
                               'extra_image_topics')
 
     def cameras(self) -> tuple[CameraInput, ...]:
-        """The inputs of all cameras, the first of them that of the single parameters."""
+        """Returns the inputs of all cameras, the one of the single parameters first."""
         count = len(self.extra_image_topics)
         lists = (self.extra_image_topics, self.extra_camera_info_topics, self.extra_depth_topics,
                  self.extra_mask_topics, self.extra_mask_files, self.extra_camera_frames)
@@ -140,13 +140,13 @@ class MapperNodeConfig(Checked):
 
 @dataclass(frozen=True)
 class QueryNodeConfig(Checked):
-    """Inputs of the query node."""
+    """Settings of the query node."""
 
     autostart: bool = setting(True, 'configure and activate without a lifecycle manager')
     map_directory: str = setting('', MAP_DIRECTORY_DOC)
     device: str = setting('cpu', 'where phrases are encoded: cpu, cuda or cuda:n')
     refresh_period: float = setting(
-        1.0, 'time between looks for a newer snapshot', unit='seconds', low=0.05, high=3600.0)
+        1.0, 'time between checks for a newer snapshot', unit='seconds', low=0.05, high=3600.0)
     max_waiting: int = setting(
         100, 'queries that wait at most; more are answered with BUSY in their turn', low=1,
         high=2000)
@@ -161,7 +161,7 @@ class QueryNodeConfig(Checked):
 
 
 def map_directory(configured: str, namespace: str) -> Path:
-    """The map directory as an absolute path; mapper and query of one namespace agree on it."""
+    """Returns the absolute path of the map directory, the same for both nodes of a namespace."""
     if configured:
         return Path(configured).expanduser().absolute()
     home = Path(os.environ.get('ROS_HOME') or '~/.ros').expanduser()
@@ -169,6 +169,6 @@ def map_directory(configured: str, namespace: str) -> Path:
 
 
 def map_root(configured: str, directory: Path) -> Path:
-    """Where the saved maps of a map directory are kept, as an absolute path."""
+    """Returns the absolute path of the folder with the saved maps of a map directory."""
     return Path(configured).expanduser().absolute() if configured else \
         directory.parent / 'saved_maps'

@@ -1,70 +1,76 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Publishers and subscriptions whose QoS parameters may override: `qos_overrides./topic...`.
+"""Publishers and subscriptions whose QoS is overridden by parameters `qos_overrides./topic...`.
 
-The parameters are those of the design that rclcpp and rclpy share:
+The parameters are those of rclcpp and rclpy, such as
 `qos_overrides./topic.subscription.reliability`, with the topic as it is after remapping. rclpy
-ignores those that no publisher or subscription asks for; here they are named.
+silently ignores parameters that match no publisher or subscription; `unused` finds them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from copy import copy
-from typing import Any
+from typing import TypeVar
 
 from rclpy.exceptions import InvalidParameterTypeException
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.qos import QoSPolicyKind, QoSProfile
 from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.subscription import Subscription
 
 from lerf_ros.errors import ConfigError
 
+Message = TypeVar('Message')
+Entity = TypeVar('Entity')
 PREFIX = 'qos_overrides.'
-# Declared in any case, so that `ros2 param list` shows them; others where they are given.
+# Always declared, so that `ros2 param list` shows them; other policies only where they are given.
 SHOWN = (QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY,
          QoSPolicyKind.DURABILITY)
 POLICIES = {kind.name.lower(): kind for kind in QoSPolicyKind if kind.name != 'INVALID'}
 
 
-def subscribe(node: Node, kind: type, topic: str, callback: Callable[[Any], None],
+def subscribe(node: Node, kind: type[Message], topic: str, callback: Callable[[Message], None],
               qos: QoSProfile, identity: str | None = None,
-              fixed: Iterable[QoSPolicyKind] = SHOWN, **more: Any) -> Any:
-    """A subscription with the QoS given, or what parameters say instead.
+              declared: Iterable[QoSPolicyKind] = SHOWN, **options: object) -> Subscription:
+    """Returns a subscription with this QoS, or with what parameters say instead.
 
-    identity: tells two subscriptions of one topic apart. fixed: policies whose default stays the
-    same when the node subscribes anew. Raises ConfigError for an override that is no value.
+    identity: distinguishes two subscriptions of one topic. declared: the policies that become
+    parameters even when they are not given; a declared one keeps its value when the node subscribes
+    again. options: further ones of create_subscription. Raises ConfigError for an invalid override.
     """
-    return _made(node, topic, 'subscription', identity, fixed, lambda options: (
+    return _create(node, topic, 'subscription', identity, declared, lambda overriding: (
         node.create_subscription(kind, topic, callback, copy(qos),
-                                 qos_overriding_options=options, **more)))
+                                 qos_overriding_options=overriding, **options)))
 
 
-def publisher(node: Node, kind: type, topic: str, qos: QoSProfile) -> Any:
-    """A publisher with the QoS given, or what parameters say instead.
+def publisher(node: Node, kind: type, topic: str, qos: QoSProfile) -> Publisher:
+    """Returns a publisher with this QoS, or with what parameters say instead.
 
-    Raises ConfigError for an override that is no value.
+    Raises ConfigError for an invalid override.
     """
-    return _made(node, topic, 'publisher', None, SHOWN, lambda options: node.create_publisher(
-        kind, topic, copy(qos), qos_overriding_options=options))
+    return _create(node, topic, 'publisher', None, SHOWN, lambda overriding: node.create_publisher(
+        kind, topic, copy(qos), qos_overriding_options=overriding))
 
 
 def is_given(node: Node, topic: str, entity: str, policy: QoSPolicyKind) -> bool:
-    """Whether a parameter overrides a policy of a topic's publisher or subscription."""
+    """Returns whether a parameter overrides a policy of a topic's publisher or subscription."""
     return policy in _given(node, _stem(node, topic, entity, None))
 
 
 def unused(node: Node) -> list[str]:
-    """Overrides that were given and that nothing of this node has asked for."""
+    """Returns the given overrides that match no publisher or subscription of this node."""
     return sorted(name for name in node._parameter_overrides
                   if name.startswith(PREFIX) and not node.has_parameter(name))
 
 
-def _made(node: Node, topic: str, entity: str, identity: str | None,
-          fixed: Iterable[QoSPolicyKind], make: Callable[[QoSOverridingOptions], Any]) -> Any:
+def _create(node: Node, topic: str, entity: str, identity: str | None,
+            declared: Iterable[QoSPolicyKind],
+            create: Callable[[QoSOverridingOptions], Entity]) -> Entity:
     stem = _stem(node, topic, entity, identity)
-    kinds = dict.fromkeys([*fixed, *_given(node, stem)])
+    kinds = dict.fromkeys([*declared, *_given(node, stem)])
     try:
-        return make(QoSOverridingOptions(list(kinds), entity_id=identity))
+        return create(QoSOverridingOptions(list(kinds), entity_id=identity))
     except InvalidParameterTypeException as error:
         raise ConfigError(str(error)) from error
     except RuntimeError as error:
@@ -79,7 +85,10 @@ def _stem(node: Node, topic: str, entity: str, identity: str | None) -> str:
 
 
 def _given(node: Node, stem: str) -> list[QoSPolicyKind]:
-    """The policies that parameters of this name override; ConfigError for one that is none."""
+    """Returns the policies that parameters with this prefix override.
+
+    Raises ConfigError for a name that is no policy.
+    """
     names = [name.removeprefix(stem) for name in node._parameter_overrides
              if name.startswith(stem)]
     for name in names:

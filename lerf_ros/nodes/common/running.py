@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The main function of every node: clean exit codes, no tracebacks for wrong settings."""
+"""The main function of every node, with clean exit codes and one line for wrong settings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
@@ -18,21 +17,26 @@ from rclpy.signals import SignalHandlerOptions
 
 from lerf_ros.errors import LerfError
 
-EXIT_FAILED = 1
-JOIN_S = 5.0
+EXIT_OK, EXIT_FAILED, EXIT_WRONG_SETTINGS = 0, 1, 2
+JOIN_TIMEOUT_S = 5.0
+POLL_S = 0.2    # between checks for a signal
 
 
 class TaskNode(Node):
-    """`stopping` tells the task to end, `finish` tells the process to end."""
+    """A node with a task in its own thread.
 
-    def __init__(self, name: str, **arguments: Any):
+    The event `stopping` tells the task to end; the event `finished` ends the process.
+    """
+
+    def __init__(self, name: str, **arguments: object) -> None:
+        """arguments: those of rclpy.node.Node."""
         super().__init__(name, **arguments)
         self.stopping, self.finished = threading.Event(), threading.Event()
         self.exit_code = EXIT_OK
         self._task: threading.Thread | None = None
 
     def start_task(self, task: Callable[[], None]) -> None:
-        """Runs `task` beside the executor; if it fails the node says why and ends with code 1."""
+        """Runs a task beside the executor; an error in it ends the process with code 1."""
         def guarded() -> None:
             try:
                 task()
@@ -47,40 +51,35 @@ class TaskNode(Node):
         self._task.start()
 
     def finish(self, exit_code: int) -> None:
-        """Ends the process with this code, soon."""
+        """Ends the process with this code within POLL_S seconds."""
         self.exit_code = exit_code
         self.finished.set()
 
     def destroy_node(self) -> None:
-        """Lets the task finish what it publishes, then destroys the node."""
+        """Waits for the task to end, then destroys the node."""
         self.stopping.set()
         if self._task is not None:
-            self._task.join(timeout=JOIN_S)
+            self._task.join(timeout=JOIN_TIMEOUT_S)
         super().destroy_node()
 
 
-EXIT_OK, EXIT_WRONG_SETTINGS = 0, 2
-# A signal is seen when a wait ends; this bounds how long that takes.
-WAIT_S = 0.2
-
-
 def run_node(create: Callable[[], Node], name: str, args: Sequence[str] | None = None) -> int:
-    """Makes a node and spins it until SIGINT or SIGTERM, or until its event `finished` is set.
+    """Creates a node and spins it until SIGINT, SIGTERM or the event `finished` of a TaskNode.
 
-    Returns the node's `exit_code` where it has one, else 0; 2 when the settings or the input are
-    unusable: the reason is one log line.
+    Returns the exit code: that of a TaskNode, else 0; 2, after one log line, when settings or input
+    are unusable.
     """
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     try:
-        # rclpy's own handlers raise KeyboardInterrupt wherever the program happens to be.
+        # rclpy's own handlers raise KeyboardInterrupt anywhere in the program.
         rclpy.init(args=None if args is None else list(args),
                    signal_handler_options=SignalHandlerOptions.NO)
-    except RuntimeError as error:   # rcl's errors: arguments that it cannot parse
+    except RuntimeError as error:   # rcl cannot parse the arguments
         print(f'{name}: {error}', file=sys.stderr)
         return EXIT_WRONG_SETTINGS
-    node = None
+    node: Node | None = None
     try:
         node = create()
         spin(node, stop, getattr(node, 'finished', stop))
@@ -100,7 +99,7 @@ def spin(node: Node, stop: threading.Event, finished: threading.Event) -> None:
     executor.add_node(node)
     try:
         while rclpy.ok() and not (stop.is_set() or finished.is_set()):
-            executor.spin_once(timeout_sec=WAIT_S)
+            executor.spin_once(timeout_sec=POLL_S)
     finally:
         executor.remove_node(node)
         executor.shutdown()

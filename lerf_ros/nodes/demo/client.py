@@ -18,7 +18,7 @@ from lerf_ros.query.answer import Answer, Grasp, Hit, Presence, Timing
 from lerf_ros.srv import Query
 
 RETRY_S = 1.0
-# The query node looks for a newer snapshot every second, and loads it in a few.
+# The query node checks for a newer snapshot every second, and loads it in a few.
 OLD_SNAPSHOT_PATIENCE_S = 10.0
 
 

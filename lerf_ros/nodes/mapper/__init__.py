@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parts of the mapper node: camera inputs, poses, diagnoses, commands."""
+"""Parts of the mapper node: camera inputs, assembly of frames, diagnosis, status, commands."""

@@ -1,36 +1,51 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The services about the map as a whole: save, load, list, reset, undo, pause and resume."""
+"""The services on the whole map: save, load, list, reset, undo, pause and resume."""
 
 from __future__ import annotations
 
 import traceback
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.task import Future
+from rclpy.timer import Timer
 
 from lerf_ros.errors import LerfError, NotActiveError
 from lerf_ros.mapping.messages import Command, Load, Reply, Reset, Save, UndoMove
 from lerf_ros.nodes.common import topics
-from lerf_ros.nodes.common.lifecycle import ManagedNode
 from lerf_ros.srv import ListMaps, LoadMap, MapCommand, SaveMap
 from lerf_ros.storage.saved_maps import SavedMaps
 
-POLL_PERIOD_S = 0.05    # between looks whether the mapping process has done what it was asked
+if TYPE_CHECKING:
+    from lerf_ros.nodes.mapper_node import MapperNode
+
+POLL_PERIOD_S = 0.05    # between checks for the reply of the mapping process
+
+
+class CommandResponse(Protocol):
+    """What the responses of all these services have in common."""
+
+    INTERNAL: int
+    STORAGE: int
+    success: bool
+    error_code: int
+    message: str
+
+
+Response = TypeVar('Response', bound=CommandResponse)
 
 
 class MapCommands:
-    """Serves the commands of a mapper node; images and status go on while one is carried out."""
+    """Serves the commands of a mapper node, whose images and status go on meanwhile."""
 
-    def __init__(self, node: ManagedNode, root: Path) -> None:
-        """root: where saved maps are kept. The node has `process` and `pause`."""
-        self._node: Any = node
-        self._root = root
+    def __init__(self, node: MapperNode, root: Path) -> None:
+        """root: the folder of the saved maps."""
+        self._node, self._root = node, root
         self._waiting: dict[int, Future] = {}
-        self._timer: Any = None
-        # Of their own: a command that is under way would hold up the node's images and timers.
+        self._timer: Timer | None = None
+        # A group of its own: a command in progress would block the node's images and timers.
         group = ReentrantCallbackGroup()
         for kind, name, callback in (
                 (SaveMap, topics.SAVE_MAP, self.on_save), (LoadMap, topics.LOAD_MAP, self.on_load),
@@ -42,8 +57,9 @@ class MapCommands:
             node.create_service(kind, name, callback, qos_profile=topics.COMMAND_QOS,
                                 callback_group=group)
 
-    async def on_save(self, request: SaveMap.Request, response: SaveMap.Response) -> Any:
-        """A copy of the map as it is now."""
+    async def on_save(self, request: SaveMap.Request,
+                      response: SaveMap.Response) -> SaveMap.Response:
+        """Saves a copy of the map as it is now."""
         async def save() -> str:
             SavedMaps(self._root).check_free(request.name, request.overwrite)
             reply = await self._ask(Save(str(self._root), request.name, request.overwrite))
@@ -51,8 +67,9 @@ class MapCommands:
             return f'saved as {request.name!r} in {self._root}'
         return await self._answer(response, save)
 
-    async def on_load(self, request: LoadMap.Request, response: LoadMap.Response) -> Any:
-        """A saved map becomes the current one."""
+    async def on_load(self, request: LoadMap.Request,
+                      response: LoadMap.Response) -> LoadMap.Response:
+        """Makes a saved map the current one."""
         async def load() -> str:
             SavedMaps(self._root).path(request.name)
             reply = await self._ask(Load(str(self._root), request.name))
@@ -60,15 +77,17 @@ class MapCommands:
             return f'{request.name!r} is the map now, with {response.keyframes} keyframes'
         return await self._answer(response, load)
 
-    async def on_list(self, request: ListMaps.Request, response: ListMaps.Response) -> Any:
-        """Needs no active node."""
+    async def on_list(self, request: ListMaps.Request,
+                      response: ListMaps.Response) -> ListMaps.Response:
+        """Lists the saved maps, also while the node is not active."""
         async def names() -> str:
             response.names = SavedMaps(self._root).names()
             return f'{len(response.names)} maps in {self._root}'
-        return await self._answer(response, names, always=True)
+        return await self._answer(response, names, needs_active=False)
 
-    async def on_reset(self, request: MapCommand.Request, response: MapCommand.Response) -> Any:
-        """The map is forgotten, a new one begins."""
+    async def on_reset(self, request: MapCommand.Request,
+                       response: MapCommand.Response) -> MapCommand.Response:
+        """Deletes the map; a new one begins."""
         async def reset() -> str:
             await self._ask(Reset())
             self._node.forget_frames()
@@ -76,32 +95,34 @@ class MapCommands:
         return await self._answer(response, reset)
 
     async def on_undo_move(self, request: MapCommand.Request,
-                           response: MapCommand.Response) -> Any:
-        """Keyframes go back to where they were before their newest move."""
+                           response: MapCommand.Response) -> MapCommand.Response:
+        """Moves keyframes back to where they were before their last move."""
         async def undo() -> str:
             reply = await self._ask(UndoMove())
             return f'{reply.keyframes} keyframes are where they were before their last move'
         return await self._answer(response, undo)
 
-    async def on_pause(self, request: MapCommand.Request, response: MapCommand.Response) -> Any:
-        """Images are dropped and training rests until resume."""
+    async def on_pause(self, request: MapCommand.Request,
+                       response: MapCommand.Response) -> MapCommand.Response:
+        """Drops images and pauses training until resume."""
         async def pause() -> str:
             self._node.pause(True)
             return 'paused: nothing is added to the map until lerf/resume'
         return await self._answer(response, pause)
 
-    async def on_resume(self, request: MapCommand.Request, response: MapCommand.Response) -> Any:
-        """The reverse of pause."""
+    async def on_resume(self, request: MapCommand.Request,
+                        response: MapCommand.Response) -> MapCommand.Response:
+        """Resumes mapping after a pause."""
         async def resume() -> str:
             self._node.pause(False)
             return 'mapping goes on'
         return await self._answer(response, resume)
 
-    async def _answer(self, response: Any, work: Callable[[], Awaitable[str]],
-                      always: bool = False) -> Any:
-        """The response of what `work` does: its words, or the code of its error."""
+    async def _answer(self, response: Response, work: Callable[[], Awaitable[str]],
+                      needs_active: bool = True) -> Response:
+        """Returns the response with the message that `work` returns, or the code of its error."""
         try:
-            if not (self._node.active or always):
+            if needs_active and not self._node.active:
                 raise NotActiveError(f'{self._node.get_name()} is not active: activate it first '
                                      '(ros2 lifecycle set), or start it with autostart:=true')
             response.message = await work()
@@ -120,14 +141,16 @@ class MapCommands:
 
     async def _ask(self, command: Command) -> Reply:
         """Returns the reply of the mapping process; raises the error that it names."""
-        number = self._node.process.ask(command)
+        process = self._node.process
+        assert process is not None      # the node is active
+        number = process.ask(command)
         future = self._waiting[number] = Future()
         if self._timer is None:
             self._timer = self._node.create_timer(POLL_PERIOD_S, self._poll)
         reply: Reply = await future
         if reply.code:
             error = LerfError(reply.message)
-            # A map of other settings is unreadable for this mapper.
+            # For this mapper a map with other settings is unreadable.
             error.code = 'MAP_UNREADABLE' if reply.code == 'INVALID_SETTING' else reply.code
             raise error
         return reply
@@ -140,6 +163,6 @@ class MapCommands:
             if reply is not None:
                 del self._waiting[number]
                 future.set_result(reply)
-        if not self._waiting:
+        if self._timer is not None and not self._waiting:
             self._node.destroy_timer(self._timer)
             self._timer = None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Better poses of keyframes, as a SLAM publishes them after a loop closure: a topic of paths."""
+"""Better poses of keyframes on a topic, as a SLAM publishes them after a loop closure."""
 
 from __future__ import annotations
 
@@ -10,33 +10,30 @@ from nav_msgs.msg import Path
 from rclpy.node import Node
 
 from lerf_ros.errors import FrameError
-from lerf_ros.nodes.common import qos_overrides
 from lerf_ros.nodes.common.conversions import pose_to_matrix, stamp_to_ns
-from lerf_ros.nodes.common.diagnostics import InputWatch, type_name
+from lerf_ros.nodes.common.diagnostics import input_monitor, subscribe_monitored
 from lerf_ros.nodes.common.topics import POSE_UPDATES_QOS
 
 WARN_PERIOD_S = 5.0
 
 
 class PoseUpdates:
-    """Hands on the poses of the optical frame in nav_msgs/Path messages, by their own stamps."""
+    """Reads poses of the optical frame from nav_msgs/Path, each by its own stamp."""
 
     def __init__(self, node: Node, topic: str, map_frame: str,
                  move: Callable[[dict[int, np.ndarray]], None]) -> None:
-        """move: takes T_map_camera (4, 4) by stamp (ns)."""
+        """move: called with T_map_camera (4, 4) by stamp (ns)."""
         self._node, self._map_frame, self._move = node, map_frame, move
-        self.left_out = 0       # poses that say nothing: NaN, or no rotation
+        self.left_out = 0       # poses that are NaN or whose quaternion is no rotation
         self.refused = 0        # messages in another frame
-        self.fault = ''         # of the latest message; empty when all of it was taken
-        self.watch = InputWatch('pose updates', node.resolve_topic_name(topic),
-                                'pose_updates_topic', type_name(Path), lambda: POSE_UPDATES_QOS,
-                                rare=True)
-        self._subscription = qos_overrides.subscribe(
-            node, Path, topic, self.take, POSE_UPDATES_QOS)
+        self.fault = ''         # of the latest message; empty when all of it was used
+        self.monitor = input_monitor(node, 'pose updates', Path, topic, 'pose_updates_topic',
+                                     POSE_UPDATES_QOS, rare=True)
+        self._subscription = subscribe_monitored(
+            node, self.monitor, Path, topic, self.take, POSE_UPDATES_QOS)
 
     def take(self, msg: Path) -> None:
-        """Takes in one message; one in another frame is refused as a whole."""
-        self.watch.seen()
+        """Takes a message; refuses it as a whole when any of its frames is not the map frame."""
         self.fault = ''
         frames = {msg.header.frame_id, *(pose.header.frame_id for pose in msg.poses)} - {''}
         if frames != {self._map_frame}:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images that could not be used, or with a doubt: counted by reason, warned of now and then."""
+"""Images that were not used, or used with a doubt: counted by reason, with rare warnings."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-
-class Missing(Exception):
-    """Something of a frame has not arrived; (reason, message) if it never does."""
-
-
-class Unusable(Missing):
-    """What has arrived cannot be used: the image is refused at once, with (reason, message)."""
-
-
 WARN_PERIOD_S = 5.0
 
 
+class MissingInput(Exception):
+    """Something that belongs to an image has not arrived; (reason, message) if it never does."""
+
+
+class UnusableInput(MissingInput):
+    """What has arrived cannot be used; the image is refused at once with (reason, message)."""
+
+
 class Refusals:
-    """Counts refusals; each reason is warned of at once and then every few seconds at most."""
+    """Counts refusals, and warns of each reason at once and then every WARN_PERIOD_S at most."""
 
     def __init__(self, warn: Callable[[str], None],
                  clock_s: Callable[[], float] = time.monotonic) -> None:
+        """warn: logs a text. clock_s: seconds of any origin."""
         self._warn, self._clock_s = warn, clock_s
         self._warned_s: dict[str, float] = {}
         self.counts: Counter[str] = Counter()
-        self._messages: dict[str, tuple[float, str]] = {}    # reason -> when and what it last was
+        self._messages: dict[str, tuple[float, str]] = {}    # reason -> time and text of the last
         self.latest = ''
 
     def refuse(self, reason: str, message: str) -> None:
@@ -38,22 +38,22 @@ class Refusals:
         self._say(reason, message, f' ({count} images so far)' if count > 1 else '')
 
     def note(self, reason: str, message: str) -> None:
-        """Says what is wrong with an image that is used all the same."""
+        """Warns of something odd about an image that is used all the same."""
         self._say(f'note: {reason}', message, '')
 
-    def _say(self, reason: str, message: str, more: str) -> None:
+    def _say(self, reason: str, message: str, suffix: str) -> None:
         now = self._clock_s()
         self._messages[reason] = now, message
         if now - self._warned_s.get(reason, float('-inf')) >= WARN_PERIOD_S:
             self._warned_s[reason] = now
-            self._warn(message + more)
+            self._warn(message + suffix)
 
     def recent(self, seconds: float) -> dict[str, str]:
-        """The latest message of each reason that an image was refused or noted for not long ago."""
+        """Returns the latest message of each reason that occurred in the last seconds."""
         since = self._clock_s() - seconds
         return {reason: text for reason, (at, text) in self._messages.items() if at >= since}
 
     @property
     def total(self) -> int:
-        """All refusals together."""
+        """The number of refused images."""
         return sum(self.counts.values())

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the mapper node knows about itself, as lerf/status."""
+"""The report of the mapper node on lerf/status."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
+from lerf_ros.mapping.messages import MapperStatus
 from lerf_ros.msg import FieldStatus
 from lerf_ros.nodes.common.conversions import ns_to_stamp
 from lerf_ros.nodes.common.node_config import MapperNodeConfig
@@ -16,12 +16,12 @@ STATES = {'waiting': FieldStatus.WAITING, 'restoring': FieldStatus.MAPPING,
           'mapping': FieldStatus.MAPPING, 'settled': FieldStatus.SETTLED,
           'paused': FieldStatus.PAUSED, 'failed': FieldStatus.FAILED}
 
-STILL_IMAGES = 10       # without motion, after which it is named
+STILL_IMAGES = 10       # so many images without motion are reported
 
 
 @dataclass
-class Counts:
-    """Images since activation; refusals are counted apart, by reason."""
+class ImageCounts:
+    """Counts of images since activation, without refusals."""
 
     received: int = 0
     used: int = 0
@@ -29,9 +29,13 @@ class Counts:
     unmoved: int = 0            # since the last keyframe, for which the camera had not moved
 
 
-def status_message(process: Any, alive: bool, active: bool, counts: Counts, refusals: Refusals,
-                   settings: MapperNodeConfig, now_ns: int) -> FieldStatus:
-    """The report of one moment. `process` is a MapperStatus, or None when nothing is configured."""
+def status_message(process: MapperStatus | None, alive: bool, active: bool, counts: ImageCounts,
+                   refusals: Refusals, settings: MapperNodeConfig, now_ns: int) -> FieldStatus:
+    """Returns the report of this moment.
+
+    process: the report of the mapping process, None while none is configured. alive: whether that
+    process runs. active: whether the node is active and not paused.
+    """
     msg = FieldStatus(loss=math.nan, psnr=math.nan, image_age=math.nan)
     msg.header.stamp, msg.header.frame_id = ns_to_stamp(now_ns), settings.map_frame
     msg.images_received, msg.keyframes_used = counts.received, counts.used
@@ -41,7 +45,7 @@ def status_message(process: Any, alive: bool, active: bool, counts: Counts, refu
     if process is None:
         msg.state, msg.message = FieldStatus.WAITING, 'not configured'
         return msg
-    # Those on their way to the mapping process would be lost with this one.
+    # Keyframes on their way to the mapping process would be lost with this one.
     msg.keyframes_used = max(counts.used - process.in_flight, 0)
     msg.keyframes_stored, msg.memory_bytes = process.stored, process.memory_bytes
     msg.steps, msg.rays_per_second = process.steps, float(process.rays_per_second)
@@ -51,9 +55,9 @@ def status_message(process: Any, alive: bool, active: bool, counts: Counts, refu
     return msg
 
 
-def state_and_message(process: Any, alive: bool, active: bool, counts: Counts,
+def state_and_message(process: MapperStatus, alive: bool, active: bool, counts: ImageCounts,
                       refusals: Refusals, settings: MapperNodeConfig) -> tuple[int, str]:
-    """The constant of FieldStatus, and what it is waiting for or what went wrong."""
+    """Returns the state of FieldStatus, and what the mapper waits for or what went wrong."""
     if process.state == 'failed' or not alive:
         return FieldStatus.FAILED, process.message or (
             'the mapper process ended unexpectedly; its output says why. Clean up and configure '
@@ -63,7 +67,7 @@ def state_and_message(process: Any, alive: bool, active: bool, counts: Counts,
             'loading models (the first time on a machine takes longest)')
     if not active:
         return FieldStatus.PAUSED, process.message or 'not active, or paused by lerf/pause'
-    # Keyframes that are too few to train on are a map that has begun.
+    # The map has begun even when there are too few keyframes to train on.
     begun = process.stored or counts.used > process.in_flight
     state = FieldStatus.MAPPING if begun and process.state == 'waiting' else STATES[process.state]
     if not counts.received:

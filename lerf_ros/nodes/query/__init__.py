@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parts of the query node: requests, answers, frames, diagnostics."""
+"""Parts of the query node: its service, messages, publishers, diagnostics and memory."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""/diagnostics of the query node: which map answers, how old it is, how queries go (REP-107)."""
+"""/diagnostics of the query node: which snapshot answers, its age, how queries go (REP-107)."""
 
 from __future__ import annotations
 
@@ -8,42 +8,61 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
 
 from lerf_ros.nodes.common import qos_overrides, topics
 from lerf_ros.nodes.common.conversions import ns_to_stamp, stamp_to_ns
-from lerf_ros.nodes.common.diagnostics import RATE_WINDOW_S, as_status
+from lerf_ros.nodes.common.diagnostics import RATE_WINDOW_S, diagnostic_status
 from lerf_ros.srv import Query
 
+if TYPE_CHECKING:
+    from lerf_ros.map_query import MapQuery
+
 PERIOD_S = 1.0
-RECENT_S = 10.0     # what went wrong so long ago is still the present state
-KEPT = 1000         # answers that rate and latency are taken from, at most
+RECENT_S = 10.0     # a failure is reported for so long, and latencies are of this time
+HISTORY = 1000      # answers from which rate and latency are computed, at most
 CODES: Mapping[int, str] = {
     getattr(Query.Response, error): error for error in (
         'EMPTY_TEXT', 'NO_SNAPSHOT', 'MAP_UNREADABLE', 'ENCODER_UNAVAILABLE', 'ENCODER_MISMATCH',
         'INVALID_THRESHOLD', 'NOT_ACTIVE', 'BUSY', 'EMPTY_NEGATIVE', 'INVALID_REQUEST',
         'NO_TRANSFORM', 'BAD_IMAGE', 'NOT_UNDERSTOOD', 'INTERNAL')}
-# Failures that are the node's own, not those of who asks.
-OURS = {'BUSY', 'INTERNAL'}
+# Failures of the node itself; the others are the client's.
+NODE_FAILURES = {'BUSY', 'INTERNAL'}
 
 
-class QueryTally:
-    """Counts the answers since the node was started; for any thread."""
+@dataclass(frozen=True)
+class QueryNodeState:
+    """What the diagnostics report on.
+
+    map_query: None while the node is not configured. error: why the newest search for a snapshot
+    failed, empty when it did not. waiting: queries that wait for their answer.
+    """
+
+    map_query: MapQuery | None
+    active: bool
+    error: str
+    waiting: int
+
+
+class QueryStatistics:
+    """Counts the answers since the node started; thread-safe."""
 
     def __init__(self, clock_s: Callable[[], float] = time.monotonic) -> None:
+        """clock_s: seconds of any origin."""
         self._clock_s, self._lock = clock_s, threading.Lock()
         self.answered = 0
         self.failed: Counter[str] = Counter()       # by the name of the error code
-        self._recent: deque[tuple[float, float]] = deque(maxlen=KEPT)   # when, seconds
-        self._wrong_at = -math.inf
-        self._wrong = ''
+        self._recent: deque[tuple[float, float]] = deque(maxlen=HISTORY)    # time, latency
+        self._failed_at = -math.inf
+        self._failure = ''
 
     def add(self, error_code: int, seconds: float) -> None:
-        """Takes one answer: its code in srv/Query, and how long the node worked on it."""
+        """Counts an answer. error_code: of srv/Query. seconds: how long the node worked on it."""
         now = self._clock_s()
         with self._lock:
             if error_code == Query.Response.NONE:
@@ -52,23 +71,23 @@ class QueryTally:
                 return
             name = CODES.get(error_code, str(error_code))
             self.failed[name] += 1
-            if name in OURS:
-                self._wrong_at, self._wrong = now, name
+            if name in NODE_FAILURES:
+                self._failed_at, self._failure = now, name
 
     def report(self, waiting: int) -> DiagnosticStatus:
-        """Counts, rate and latency; a warning while answers fail that should not."""
+        """Returns counts, rate and latency; a warning while the node itself fails."""
         now = self._clock_s()
         with self._lock:
             recent, failed = list(self._recent), dict(self.failed)
-            wrong = self._wrong if now - self._wrong_at < RECENT_S else ''
+            failure = self._failure if now - self._failed_at < RECENT_S else ''
             answered = self.answered
         rate = sum(at > now - RATE_WINDOW_S for at, _ in recent) / RATE_WINDOW_S
         last = [1000 * seconds for at, seconds in recent if at > now - RECENT_S]
         words = f'{answered} answered, {rate:.1f} Hz' if answered else 'none yet'
-        if wrong:
-            words += f'; {wrong} in the last {RECENT_S:.0f} s: {failed[wrong]} so far'
-        return as_status(
-            DiagnosticStatus.WARN if wrong else DiagnosticStatus.OK, 'queries', words, {
+        if failure:
+            words += f'; {failure} in the last {RECENT_S:.0f} s: {failed[failure]} so far'
+        return diagnostic_status(
+            DiagnosticStatus.WARN if failure else DiagnosticStatus.OK, 'queries', words, {
                 'answered': answered, 'failed': sum(failed.values()) - failed.get('BUSY', 0),
                 'busy': failed.get('BUSY', 0), 'waiting': waiting, 'rate (Hz)': rate,
                 'latency p50 (ms)': median(last) if last else math.nan,
@@ -77,44 +96,40 @@ class QueryTally:
                 **{f'failed: {name}': count for name, count in sorted(failed.items())}})
 
 
-def map_status(map_: Any, active: bool, error: str, now_ns: int) -> DiagnosticStatus:
-    """Which snapshot answers and how old it is, by the clock of the node (now_ns).
-
-    map_: a MapQuery, None while nothing is configured. error: why the newest look for a snapshot
-    failed; empty when it did not.
-    """
+def map_status(state: QueryNodeState, now_ns: int) -> DiagnosticStatus:
+    """Returns which snapshot answers and its age at now_ns of the node's clock."""
+    map_, active, error = state.map_query, state.active, state.error
     loaded = map_ is not None and map_.ready
     level = DiagnosticStatus.OK if loaded and active and not error else DiagnosticStatus.WARN
     if error and not loaded:
         level = DiagnosticStatus.ERROR
-    state = 'not configured' if map_ is None else 'not active' if not active else (
+    words = 'not configured' if map_ is None else 'not active' if not active else (
         f'snapshot {map_.snapshot_id} answers' if loaded else 'no snapshot yet')
-    return as_status(level, 'map', '; '.join(filter(None, [state, error])), {
-        'loaded': loaded, 'snapshot': map_.snapshot_id if loaded else 0,
-        'map frame': map_.frame_id if loaded else '',
-        'snapshot age (s)':
-            max(now_ns - map_.snapshot_stamp_ns, 0) * 1e-9 if loaded else math.nan})
+    age_s = max(now_ns - map_.snapshot_stamp_ns, 0) * 1e-9 if map_ and loaded else math.nan
+    return diagnostic_status(level, 'map', '; '.join(filter(None, [words, error])), {
+        'loaded': loaded, 'snapshot': map_.snapshot_id if map_ and loaded else 0,
+        'map frame': map_.frame_id if map_ and loaded else '', 'snapshot age (s)': age_s})
 
 
 class QueryDiagnostics:
     """Publishes /diagnostics once a second, in every state of the node."""
 
-    def __init__(self, node: Node, look: Callable[[], tuple[Any, bool, str, int]]) -> None:
-        """look: the map or None, whether the node is active, the map's error, queries waiting."""
-        self.tally = QueryTally()
-        self._node, self._look = node, look
+    def __init__(self, node: Node, state: Callable[[], QueryNodeState]) -> None:
+        """state: returns the state at this moment."""
+        self.statistics = QueryStatistics()
+        self._node, self._state = node, state
         self._publisher = qos_overrides.publisher(
             node, DiagnosticArray, topics.DIAGNOSTICS, topics.DIAGNOSTICS_QOS)
         node.create_timer(PERIOD_S, self.publish)
 
     def publish(self) -> None:
-        """Sends the report of this moment."""
-        map_, active, error, waiting = self._look()
+        """Publishes the state at this moment."""
+        state = self._state()
         array = DiagnosticArray()
         array.header.stamp = ns_to_stamp(self._node.get_clock().now().nanoseconds)
         name = self._node.get_fully_qualified_name().lstrip('/')
-        for status in (map_status(map_, active, error, stamp_to_ns(array.header.stamp)),
-                       self.tally.report(waiting)):
+        for status in (map_status(state, stamp_to_ns(array.header.stamp)),
+                       self.statistics.report(state.waiting)):
             status.name = f'{name}: {status.name}'
             array.status.append(status)
         self._publisher.publish(array)

@@ -1,35 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps libraries from holding on to memory, for a node that lives long and loads many snapshots.
+"""Limits the memory that libraries keep, for a node that loads many snapshots over a long time.
 
-Measured with bench/query_memory.py: 640 snapshots of one size, each loaded in a thread of its own,
-left 12 MB more than 80 of them, free memory in the heaps that glibc keeps for each thread. Those of
-different sizes left 0.7 MB each: oneDNN, with which torch multiplies in half precision, keeps a
-kernel for every shape that it has seen, up to 1,024 of them.
+Measured with bench/query_memory.py: after 640 snapshots of one size, each loaded in its own thread,
+the process held 12 MB more than after 80 of them: free memory in the heaps that glibc keeps for
+each thread. Snapshots of different sizes left 0.7 MB each: oneDNN, which multiplies in half
+precision for torch, caches a kernel for each of the last 1,024 shapes.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
-M_ARENA_MAX, ARENAS = -8, 2     # malloc.h; one for the main thread and one for all others
-KERNELS = 'ONEDNN_PRIMITIVE_CACHE_CAPACITY', '64'   # a query needs a handful
+M_ARENA_MAX, ARENAS = -8, 2     # malloc.h; one heap for the main thread, one for all others
+KERNEL_CACHE = 'ONEDNN_PRIMITIVE_CACHE_CAPACITY', '64'   # a query needs a handful
 
 
 @lru_cache(maxsize=2)
-def _glibc(name: str) -> Any:
+def _glibc(name: str) -> Callable[..., int] | None:
     try:
-        return getattr(ctypes.CDLL(None), name)
+        function: Callable[..., int] = getattr(ctypes.CDLL(None), name)
+        return function
     except (AttributeError, OSError):   # another C library
         return None
 
 
-def share_heaps() -> bool:
-    """Has all threads that start from now on share a heap; whether that was possible.
+def limit_heaps() -> bool:
+    """Makes all threads that start from now on share a heap; returns whether that was possible.
 
-    A user's MALLOC_ARENA_MAX is left as it is.
+    Respects MALLOC_ARENA_MAX of the user.
     """
     mallopt = _glibc('mallopt')
     if mallopt is None or 'MALLOC_ARENA_MAX' in os.environ:
@@ -37,12 +38,16 @@ def share_heaps() -> bool:
     return bool(mallopt(M_ARENA_MAX, ARENAS))
 
 
-def keep_few_kernels() -> None:
-    """Bounds what oneDNN keeps, unless the user has; to be called before torch is loaded."""
-    os.environ.setdefault(*KERNELS)
+def limit_kernel_cache() -> None:
+    """Limits the kernels that oneDNN caches, unless the user has; call it before torch is loaded.
+    """
+    os.environ.setdefault(*KERNEL_CACHE)
 
 
-def give_back() -> bool:
-    """Returns free pages of the heaps; whether there were any. Does nothing without glibc."""
+def release_free_memory() -> bool:
+    """Gives free pages of the heaps back to the system; returns whether there were any.
+
+    Does nothing without glibc.
+    """
     trim = _glibc('malloc_trim')
     return bool(trim(0)) if trim is not None else False

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An answer of the core as the response of the query service."""
+"""Requests and responses of the query service from and to the core's types."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from geometry_msgs.msg import PoseArray, PoseStamped
 from sensor_msgs.msg import Image
-from std_msgs.msg import Header
+from std_msgs.msg import Header, String
 
 from lerf_ros.errors import BadImageError, FrameError, InvalidRequestError, LerfError
 from lerf_ros.geometry.region import Region
@@ -21,39 +21,48 @@ from lerf_ros.nodes.common.conversions import (
     stamp_to_ns,
 )
 from lerf_ros.query.answer import Answer, Grasp, Hit
-from lerf_ros.query.request import KeyframeCrop, QueryRequest
+from lerf_ros.query.request import KeyframeCrop, QueryRequest, split_phrases
 from lerf_ros.show.words import summary
 from lerf_ros.srv import Query
 
-MAX_PIXELS = 2 ** 24            # of a picture: larger ones only cost time
+MAX_PIXELS = 2 ** 24            # of an image to search for: larger ones only cost time
 MAX_HITS = 10_000
 MAX_FRAME_CHARACTERS = 255
 
 
 def to_request(msg: Query.Request, T_map_frame: np.ndarray) -> QueryRequest:
-    """The request in map coordinates; T_map_frame (4, 4): of the frame that `frame_id` names.
+    """Returns a request in map coordinates.
 
-    Raises InvalidRequestError and BadImageError; what is wrong with the phrases is told by
-    QueryRequest.check.
+    T_map_frame: (4, 4), of the frame that `frame_id` names. Raises InvalidRequestError and
+    BadImageError; QueryRequest.check finds what is wrong with the phrases.
     """
     if msg.max_hits > MAX_HITS:
         raise InvalidRequestError(f'max_hits {msg.max_hits}: at most {MAX_HITS} are returned')
     return QueryRequest(
         text=msg.text, texts=tuple(msg.texts), negatives=tuple(msg.negatives),
-        rather_than=tuple(msg.rather_than), part=msg.part, image=picture_of(msg.image),
-        crop=crop_of(msg), region=region_of(msg, T_map_frame), threshold=float(msg.threshold),
-        max_hits=int(msg.max_hits), plan_grasps=bool(msg.plan_grasps))
+        rather_than=tuple(msg.rather_than), part=msg.part, image=image_from_message(msg.image),
+        crop=crop_from_request(msg), region=region_from_request(msg, T_map_frame),
+        threshold=float(msg.threshold), max_hits=int(msg.max_hits),
+        plan_grasps=bool(msg.plan_grasps))
+
+
+def prompt_to_request(msg: String) -> QueryRequest | None:
+    """Returns the request of a prompt, whose phrases `;` separates; None for a blank prompt."""
+    phrases = split_phrases(msg.data)
+    if not phrases:
+        return None
+    return QueryRequest(phrases[0]) if len(phrases) == 1 else QueryRequest(texts=phrases)
 
 
 def check_frame(frame_id: str) -> None:
-    """InvalidRequestError for a name that no frame has."""
+    """Raises InvalidRequestError for a name that is too long for a frame."""
     if len(frame_id) > MAX_FRAME_CHARACTERS:
         raise InvalidRequestError(f'frame_id has {len(frame_id)} characters: at most '
                                   f'{MAX_FRAME_CHARACTERS} are read')
 
 
-def picture_of(msg: Image) -> np.ndarray | None:
-    """(H, W, 3) uint8 RGB; None for an untouched message. Raises BadImageError."""
+def image_from_message(msg: Image) -> np.ndarray | None:
+    """Returns an image as (H, W, 3) uint8 RGB, None for an empty message; raises BadImageError."""
     if not (msg.width or msg.height or len(msg.data) or msg.encoding):
         return None
     if msg.width * msg.height > MAX_PIXELS:
@@ -65,8 +74,8 @@ def picture_of(msg: Image) -> np.ndarray | None:
         raise BadImageError(str(error)) from error
 
 
-def crop_of(msg: Query.Request) -> KeyframeCrop | None:
-    """The crop of a keyframe; None when its width or height is 0."""
+def crop_from_request(msg: Query.Request) -> KeyframeCrop | None:
+    """Returns the crop of a keyframe; None when its width or height is 0."""
     roi = msg.keyframe_crop
     if not (roi.width and roi.height):
         return None
@@ -74,10 +83,11 @@ def crop_of(msg: Query.Request) -> KeyframeCrop | None:
                         int(roi.height))
 
 
-def region_of(msg: Query.Request, T_map_frame: np.ndarray) -> Region | None:
-    """The box to search in, map coordinates; None when its size is 0. Raises InvalidRequestError.
+def region_from_request(msg: Query.Request, T_map_frame: np.ndarray) -> Region | None:
+    """Returns the box to search, in map coordinates; None when its size is 0.
 
-    Whether its numbers are finite and positive is told by QueryRequest.check.
+    Raises InvalidRequestError for a pose that is none. QueryRequest.check finds sizes that are not
+    finite and positive.
     """
     size = np.array([msg.region_size.x, msg.region_size.y, msg.region_size.z])
     if not size.any():
@@ -89,18 +99,17 @@ def region_of(msg: Query.Request, T_map_frame: np.ndarray) -> Region | None:
 
 
 def error_code(error: LerfError) -> int:
-    """The constant of srv/Query for a named error; INTERNAL for one that has none there."""
+    """Returns the error code of srv/Query for an error; INTERNAL for one without a code there."""
     return getattr(Query.Response, error.code, Query.Response.INTERNAL)
 
 
-def fill_error(response: Query.Response, code: int, message: str) -> Query.Response:
-    """A response that says why there is no answer."""
+def fill_error(response: Query.Response, code: int, message: str) -> None:
+    """Writes into a response why there is no answer."""
     response.success, response.error_code, response.message = False, code, message
-    return response
 
 
-def fill_response(response: Query.Response, answer: Answer, stamp: Time) -> Query.Response:
-    """The response of an answer given at `stamp`, without the cloud."""
+def fill_response(response: Query.Response, answer: Answer, stamp: Time) -> None:
+    """Writes into a response everything of an answer, given at `stamp`, but the cloud."""
     response.success, response.error_code = True, Query.Response.NONE
     response.message = '; '.join(filter(None, [summary(answer), rounding_note(answer)]))
     response.metric = answer.metric
@@ -113,29 +122,28 @@ def fill_response(response: Query.Response, answer: Answer, stamp: Time) -> Quer
     response.no_target_reason = answer.no_target_reason
     response.learning = bool(answer.learning)
     response.snapshot_stamp = ns_to_stamp(answer.snapshot_stamp_ns)
-    response.map_age = age(answer.snapshot_stamp_ns, stamp)
+    response.map_age = snapshot_age(answer.snapshot_stamp_ns, stamp)
     response.encode_time = float(answer.timing.encode)
     response.search_time = float(answer.timing.search)
     response.grasp_time = float(answer.timing.grasp)
-    return response
 
 
-def age(snapshot_stamp_ns: int, stamp: Time) -> Duration:
-    """Time from the snapshot to `stamp`; 0 for a snapshot of a clock that was ahead."""
+def snapshot_age(snapshot_stamp_ns: int, stamp: Time) -> Duration:
+    """Returns the time from a snapshot to `stamp`; 0 when the snapshot's clock was ahead."""
     elapsed_ns = max(stamp_to_ns(stamp) - snapshot_stamp_ns, 0)
-    # The message holds 68 years; a clock that starts at 0 beside one that does not has more.
+    # The message holds 68 years; two clocks of which one starts at 0 differ by more.
     return Duration(sec=min(elapsed_ns // 10**9, 2**31 - 1), nanosec=elapsed_ns % 10**9)
 
 
 def box_pose(hit: Hit) -> np.ndarray:
-    """T_world_box (4, 4): centre and axes of a hit's box."""
+    """Returns T_world_box (4, 4), the centre and axes of a hit's box."""
     T = np.eye(4)
     T[:3, :3], T[:3, 3] = hit.rotation, hit.position
     return T
 
 
 def to_hit(hit: Hit) -> QueryHit:
-    """One place as a message."""
+    """Returns the message of a hit."""
     msg = QueryHit(label=hit.label, pose=matrix_to_pose(box_pose(hit)),
                    relevancy=float(hit.relevancy), probability=float(hit.probability),
                    scale=float(hit.scale), points=int(hit.points), keyframes=int(hit.keyframes))
@@ -144,7 +152,7 @@ def to_hit(hit: Hit) -> QueryHit:
 
 
 def to_grasp(grasp: Grasp) -> GraspCandidate:
-    """One grasp as a message."""
+    """Returns the message of a grasp."""
     return GraspCandidate(
         pose=matrix_to_pose(grasp.T_world_grasp),
         pregrasp_pose=matrix_to_pose(grasp.T_world_pregrasp),
@@ -155,7 +163,7 @@ def to_grasp(grasp: Grasp) -> GraspCandidate:
 
 
 def target_pose(answer: Answer, stamp: Time) -> PoseStamped:
-    """The target in the answer's frame; the header alone when there is none."""
+    """Returns the target in the answer's frame; only a header when there is none."""
     msg = PoseStamped(header=Header(stamp=stamp, frame_id=answer.frame_id))
     if answer.T_world_target is not None:
         msg.pose = matrix_to_pose(answer.T_world_target)
@@ -163,6 +171,6 @@ def target_pose(answer: Answer, stamp: Time) -> PoseStamped:
 
 
 def grasp_poses(answer: Answer, stamp: Time) -> PoseArray:
-    """The poses of all grasps, best first; empty when there is none."""
+    """Returns the poses of all grasps, the best first."""
     return PoseArray(header=Header(stamp=stamp, frame_id=answer.frame_id),
                      poses=[matrix_to_pose(grasp.T_world_grasp) for grasp in answer.grasps])

@@ -1,24 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Notices when time goes back: a bag that starts again, a simulator that was reset."""
+"""Detects time that goes back (a bag that starts again, a simulator reset) and duplicate stamps."""
 
 from __future__ import annotations
 
 from collections import deque
 
-# Messages that DDS repeats come up to 3 s late; what is older than this belongs to another run.
+# Messages that DDS repeats are up to 3 s late; anything older than this belongs to another run.
 BACK_NS = 5 * 10**9
-RECENT = 200    # stamps that are remembered to notice a duplicate
+HISTORY = 200   # stamps that are remembered to detect duplicates
 
 
-class TimeWatch:
-    """The newest stamp of each source, and the last stamps of it, in integer nanoseconds."""
+class StampMonitor:
+    """Remembers the newest stamp and the last stamps of each source, in integer nanoseconds."""
 
     def __init__(self) -> None:
         self._newest: dict[str, int] = {}
         self._recent: dict[str, deque[int]] = {}
 
     def went_back(self, source: str, stamp_ns: int) -> bool:
-        """Whether a stamp lies so far before the newest of its source that time has jumped.
+        """Takes a stamp; returns whether it is so much older than the newest that time went back.
 
         The source then starts anew with this stamp.
         """
@@ -31,14 +31,14 @@ class TimeWatch:
         return False
 
     def duplicate(self, source: str, stamp_ns: int) -> bool:
-        """Whether this stamp has come before from its source; it is remembered."""
-        recent = self._recent.setdefault(source, deque(maxlen=RECENT))
+        """Takes a stamp; returns whether the source had it before."""
+        recent = self._recent.setdefault(source, deque(maxlen=HISTORY))
         if stamp_ns in recent:
             return True
         recent.append(stamp_ns)
         return False
 
     def restart(self, source: str) -> None:
-        """Forgets what is known of a source."""
+        """Forgets all stamps of a source."""
         self._newest.pop(source, None)
         self._recent.pop(source, None)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The frames that requests name. TF is listened to from the first request that needs it."""
+"""TF look-up of the newest transform, with tf2_ros where it is installed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 import time
 
 import numpy as np
+import yaml
 from rclpy.node import Node
 from rclpy.time import Time
 from tf2_msgs.msg import TFMessage
@@ -15,13 +16,30 @@ from lerf_ros.errors import FrameError, NoTransformError
 from lerf_ros.nodes.common import qos_overrides
 from lerf_ros.nodes.common.conversions import transform_to_matrix
 from lerf_ros.nodes.common.topics import TF_QOS, TF_STATIC_QOS
-from lerf_ros.nodes.common.transforms import Buffer, TransformException, known_frames
 
-LOOK_S = 0.02
+try:
+    from tf2_ros import Buffer, TransformException
+except ImportError:
+    from lerf_ros.nodes.tf.python_buffer import Buffer, TransformException
+
+__all__ = ['Buffer', 'FrameLookup', 'TransformException', 'known_frames']
+
+POLL_S = 0.02
 
 
-class AnswerFrames:
-    """Newest transforms; messages come in the executor's thread, look-ups in another."""
+def known_frames(buffer: Buffer) -> list[str]:
+    """Returns the names of all frames in a buffer, sorted."""
+    tree = yaml.safe_load(buffer.all_frames_as_yaml() or '{}') or {}
+    if not isinstance(tree, dict):      # tf2 answers '[]' while it knows no frame
+        return []
+    return sorted(set(tree) | {edge['parent'] for edge in tree.values()})
+
+
+class FrameLookup:
+    """Looks up where a frame is now; subscribes to TF when it is first needed.
+
+    Messages arrive in the executor's thread; look-ups are for another thread.
+    """
 
     def __init__(self, node: Node, timeout_s: float) -> None:
         """timeout_s: how long the first look-up may wait for transforms to arrive."""
@@ -30,7 +48,7 @@ class AnswerFrames:
         self._listening_since = 0.0
 
     def listen(self) -> None:
-        """Subscribes to TF, once."""
+        """Subscribes to TF, unless it has done so before."""
         if self._listening_since:
             return
         self._listening_since = time.monotonic()
@@ -41,12 +59,12 @@ class AnswerFrames:
             TF_STATIC_QOS)
 
     def T_frame_map(self, frame_id: str, map_frame: str) -> np.ndarray:
-        """(4, 4) that turns map coordinates into those of the frame, now.
+        """Returns the newest transform (4, 4) from map coordinates to coordinates of a frame.
 
-        Waits for transforms only while TF has just been subscribed to. Raises NoTransformError,
-        which names the frames that exist.
+        Waits for transforms only when TF has just been subscribed to. Raises NoTransformError,
+        which names the known frames.
         """
-        give_up = self._listening_since + self._timeout_s
+        deadline = self._listening_since + self._timeout_s
         while True:
             with self._lock:
                 try:
@@ -54,9 +72,9 @@ class AnswerFrames:
                     return transform_to_matrix(msg.transform)
                 except TransformException as error:
                     reason, frames = str(error), known_frames(self._buffer)
-            if time.monotonic() > give_up:
+            if time.monotonic() > deadline:
                 break
-            time.sleep(LOOK_S)
+            time.sleep(POLL_S)
         known = f'frames on /tf: {", ".join(frames)}' if frames else 'nothing arrived on /tf'
         raise NoTransformError(
             f'frame_id {frame_id!r} is not connected to the map frame {map_frame!r} ({reason}); '

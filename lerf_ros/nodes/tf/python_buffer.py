@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The part of tf2_ros that lerf_ros uses, for machines without tf2_ros: same calls, in Python.
+"""The part of tf2_ros.Buffer that lerf_ros uses, in Python, for machines without tf2_ros.
 
-Semantics are those of tf2: a moving transform is interpolated between the two stamps around the
-one asked for and never extrapolated; a static one holds for all times. One thread at a time.
+It behaves as tf2: a moving transform is interpolated between the two stamps around the requested
+one and never extrapolated; a static transform holds at all times. It is not thread-safe.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from lerf_ros.nodes.common.conversions import matrix_to_transform, stamp_to_ns, 
 
 
 class TransformException(Exception):
-    """The transform is not known at that time; the text says why."""
+    """The transform is unknown at the requested time; the text says why."""
 
 
 @dataclass
 class Edge:
-    """Where a frame stood in its parent: (4, 4) transforms by ascending stamp."""
+    """Transforms (4, 4) of a frame in its parent frame, by ascending stamp."""
 
     parent: str
     static: bool
@@ -35,6 +35,7 @@ class Edge:
     transforms: list[np.ndarray] = field(default_factory=list)
 
     def insert(self, stamp_ns: int, T: np.ndarray, keep_ns: int) -> None:
+        """Adds a transform and drops those that are more than keep_ns older than the newest."""
         i = bisect.bisect_left(self.stamps_ns, stamp_ns)
         if i < len(self.stamps_ns) and self.stamps_ns[i] == stamp_ns:
             self.transforms[i] = T
@@ -45,6 +46,8 @@ class Edge:
         del self.stamps_ns[:old], self.transforms[:old]
 
     def at(self, child: str, stamp_ns: int) -> np.ndarray:
+        """Returns T_parent_child (4, 4) at a stamp; raises TransformException outside the range.
+        """
         if self.static:
             return self.transforms[-1]
         i = bisect.bisect_left(self.stamps_ns, stamp_ns)
@@ -61,29 +64,29 @@ class Edge:
 
 
 class Buffer:
-    """The tree of frames over the last seconds."""
+    """Keeps the tree of frames over the last seconds."""
 
     def __init__(self, cache_time: Duration | None = None) -> None:
         self._keep_ns = (cache_time or Duration(seconds=10.0)).nanoseconds
         self._edges: dict[str, Edge] = {}   # child frame -> its edge to the parent
 
     def set_transform(self, msg: TransformStamped, authority: str) -> None:
-        """Adds a moving transform; a new parent replaces the old edge.
+        """Adds a moving transform; another parent replaces the old one with all its transforms.
 
-        Raises FrameError for a quaternion of length 0; the tree stays as it was.
+        Raises FrameError for a quaternion of length 0 and leaves the tree as it was.
         """
         self._add(msg, static=False)
 
     def set_transform_static(self, msg: TransformStamped, authority: str) -> None:
-        """Adds a transform that holds for all times."""
+        """Adds a transform that holds at all times; raises FrameError as set_transform."""
         self._add(msg, static=True)
 
     def lookup_transform(self, target_frame: str, source_frame: str,
                          time: Time) -> TransformStamped:
-        """The transform that maps coordinates in the source frame to the target frame.
+        """Returns the transform from coordinates of the source frame to those of the target frame.
 
-        Time 0 means the newest. Raises TransformException when a frame is not known, the frames
-        are not connected or the time lies outside what was received.
+        Time 0 means the newest. Raises TransformException when a frame is unknown, the frames are
+        not connected or the time is outside the received range.
         """
         T = self._lookup(target_frame.lstrip('/'), source_frame.lstrip('/'), time.nanoseconds)
         msg = TransformStamped(child_frame_id=source_frame, transform=matrix_to_transform(T))
@@ -92,12 +95,12 @@ class Buffer:
         return msg
 
     def all_frames_as_yaml(self) -> str:
-        """A mapping from every child frame to its parent, as tf2 gives it (without statistics)."""
+        """Returns the parent of every frame in the format of tf2, without its statistics."""
         return yaml.safe_dump({child: {'parent': edge.parent}
                                for child, edge in self._edges.items()})
 
     def _add(self, msg: TransformStamped, static: bool) -> None:
-        T = transform_to_matrix(msg.transform)    # refuses before the tree is touched
+        T = transform_to_matrix(msg.transform)    # raises before the tree changes
         parent, child = msg.header.frame_id.lstrip('/'), msg.child_frame_id.lstrip('/')
         edge = self._edges.get(child)
         if static or edge is None or edge.static or edge.parent != parent:
@@ -114,7 +117,7 @@ class Buffer:
                 f'{" and ".join(map(repr, missing))} does not exist' if missing else
                 f'{target!r} and {source!r} are not connected')
         up, down = up[:up.index(common)], down[:down.index(common)]
-        if stamp_ns == 0:   # tf2: the newest time at which every edge on the way is known
+        if stamp_ns == 0:   # as tf2: the newest time at which every edge on the way is known
             edges = [self._edges[child] for child in (*up, *down)]
             stamp_ns = min((e.stamps_ns[-1] for e in edges if not e.static), default=0)
         T_common_source = self._product(up, stamp_ns)
@@ -137,7 +140,10 @@ class Buffer:
 
 
 def interpolate(a: np.ndarray, b: np.ndarray, fraction: float) -> np.ndarray:
-    """Between two rigid (4, 4): positions linearly, rotations along the shortest arc."""
+    """Returns the rigid (4, 4) at a fraction of the way from a to b.
+
+    Interpolates positions linearly and rotations along the shortest arc.
+    """
     T = np.eye(4)
     turn = Rotation.from_matrix(a[:3, :3].T @ b[:3, :3]).as_rotvec()
     T[:3, :3] = a[:3, :3] @ Rotation.from_rotvec(fraction * turn).as_matrix()

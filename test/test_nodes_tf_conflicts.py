@@ -11,7 +11,7 @@ pytest.importorskip('rclpy', reason='ROS 2 (rclpy) is not installed')
 from geometry_msgs.msg import TransformStamped
 
 from lerf_ros.nodes.common.conversions import matrix_to_transform, ns_to_stamp
-from lerf_ros.nodes.mapper.tf_rivals import RivalWatch
+from lerf_ros.nodes.tf.conflicts import ConflictDetector
 
 pytestmark = pytest.mark.ros
 
@@ -31,9 +31,9 @@ def transform(i, T, parent='map', child='odom'):
 
 
 def watched(transforms):
-    watch = RivalWatch(lambda: 0.0)
+    watch = ConflictDetector(lambda: 0.0)
     for msg in transforms:
-        watch.look(msg)
+        watch.add(msg)
     return watch
 
 
@@ -48,12 +48,12 @@ def test_two_places_by_turns_are_two_publishers(pattern):
 
 def test_two_that_both_move_are_two_all_the_same():
     """Both drive at 0.5 m/s, 3 m apart, one of them with stamps 30 ms behind."""
-    watch = RivalWatch(lambda: 0.0)
+    watch = ConflictDetector(lambda: 0.0)
     for i in range(10):
-        watch.look(transform(i, place(0.05 * i)))
+        watch.add(transform(i, place(0.05 * i)))
         late = transform(i, place(3.0 + 0.05 * i))
         late.header.stamp = ns_to_stamp(10**9 + i * 10**8 - 30 * 10**6)
-        watch.look(late)
+        watch.add(late)
     assert 'leaps to and fro' in watch.fault('odom')
 
 
@@ -64,8 +64,8 @@ def test_two_parents_by_turns():
 
 def test_a_fault_above_the_camera_is_one_of_the_camera():
     watch = watched(transform(i, place(2.0 * (i % 2))) for i in range(8))
-    watch.hold('base', 'lens')
-    watch.look(transform(0, place(), 'odom', 'base'))
+    watch.add_static('base', 'lens')
+    watch.add(transform(0, place(), 'odom', 'base'))
     assert watch.fault('lens') and not watch.fault('arm')
 
 
@@ -88,7 +88,7 @@ def test_transforms_that_come_seconds_late_are_no_fault():
 
 def test_times_that_go_back_and_forth():
     now = [0.0]
-    watch = RivalWatch(lambda: now[0])
+    watch = ConflictDetector(lambda: now[0])
     watch.time_went_back('odom')        # a bag that starts again
     assert not watch.faults()
     watch.time_went_back('odom')
