@@ -38,7 +38,7 @@ class Bench:
                                         newest_between=lambda a, b: self.frames.get((a, b)))
 
     def depth(self, frame='lens', shape=(24, 32), **changes):
-        self.assembler.add_depth(in_frame(
+        self.assembler.depth.add(in_frame(
             picture(STAMP, shape, '16UC1', np.uint16, 1500), frame, **changes))
 
     def look_up(self, camera_frame, stamp_ns):
@@ -48,7 +48,7 @@ class Bench:
 
     def feed(self, image=True, info=CAMERA, stamp_ns=STAMP):
         if info:
-            self.assembler.add_camera_info(to_camera_info(info))
+            self.assembler.infos.add(to_camera_info(info))
         if image:
             self.assembler.add_image(picture(stamp_ns))
 
@@ -117,7 +117,7 @@ def test_uncalibrated_camera_info():
     bench = Bench()
     msg = to_camera_info(CAMERA)
     msg.k = [0.0] * 9
-    bench.assembler.add_camera_info(msg)
+    bench.assembler.infos.add(msg)
     bench.feed(info=None)
     assert bench.give_up() == {'camera_info': 1}
     assert 'calibrate' in bench.refusals.latest
@@ -127,7 +127,7 @@ def test_depth_of_the_nearest_stamp_within_tolerance():
     bench = Bench(depth_topic='depth', sync_tolerance=0.01)
     bench.feed()
     for offset_ms, mm in ((-50, 1000), (-4, 2000), (9, 3000)):
-        bench.assembler.add_depth(picture(STAMP + offset_ms * 10**6, (24, 32), '16UC1', np.uint16,
+        bench.assembler.depth.add(picture(STAMP + offset_ms * 10**6, (24, 32), '16UC1', np.uint16,
                                           mm))
     (frame,) = bench.assembler.resolve()
     assert np.unique(frame.depth_m).tolist() == [2.0]
@@ -136,7 +136,7 @@ def test_depth_of_the_nearest_stamp_within_tolerance():
 def test_depth_that_is_not_registered():
     bench = Bench(depth_topic='depth')
     bench.feed()
-    bench.assembler.add_depth(picture(STAMP, (48, 48), '16UC1', np.uint16))
+    bench.assembler.depth.add(picture(STAMP, (48, 48), '16UC1', np.uint16))
     assert bench.assembler.resolve() == [] and bench.refusals.counts == {'depth': 1}
     assert 'depth of 48x48 pixels but images of 32x24' in bench.refusals.latest
     assert 'registered' in bench.refusals.latest
@@ -147,7 +147,7 @@ def test_depth_that_never_comes(offset_ms, words):
     bench = Bench(depth_topic='depth')
     bench.feed()
     if offset_ms is not None:
-        bench.assembler.add_depth(picture(STAMP + offset_ms * 10**6, (24, 32), '16UC1', np.uint16))
+        bench.assembler.depth.add(picture(STAMP + offset_ms * 10**6, (24, 32), '16UC1', np.uint16))
     assert bench.give_up() == {'no depth': 1}
     assert words in bench.refusals.latest
 
@@ -159,7 +159,7 @@ def test_unsupported_encodings_are_named():
     bench.assembler.add_image(image)
     assert bench.refusals.counts == {'image': 1} and "'yuv444'" in bench.refusals.latest
     bench.feed()
-    bench.assembler.add_depth(picture())
+    bench.assembler.depth.add(picture())
     bench.assembler.resolve()
     assert bench.refusals.counts == {'image': 1, 'depth': 1} and "'rgb8'" in bench.refusals.latest
 
@@ -203,11 +203,11 @@ def test_a_bag_that_loops_starts_anew():
     far, went_back = STAMP + 60 * 10**9, []
     bench.assembler._on_time_went_back = lambda: went_back.append(True)
     for stamp in (STAMP, far):
-        bench.assembler.add_depth(picture(stamp, (24, 32), '16UC1', np.uint16))
+        bench.assembler.depth.add(picture(stamp, (24, 32), '16UC1', np.uint16))
         bench.feed(stamp_ns=stamp)
         assert len(bench.assembler.resolve()) == 1
     bench.feed(stamp_ns=far + 10**8)           # waits for its depth
-    bench.assembler.add_depth(picture(STAMP, (24, 32), '16UC1', np.uint16))
+    bench.assembler.depth.add(picture(STAMP, (24, 32), '16UC1', np.uint16))
     bench.feed(stamp_ns=STAMP)
     assert [f.stamp_ns for f in bench.assembler.resolve()] == [STAMP] and went_back == [True]
     assert bench.refusals.counts == {'time went back': 1}
@@ -217,7 +217,7 @@ def test_a_new_resolution_with_its_camera_info_goes_on():
     bench = Bench()
     bench.feed()
     half = PinholeCamera(16, 12, 15.0, 15.0, 8.0, 6.0)
-    bench.assembler.add_camera_info(to_camera_info(half))
+    bench.assembler.infos.add(to_camera_info(half))
     bench.assembler.add_image(picture(STAMP + 1, (12, 16, 3)))
     assert [f.camera.width for f in bench.assembler.resolve()] == [32, 16]
 
@@ -228,7 +228,7 @@ def test_intrinsics_that_change_are_taken_by_stamp():
     for i in range(3):
         info = to_camera_info(PinholeCamera(32, 24, 30.0 + i, 30.0, 16.0, 12.0))
         info.header.stamp = ns_to_stamp(STAMP + i * 10**8)
-        bench.assembler.add_camera_info(info)
+        bench.assembler.infos.add(info)
     for i in (2, 1):
         bench.feed(info=None, stamp_ns=STAMP + i * 10**8)
     assert [f.camera.fx for f in bench.assembler.resolve()] == [32.0, 31.0]
@@ -256,7 +256,7 @@ def test_mask_topic_and_mask_file_both_hold(tmp_path):
     bench.feed()
     msg = to_image(top, 'mono8')
     msg.header.stamp = ns_to_stamp(STAMP)
-    bench.assembler.add_mask(msg)
+    bench.assembler.masks.add(msg)
     (frame,) = bench.assembler.resolve()
     assert frame.valid.sum() == 12 * 16 and frame.valid[12:, 16:].all()
 
@@ -305,12 +305,12 @@ def test_what_is_in_another_frame_is_refused_naming_both_and_their_topics(name):
         bench.feed(info=None)
         info = to_camera_info(CAMERA)
         info.header.frame_id = 'other_lens' if name == 'camera_info' else '/lens'
-        bench.assembler.add_camera_info(info)
+        bench.assembler.infos.add(info)
         if name == 'depth':
             bench.depth('other_lens')
         if name == 'mask':
             msg = picture(STAMP, (24, 32), 'mono8')
-            bench.assembler.add_mask(in_frame(msg, 'other_lens'))
+            bench.assembler.masks.add(in_frame(msg, 'other_lens'))
         if known:
             assert bench.assembler.resolve() == [] and bench.refusals.counts == {name: 1}
             assert '5.0 cm and 2.0 degrees apart' in bench.refusals.latest
@@ -337,12 +337,12 @@ def test_intrinsics_may_be_in_a_frame_that_is_turned_and_depth_may_not():
     bench.frames[('lens', 'body')] = shifted(0.0, 90.0)
     info = to_camera_info(CAMERA)
     bench.feed(info=None)
-    bench.assembler.add_camera_info(in_frame(info, 'body'))
+    bench.assembler.infos.add(in_frame(info, 'body'))
     bench.depth()
     assert len(bench.assembler.resolve()) == 1
     bench.feed(info=None, stamp_ns=STAMP + 1)
     bench.depth('body')
-    bench.assembler._depth._messages.popleft()
+    bench.assembler.depth._messages.popleft()
     assert bench.assembler.resolve() == [] and bench.refusals.counts == {'depth': 1}
 
 
@@ -370,7 +370,7 @@ def test_depth_of_half_the_size_in_the_same_frame_takes_the_nearest_pixel():
     small = np.arange(1, 12 * 16 + 1, dtype=np.uint16).reshape(12, 16)
     msg = to_image(small, '16UC1')
     msg.header.stamp = ns_to_stamp(STAMP)
-    bench.assembler.add_depth(in_frame(msg, 'lens'))
+    bench.assembler.depth.add(in_frame(msg, 'lens'))
     (frame,) = bench.assembler.resolve()
     np.testing.assert_allclose(frame.depth_m, np.kron(small, np.ones((2, 2))) / 1000)
     assert 'resized' in next(iter(bench.refusals.recent(10.0).values()))
@@ -407,7 +407,7 @@ def test_depth_is_decoded_once_however_long_its_image_waits(monkeypatch):
         assert bench.assembler.resolve() == []
         bench.pose = pose       # then it lacks its mask alone
     assert not decoded
-    bench.assembler.add_mask(picture(STAMP, (24, 32), 'mono8'))
+    bench.assembler.masks.add(picture(STAMP, (24, 32), 'mono8'))
     assert len(bench.assembler.resolve()) == 1 and len(decoded) == 1
 
 
@@ -421,7 +421,7 @@ def test_a_wrong_binning_is_named_and_not_the_topic(changes, words):
     info = to_camera_info(CAMERA)
     for name, value in changes.items():
         setattr(info, name, value)
-    bench.assembler.add_camera_info(info)
+    bench.assembler.infos.add(info)
     bench.feed(info=None)
     if not words:
         assert len(bench.assembler.resolve()) == 1
@@ -434,7 +434,7 @@ def test_a_region_that_the_images_do_not_have_is_named():
     bench = Bench()
     info = to_camera_info(CAMERA)
     info.roi.width, info.roi.height = 16, 12
-    bench.assembler.add_camera_info(info)
+    bench.assembler.infos.add(info)
     bench.feed(info=None)
     assert bench.give_up() == {'camera_info': 1}
     assert 'a region of 16x12 pixels, but the images are whole' in bench.refusals.latest

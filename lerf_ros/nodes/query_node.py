@@ -310,8 +310,8 @@ class QueryNode(ManagedNode):
             self.service.do(self._publish_prompt)
 
     def _publish_prompt(self) -> None:
-        request, self.prompt.due = self.prompt.request, False
-        if request is None:
+        request, due, self.prompt.due = self.prompt.request, self.prompt.due, False
+        if request is None or not due:      # scheduled twice, and answered before
             return
         try:
             answer = self.ask(request)

@@ -128,9 +128,8 @@ class ReplayNode(TaskNode):
     def _play(self) -> None:
         if self._config.wait_for_subscriber:
             self.get_logger().info('waiting for a subscriber of the images')
-            while not self._player.has_listener():
-                if self.stopping.wait(0.1):
-                    return
+            if not self.wait_for(self._player.has_listener):
+                return
         if self.stopping.wait(self._config.start_delay):
             return
         count = self._play_once()

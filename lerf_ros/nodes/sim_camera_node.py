@@ -42,7 +42,6 @@ IMAGE_QOS = profile(10)
 SETTLE_S = 1.0
 # A subscriber of the images may not want the depth.
 DEPTH_PATIENCE_S = 3.0
-POLL_S = 0.1
 MAX_BACKLOG_NS = 5 * 10**9      # of transforms; beyond it the clock has jumped
 
 
@@ -146,15 +145,10 @@ class SimCameraNode(TaskNode):
         if not self._config.wait_for_subscriber:
             return not self.stopping.is_set()
         self.get_logger().info(f'waiting for a subscriber of {self._images.topic_name}')
-        while self._images.get_subscription_count() == 0:
-            if self.stopping.wait(POLL_S):
-                return False
-        deadline = time.monotonic() + DEPTH_PATIENCE_S
-        while self._depths is not None and self._depths.get_subscription_count() == 0 \
-                and time.monotonic() < deadline:
-            if self.stopping.wait(POLL_S):
-                return False
-        return not self.stopping.wait(SETTLE_S)
+        return (self.wait_for(self._images.get_subscription_count)
+                and (self._depths is None
+                     or self.wait_for(self._depths.get_subscription_count, DEPTH_PATIENCE_S))
+                and not self.stopping.wait(SETTLE_S))
 
     def _publish_view(self, stamp_ns: int) -> None:
         """Renders the view at a stamp and publishes its messages, all with that stamp."""

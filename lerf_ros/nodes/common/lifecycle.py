@@ -122,11 +122,7 @@ class ManagedNode(LifecycleNode):
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         return self._transition(self.release, active=False)
 
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._transition(self.release, active=False)
-
-    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._transition(self.release, active=False)
+    on_shutdown = on_error = on_cleanup
 
     def destroy_node(self) -> None:
         """Frees the resources, in any state, then destroys the node."""

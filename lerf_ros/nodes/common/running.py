@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 
@@ -20,6 +22,7 @@ from lerf_ros.errors import LerfError
 EXIT_OK, EXIT_FAILED, EXIT_WRONG_SETTINGS = 0, 1, 2
 JOIN_TIMEOUT_S = 5.0
 POLL_S = 0.2    # between checks for a signal
+CONDITION_POLL_S = 0.1
 
 
 class TaskNode(Node):
@@ -49,6 +52,14 @@ class TaskNode(Node):
 
         self._task = threading.Thread(target=guarded, name=self.get_name(), daemon=True)
         self._task.start()
+
+    def wait_for(self, condition: Callable[[], object], timeout_s: float = math.inf) -> bool:
+        """Waits for a condition, at most timeout_s; returns False when the node is stopped."""
+        deadline = time.monotonic() + timeout_s
+        while not condition() and time.monotonic() < deadline:
+            if self.stopping.wait(CONDITION_POLL_S):
+                return False
+        return not self.stopping.is_set()
 
     def finish(self, exit_code: int) -> None:
         """Ends the process with this code within POLL_S seconds."""

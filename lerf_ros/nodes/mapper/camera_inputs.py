@@ -174,8 +174,8 @@ class CameraInputs:
             ('images', CompressedImage if compressed else Image, camera.image_topic,
              '/compressed' * compressed, partial(self._on_image, assembler), 'image_topic'),
             ('depth', CompressedImage if packed else Image, camera.depth_topic,
-             f'/{s.depth_transport}' * packed, assembler.add_depth, 'depth_topic'),
-            ('masks', Image, camera.mask_topic, '', assembler.add_mask, 'mask_topic'))
+             f'/{s.depth_transport}' * packed, assembler.depth.add, 'depth_topic'),
+            ('masks', Image, camera.mask_topic, '', assembler.masks.add, 'mask_topic'))
         for name, kind, topic, transport, take, setting in inputs:
             if topic:
                 monitor = self._monitor(name + suffix, kind, topic + transport,
@@ -186,7 +186,7 @@ class CameraInputs:
         monitor = self._monitor('camera_info' + suffix, CameraInfo, topic,
                                 parameter.format('camera_info_topic'))
         self._infos.append(subscribe_monitored(
-            self._node, monitor, CameraInfo, topic, assembler.add_camera_info, CAMERA_INFO_QOS))
+            self._node, monitor, CameraInfo, topic, assembler.infos.add, CAMERA_INFO_QOS))
 
     def _monitor(self, name: str, kind: type, topic: str, parameter: str) -> InputMonitor:
         monitor = input_monitor(self._node, name, kind, topic, parameter, CAMERA_INFO_QOS)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CompressedImage, Image
 
 from lerf_ros.errors import FrameError
 from lerf_ros.frames.frame import Frame
@@ -47,7 +47,10 @@ class PendingImage:
 
 
 class FrameAssembler:
-    """Lets a bounded number of images wait until everything for their stamp is there."""
+    """Lets a bounded number of images wait until everything for their stamp is there.
+
+    infos, depth and masks take the messages of the other topics of the camera.
+    """
 
     def __init__(self, config: MapperNodeConfig, lookup_pose: Callable[[str, int], np.ndarray],
                  refusals: Refusals, clock_s: Callable[[], float] = time.monotonic,
@@ -71,12 +74,12 @@ class FrameAssembler:
         topic = self._camera.image_topic
         self._colors = ColorReader(topic, config.image_bits, self._note)
         self._frames = FrameIdCheck(topic, newest_between, config.trust_frames, self._note)
-        self._infos = CameraInfoQueue(self._camera.camera_info_topic, config.image_rectified,
+        self.infos = CameraInfoQueue(self._camera.camera_info_topic, config.image_rectified,
                                       config.sync_tolerance, config.queue_size)
-        self._depth = self._image_queue('depth', self._camera.depth_topic, partial(
+        self.depth = self._image_queue('depth', self._camera.depth_topic, partial(
             depth_to_metres, unit_m=self._camera.depth_unit_m,
             note=partial(self._note, 'depth')))
-        self._masks = self._image_queue('mask', self._camera.mask_topic, mask_to_valid)
+        self.masks = self._image_queue('mask', self._camera.mask_topic, mask_to_valid)
         mask_file = self._camera.mask_file
         self._mask = read_mask(mask_file) if mask_file else None
 
@@ -87,18 +90,6 @@ class FrameAssembler:
 
     def _note(self, reason: str, text: str) -> None:
         self.refusals.note(reason, text)    # looked up now: each activation has its own
-
-    def add_camera_info(self, msg: CameraInfo) -> None:
-        """Takes the intrinsics."""
-        self._infos.add(msg)
-
-    def add_depth(self, msg: Image | CompressedImage) -> None:
-        """Takes a depth image."""
-        self._depth.add(msg)
-
-    def add_mask(self, msg: Image) -> None:
-        """Takes a mask image."""
-        self._masks.add(msg)
 
     def add_image(self, msg: Image | CompressedImage) -> None:
         """Takes a colour image; refuses one that cannot be decoded at once."""
@@ -144,7 +135,7 @@ class FrameAssembler:
 
     def clear(self) -> None:
         """Forgets the images that wait, depth, masks and the stamps so far."""
-        for queue in (self._pending, self._complete, self._depth, self._masks):
+        for queue in (self._pending, self._complete, self.depth, self.masks):
             queue.clear()
         self._stamps.restart(IMAGES)
 
@@ -154,8 +145,8 @@ class FrameAssembler:
             self.refusals.refuse('time went back', 'images that waited while time went back (a '
                                  'bag that starts again, a clock that was set) are left out')
         self._pending.clear()
-        self._infos.clear()
-        for queue in (self._depth, self._masks):
+        self.infos.clear()
+        for queue in (self.depth, self.masks):
             queue.restart(stamp_ns)
 
     def _make_room(self) -> None:
@@ -179,10 +170,10 @@ class FrameAssembler:
         except FrameError as error:
             raise MissingInput('no pose', str(error)) from error
         height, width = pending.image.shape[:2]
-        stamped = self._infos.of_image(pending.stamp_ns, width, height)
-        self._frames.check('camera_info', self._infos.topic, stamped.frame_id,
+        stamped = self.infos.of_image(pending.stamp_ns, width, height)
+        self._frames.check('camera_info', self.infos.topic, stamped.frame_id,
                            pending.header_frame)
-        queues = (self._depth, self._masks)
+        queues = (self.depth, self.masks)
         messages = [queue.of_image(pending.stamp_ns, pending.header_frame) if queue.topic else None
                     for queue in queues]
         depth, valid = (
