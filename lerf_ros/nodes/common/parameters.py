@@ -13,7 +13,7 @@ import dataclasses
 import threading
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rcl_interfaces.msg import (
     FloatingPointRange,
@@ -30,8 +30,11 @@ from lerf_ros.errors import ConfigError, LerfError
 from lerf_ros.nodes.common.node_config import MapperNodeConfig, QueryNodeConfig
 from lerf_ros.settings import flat_fields, nearest, override
 
-T = TypeVar('T')
-U = TypeVar('U')
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar('T', bound='DataclassInstance')
+U = TypeVar('U', bound='DataclassInstance')
 
 INT64 = (-2**63, 2**63 - 1)
 SCALARS: dict[object, Parameter.Type] = {
@@ -62,7 +65,7 @@ def declare_all(node: Node, first: T, second: U, read_only: bool = True) -> tupl
             declare_config(node, second, preset, given, read_only))
 
 
-def read_values(node: Node, configs: Sequence[object],
+def read_values(node: Node, configs: Sequence[DataclassInstance],
                 read_only: bool) -> tuple[dict[str, object], dict[str, object]]:
     """Returns the values of the preset and those given to the node, by dotted name.
 
@@ -94,7 +97,7 @@ def declare_config(node: Node, base: T, preset: Mapping[str, object],
     return config
 
 
-def given_settings(node: Node, base: object) -> dict[str, object]:
+def given_settings(node: Node, base: DataclassInstance) -> dict[str, object]:
     """Returns the settings of a dataclass that were given to this node by name, without presets."""
     names = {name for name, _, _ in flat_fields(base)}
     return fill_empty({name: parameter.value for name, parameter in
@@ -141,7 +144,7 @@ def read_preset(node: Node, preset: object, names: list[str],
     return {k: v for k, v in config_presets.read_preset(path).items() if k in names}
 
 
-def fill_empty(given: Mapping[str, object], base: object) -> dict[str, object]:
+def fill_empty(given: Mapping[str, object], base: DataclassInstance) -> dict[str, object]:
     """Returns the given values with () for an untyped empty list.
 
     Raises ConfigError for any other missing value.
@@ -173,12 +176,12 @@ def array_type(hint: object) -> Parameter.Type:
     return ARRAYS[typing.get_args(hint)[0]]
 
 
-def setting_types(config: object, prefix: str = '') -> dict[str, object]:
+def setting_types(config: DataclassInstance, prefix: str = '') -> dict[str, object]:
     """Returns the type hint of every setting of nested dataclasses, by dotted name."""
     types: dict[str, object] = {}
     for name, hint in typing.get_type_hints(type(config)).items():
         value = getattr(config, name)
-        if dataclasses.is_dataclass(value):
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
             types.update(setting_types(value, f'{prefix}{name}.'))
         else:
             types[f'{prefix}{name}'] = hint
@@ -211,7 +214,8 @@ def descriptor(field: dataclasses.Field[object], hint: object,
 class LiveParameters:
     """Answers requests to set parameters while a node runs: checks values, or says why not."""
 
-    def __init__(self, node: Node, configs: Sequence[object], why_fixed: Callable[[str], str],
+    def __init__(self, node: Node, configs: Sequence[DataclassInstance],
+                 why_fixed: Callable[[str], str],
                  on_change: Callable[[Mapping[str, object]], None]) -> None:
         """configs: those that `declare_all` returned.
 
