@@ -20,12 +20,18 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lerf_ros.geometry.camera import PinholeCamera
 from lerf_ros.processes import isolate_ros
+
+if TYPE_CHECKING:
+    from sensor_msgs.msg import Image
+
+    from lerf_ros.nodes.mapper.frame_assembler import FrameAssembler
+    from lerf_ros.nodes.mapper_node import MapperNode
 
 CAMERA = PinholeCamera(640, 480, 550.0, 550.0, 320.0, 240.0)
 RATE_HZ, PHASE_S, PHASES = 30.0, 5.0, 8
@@ -71,7 +77,7 @@ def publish(seconds: float) -> None:
     rclpy.shutdown()
 
 
-def make_node(folder: str, ages: list[tuple[float, float]]) -> Any:
+def make_node(folder: str, ages: list[tuple[float, float]]) -> MapperNode:
     """Runs the mapper node; `ages` gets (monotonic seconds, age in seconds) of each image."""
     from rclpy.parameter import Parameter
 
@@ -80,7 +86,7 @@ def make_node(folder: str, ages: list[tuple[float, float]]) -> Any:
     from lerf_ros.nodes.mapper.camera_inputs import CameraInputs
 
     class NotingInputs(CameraInputs):
-        def _on_image(self, assembler: Any, msg: Any) -> None:
+        def _on_image(self, assembler: FrameAssembler, msg: Image) -> None:
             age = (time.time_ns() - stamp_to_ns(msg.header.stamp)) * 1e-9
             ages.append((time.monotonic(), age))
             super()._on_image(assembler, msg)

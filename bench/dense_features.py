@@ -15,7 +15,6 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -75,7 +74,7 @@ def costs(name: str, mode: str, config: FeatureConfig, size: tuple[int, int],
     return ours, theirs, len(factors), count
 
 
-def image_tower(name: str) -> Any:
+def image_tower(name: str) -> torch.nn.Module:
     """Returns an image tower with random weights."""
     import open_clip
     if name == CONV_MODEL:

@@ -21,7 +21,6 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from live_rig import Rig, wait_until
 
@@ -119,7 +118,8 @@ def count(rig: Rig, tally: Tally) -> None:
     tally.counted = max([tally.counted, *(r.keyframes_stored for _, r in rig.robot.reports)])
 
 
-def training_lost_s(reports: list[tuple[float, Any]], killed_at: float, steps: int) -> float:
+def training_lost_s(reports: list[tuple[float, FieldStatus]], killed_at: float,
+                    steps: int) -> float:
     """Returns the seconds of training before the kill that were lost."""
     before = [(t, r.steps) for t, r in reports if t <= killed_at and r.steps > 0]
     if not before or before[-1][1] <= steps:

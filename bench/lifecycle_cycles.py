@@ -37,7 +37,7 @@ class Idle:
 
     alive = True
 
-    def __init__(self, *_: Any) -> None:
+    def __init__(self, *_: object) -> None:
         self.pause = self.stop = lambda *_: None
 
     def start(self) -> None:
@@ -58,8 +58,8 @@ def children() -> int:
     return len(Path(f'/proc/self/task/{os.getpid()}/children').read_text().split())
 
 
-def cycle(node: Any, slowest: dict[str, float]) -> None:
-    """Runs all four transitions, and returns their times."""
+def cycle(node: MapperNode | QueryNode, slowest: dict[str, float]) -> None:
+    """Runs all four transitions; `slowest` keeps the longest time of each."""
     for name in ('configure', 'activate', 'deactivate', 'cleanup'):
         start = time.monotonic()
         result = getattr(node, f'trigger_{name}')()
@@ -68,7 +68,7 @@ def cycle(node: Any, slowest: dict[str, float]) -> None:
             raise SystemExit(f'{name} of {node.get_name()}: {node.failure}')
 
 
-def run(node: Any, cycles: int, minutes: float = 60.0) -> dict[str, Any]:
+def run(node: MapperNode | QueryNode, cycles: int, minutes: float = 60.0) -> dict[str, Any]:
     """Runs cycles of one node, as many as fit into the time."""
     memory, slowest, open_files = [], {}, []
     end = time.monotonic() + 60 * minutes

@@ -10,12 +10,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rclpy
 from geometry_msgs.msg import TransformStamped
+from rclpy.client import Client
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
@@ -36,7 +38,7 @@ CAMERA = PinholeCamera(320, 240, 275.0, 275.0, 160.0, 120.0)
 LENS = 'lens'
 PHRASES = ('a banana', 'a mug', 'a ball', 'a book', 'a bicycle')
 # Small fields and few rays, because these tests check robustness, not quality.
-FAST: dict[str, Any] = {
+FAST: dict[str, object] = {
     'preset': 'offline', 'depth_topic': DEPTH_TOPIC, 'status_period': 0.2,
     'training.threads': 1, 'training.rays': 128, 'training.language_rays': 64,
     'training.settle_steps': 100000, 'field.levels': 8, 'field.log2_table': 14,
@@ -54,7 +56,7 @@ class Robot(Node):
         self.poses = [path(float(t)) for t in range(views)]
         self.views = [renderer.render(CAMERA, T) for T in self.poses]
         self.count = 0
-        self.reports: list[tuple[float, Any]] = []
+        self.reports: list[tuple[float, FieldStatus]] = []
         self._images = self.create_publisher(Image, IMAGE_TOPIC, topics.profile(10))
         self._depths = self.create_publisher(Image, DEPTH_TOPIC, topics.profile(10))
         self._infos = self.create_publisher(CameraInfo, CAMERA_INFO_TOPIC, topics.profile(10))
@@ -65,7 +67,7 @@ class Robot(Node):
         self.loads = self.create_client(LoadMap, topics.LOAD_MAP)
         self.create_timer(1 / rate, self._publish)
 
-    def _report(self, msg: Any) -> None:
+    def _report(self, msg: FieldStatus) -> None:
         self.reports.append((time.monotonic(), msg))
         del self.reports[:-20000]
 
@@ -94,7 +96,8 @@ class Robot(Node):
 class Rig:
     """A simulated robot that spins in its own thread, and nodes that can be started and killed."""
 
-    def __init__(self, out: Path, parameters: dict[str, Any], rate: float, nice: int = 0) -> None:
+    def __init__(self, out: Path, parameters: dict[str, object], rate: float,
+                 nice: int = 0) -> None:
         self.out, self.nice = out, nice
         self.map, self.saved = out / 'map', out / 'saved'
         out.mkdir(parents=True, exist_ok=True)
@@ -154,7 +157,7 @@ class Rig:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
 
-    def ask(self, phrase: str, timeout_s: float) -> tuple[Any, float]:
+    def ask(self, phrase: str, timeout_s: float) -> tuple[Query.Response | None, float]:
         """Asks a phrase; returns the response, None for no response, and the seconds it took."""
         return self.call(self.robot.asks, Query.Request(text=phrase), timeout_s)
 
@@ -163,7 +166,7 @@ class Rig:
         response, _ = self.ask(PHRASES[1], 5.0)
         return response is not None and response.success
 
-    def call(self, client: Any, request: Any, timeout_s: float) -> tuple[Any, float]:
+    def call(self, client: Client, request: object, timeout_s: float) -> tuple[Any, float]:
         """Calls a service from another thread than the one that spins."""
         start = time.monotonic()
         if not client.service_is_ready():
@@ -176,7 +179,7 @@ class Rig:
             return None, time.monotonic() - start
         return future.result(), time.monotonic() - start
 
-    def status(self) -> Any:
+    def status(self) -> FieldStatus | None:
         """Returns the newest report of the mapper; None before the first."""
         return self.robot.reports[-1][1] if self.robot.reports else None
 
@@ -195,7 +198,7 @@ class Rig:
         rclpy.shutdown()
 
 
-def wait_until(condition: Any, limit_s: float) -> bool:
+def wait_until(condition: Callable[[], object], limit_s: float) -> bool:
     """Returns whether the condition became true within the time."""
     end = time.monotonic() + limit_s
     while time.monotonic() < end:

@@ -18,12 +18,15 @@ import os
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from made_up_map import write_made_up_map
 
 from lerf_ros.processes import isolate_ros, node_command
+
+if TYPE_CHECKING:
+    from lerf_ros.srv import Query
 
 PHRASES = ('red mug', 'banana', 'keyboard', 'table lamp', 'frying pan', 'toaster', 'pizza',
            'scissors', 'traffic light', 'teddy bear')
@@ -53,7 +56,7 @@ class Asker:
                 return
         raise TimeoutError(f'lerf/query did not answer within {START_S:.0f} s')
 
-    def call(self, **fields: Any) -> tuple[float, Any]:
+    def call(self, **fields: object) -> tuple[float, Query.Response]:
         """Returns the seconds of the round trip, and the response."""
         request = self._kind.Request(**fields)
         start = time.perf_counter()

@@ -85,7 +85,7 @@ def meanings(index: LanguageIndex, thing: np.ndarray, seed: int = 1) -> Language
     return replace(index, codes=as_stored(torch.from_numpy(codes)))
 
 
-def seconds(run: Callable[[], Any], repeats: int) -> list[float]:
+def seconds(run: Callable[[], object], repeats: int) -> list[float]:
     """Returns wall seconds of each repeat, after one that does not count."""
     out = []
     for _ in range(repeats + 1):

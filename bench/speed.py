@@ -127,7 +127,7 @@ def table(rows: list[dict[str, Any]], left_out: dict[str, str]) -> str:
     return '\n'.join([*lines, '', *(f'left out: {name}: {why}' for name, why in left_out.items())])
 
 
-def machine() -> dict[str, Any]:
+def machine() -> dict[str, object]:
     """Returns the machine that it was measured on."""
     return {'cores': len(os.sched_getaffinity(0)), 'system': platform.platform(),
             'processor': platform.processor() or platform.machine(),
