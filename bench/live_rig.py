@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,7 @@ class Robot(Node):
 class Rig:
     """A simulated robot that spins in its own thread, and nodes that can be started and killed."""
 
-    def __init__(self, out: Path, parameters: dict[str, object], rate: float,
+    def __init__(self, out: Path, parameters: Mapping[str, object], rate: float,
                  nice: int = 0) -> None:
         self.out, self.nice = out, nice
         self.map, self.saved = out / 'map', out / 'saved'
