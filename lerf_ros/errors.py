@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The errors that lerf_ros raises on purpose: each has a code and says what to do."""
+"""The errors of lerf_ros; each has a code, and a message that says what to do."""
 
 from __future__ import annotations
 
 
 class LerfError(Exception):
-    """Base of all named errors; `code` is the name of a constant in srv/Query."""
+    """Base of all errors of this module; `code` is the name of a constant in srv/Query."""
 
     code = 'INTERNAL'
 
@@ -23,19 +23,19 @@ class EmptyTextError(LerfError):
 
 
 class EmptyNegativeError(LerfError):
-    """A phrase to win against is empty."""
+    """A negative phrase is empty."""
 
     code = 'EMPTY_NEGATIVE'
 
 
 class NotUnderstoodError(LerfError):
-    """The map's encoder cannot read a phrase: an emoji, a script or a language beyond it."""
+    """The map's encoder cannot read a phrase: it does not know the emoji, script or language."""
 
     code = 'NOT_UNDERSTOOD'
 
 
 class NotActiveError(LerfError):
-    """The node that should answer is not active."""
+    """The node that was called is not active."""
 
     code = 'NOT_ACTIVE'
 
@@ -59,7 +59,7 @@ class NoTransformError(LerfError):
 
 
 class BadImageError(LerfError):
-    """A picture that was asked for cannot be used."""
+    """The image of a query cannot be used."""
 
     code = 'BAD_IMAGE'
 
@@ -71,13 +71,13 @@ class NoSnapshotError(LerfError):
 
 
 class MapUnreadableError(LerfError):
-    """The map directory is damaged, foreign or cannot be read."""
+    """The map directory is damaged, of another kind, or cannot be read."""
 
     code = 'MAP_UNREADABLE'
 
 
 class InvalidNameError(LerfError):
-    """The name of a saved map is not one."""
+    """The name is not allowed for a saved map."""
 
     code = 'INVALID_NAME'
 
@@ -89,47 +89,47 @@ class NoSuchMapError(LerfError):
 
 
 class NameTakenError(LerfError):
-    """There is a saved map of this name already."""
+    """A saved map of this name exists already."""
 
     code = 'NAME_TAKEN'
 
 
 class StorageError(LerfError):
-    """A directory cannot be written: no space, no permission."""
+    """A directory cannot be written, for lack of space or permission."""
 
     code = 'STORAGE'
 
 
 class ForeignFolderError(LerfError):
-    """A folder holds things that lerf_ros did not write, or is the input: nothing is touched."""
+    """A folder holds files that lerf_ros did not write, or is the input; nothing was changed."""
 
     code = 'FOREIGN_FOLDER'
 
 
 class MapInTheWayError(LerfError):
-    """A map stands where another one would be written, and nobody said that it may go."""
+    """A map exists where another one would be written, and it may not be deleted."""
 
     code = 'MAP_IN_THE_WAY'
 
 
 class NothingToUndoError(LerfError):
-    """No move of keyframes is left to undo."""
+    """There is no move of keyframes to undo."""
 
     code = 'NOTHING_TO_UNDO'
 
 
 class LockedError(LerfError):
-    """Another mapper works on the map directory."""
+    """Another mapper is using the map directory."""
 
     code = 'LOCKED'
 
 
 class StillLoadingError(LerfError):
-    """The models are not loaded yet; they go on loading."""
+    """The models are still loading."""
 
 
 class TrainingFailedError(LerfError):
-    """Training cannot go on: its losses are not finite, or it has no memory."""
+    """Training cannot continue: losses are not finite, or memory is exhausted."""
 
 
 class EncoderUnavailableError(LerfError):
@@ -139,7 +139,7 @@ class EncoderUnavailableError(LerfError):
 
 
 class EncoderMismatchError(LerfError):
-    """The map was made with another encoder than the one at hand."""
+    """The map was made with another encoder than the loaded one."""
 
     code = 'ENCODER_MISMATCH'
 

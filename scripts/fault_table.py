@@ -10,21 +10,21 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 # What no test over DDS can hold in one row: whole captures, commands and recordings.
 INPUTS = Path(__file__).with_name('input_cases.md')
-HEAD = """# What can go wrong, and what comes back
+HEAD = """# Faults and their results
 
-Written by `scripts/fault_table.py` from the cases of test/test_faults_query.py and
-test/test_faults_mapper.py. Each row is a test over real DDS that also checks that the node goes on:
-the next request is answered, the next good image becomes a keyframe. What kills, damage and
-restarts do is in test/test_restore.py, test/test_saved_maps.py, test/test_supervisor.py and
-`make kill-test`. Inputs that stay silent, do not match or have poses in another convention are in
-test/test_nodes_diagnoses.py; what is done without memory, disk space or time in
+`scripts/fault_table.py` writes this page from the cases of test/test_faults_query.py and
+test/test_faults_mapper.py. Each row is a test over real DDS, which also checks that the node
+continues to work: the next request is answered, and the next good image becomes a keyframe. Tests
+of kills, damaged files and restarts are test/test_restore.py, test/test_saved_maps.py,
+test/test_supervisor.py and `make kill-test`. Missing and incompatible inputs, and poses in another
+convention, are tested in test/test_nodes_diagnoses.py; lack of memory, disk space or time in
 test/test_step_guard.py, test/test_features_memory.py, test/test_mapper_loop.py and
 test/test_keyframe_queue.py.
 """
 
 
 def rows() -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """Titles, each with its rows of (what goes in, what comes back)."""
+    """Yields titles, each with its rows of (input, result)."""
     sys.path.insert(0, str(ROOT / 'test'))
     import test_faults_mapper as mapper
     import test_faults_query as query
@@ -34,11 +34,11 @@ def rows() -> Iterator[tuple[str, list[tuple[str, str]]]]:
         (name, f'`{codes[code]}`' if code else 'answered')
         for name, (_, code, _) in query.REQUESTS.items()]
     yield 'Maps that the query node opens', [
-        (name, f'`{codes[code]}`' if code else 'answered, from an older snapshot where need be')
+        (name, f'`{codes[code]}`' if code else 'answered, from an older snapshot if necessary')
         for name, (_, code) in query.MAPS.items()]
     yield 'Messages to the mapper', [
         (name, f'refused and counted as "{reason}"' if reason else 'the image is used' + (
-            f', and a diagnosis says "... {words} ..."' if words else ', the fault is left out'))
+            f', and a diagnosis says "... {words} ..."' if words else ', without the faulty part'))
         for name, (_, _, reason, words) in mapper.CASES.items()]
 
 
@@ -46,7 +46,7 @@ def page() -> str:
     """docs/faults.md."""
     lines = [HEAD]
     for title, table in rows():
-        lines += [f'## {title}', '', '| what goes in | what comes back |', '|---|---|']
+        lines += [f'## {title}', '', '| input | result |', '|---|---|']
         lines += [f'| {name} | {outcome} |' for name, outcome in table]
         lines.append('')
     return '\n'.join([*lines, INPUTS.read_text(encoding='utf-8')])

@@ -18,7 +18,7 @@ from tiny_capture import HEIGHT, WIDTH, write_capture
 
 from lerf_ros.errors import DatasetError
 from lerf_ros.frames.captures.load import load_folder
-from lerf_ros.frames.depth_files import DepthFile, known
+from lerf_ros.frames.depth_files import DepthFile, valid_values
 from lerf_ros.frames.image_files import MaskFile, read_image, read_mask
 
 RGB = (200, 100, 50)
@@ -243,12 +243,12 @@ def test_exr_without_a_reader_names_it(tmp_path, monkeypatch):
     (np.float16, [0, np.nan, np.inf, 65504])])
 def test_every_number_that_means_nothing_is_unknown(kind, nothing):
     array = np.array([*nothing, 7], kind)[None]
-    assert known(array).tolist() == [[0.0] * len(nothing) + [7.0]]
+    assert valid_values(array).tolist() == [[0.0] * len(nothing) + [7.0]]
 
 
 @given(arrays(np.float32, (3, 4), elements=st.floats(width=32)))
 def test_depth_is_finite_and_not_negative(array):
-    depth = known(array)
+    depth = valid_values(array)
     assert np.isfinite(depth).all() and (depth >= 0).all()
 
 

@@ -208,7 +208,7 @@ def test_a_wrong_optical_frame_is_named_in_the_status(bench, mix_up, words):
             s.name: s.message for s in camera.diagnostics[-1].status}['mapper_node: field'])
     else:
         mapper.diagnose_inputs()
-        assert not mapper.pose_check.verdict.doubt(mapper.config.check)
+        assert not mapper.pose_check.fit.doubt(mapper.config.check)
         assert not any('poses are' in text for text in mapper.diagnosis.others)
 
 

@@ -101,8 +101,8 @@ def test_right_poses_without_depth_are_not_doubted(dots):
 def test_the_check_looks_once_at_the_first_keyframes():
     check = PoseCheck()
     assert [check.add(frame) for frame in posed(capture(), MIX_UPS['body'])] == 7 * [False] + [True]
-    assert not check.done and not check.verdict.doubt(CHECK)
-    assert 'set camera_frame to the optical frame' in check.judge().doubt(CHECK)
+    assert not check.done and not check.fit.doubt(CHECK)
+    assert 'set camera_frame to the optical frame' in check.measure().doubt(CHECK)
     assert check.done and not check.add(capture()[0])
 
 

@@ -20,7 +20,7 @@ from lerf_ros.errors import ContradictionError
 from lerf_ros.frames.captures.posed_folder import FrameEntry, LazyFrames, PosedFolder
 from lerf_ros.frames.frame import Frame
 from lerf_ros.frames.image_files import read_color
-from lerf_ros.frames.pose_check import measure_fit, spread
+from lerf_ros.frames.pose_check import measure_fit, pairs_to_check
 from lerf_ros.frames.pose_evidence import feature_pairs
 from lerf_ros.frames.selection import is_empty
 
@@ -49,7 +49,7 @@ def check_folder(folder: PosedFolder, config: LerfConfig, trusted: bool = False,
         notes.append(f'images are shrunk to {side} pixels at their longer side: larger ones would '
                      f'take more than {config.check.memory_share:.0%} of the free memory '
                      '(check.memory_share; --max-side sets the size)')
-    frames = [kept[i] for i in spread(len(kept))]
+    frames = [kept[i] for i in pairs_to_check(len(kept))]
     require_depth(frames, kept.entries, config.check.least_parallax, trusted)
     fit = measure_fit(frames)
     fit.require(config.check, trusted)

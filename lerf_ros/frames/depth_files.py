@@ -49,7 +49,7 @@ class DepthFile:
         if raw.ndim != 2 or raw.dtype.kind not in 'uif':
             raise DatasetError(f'{self.path} is not a depth image: one channel of numbers is '
                                f'needed, it has shape {raw.shape} and type {raw.dtype}')
-        depth_m = known(raw) * np.float32(self._unit_m(raw))
+        depth_m = valid_values(raw) * np.float32(self._unit_m(raw))
         if self.confidence is not None:
             depth_m[self._unreliable(depth_m.shape)] = 0.0
         return depth_m
@@ -64,7 +64,7 @@ class DepthFile:
                 'with depth_unit_scale_factor')
         if raw.dtype.kind != 'f':
             return INTEGER_UNIT_M
-        values = known(raw)
+        values = valid_values(raw)
         median = float(np.median(values[values > 0])) if (values > 0).any() else 0.0
         if median > FARTHEST_MEDIAN_M:
             raise DatasetError(
@@ -80,7 +80,7 @@ class DepthFile:
         return values == 0
 
 
-def known(raw: np.ndarray) -> np.ndarray:
+def valid_values(raw: np.ndarray) -> np.ndarray:
     """Returns the values (H, W) as float32, with 0 for every invalid one.
 
     Invalid are the largest value of the type, values that are negative or not finite, and those

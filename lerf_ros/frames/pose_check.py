@@ -21,7 +21,7 @@ from lerf_ros.frames.frame import Frame
 from lerf_ros.frames.pose_evidence import (
     DepthPair,
     FeaturePair,
-    Reading,
+    Hypothesis,
     depth_pairs,
     feature_pairs,
 )
@@ -40,21 +40,21 @@ DECADE = 0.15           # relative distance at which a factor is taken for a pow
 
 # Pose of an optical frame in a body frame (REP-103: x forward, y left, z up).
 T_BODY_OPTICAL = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
-CONVENTIONS: dict[str, tuple[Reading, str]] = {
-    'body': (Reading(lambda f: f.T_world_camera @ T_BODY_OPTICAL),
+CONVENTIONS: dict[str, tuple[Hypothesis, str]] = {
+    'body': (Hypothesis(lambda f: f.T_world_camera @ T_BODY_OPTICAL),
              'the poses are those of a body frame (x forward, z up): set camera_frame to the '
              'optical frame (its name usually ends in _optical_frame)'),
-    'opengl': (Reading(lambda f: f.T_world_camera @ OPENGL_TO_OPENCV),
+    'opengl': (Hypothesis(lambda f: f.T_world_camera @ OPENGL_TO_OPENCV),
                'the axes of the camera are turned around: where optical axes are expected (ROS) '
                'they are OpenGL axes (y up, z backwards), in a transforms.json, which has OpenGL '
                'axes, they are OpenCV axes: turn y and z of the poses around'),
-    'inverted': (Reading(lambda f: invert_pose(f.T_world_camera)),
+    'inverted': (Hypothesis(lambda f: invert_pose(f.T_world_camera)),
                  'the poses are inverted (from the map to the camera): give the pose of the '
                  'camera in the map, or exchange the two frames'),
-    'inverted body': (Reading(lambda f: invert_pose(f.T_world_camera) @ T_BODY_OPTICAL),
+    'inverted body': (Hypothesis(lambda f: invert_pose(f.T_world_camera) @ T_BODY_OPTICAL),
                       'the poses are inverted (from the map to the camera) and those of a body '
                       'frame (x forward): give the pose of the optical frame in the map'),
-    'inverted opengl': (Reading(lambda f: invert_pose(f.T_world_camera) @ OPENGL_TO_OPENCV),
+    'inverted opengl': (Hypothesis(lambda f: invert_pose(f.T_world_camera) @ OPENGL_TO_OPENCV),
                         'the poses are inverted (from the map to the camera) and have OpenGL '
                         'axes: give the pose of the optical frame in the map'),
 }
@@ -118,23 +118,23 @@ class PoseCheck:
     def __init__(self) -> None:
         self._frames: list[Frame] = []
         self.done = False
-        self.verdict = InputFit()
+        self.fit = InputFit()
 
     def add(self, frame: Frame) -> bool:
-        """Adds a keyframe; returns True when there are enough, so that `judge` is due."""
+        """Adds a keyframe; returns True when there are enough, so that `measure` is due."""
         if len(self._frames) < FRAMES and not self.done:
             self._frames.append(frame)
             return len(self._frames) == FRAMES
         return False
 
-    def judge(self) -> InputFit:
-        """Measures the fit, which takes a second or more, and keeps it as the verdict."""
-        self.verdict, self.done = measure_fit(self._frames), True
+    def measure(self) -> InputFit:
+        """Measures the fit, which takes a second or more, and keeps it as `fit`."""
+        self.fit, self.done = measure_fit(self._frames), True
         self._frames = []
-        return self.verdict
+        return self.fit
 
 
-def spread(count: int) -> list[int]:
+def pairs_to_check(count: int) -> list[int]:
     """Returns which of `count` images of a folder to check: evenly spread pairs of neighbours."""
     starts = np.linspace(0, max(count - 2, 0), SPREAD_FRAMES // 2).astype(int)
     return sorted({int(k) + step for k in starts for step in (0, 1) if int(k) + step < count})
@@ -143,7 +143,7 @@ def spread(count: int) -> list[int]:
 def measure_fit(frames: Sequence[Frame]) -> InputFit:
     """Measures the fit of frames in temporal order, and finds a mistake that explains a low one."""
     evidence = Evidence(depth_pairs(frames), feature_pairs(frames))
-    given = evidence.fits(Reading())
+    given = evidence.fits(Hypothesis())
     if not given:
         # Either the poses are wrong, or the images really do not overlap.
         explanation = evidence.explain(given)
@@ -156,45 +156,46 @@ def measure_fit(frames: Sequence[Frame]) -> InputFit:
 
 
 class Evidence:
-    """Pairs of images on which interpretations of the input are compared."""
+    """Pairs of images on which hypotheses about the input are tested."""
 
     def __init__(self, depths: Sequence[DepthPair], features: Sequence[FeaturePair]) -> None:
         self._depths, self._features = depths, features
 
-    def fits(self, reading: Reading) -> dict[str, float]:
-        """Returns the known fractions, 0..1, of an interpretation, by their names."""
-        parts = {SURFACES: mean_of(
-                     pair.agreement(reading) for pair in self._depths)}
-        if reading.focal == 1.0:
-            parts['features on their epipolar lines'] = mean_of(
-                pair.epipolar(reading) for pair in self._features)
-            parts['features where depth and poses put them'] = mean_of(
-                pair.meeting(reading) for pair in self._features)
+    def fits(self, hypothesis: Hypothesis) -> dict[str, float]:
+        """Returns the known fractions, 0..1, of a hypothesis, by their names."""
+        parts = {SURFACES: mean_known(
+                     pair.agreement(hypothesis) for pair in self._depths)}
+        if hypothesis.focal == 1.0:
+            parts['features on their epipolar lines'] = mean_known(
+                pair.epipolar(hypothesis) for pair in self._features)
+            parts['features where depth and poses put them'] = mean_known(
+                pair.meeting(hypothesis) for pair in self._features)
         return {name: part for name, part in parts.items() if part is not None}
 
     def explain(self, given: dict[str, float]) -> Explanation | None:
         """Returns the mistake that fits clearly better than the input as given, or None."""
         if min(given.values(), default=0.0) >= 1 - (1 - GOOD) * LEFT:
             return None
-        candidates = [(name, text, reading) for name, (reading, text) in CONVENTIONS.items()]
+        candidates = [(name, text, hypothesis) for name, (hypothesis, text) in CONVENTIONS.items()]
         if found := self._best(candidates, given):
             return found    # mistakes of axes are not confused with others
         candidates = []
-        if self._depths or any(pair.meeting(Reading()) is not None for pair in self._features):
+        if self._depths or any(pair.meeting(Hypothesis()) is not None for pair in self._features):
             factor = self._best_factor()
-            candidates.append(('factor', factor_text(factor), Reading(factor=factor)))
-            candidates += [('focal', focal_text(focal), Reading(focal=focal)) for focal in FOCALS]
+            candidates.append(('factor', factor_text(factor), Hypothesis(factor=factor)))
+            candidates += [('focal', focal_text(focal), Hypothesis(focal=focal))
+                           for focal in FOCALS]
         return self._best(candidates, given)
 
-    def _best(self, candidates: Sequence[tuple[str, str, Reading]],
+    def _best(self, candidates: Sequence[tuple[str, str, Hypothesis]],
               given: dict[str, float]) -> Explanation | None:
-        better = [found for name, text, reading in candidates
-                  if (found := self._compared(name, text, reading, given)) is not None]
+        better = [found for name, text, hypothesis in candidates
+                  if (found := self._compared(name, text, hypothesis, given)) is not None]
         return max(better, key=lambda found: found.fit - found.fit_as_given, default=None)
 
-    def _compared(self, name: str, text: str, reading: Reading,
+    def _compared(self, name: str, text: str, hypothesis: Hypothesis,
                   given: dict[str, float]) -> Explanation | None:
-        fits = self.fits(reading)
+        fits = self.fits(hypothesis)
         if not fits:
             return None
         fit, before = min(fits.values()), min((given.get(k, 0.0) for k in fits), default=0.0)
@@ -207,12 +208,12 @@ class Evidence:
         return max((coarse * FINER).tolist(), key=self._support)
 
     def _support(self, factor: float) -> float:
-        reading = Reading(factor=factor)
-        return (sum(pair.agreeing(reading) for pair in self._depths)
-                + sum(pair.meeting(reading) or 0.0 for pair in self._features))
+        hypothesis = Hypothesis(factor=factor)
+        return (sum(pair.agreeing(hypothesis) for pair in self._depths)
+                + sum(pair.meeting(hypothesis) or 0.0 for pair in self._features))
 
 
-def mean_of(shares: Iterable[float | None]) -> float | None:
+def mean_known(shares: Iterable[float | None]) -> float | None:
     """Returns the mean of the known fractions, or None if they are too few."""
     known = [share for share in shares if share is not None]
     return float(np.mean(known)) if len(known) >= FEWEST_PAIRS else None

@@ -40,7 +40,7 @@ LEAST_WIDTH_PX = 48     # of images whose depth is compared: smaller ones have t
 
 
 @dataclass(frozen=True)
-class Reading:
+class Hypothesis:
     """One way to interpret the input.
 
     pose: returns T_world_camera (4, 4) of a frame. factor: multiplies depth. focal: multiplies the
@@ -64,39 +64,39 @@ class DepthPair:
         self._tolerance = min(TOLERANCE + NOISES * depth_noise(b), MOST_TOLERANCE)
         self._points: dict[float, np.ndarray] = {}
 
-    def agreement(self, reading: Reading) -> float | None:
+    def agreement(self, hypothesis: Hypothesis) -> float | None:
         """Returns the fraction of points that lie on a surface of the other image.
 
         Points behind such a surface do not count, because they may be occluded. Returns None if
         nearly all are.
         """
-        beyond = self._beyond(reading)
+        beyond = self._beyond(hypothesis)
         before = beyond[beyond >= -self._tolerance]
         if len(beyond) < FEWEST or len(before) < max(FEWEST / 2, LEAST_BEFORE * len(beyond)):
             return None
         return float((before <= self._tolerance).mean())
 
-    def agreeing(self, reading: Reading) -> float:
+    def agreeing(self, hypothesis: Hypothesis) -> float:
         """Returns the number of points on a surface of the other image, over all points, 0..1."""
-        beyond = self._beyond(reading)
-        count = max(len(self._points[reading.focal]), 1)
+        beyond = self._beyond(hypothesis)
+        count = max(len(self._points[hypothesis.focal]), 1)
         return float((np.abs(beyond) <= self._tolerance).sum() / count)
 
-    def _beyond(self, reading: Reading) -> np.ndarray:
+    def _beyond(self, hypothesis: Hypothesis) -> np.ndarray:
         """How far behind the points in both pictures the other image's surfaces are, in parts of
         the points' depth (N,)."""
-        if reading.focal not in self._points:
-            self._points[reading.focal] = surface_points(
-                self._a, with_focal(self._a.camera, reading.focal))
-        camera, depth_m = with_focal(self._b.camera, reading.focal), self._b.depth_m
+        if hypothesis.focal not in self._points:
+            self._points[hypothesis.focal] = surface_points(
+                self._a, with_focal(self._a.camera, hypothesis.focal))
+        camera, depth_m = with_focal(self._b.camera, hypothesis.focal), self._b.depth_m
         assert depth_m is not None
-        points = transform_points(reading.T_b_a(self._a, self._b),
-                                  reading.factor * self._points[reading.focal])
+        points = transform_points(hypothesis.T_b_a(self._a, self._b),
+                                  hypothesis.factor * self._points[hypothesis.focal])
         pixels = camera.project(points)
         inside = (points[:, 2] > 0) & (pixels >= 0).all(1) & (
             pixels < [camera.width, camera.height]).all(1)
         column, row = pixels[inside].astype(int).T
-        measured, z = reading.factor * depth_m[row, column], points[inside, 2]
+        measured, z = hypothesis.factor * depth_m[row, column], points[inside, 2]
         known = np.isfinite(measured) & (measured > 0)
         return (measured[known] - z[known]) / z[known]
 
@@ -114,7 +114,7 @@ class FeaturePair:
             np.minimum(at_a[:, 0].astype(int), a.camera.width - 1)]
 
     @classmethod
-    def of(cls, a: Frame, b: Frame, features: FeatureCache) -> FeaturePair | None:
+    def of(cls, a: Frame, b: Frame, features: SiftCache) -> FeaturePair | None:
         """Matches two images; None if they share too few features or many matches are wrong."""
         at_a, at_b = matches(*features.of(a), *features.of(b))
         if len(at_a) < FEWEST:
@@ -131,16 +131,16 @@ class FeaturePair:
 
     def parallax(self) -> float:
         """Returns the median angle, radians, that the camera's rotation does not explain."""
-        turned = self._directions_a @ Reading().T_b_a(self._a, self._b)[:3, :3].T
+        turned = self._directions_a @ Hypothesis().T_b_a(self._a, self._b)[:3, :3].T
         return float(np.median(angles(turned, self._directions_b)))
 
-    def epipolar(self, reading: Reading) -> float | None:
+    def epipolar(self, hypothesis: Hypothesis) -> float | None:
         """Returns the fraction of matches whose rays meet in front of both cameras.
 
         They may miss each other by MATCH_ANGLE. Returns None if the cameras or features are too
         close together.
         """
-        T_b_a = reading.T_b_a(self._a, self._b)
+        T_b_a = hypothesis.T_b_a(self._a, self._b)
         length = float(np.linalg.norm(T_b_a[:3, 3]))
         if length < 1e-9 or self.moved < MOVED_ANGLE:
             return None
@@ -153,7 +153,7 @@ class FeaturePair:
         together = (ray_a @ toward) < (self._directions_b @ toward) + MATCH_ANGLE
         return float(((off <= MATCH_ANGLE) & same_side & together).mean())
 
-    def meeting(self, reading: Reading) -> float | None:
+    def meeting(self, hypothesis: Hypothesis) -> float | None:
         """Returns the fraction of matches that depth and poses project onto the other feature."""
         if self._depth is None or self.moved < MOVED_ANGLE:
             return None
@@ -161,12 +161,12 @@ class FeaturePair:
         if known.sum() < FEWEST / 2:
             return None
         directions = self._directions_a[known]
-        z = reading.factor * self._depth[known] / np.maximum(directions[:, 2], 1e-3)
-        points = transform_points(reading.T_b_a(self._a, self._b), directions * z[:, None])
+        z = hypothesis.factor * self._depth[known] / np.maximum(directions[:, 2], 1e-3)
+        points = transform_points(hypothesis.T_b_a(self._a, self._b), directions * z[:, None])
         return float((angles(points, self._directions_b[known]) <= MEET_ANGLE).mean())
 
 
-class FeatureCache:
+class SiftCache:
     """Features of frames, each detected once."""
 
     def __init__(self) -> None:
@@ -191,15 +191,15 @@ def find_features(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     ratio = SIDE_PX / max(grey.shape)
     grey = cv2.resize(grey, None, fx=ratio, fy=ratio,
                       interpolation=cv2.INTER_AREA if ratio < 1 else cv2.INTER_CUBIC)
-    keys, words = cv2.SIFT.create(FEATURES).detectAndCompute(grey, None)
-    if words is None:
+    keys, descriptors = cv2.SIFT.create(FEATURES).detectAndCompute(grey, None)
+    if descriptors is None:
         return np.zeros((0, 2)), np.zeros((0, 128), np.float32)
     scale = [image.shape[1] / grey.shape[1], image.shape[0] / grey.shape[0]]
-    return (np.array([key.pt for key in keys]) + 0.5) * scale, words
+    return (np.array([key.pt for key in keys]) + 0.5) * scale, descriptors
 
 
-def matches(at_a: np.ndarray, words_a: np.ndarray, at_b: np.ndarray,
-            words_b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def matches(at_a: np.ndarray, descriptors_a: np.ndarray, at_b: np.ndarray,
+            descriptors_b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Matches features that are mutual nearest neighbours and pass the ratio test.
 
     Takes positions (N, 2) and descriptors (N, 128) of two images; returns their positions (M, 2).
@@ -207,8 +207,9 @@ def matches(at_a: np.ndarray, words_a: np.ndarray, at_b: np.ndarray,
     if min(len(at_a), len(at_b)) < 2:
         return np.zeros((0, 2)), np.zeros((0, 2))
     matcher = cv2.BFMatcher(cv2.NORM_L2)
-    back = {match[0].queryIdx: match[0].trainIdx for match in matcher.knnMatch(words_b, words_a, 1)}
-    found = [first for first, second in matcher.knnMatch(words_a, words_b, 2)
+    back = {match[0].queryIdx: match[0].trainIdx
+            for match in matcher.knnMatch(descriptors_b, descriptors_a, 1)}
+    found = [first for first, second in matcher.knnMatch(descriptors_a, descriptors_b, 2)
              if first.distance < RATIO * second.distance
              and back.get(first.trainIdx) == first.queryIdx]
     return (at_a[[m.queryIdx for m in found]].reshape(-1, 2),
@@ -245,7 +246,7 @@ def depth_pairs(frames: Sequence[Frame]) -> list[DepthPair]:
 
 def feature_pairs(frames: Sequence[Frame]) -> list[FeaturePair]:
     """Returns the pairs of consecutive frames that share enough features."""
-    cache = FeatureCache()
+    cache = SiftCache()
     pairs = [FeaturePair.of(a, b, cache) for a, b in zip(frames, frames[1:], strict=False)]
     return [pair for pair in pairs if pair is not None]
 

@@ -211,7 +211,7 @@ class MapperNode(ManagedNode):
 
     def _judge_poses(self, check: PoseCheck) -> None:
         """Logs whether the poses fit the images; the diagnosis repeats a doubt from then on."""
-        fit = check.judge()
+        fit = check.measure()
         if doubt := fit.doubt(self.config.check):
             self.get_logger().warning(doubt)
         else:
@@ -219,7 +219,7 @@ class MapperNode(ManagedNode):
 
     def diagnose_inputs(self) -> None:
         """Diagnoses the inputs and publishes /diagnostics, once a second and in every state."""
-        faults = [*filter(None, [self.pose_check.verdict.doubt(self.config.check)])]
+        faults = [*filter(None, [self.pose_check.fit.doubt(self.config.check)])]
         if self.pose_updates is not None and self.pose_updates.fault:
             faults.append(self.pose_updates.fault)
         if self._poses is not None:

@@ -73,23 +73,24 @@ class FileFinder:
         for part in parts[:-1]:
             exact = folder / part
             if not exact.is_dir():
-                alike = [p for p in children(folder) if same(p.name, part) and p.is_dir()]
+                alike = [p for p in sorted_content(folder)
+                         if same_name(p.name, part) and p.is_dir()]
                 if len(alike) != 1:
                     return None
                 exact = alike[0]
             folder = exact
-        return the_one([p for p in children(folder) if p.is_file()], parts[-1])
+        return only_match([p for p in sorted_content(folder) if p.is_file()], parts[-1])
 
     def _by_trailing_parts(self, parts: list[str], colour: bool) -> Path | None:
         """Returns the file that shares most trailing parts with a name, if only one does."""
-        candidates = [path for path in self._files[key(parts[-1])]
-                      if not (colour and looks_like_no_colour(path.relative_to(self.root)))]
-        shared = [trailing(path.parts, parts) for path in candidates]
+        candidates = [path for path in self._files[name_key(parts[-1])]
+                      if not (colour and is_not_colour(path.relative_to(self.root)))]
+        shared = [count_shared_parts(path.parts, parts) for path in candidates]
         # For depth and masks the name alone is not enough: colour images often have the same.
         if max(shared, default=0) < (1 if colour else min(len(parts), 2)):
             return None
         best = [path for path, count in zip(candidates, shared) if count == max(shared)]
-        return the_one(best, parts[-1])
+        return only_match(best, parts[-1])
 
     @cached_property
     def _files(self) -> defaultdict[str, list[Path]]:
@@ -99,8 +100,8 @@ class FileFinder:
             for name in names:
                 if PurePosixPath(name).suffix.lower() in IMAGE_ENDINGS:
                     path = Path(folder) / name
-                    files[key(name)].append(path)
-                    files[key(path.stem)].append(path)
+                    files[name_key(name)].append(path)
+                    files[name_key(path.stem)].append(path)
         return files
 
 
@@ -120,17 +121,17 @@ def is_absolute(name: str) -> bool:
     return name.startswith(('/', '\\')) or name[1:2] == ':'
 
 
-def key(name: str) -> str:
+def name_key(name: str) -> str:
     """Returns a key that is equal for names that some file systems do not distinguish."""
     return unicodedata.normalize('NFC', name).casefold()
 
 
-def same(a: str, b: str) -> bool:
+def same_name(a: str, b: str) -> bool:
     """Returns whether two names differ only in case and Unicode form."""
-    return key(a) == key(b)
+    return name_key(a) == name_key(b)
 
 
-def children(folder: Path) -> list[Path]:
+def sorted_content(folder: Path) -> list[Path]:
     """Returns the sorted content of a folder, empty if it cannot be read."""
     try:
         return sorted(folder.iterdir())
@@ -138,26 +139,26 @@ def children(folder: Path) -> list[Path]:
         return []
 
 
-def the_one(files: list[Path], name: str) -> Path | None:
+def only_match(files: list[Path], name: str) -> Path | None:
     """Returns the only one of some files with this name, with or without its ending, or None."""
-    for fits in (lambda p: p.name == name, lambda p: same(p.name, name),
+    for fits in (lambda p: p.name == name, lambda p: same_name(p.name, name),
                  lambda p: p.suffix.lower() in IMAGE_ENDINGS and p.stem == name,
-                 lambda p: p.suffix.lower() in IMAGE_ENDINGS and same(p.stem, name)):
+                 lambda p: p.suffix.lower() in IMAGE_ENDINGS and same_name(p.stem, name)):
         fitting = [path for path in files if fits(path)]
         if fitting:
             return fitting[0] if len(fitting) == 1 else None
     return None
 
 
-def trailing(path: tuple[str, ...], parts: list[str]) -> int:
+def count_shared_parts(path: tuple[str, ...], parts: list[str]) -> int:
     """Counts the trailing parts that two paths share; their last parts are taken to match."""
     count = 1
-    while (count < min(len(path), len(parts)) and same(path[-count - 1], parts[-count - 1])):
+    while (count < min(len(path), len(parts)) and same_name(path[-count - 1], parts[-count - 1])):
         count += 1
     return count
 
 
-def looks_like_no_colour(path: Path) -> bool:
+def is_not_colour(path: Path) -> bool:
     """Returns whether a path below the capture is named like depth, a mask or the like."""
     return any(part.lower().startswith(NO_COLOUR) for part in path.parts[:-1]) or any(
         path.stem.lower().endswith(f'.{word}') for word in NO_COLOUR)

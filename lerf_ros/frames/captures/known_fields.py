@@ -62,7 +62,7 @@ CHANGES = re.compile(
 def check_fields(fields: Mapping[str, object], name: str, notes: Notes) -> None:
     """Notes unused fields; raises DatasetError for one that may change the meaning of others."""
     for field, value in fields.items():
-        if field in USED or field in HARMLESS or says_nothing(value):
+        if field in USED or field in HARMLESS or is_neutral(value):
             continue
         if field in REFUSED and not same_as_start(fields, field):
             raise DatasetError(f'{name}: {field} = {short(value)} {REFUSED[field]}')
@@ -76,7 +76,7 @@ def check_fields(fields: Mapping[str, object], name: str, notes: Notes) -> None:
         notes.add(f'{field} is not known and not used')
 
 
-def says_nothing(value: object) -> bool:
+def is_neutral(value: object) -> bool:
     """Returns whether a value is null, false, zero, empty or the identity transform."""
     if value is None or value is False or value in (0, '', [], {}):
         return True
