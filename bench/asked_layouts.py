@@ -105,7 +105,7 @@ def map_layout(seed: int, seen: str, out: Path) -> Path:
     while mapper.steps < STEPS:
         mapper.train_for(10.0, STEPS)
     mapper.snapshot()
-    print(f'{target}: {len(mapper.views)} keyframes, {mapper.steps} steps, '
+    print(f'{target}: {len(mapper.learned)} keyframes, {mapper.steps} steps, '
           f'{time.monotonic() - start:.0f} s, PSNR {mapper.quality.psnr:.2f} dB', flush=True)
     return target
 

@@ -29,10 +29,10 @@ from lerf_ros.geometry.camera import PinholeCamera
 from lerf_ros.geometry.scene_frame import SceneFrame
 from lerf_ros.index.language_index import LanguageIndex
 from lerf_ros.index.surface import PosedCamera
-from lerf_ros.index.survey import ViewMemory
+from lerf_ros.index.survey import ViewCache
 from lerf_ros.query.relevancy import Scorer
 from lerf_ros.simulation.trajectory import look_at
-from lerf_ros.training.trainer import Trainer
+from lerf_ros.training.learners import Trainer
 
 CAMERA = PinholeCamera(320, 240, 275.0, 275.0, 160.0, 120.0)
 VOCABULARY = np.eye(64, 384, dtype=np.float32)
@@ -75,11 +75,16 @@ def trainer_of(count: int, config: LerfConfig) -> Trainer:
     return trainer
 
 
+def take_step(trainer: Trainer) -> None:
+    """Takes one training step."""
+    lerf.training_step(trainer.radiance, trainer.language)
+
+
 def rate(trainer: Trainer) -> float:
     """Returns the processor seconds of a step."""
     start = time.process_time()
     for _ in range(STEPS):
-        trainer.step()
+        take_step(trainer)
     return (time.process_time() - start) / STEPS
 
 
@@ -89,14 +94,14 @@ def snapshots_and_query(trainer: Trainer, count: int, config: LerfConfig) -> dic
     NEW keyframes and NEW_STEPS steps lie between the surveys. The query is the relevancy of a
     phrase at the points of the second one.
     """
-    memory = ViewMemory()
-    for _ in range(SETTLED - trainer.steps):
-        trainer.step()
+    memory = ViewCache()
+    for _ in range(SETTLED - trainer.radiance.steps):
+        take_step(trainer)
     first_s, _ = timed_survey(trainer, count, config, memory)
     for number in range(count, count + NEW):
         trainer.add(keyframe(number), features(number))
     for _ in range(NEW_STEPS):
-        trainer.step()
+        take_step(trainer)
     second_s, index = timed_survey(trainer, count + NEW, config, memory)
     renewed, answers = memory.renewed, []
     scorer, phrases = Scorer(index.codes, config.query.temperature), VOCABULARY[:5] @ index.basis
@@ -109,13 +114,13 @@ def snapshots_and_query(trainer: Trainer, count: int, config: LerfConfig) -> dic
 
 
 def timed_survey(trainer: Trainer, count: int, config: LerfConfig,
-                 memory: ViewMemory) -> tuple[float, LanguageIndex]:
+                 memory: ViewCache) -> tuple[float, LanguageIndex]:
     """Returns the processor seconds of a survey of so many keyframes, and its index."""
     cameras = [PosedCamera(CAMERA, trainer.scene.pose_to_scene(pose(n))) for n in range(count)]
-    assert trainer.language is not None
+    assert trainer.language.field is not None
     start = time.process_time()
-    survey = lerf.index(trainer.radiance, trainer.language, cameras, trainer.scene,
-                         trainer.trained_scales(), config, None, memory)
+    survey = lerf.index(trainer.radiance.field, trainer.language.field, cameras, trainer.scene,
+                         trainer.language.trained_scales(), config, None, memory)
     return time.process_time() - start, survey.index
 
 
@@ -126,7 +131,7 @@ def measure(counts: list[int], config: LerfConfig) -> list[dict[str, Any]]:
         trainers.append(trainer_of(count, config))
         memory.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         for _ in range(WARM_UP):
-            trainers[-1].step()
+            take_step(trainers[-1])
     rounds = [[rate(trainer) for trainer in trainers] for _ in range(ROUNDS)]
     steps_s = np.median(rounds, axis=0)
     return [{'keyframes': count, 'step_s': float(step_s), 'peak_memory_mb': mb,

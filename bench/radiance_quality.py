@@ -22,7 +22,7 @@ from radiance_report import write_report
 from lerf_ros.config import LerfConfig, load_preset, preset_path
 from lerf_ros.frames.captures.load import load_folder
 from lerf_ros.frames.frame import Frame, Keyframe
-from lerf_ros.training.radiance_learner import RadianceLearner
+from lerf_ros.training.learners import RadianceLearner
 from lerf_ros.training.ray_batches import KeyframeStore
 from lerf_ros.training.scene_measurement import measure_scene
 

@@ -75,7 +75,7 @@ def map_layout(seed: int, arguments: argparse.Namespace, config: LerfConfig) -> 
         mapper.train_for(1.0)
     trained = time.monotonic()
     mapper.snapshot()
-    print(f'seed {seed}: {len(mapper.views)} keyframes, features {fed - start:.0f} s, '
+    print(f'seed {seed}: {len(mapper.learned)} keyframes, features {fed - start:.0f} s, '
           f'{mapper.steps} steps {trained - fed:.0f} s, snapshot {time.monotonic() - trained:.0f} s'
           f', PSNR {mapper.quality.psnr:.2f} dB, depth error {mapper.quality.depth_error:.4f} m')
     return ask(seed, scene, target, config, arguments)

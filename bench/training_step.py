@@ -28,7 +28,7 @@ from radiance_curve import Problem
 from lerf_ros.config import LerfConfig, load_preset, preset_path
 from lerf_ros.frames.frame import Frame, Keyframe
 from lerf_ros.geometry.camera import PinholeCamera
-from lerf_ros.training.radiance_learner import RadianceLearner
+from lerf_ros.training.learners import RadianceLearner
 from lerf_ros.training.scene_measurement import measure_scene
 
 WARM_UP, PAIRS, GOAL = 3, 15, 5.0

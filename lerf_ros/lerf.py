@@ -31,12 +31,11 @@ if TYPE_CHECKING:
     from lerf_ros.geometry.region import Region
     from lerf_ros.geometry.scene_frame import SceneFrame
     from lerf_ros.index.surface import PosedCamera
-    from lerf_ros.index.survey import Survey, ViewMemory
+    from lerf_ros.index.survey import Survey, ViewCache
     from lerf_ros.query.presence import Calibration
     from lerf_ros.query.question import Question, SearchResult
     from lerf_ros.query.text_query import TextQuery
-    from lerf_ros.training.language_learner import LanguageLearner
-    from lerf_ros.training.radiance_learner import RadianceLearner
+    from lerf_ros.training.learners import LanguageLearner, RadianceLearner
 
 
 @dataclass(frozen=True)
@@ -78,22 +77,22 @@ def training_step(radiance: RadianceLearner, language: LanguageLearner) -> StepR
 def index(radiance: RadianceField, language: LanguageField, cameras: Sequence[PosedCamera],
           scene: SceneFrame, trained: tuple[float, float], config: LerfConfig,
           contradicted: Callable[[np.ndarray], np.ndarray] | None = None,
-          memory: ViewMemory | None = None) -> Survey:
+          cache: ViewCache | None = None) -> Survey:
     """Renders the keyframes' views and indexes the surfaces in them with their language.
 
     trained: the scales that the language was trained at, scene radii. contradicted: which of
-    points (N, 3), world, are known to have gone, (N,) bool. memory: of the snapshot before; views
+    points (N, 3), world, are known to have gone, (N,) bool. cache: of the snapshot before; views
     that show the same as then are not rendered anew. Raises ValueError without a keyframe.
     """
     from lerf_ros.index.coverage import measure_coverage
     from lerf_ros.index.language_index import build_index
     from lerf_ros.index.scales import index_scales
     from lerf_ros.index.surface import confirmed_surface, view_grids
-    from lerf_ros.index.survey import Survey, ViewMemory, weak_areas
+    from lerf_ros.index.survey import Survey, ViewCache, weak_areas
 
-    c, memory = config.index, memory or ViewMemory()
+    c, cache = config.index, cache or ViewCache()
     views = view_grids(cameras, c.rays, next(radiance.parameters()).device)
-    surfaces, depths = memory.render_views(radiance, views, c, config.language.samples)
+    surfaces, depths = cache.render_views(radiance, views, c, config.language.samples)
     surface = confirmed_surface(views, surfaces, depths, c)     # seen at one place by several
     if contradicted is not None:
         surface = surface.without(contradicted(scene.to_world(surface.points.cpu().numpy())))
@@ -101,7 +100,7 @@ def index(radiance: RadianceField, language: LanguageField, cameras: Sequence[Po
     return Survey(
         build_index(surface, language, scene, scales, c),       # embeddings, segments, normals
         measure_coverage(views, depths, scene, c.coverage_cells, c.min_keyframes,
-                         memory.counts(c.coverage_cells)),      # what was seen of the space
+                         cache.counts(c.coverage_cells)),      # what was seen of the space
         scene.to_world(weak_areas(views, surfaces, depths, c)))
 
 

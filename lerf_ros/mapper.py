@@ -17,26 +17,27 @@ from lerf_ros.encoders.cache import FeatureCache
 from lerf_ros.encoders.extractor import FeatureExtractor
 from lerf_ros.encoders.image_text import ImageTextEncoder, load_encoder
 from lerf_ros.errors import NothingToUndoError, StorageError
+from lerf_ros.field.language_field import LanguageField
 from lerf_ros.frames.capture_check import tells_depth
 from lerf_ros.frames.frame import Frame, Keyframe
 from lerf_ros.frames.selection import is_held_out
 from lerf_ros.geometry.scene_frame import SceneFrame
 from lerf_ros.index.surface import PosedCamera
-from lerf_ros.index.survey import ViewMemory
-from lerf_ros.mapping.keyframes import KeyframeQueue, KeyframeSlots, MappedView
-from lerf_ros.mapping.moves import Moves
-from lerf_ros.mapping.restart import Memory, recall
+from lerf_ros.index.survey import ViewCache
+from lerf_ros.mapping.keyframes import KeyframeQueue, LearnedKeyframes
+from lerf_ros.mapping.moves import MoveCheck
+from lerf_ros.mapping.restart import EarlierRun, find_earlier_run
 from lerf_ros.settings import to_dict
 from lerf_ros.storage.map_directory import MapDirectory
 from lerf_ros.training.checkpoint import field_arrays, training_arrays
 from lerf_ros.training.devices import choose_device
+from lerf_ros.training.learners import Trainer
 from lerf_ros.training.quality import Quality, measure_quality
 from lerf_ros.training.ray_batches import KeyframeStore
 from lerf_ros.training.scene_measurement import measure_scene
 from lerf_ros.training.step_guard import StepGuard
-from lerf_ros.training.trainer import Trainer
 
-MOST_FIRST = 64     # keyframes that are looked at for depth or different places of the camera
+MOST_FIRST = 64     # keyframes that are looked at for depth, or for a camera that moved
 
 
 class Mapper:
@@ -44,7 +45,7 @@ class Mapper:
 
     def __init__(self, config: LerfConfig, directory: MapDirectory, encoder: ImageTextEncoder,
                  frame_id: str, metric: bool, cache: FeatureCache | None = None) -> None:
-        """cache: of features, where the same images may come again, also after a restart."""
+        """cache: keeps features on disk for images that come again, as after a restart."""
         self.config, self.directory, self.encoder = config, directory, encoder
         self.frame_id, self.metric = frame_id, metric
         self.device = choose_device(config.training.device)
@@ -52,21 +53,21 @@ class Mapper:
         self.trainer: Trainer | None = None
         self.guard: StepGuard | None = None
         self.held_out: KeyframeStore | None = None
-        self.slots = KeyframeSlots(config.keyframes)
-        self.moves = Moves(self.slots)
+        self.waiting = KeyframeQueue(directory.keyframes)
+        self.learned = LearnedKeyframes(config.keyframes)
+        self.moves = MoveCheck(self.learned)
         self.weak_areas = np.zeros((0, 3))      # world, as of the newest snapshot
-        self.quality, self.seen = Quality(), ViewMemory()   # seen: as of the newest snapshot
+        self.quality, self.view_cache = Quality(), ViewCache()  # as of the newest snapshot
         self.loss = self.color_error = math.nan
         self.rays_per_second = 0.0
         self.steps_at_newest = self.snapshot_stamp_ns = self.points = 0     # points of the index
-        self.now_ns = time.time_ns      # the clock by which snapshots are stamped
-        self.waiting = KeyframeQueue(directory.keyframes)
-        self._memory: Memory | None = None      # of an earlier process, until all of it is back
+        self.now_ns = time.time_ns      # the clock that stamps snapshots
+        self._earlier: EarlierRun | None = None     # until all of its keyframes are learned again
 
     @classmethod
     def open(cls, path: str | Path, config: LerfConfig | None = None, metric: bool = False,
              encoder: ImageTextEncoder | None = None) -> Mapper:
-        """Begins a map in a new or an empty folder, or goes on with the one that is there.
+        """Begins a map in a new or an empty folder, or resumes the one that is there.
 
         metric: whether the poses' lengths are metres. encoder: the one that `config` names if None.
         Raises ForeignFolderError for a folder with other things in it, EncoderUnavailableError,
@@ -82,21 +83,16 @@ class Mapper:
         return mapper
 
     def learn(self, frames: Iterable[Frame], steps: int) -> int:
-        """Takes all frames as keyframes, trains up to `steps` and writes a snapshot; its number.
+        """Takes all frames as keyframes, trains up to `steps` and writes a snapshot.
 
-        Training ends earlier where it has settled (training.settle_steps). Raises StorageError and
-        TrainingFailedError.
+        Returns the snapshot's number. Training ends earlier where it has settled
+        (training.settle_steps). Raises StorageError and TrainingFailedError.
         """
         for frame in frames:
             self.add_frame(frame)
         while self.ready and self.steps < steps and not self.settled:
             self.train_for(1.0, steps)
         return self.snapshot()
-
-    @property
-    def views(self) -> list[MappedView]:
-        """All keyframes that are in training or held out now."""
-        return self.slots.views
 
     def add_frame(self, frame: Frame) -> None:
         """Takes a frame as the next keyframe; the first few decide where the scene is."""
@@ -105,28 +101,28 @@ class Mapper:
             pass
 
     def store(self, frame: Frame) -> bool:
-        """Takes a frame as the next keyframe, to be learned later; whether it is on the disk."""
+        """Takes a frame as the next keyframe, to be learned later; returns whether it is stored."""
         if not self.waiting.next_index:
             self.directory.create(self.meta(None))
             self.waiting.next_index = self.directory.keyframes.free_index()
         return self.waiting.add(frame)
 
     def learn_next(self) -> bool:
-        """Learns the oldest waiting keyframe; False when there is none, or too few to begin."""
+        """Learns the oldest waiting keyframe; returns False for none, or too few to begin."""
         first = [] if self.trainer is not None else self._first_frames()
         if not len(self.waiting) or (self.trainer is None and not first):
             return False
         trainer = self.trainer or self._start(measure_scene(first, self.config))
         self._learn(trainer, self.waiting.pop())
-        self.steps_at_newest = trainer.steps
-        if self._memory is not None and self._memory.complete(len(self.views)):
-            self._memory.resume(trainer)
-            self._memory = None
-            self.steps_at_newest = trainer.radiance_learner.newest_step
+        self.steps_at_newest = trainer.radiance.steps
+        if self._earlier is not None and self._earlier.complete(len(self.learned)):
+            self._earlier.resume(trainer)
+            self._earlier = None
+            self.steps_at_newest = trainer.radiance.newest_step
         return True
 
     def _first_frames(self) -> list[Frame]:
-        """What the scene is measured from; none while too few wait, or they tell no depth."""
+        """Returns the frames to measure the scene from; none while they are too few to tell."""
         count = self.config.scene.keyframes
         for most in (count, MOST_FIRST) if len(self.waiting) >= count else ():
             frames = [keyframe.frame for keyframe in self.waiting.first(most)]
@@ -142,100 +138,99 @@ class Mapper:
         return self.trainer
 
     def meta(self, scene: SceneFrame | None) -> dict[str, Any]:
-        """What meta.json says of this map; scene is None until it is measured."""
+        """Returns the contents of meta.json; scene is None until it is measured."""
         return {'frame_id': self.frame_id, 'metric': self.metric,
                 'scene': scene and {'center': list(scene.center), 'radius': scene.radius},
                 'encoder': self.encoder.identity(), 'config': to_dict(self.config)}
 
     def _learn(self, trainer: Trainer, keyframe: Keyframe) -> None:
         held_out, frame = self._is_held_out(keyframe), keyframe.frame
-        victim = self.slots.victim(keyframe, held_out, self.bytes_used())
-        store = self._store_of(held_out)
-        row = len(store) if victim is None else victim.row
+        instead_of = self.learned.to_forget(keyframe, held_out, self.bytes_used())
         if held_out:
-            store.put(row, keyframe)
+            self._store_of(held_out).add(keyframe, instead_of)
         else:
-            trainer.put(row, keyframe, lerf.embed(frame, trainer.scene, self.extractor,
-                                                  self.config.features.widths))
-        if victim is not None:
-            self.waiting.forget(victim.index)
-        self._unlearn(self.slots.put(keyframe, held_out, row, victim))
+            features = lerf.embed(frame, trainer.scene, self.extractor,
+                                  self.config.features.widths)
+            trainer.add(keyframe, features, instead_of)
+        if instead_of is not None:
+            self.waiting.forget(instead_of)
+        self._unlearn(self.learned.add(keyframe, held_out, instead_of))
         if self.moves.learned(keyframe.index):
             self.undo_move()
 
     def move_keyframes(self, poses: Mapping[int, np.ndarray]) -> int:
-        """Takes better poses (4, 4) by index, as after a loop closure; how many moved.
+        """Takes better poses (4, 4) by index, as after a loop closure; returns how many moved.
 
-        None does where depth speaks against it. Rays start from the new poses at once; the field
+        That is 0 where depth speaks against them. Rays start from the new poses at once; the field
         follows as it trains on.
         """
-        moved = self.slots.moved(poses)
+        moved = self.learned.moved(poses)
         if self.moves.refused(poses):
             return 0
-        before = {self.views[slot].index: self.views[slot].T_world_camera for slot in moved}
+        before = {index: self.learned[index].T_world_camera for index in moved}
         number = self.directory.keyframes.before_newest_move()[0] + 1
-        self._place(moved)
-        waiting = self.waiting.move(
-            poses, {self.views[slot].index: T for slot, T in moved.items()}, number)
+        self._set_poses(moved)
+        waiting = self.waiting.move(poses, moved, number)
         if moved:
             self.moves.made(before)
         return len(moved) + waiting
 
     def undo_move(self) -> int:
-        """Puts keyframes back where they were before their newest move; how many.
+        """Moves keyframes back to before their newest move; returns how many.
 
         Raises NothingToUndoError.
         """
         _, poses = self.directory.keyframes.before_newest_move()
         if not poses:
             raise NothingToUndoError('no keyframe of this map has moved, or all moves are undone')
-        self._place(self.slots.moved(poses))
+        self._set_poses(self.learned.moved(poses))
         self.waiting.undo_move(poses)
         self.moves.undone()
         return len(poses)
 
-    def _place(self, poses: Mapping[int, np.ndarray]) -> None:
-        """Puts learned keyframes by slot at poses (4, 4)."""
-        for slot, T_world_camera in poses.items():
-            view = self.views[slot]
-            if view.held_out:
-                self._store_of(True).set_pose(view.row, T_world_camera)
+    def _set_poses(self, poses: Mapping[int, np.ndarray]) -> None:
+        """Gives learned keyframes poses (4, 4) by index."""
+        for index, T_world_camera in poses.items():
+            if self.learned[index].held_out:
+                self._store_of(True).set_pose(index, T_world_camera)
             else:
                 assert self.trainer is not None
-                self.trainer.radiance_learner.move(view.row, T_world_camera)
-        self._unlearn(self.slots.move(poses))
+                self.trainer.radiance.move(index, T_world_camera)
+        self._unlearn(self.learned.move(poses))
         if poses:
             self.steps_at_newest = self.steps
 
     def _unlearn(self, stale: Mapping[int, np.ndarray]) -> None:
-        """Learns no more from pixels (H, W) by slot that show what has gone."""
-        for slot, pixels in stale.items():
-            view = self.views[slot]
-            self._store_of(view.held_out).set_usable(view.row, self.slots.usable(slot, pixels))
+        """Stops learning from stale pixels (H, W) bool by index, which show what has gone."""
+        for index, pixels in stale.items():
+            known = self.learned[index]
+            usable = ~pixels if known.valid is None else known.valid & ~pixels
+            self._store_of(known.held_out).set_usable(index, usable)
 
     def _store_of(self, held_out: bool) -> KeyframeStore:
         assert self.trainer is not None and self.held_out is not None
-        return self.held_out if held_out else self.trainer.store
+        return self.held_out if held_out else self.trainer.radiance.store
 
     def bytes_used(self) -> int:
-        """Memory of the keyframes' pixels and features."""
+        """Returns the memory of the keyframes' pixels and features."""
         if self.trainer is None or self.held_out is None:
             return 0
-        return (self.trainer.store.bytes_used() + self.held_out.bytes_used()
-                + self.trainer.language_learner.targets.bytes_used())
+        return (self.trainer.radiance.store.bytes_used() + self.held_out.bytes_used()
+                + self.trainer.language.targets.bytes_used())
 
     def _is_held_out(self, keyframe: Keyframe) -> bool:
         return is_held_out(keyframe.index, self.config.keyframes.holdout_every)
 
     @property
     def ready(self) -> bool:
-        """Whether there is something to train on."""
-        return self.trainer is not None and len(self.trainer.store) > 0 and self._memory is None
+        """Whether there are keyframes to train on."""
+        return (self.trainer is not None and len(self.trainer.radiance.store) > 0
+                and self._earlier is None)
 
     @property
     def restoring(self) -> bool:
-        """Whether keyframes of an earlier process are learned again, to go on with its training."""
-        return self._memory is not None
+        """Whether keyframes of an earlier run are learned again before its training resumes."""
+        return self._earlier is not None
 
     @property
     def stored(self) -> int:
@@ -244,9 +239,10 @@ class Mapper:
 
     @property
     def steps(self) -> int:
-        if self._memory is not None:
-            return self._memory.steps
-        return self.trainer.steps if self.trainer else 0
+        """Training steps so far, also while those of an earlier process are not resumed yet."""
+        if self._earlier is not None:
+            return self._earlier.steps
+        return self.trainer.radiance.steps if self.trainer else 0
 
     @property
     def settled(self) -> bool:
@@ -274,29 +270,30 @@ class Mapper:
         self.rays_per_second = rays / max(time.monotonic() - start, 1e-6)
 
     def snapshot(self) -> int:
-        """Measures quality, builds the language index and writes both fields; returns its number.
+        """Measures quality, builds the language index and writes both with the fields.
 
-        Before the first training step there is nothing to write: returns 0. Raises StorageError
-        when the disk does not take it.
+        Returns the snapshot's number, 0 before the first training step. Raises StorageError when
+        the disk does not take it.
         """
-        trainer = self.trainer
-        if trainer is None or not (trainer.mean_language and trainer.steps and self.ready):
+        trainer, language = self.trainer, self._mean_language()
+        if trainer is None or language is None or not trainer.radiance.steps:
             return 0
         self.quality, self.snapshot_stamp_ns = self.measure_quality(), self.now_ns()
+        trained_scales = trainer.language.trained_scales()
         survey = lerf.index(
-            trainer.radiance, trainer.mean_language, self.cameras(), trainer.scene,
-            trainer.trained_scales(), self.config, self.slots.changes.contradicted,
-            None if self.settled else self.seen)    # the last one owes nothing to earlier ones
+            trainer.radiance.field, language, self.cameras(), trainer.scene, trained_scales,
+            self.config, self.learned.changes.contradicted,
+            None if self.settled else self.view_cache)      # the last one renders all views anew
         self.weak_areas, self.points = survey.weak_areas, len(survey.index.points)
         info = {**self.info(trainer), 'stamp_ns': self.snapshot_stamp_ns,
                 'points': self.points,
-                'trained_scales': list(trainer.trained_scales()),
+                'trained_scales': list(trained_scales),
                 'learned_until': self.waiting.learned_until,
                 # Where training has no end of its own, each snapshot is one.
                 'settled': self.settled or not self.config.training.settle_steps,
                 **self.quality.known()}
         parts: dict[str, Mapping[str, np.ndarray]] = {
-            'field': field_arrays(trainer.radiance, trainer.mean_language), **survey.arrays()}
+            'field': field_arrays(trainer.radiance.field, language), **survey.arrays()}
         if self.config.map.training_state:
             parts['training'] = training_arrays(trainer)
         try:
@@ -306,53 +303,57 @@ class Mapper:
             raise StorageError(f'no snapshot could be written: {error}') from error
 
     def checkpoint(self) -> None:
-        """Writes what is needed to go on training, and nothing else. Raises StorageError."""
-        trainer = self.trainer
-        if trainer is None or trainer.mean_language is None or not self.ready:
+        """Writes only what resuming the training needs. Raises StorageError."""
+        trainer, language = self.trainer, self._mean_language()
+        if trainer is None or language is None:
             return
         try:
             self.directory.write_checkpoint(
-                {'field': field_arrays(trainer.radiance, trainer.mean_language),
+                {'field': field_arrays(trainer.radiance.field, language),
                  'training': training_arrays(trainer)}, self.info(trainer))
         except OSError as error:
             raise StorageError(f'no checkpoint could be written: {error}') from error
 
+    def _mean_language(self) -> LanguageField | None:
+        """The language field that is written; None while there is nothing to train on."""
+        return self.trainer.language.mean_field if self.trainer and self.ready else None
+
     def info(self, trainer: Trainer) -> dict[str, Any]:
-        """What a manifest says of the training; rows: the keyframes in the order of their rows."""
-        return {'steps': trainer.steps, 'keyframes': len(self.views),
-                'rows': self.slots.indices(held_out=False),
-                'held_out': self.slots.indices(held_out=True),
+        """Returns what a manifest says of the training; rows: indices in the order of the rows."""
+        return {'steps': trainer.radiance.steps, 'keyframes': len(self.learned),
+                'rows': trainer.radiance.store.indices(),
+                'held_out': self._store_of(True).indices(),
                 'encoder': self.encoder.identity(), 'config': to_dict(self.config)}
 
     def restore(self) -> None:
-        """Goes on with the map that the directory holds: its keyframes wait to be learned again.
+        """Resumes the map that the directory holds: its keyframes wait to be learned again.
 
-        When those of the newest training state are back, training goes on from there; keyframes
-        that came later follow. Reads no picture yet. Raises MapUnreadableError,
+        When those of the newest training state are learned, training resumes from it; keyframes
+        that came later follow. Reads no image yet. Raises MapUnreadableError,
         EncoderMismatchError and ConfigError for a map that this mapper cannot go on with.
         """
-        memory = recall(self.directory, self.meta(None))
-        if memory is None:
+        earlier = find_earlier_run(self.directory, self.meta(None))
+        if earlier is None:
             return
-        self.waiting.recall(memory.indices, memory.next_index)
-        if memory.scene is not None:
-            self._start(memory.scene)
-            self._memory = memory if memory.state is not None else None
+        self.waiting.resume(earlier.indices, earlier.next_index)
+        if earlier.scene is not None:
+            self._start(earlier.scene)
+            self._earlier = earlier if earlier.state is not None else None
 
     def measure_quality(self) -> Quality:
-        """PSNR and depth error of the held-out keyframes."""
+        """Measures PSNR and depth error on the held-out keyframes."""
         if self.trainer is None or self.held_out is None:
             return Quality()
-        return measure_quality(self.trainer.radiance, self.held_out, self.trainer.scene.radius)
+        return measure_quality(self.trainer.radiance.field, self.held_out,
+                               self.trainer.scene.radius)
 
     def cameras(self) -> list[PosedCamera]:
-        """Where all keyframes were taken from, with their refined poses, in the scene frame."""
+        """Returns the cameras of all keyframes with their refined poses, in the scene frame."""
         trainer = self.trainer
         assert trainer is not None
-        return [PosedCamera(view.camera, trainer.radiance_learner.refined(
-            -1 if view.held_out else view.row,
-            trainer.scene.pose_to_scene(view.T_world_camera)), view.valid)
-            for view in self.views]
+        return [PosedCamera(known.camera, trainer.radiance.refined(
+            known.index, trainer.scene.pose_to_scene(known.T_world_camera)), known.valid)
+            for known in self.learned]
 
 
 def _running(mean: float, value: float) -> float:

@@ -31,7 +31,7 @@ def trained(folder, appearance):
     for index, T in enumerate(orbit(VIEWS)):
         mapper.add_frame(exposed(index, T))
     for _ in range(STEPS):
-        mapper.trainer.step()
+        mapper.guard.step()
     return mapper
 
 
@@ -44,9 +44,9 @@ def mappers(tmp_path_factory):
 @torch.no_grad()
 def picture(mapper, row, keyframe=None):
     """Rendered and photographed colours (R, 3) of the keyframe in `row`, as `keyframe` looks."""
-    batch = mapper.trainer.store.grid_of(row, 1000)
+    batch = mapper.trainer.radiance.store.grid_of(row, 1000)
     look = None if keyframe is None else torch.full((len(batch),), keyframe)
-    return mapper.trainer.radiance(batch.rays, keyframe=look).color, batch.colors
+    return mapper.trainer.radiance.field(batch.rays, keyframe=look).color, batch.colors
 
 
 def view_errors(mapper):
@@ -74,7 +74,7 @@ def test_a_look_makes_a_picture_darker_and_brighter(mappers):
 
 
 def test_a_picture_without_a_keyframe_has_the_mean_look(mappers):
-    field = mappers[8].trainer.radiance
+    field = mappers[8].trainer.radiance.field
     rendered, _ = picture(mappers[8], 0)
     with torch.no_grad():
         kept = field.appearance.table.clone()
@@ -88,10 +88,10 @@ def test_a_picture_without_a_keyframe_has_the_mean_look(mappers):
 
 def test_the_places_do_not_depend_on_exposure(mappers):
     """What brightness does is colour's matter: distances are as good as without vectors."""
-    store = mappers[8].trainer.store
+    store = mappers[8].trainer.radiance.store
     batch = store.gather(*grid(store))
     with torch.no_grad():
-        found = mappers[8].trainer.radiance(batch.rays).distance
+        found = mappers[8].trainer.radiance.field(batch.rays).distance
     assert float((found - batch.rays.depth).abs().median()) < 0.02     # scene radii
 
 

@@ -17,7 +17,7 @@ from lerf_ros import cli
 from lerf_ros.commands.train import index_line
 from lerf_ros.frames.frame import Keyframe
 from lerf_ros.mapper import Mapper
-from lerf_ros.mapping.saving import Saving
+from lerf_ros.mapping.saving import SnapshotSchedule
 from lerf_ros.settings import flat_fields
 from lerf_ros.storage.map_directory import MapDirectory
 
@@ -232,7 +232,7 @@ def test_a_kill_costs_what_came_after_the_last_checkpoint(folder, preset, tmp_pa
         raise Killed
     words = ['train', str(folder), '--map', str(tmp_path / 'map'), '--preset', str(preset)]
     with monkeypatch.context() as patched:
-        patched.setattr(Saving, 'tick', Saving.checkpoint)      # always due
+        patched.setattr(SnapshotSchedule, 'tick', SnapshotSchedule.checkpoint)      # always due
         patched.setattr(Mapper, 'snapshot', killed)
         with pytest.raises(Killed):
             cli.main([*words, '--steps', '8'])

@@ -48,7 +48,7 @@ def member(rank, port, place, bad_step):
     with data_parallel.process_group():
         rows = slice(rank, None, 2)
         torch.save(descend(rows, bad_step=bad_step), Path(place) / f'{rank}.pt')
-        assert data_parallel.share_of(193) == 96
+        assert data_parallel.own_count(193) == 96
         assert distributed.get_world_size() == 2
 
 
@@ -73,7 +73,8 @@ def test_what_is_no_number_for_one_moves_nobody(tmp_path, free_port):
 
 
 def test_alone_nothing_is_shared():
-    assert (data_parallel.rank(), data_parallel.processes(), data_parallel.share_of(7)) == (0, 1, 7)
+    assert (data_parallel.rank(), data_parallel.processes()) == (0, 1)
+    assert data_parallel.own_count(7) == 7
     with data_parallel.own_directory(Path('there'), True) as place:
         assert place == Path('there')
 

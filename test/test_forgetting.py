@@ -31,9 +31,15 @@ def random_frame(seed, width=8, height=6):
 
 def store_of(frames):
     store = KeyframeStore(SCENE, CPU)
-    for frame in frames:
-        store.add(Keyframe(0, frame))
+    for index, frame in enumerate(frames):
+        store.add(Keyframe(index, frame))
     return store
+
+
+def replace(store, row, frame):
+    """Puts a new keyframe in the place of the one in a row."""
+    old = store.indices()[row]
+    assert store.add(Keyframe(max(store.rows) + 1, frame), old) == row
 
 
 def contents(store):
@@ -47,7 +53,7 @@ def test_a_store_after_replacements_is_that_of_the_last_keyframes():
     store = store_of(frames)
     for seed in range(3, 15):
         frames[seed % 3] = random_frame(seed, 4 + seed % 5)
-        store.replace(seed % 3, Keyframe(0, frames[seed % 3]))
+        replace(store, seed % 3, frames[seed % 3])
     for a, b in zip(contents(store), contents(store_of(frames)), strict=True):
         for name in ('colors', 'pixels', 'focal_px', 'size_px'):
             assert torch.equal(getattr(a, name), getattr(b, name))
@@ -59,7 +65,7 @@ def test_replacing_does_not_grow_the_store():
     store = store_of(random_frame(seed) for seed in range(4))
     before = store.bytes_used()
     for seed in range(40):
-        store.replace(seed % 4, Keyframe(0, random_frame(seed, 6 + seed % 3)))
+        replace(store, seed % 4, random_frame(seed, 6 + seed % 3))
         assert store.bytes_used() <= 2 * before
 
 
@@ -68,7 +74,7 @@ def test_the_rays_of_a_camera_that_focuses_go_with_its_keyframes():
     store = store_of(random_frame(seed) for seed in range(4))
     before = store.bytes_used()
     for seed in range(4, 100):
-        store.replace(seed % 4, Keyframe(0, random_frame(seed)))
+        replace(store, seed % 4, random_frame(seed))
     assert store.bytes_used() == before and len(store._camera_start) == 4
     assert len(store._directions) == 4 * 8 * 6
 
@@ -76,8 +82,8 @@ def test_the_rays_of_a_camera_that_focuses_go_with_its_keyframes():
 def test_the_rays_of_a_camera_stay_while_one_keyframe_has_it():
     same = random_frame(0)
     store = store_of([same, same, random_frame(1)])
-    store.replace(0, Keyframe(0, random_frame(2)))
-    store.replace(2, Keyframe(0, same))
+    replace(store, 0, random_frame(2))
+    replace(store, 2, same)
     for row, frame in ((0, random_frame(2)), (1, same), (2, same)):
         expected = store_of([frame]).grid_of(0, 10**6).rays.directions
         assert torch.equal(store.grid_of(row, 10**6).rays.directions, expected)
@@ -85,7 +91,7 @@ def test_the_rays_of_a_camera_stay_while_one_keyframe_has_it():
 
 def test_the_newest_keyframes_are_drawn_by_arrival():
     store = store_of(random_frame(seed) for seed in range(4))
-    store.replace(1, Keyframe(0, random_frame(9)))
+    replace(store, 1, random_frame(9))
     batch = store.draw(400, 1.0, 1, torch.Generator().manual_seed(0))
     assert set(batch.keyframe.tolist()) == {1}
 
@@ -107,14 +113,14 @@ def test_targets_after_replacements_are_those_of_the_last_keyframes(shared):
     words = np.random.default_rng(5).normal(size=(7, 4)).astype(np.float32) if shared else None
     kept = [random_features(seed, words) for seed in range(3)]
     targets = LanguageTargets(CPU)
-    for features in kept:
-        targets.add(features)
+    for row, features in enumerate(kept):
+        targets.put(row, features)
     for seed in range(3, 20):
         kept[seed % 3] = random_features(seed, words)
-        targets.replace(seed % 3, kept[seed % 3])
+        targets.put(seed % 3, kept[seed % 3])
     fresh = LanguageTargets(CPU)
-    for features in kept:
-        fresh.add(features)
+    for row, features in enumerate(kept):
+        fresh.put(row, features)
     rows = torch.arange(3).repeat(20)
     pixels, size = torch.rand(60, 2) * 6, torch.full((60, 2), 6.0)
     for a, b in zip(*(t.embeddings(rows, pixels, torch.Generator().manual_seed(0))
@@ -139,24 +145,24 @@ def test_beyond_the_budget_the_most_redundant_keyframe_is_forgotten(tmp_path):
     beside[:3, 3] += 0.01
     frames = [photograph(T, stamp_ns=i) for i, T in enumerate([*poses, beside])]
     mapper = mapper_of(tmp_path, frames, max_count=12, holdout_every=0)
-    assert len(mapper.views) == 12 and mapper.slots.forgotten == 1
-    assert sorted(view.index for view in mapper.views) == [0, 1, *range(3, 13)]
-    assert len(mapper.trainer.store) == 12
+    assert len(mapper.learned) == 12 and mapper.learned.forgotten == 1
+    assert sorted(view.index for view in mapper.learned) == [0, 1, *range(3, 13)]
+    assert len(mapper.trainer.radiance.store) == 12
     stored = sorted(path.name for path in (tmp_path / 'images').iterdir())
     assert '000002.png' not in stored and len(stored) == 12
-    mapper.trainer.step()
+    mapper.guard.step()
 
 
 def test_held_out_keyframes_are_forgotten_for_held_out_ones(tmp_path):
     frames = [photograph(T, stamp_ns=i) for i, T in enumerate(orbit(24))]
     mapper = mapper_of(tmp_path, frames, max_count=8, holdout_every=4)
-    assert len(mapper.views) == 8 and mapper.slots.forgotten == 16
-    assert sum(view.held_out for view in mapper.views) == len(mapper.held_out) == 2
+    assert len(mapper.learned) == 8 and mapper.learned.forgotten == 16
+    assert sum(view.held_out for view in mapper.learned) == len(mapper.held_out) == 2
     # Evenly spread views are left, the newest among them.
-    assert {20, 21, 22, 23} <= {view.index for view in mapper.views}
+    assert {20, 21, 22, 23} <= {view.index for view in mapper.learned}
 
 
 def test_the_memory_budget_is_honoured(tmp_path):
     frames = [photograph(T, stamp_ns=i) for i, T in enumerate(orbit(40))]
     mapper = mapper_of(tmp_path, frames, memory_megabytes=1)
-    assert mapper.bytes_used() <= 2**20 and mapper.slots.forgotten > 5
+    assert mapper.bytes_used() <= 2**20 and mapper.learned.forgotten > 5

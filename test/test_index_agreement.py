@@ -89,11 +89,12 @@ def world(request, tmp_path_factory):
     for T in orbit(16):
         mapper.add_frame(photograph(T))
     for _ in range(STEPS):
-        mapper.trainer.step()
+        mapper.guard.step()
     scene = mapper.trainer.scene
     views = [view_grid(v.camera, scene.pose_to_scene(v.T_world_camera), 3, v.valid,
-                       torch.device('cpu')) for v in mapper.views]
-    surface = find_surface(mapper.trainer.radiance, views, CONFIG.index, CONFIG.language.samples)
+                       torch.device('cpu')) for v in mapper.learned]
+    surface = find_surface(mapper.trainer.radiance.field, views, CONFIG.index,
+                           CONFIG.language.samples)
     return mapper, surface[surface.points.norm(dim=1) < REACH]
 
 
@@ -102,12 +103,12 @@ def answers(world):
     """The two queries with the relevancies (200, N) and best scales (200, N) of both."""
     mapper, surface = world
     trainer, query = mapper.trainer, CONFIG.query
-    limits = CONFIG.index, trainer.scene.radius, trainer.trained_scales()
-    index = build_index(surface, trainer.language, trainer.scene, index_scales(*limits),
+    limits = CONFIG.index, trainer.scene.radius, trainer.language.trained_scales()
+    index = build_index(surface, trainer.language.field, trainer.scene, index_scales(*limits),
                         CONFIG.index)
     small = TextQuery(index, mapper.encoder, query, trainer.scene.radius)
     found = [small.relevancy(name) for name in EVERYDAY_NAMES]
-    search = FullSearch(surface, trainer.language, trainer.scene, search_scales(*limits))
+    search = FullSearch(surface, trainer.language.field, trainer.scene, search_scales(*limits))
     full = TextQuery(replace(index, scales=search.scales), mapper.encoder, query,
                      trainer.scene.radius)
     encode = mapper.encoder.encode_texts

@@ -191,7 +191,7 @@ def test_a_snapshot_waits_for_keyframes_and_for_the_map_to_settle(
     mapper, saving = loop.mapper, loop.saving
     mapper.config = CONFIG.override({'training.settle_steps': settle_steps})
     saving.config = CONFIG.override({'map.snapshot_interval': 20.0}).map
-    mapper.trainer.limit_rays(16)
+    mapper.trainer.radiance.rays = 16
     mapper.rays_per_second, numbers = rays_per_second, []
     for step in range(51):
         saving.tick()

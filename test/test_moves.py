@@ -11,9 +11,9 @@ from tiny_world import orbit, photograph
 
 from lerf_ros.frames.pose_jump import PoseJump
 from lerf_ros.mapping.messages import FollowJump, MoveKeyframes, StartSession, UndoMove
+from lerf_ros.mapping.moves import fit_of_move
+from lerf_ros.mapping.world_changes import DepthGrid
 from lerf_ros.storage.map_directory import MapDirectory
-from lerf_ros.training.depth_fit import fit_of_move
-from lerf_ros.training.world_changes import DepthGrid
 
 COUNT = 12
 FRAMES = [photograph(T, 1000 + i) for i, T in enumerate(orbit(COUNT))]
@@ -44,7 +44,7 @@ def assert_at(loop, frames, T=None):
     for i, frame in enumerate(frames):
         expected = frame.T_world_camera if T is None else T @ frame.T_world_camera
         np.testing.assert_allclose(found[i], expected, atol=1e-9)
-    for view in loop.mapper.views:
+    for view in loop.mapper.learned:
         np.testing.assert_allclose(view.T_world_camera, found[view.index], atol=1e-9)
 
 

@@ -81,7 +81,7 @@ class StoringMapper:
         self.frame_id, self.metric = frame_id, metric
         self.waiting = KeyframeQueue(directory.keyframes)
         self.quality, self.guard, self.trainer, self.settled = Quality(), None, None, False
-        self.views, self.restoring, self.ready = [], False, True
+        self.learned, self.restoring, self.ready = [], False, True
         self.loss = self.rays_per_second = 0.0
         self.steps = 0
 
@@ -91,12 +91,12 @@ class StoringMapper:
 
     def restore(self):
         indices = self.directory.keyframes.indices()
-        self.waiting.recall(indices, self.directory.keyframes.free_index())
+        self.waiting.resume(indices, self.directory.keyframes.free_index())
         self.steps = max((s.info['steps'] for s in self.directory.training_states()), default=0)
 
     def learn_next(self):
         if len(self.waiting):
-            self.views.append(self.waiting.pop())
+            self.learned.append(self.waiting.pop())
         return bool(len(self.waiting))
 
     def train_for(self, seconds, last_step=10):

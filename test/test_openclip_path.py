@@ -113,7 +113,7 @@ def test_a_map_of_the_photographs_knows_what_they_show(frames, features, opencli
     for frame in frames:
         mapper.add_frame(frame)
     for _ in range(250):
-        mapper.trainer.step()
+        mapper.guard.step()
     mapper.snapshot()
     query = MapQuery(tmp_path)
     assert query.refresh()

@@ -70,11 +70,11 @@ def mapper_of(folder, config, encoder, frames):
 
 
 def run(mapper, steps):
-    return [mapper.trainer.step() for _ in range(steps)]
+    return [mapper.guard.step() for _ in range(steps)]
 
 
 def radiance_of(mapper):
-    return [value.detach().clone() for value in mapper.trainer.radiance.parameters()]
+    return [value.detach().clone() for value in mapper.trainer.radiance.field.parameters()]
 
 
 # Kinds of encoders, and where paper and released code differ: a temperature of 1 leaves relevancy
@@ -91,13 +91,13 @@ def test_a_preset_made_small_finds_the_cubes(name, make, tmp_path, monkeypatch):
     mapper = mapper_of(tmp_path, config, make(), [photograph(T) for T in orbit(views)])
     run(mapper, steps)
     mapper.snapshot()
-    assert mapper.trainer.language_learner.targets.blend == (
+    assert mapper.trainer.language.targets.blend == (
         'log' if name == 'online' else 'linear')
     query = MapQuery(tmp_path)
     assert query.refresh()
     for word in COLORS:
         assert_in_cube(query.answer(word), word, margin=0.1)
-    low, high = mapper.trainer.trained_scales()
+    low, high = mapper.trainer.language.trained_scales()
     scales = MapDirectory(tmp_path).newest().arrays('index')['scales'] / mapper.trainer.scene.radius
     assert (scales >= low * 0.999).all() and (scales <= high * 1.001).all()
 
@@ -128,7 +128,7 @@ def test_no_setting_of_language_changes_the_radiance_field(tmp_path):
     for index, settings in enumerate(LANGUAGES):
         mapper = mapper_of(tmp_path / str(index), config.override(settings), ColorEncoder(), frames)
         losses.append(run(mapper, 12)[-1].loss)
-        fields.append([*radiance_of(mapper), mapper.trainer.radiance_learner.poses.table])
+        fields.append([*radiance_of(mapper), mapper.trainer.radiance.poses.table])
     assert len(set(losses)) == len(LANGUAGES)      # while language itself was another each time
     for other in fields[1:]:
         assert all(torch.equal(a, b) for a, b in zip(fields[0], other, strict=True))
@@ -158,7 +158,7 @@ class BrokenEncoder(ColorEncoder):
 def test_features_that_are_no_numbers_do_no_harm(kind, tmp_path):
     config = SMALL.override({'training.embedding_loss': kind, 'training.rays': 64})
     mapper = mapper_of(tmp_path, config, BrokenEncoder(), [photograph(T) for T in orbit(6)])
-    targets, _ = mapper.trainer.language_learner.targets.embeddings(
+    targets, _ = mapper.trainer.language.targets.embeddings(
         torch.ones(64, dtype=torch.long), torch.rand(64, 2) * 70, torch.Generator())
     assert 10 < torch.isnan(targets).any(-1).sum() < 64        # the test is not empty
     assert_goes_on_down(mapper, run(mapper, 60))
@@ -173,7 +173,7 @@ def test_a_head_that_nothing_trains_is_no_part_of_the_map(weight, columns, tmp_p
     mapper.snapshot()
     names = MapDirectory(tmp_path).newest().arrays('field')
     assert any('dense_network' in name for name in names) == bool(columns)
-    assert mapper.trainer.language.dense_dimension == columns
+    assert mapper.trainer.language.field.dense_dimension == columns
 
 
 def test_rays_that_see_nothing_do_no_harm(tmp_path, monkeypatch):
@@ -182,15 +182,15 @@ def test_rays_that_see_nothing_do_no_harm(tmp_path, monkeypatch):
     reports = run(mapper, 10)
     with monkeypatch.context() as empty:
         empty.setattr(radiance_field, 'density', lambda raw, config: 0 * raw)
-        batch = mapper.trainer.store.grid_of(0, 50)
-        assert mapper.trainer.radiance(batch.rays).accumulation.abs().max() == 0
+        batch = mapper.trainer.radiance.store.grid_of(0, 50)
+        assert mapper.trainer.radiance.field(batch.rays).accumulation.abs().max() == 0
         run(mapper, 3)
     assert_goes_on_down(mapper, reports + run(mapper, 50))
 
 
 def assert_goes_on_down(mapper, reports):
     learners = mapper.trainer
-    for module in (learners.radiance, learners.language):
+    for module in (learners.radiance.field, learners.language.field):
         assert all(torch.isfinite(p).all() for p in module.parameters())
     losses = [report.loss for report in reports]
     assert np.isfinite(losses).all()

@@ -22,7 +22,7 @@ def folder(tmp_path_factory):
     for T in orbit(10):
         mapper.add_frame(photograph(T))
     for _ in range(60):
-        mapper.trainer.step()
+        mapper.guard.step()
     mapper.snapshot()
     return path
 

@@ -19,7 +19,7 @@ def test_a_restored_training_equals_one_that_never_stopped(tmp_path):
     straight = run(mapper_on(tmp_path / 'straight'), 30)
     run(mapper_on(tmp_path / 'killed'), 18).checkpoint()
     mapper = restored(tmp_path / 'killed')
-    assert (mapper.steps, len(mapper.views), mapper.ready) == (18, 6, True)
+    assert (mapper.steps, len(mapper.learned), mapper.ready) == (18, 6, True)
     assert_same(run(mapper, 12), straight)
 
 
@@ -36,7 +36,7 @@ def test_keyframes_that_came_after_the_checkpoint_are_learned_too(tmp_path):
     assert again.ready and all(torch.equal(a, b) for a, b in
                                zip(parameters(again), before, strict=True))
     assert again.learn_next() and not again.learn_next()
-    assert again.trainer.radiance_learner.annealing.starts.rows.tolist()[-1] in (0, 6)
+    assert again.trainer.radiance.annealing.starts.rows.tolist()[-1] in (0, 6)
     run(again, 2).checkpoint()
     assert restored(tmp_path).steps == 8
     again.add_frame(photograph(orbit(1, start=0.3)[0]))
@@ -56,13 +56,13 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, caplog):
 def test_a_damaged_keyframe_is_left_out_and_the_others_keep_what_they_learned(tmp_path, caplog):
     mapper = run(mapper_on(tmp_path), 4)
     mapper.checkpoint()
-    poses = mapper.trainer.radiance_learner.poses.table[:6].detach().clone()
+    poses = mapper.trainer.radiance.poses.table[:6].detach().clone()
     image = tmp_path / 'images' / '000002.png'
     image.write_bytes(image.read_bytes()[:100])
     again = restored(tmp_path)
     assert 'keyframe 2 is left out' in caplog.text
-    assert [v.index for v in again.views] == [0, 1, 3, 4, 5] and again.steps == 4
-    kept = again.trainer.radiance_learner.poses.table[:5]
+    assert [v.index for v in again.learned] == [0, 1, 3, 4, 5] and again.steps == 4
+    kept = again.trainer.radiance.poses.table[:5]
     assert torch.equal(kept, poses[[0, 1, 3, 4, 5]])
     run(again, 2)
 
@@ -73,7 +73,7 @@ def test_too_few_keyframes_wait_for_the_next_ones(tmp_path):
     assert not again.ready and len(again.waiting) == 2
     for frame in FRAMES[2:4]:
         again.add_frame(frame)
-    assert again.ready and len(again.views) == 4
+    assert again.ready and len(again.learned) == 4
 
 
 def test_an_empty_directory_is_a_new_map(tmp_path):
@@ -126,7 +126,8 @@ def test_a_full_disk_goes_on_mapping_and_stores_later(tmp_path, monkeypatch):
             patched.setattr(f'lerf_ros.storage.{module}.write_json', full)
         mapper.add_frame(FRAMES[4])
         assert 'No space left' in mapper.waiting.fault
-        assert len(mapper.views) == 5 and MapDirectory(tmp_path).keyframes.indices() == [0, 1, 2, 3]
+        assert len(mapper.learned) == 5
+        assert MapDirectory(tmp_path).keyframes.indices() == [0, 1, 2, 3]
         run(mapper, 1)
         for write in (mapper.snapshot, mapper.checkpoint):
             with pytest.raises(StorageError, match='No space left'):

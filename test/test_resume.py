@@ -36,14 +36,14 @@ def mapper_on(folder, config=CONFIG, frames=FRAMES):
 
 def run(mapper, steps):
     for _ in range(steps):
-        mapper.trainer.step()
+        mapper.guard.step()
     return mapper
 
 
 def parameters(mapper):
-    poses = mapper.trainer.radiance_learner.poses
-    modules = (mapper.trainer.radiance, mapper.trainer.language, mapper.trainer.mean_language,
-               *([poses] if poses else []))
+    radiance, language = mapper.trainer.radiance, mapper.trainer.language
+    modules = (radiance.field, language.field, language.mean_field,
+               *([radiance.poses] if radiance.poses else []))
     return [p.detach().clone() for module in modules for p in module.parameters()]
 
 
@@ -78,7 +78,7 @@ def test_without_a_stored_training_it_begins_anew_with_the_same_keyframes(tmp_pa
     config = CONFIG.override({'map.training_state': False})
     run(mapper_on(tmp_path, config), 2).snapshot()
     again = restored(tmp_path, config)
-    assert (again.steps, len(again.views), again.ready) == (0, len(FRAMES), True)
+    assert (again.steps, len(again.learned), again.ready) == (0, len(FRAMES), True)
 
 
 def test_no_encoder_weights_in_a_snapshot(tmp_path):

@@ -13,13 +13,8 @@ from lerf_ros.frames.frame import Frame, Keyframe
 from lerf_ros.geometry.camera import PinholeCamera
 from lerf_ros.geometry.scene_frame import SceneFrame
 from lerf_ros.index.scales import index_scales, search_limits, search_scales
-from lerf_ros.training.language_learner import (
-    HIGH,
-    LOW,
-    LanguageLearner,
-    LanguageSamples,
-    ScaleRange,
-)
+from lerf_ros.training.language_targets import HIGH, LOW, ScaleHistogram
+from lerf_ros.training.learners import LanguageLearner, LanguageSamples
 from lerf_ros.training.ray_batches import KeyframeStore
 
 CPU = torch.device('cpu')
@@ -112,18 +107,18 @@ def test_none_is_one_scale_for_all():
 def test_only_widths_that_were_asked_for_are_searched(widths, trained, searched):
     learner = learner_of('width', pyramid='widths', widths=widths)
     learner.scales.add(torch.tensor(trained))
-    assert learner.limits() == pytest.approx(searched, rel=0.07)   # a bin is 6 % wide
+    assert learner.trained_scales() == pytest.approx(searched, rel=0.07)   # a bin is 6 % wide
 
 
 def test_a_pyramid_of_parts_of_the_image_is_searched_where_it_was_trained():
     learner = learner_of('width', widths=(0.1, 0.5))
     learner.scales.add(torch.tensor([0.05] * 50 + [0.9] * 50))
-    assert learner.limits() == learner.scales.limits()
+    assert learner.trained_scales() == learner.scales.limits()
 
 
 def test_the_width_between_two_levels_is_linear_in_the_pyramid_by_fractions():
     learner = learner_of('width')
-    learner.add(KeyframeFeatures(tuple(
+    learner.put(0, KeyframeFeatures(tuple(
         EmbeddingMap(side, (40.0, 40.0), (8.0, 8.0), np.zeros((1, 1, 1), np.int32),
                      np.ones((1, 1, 1), np.float16), np.eye(2, dtype=np.float32)[None, row])
         for row, side in enumerate((10.0, 30.0))), np.zeros((1, 1, 0), np.float16)))
@@ -136,7 +131,7 @@ def test_the_width_between_two_levels_is_linear_in_the_pyramid_by_fractions():
 
 
 def test_trained_scales_are_remembered_between_their_quantiles():
-    scales = ScaleRange(CPU)
+    scales = ScaleHistogram(CPU)
     assert scales.limits() == (LOW, HIGH)
     scales.add(torch.tensor([0.0]))                    # the smallest crop of `reference`
     assert scales.limits() == (LOW, HIGH)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parts of training: rates, annealing, coverage, pose corrections, the range of scales."""
+"""The parts of training: rates, annealing, visited space, pose corrections, the range of scales."""
 
 import math
 import subprocess
@@ -12,10 +12,10 @@ from torch import nn
 from lerf_ros.config import PoseConfig, TrainingConfig
 from lerf_ros.field.networks import Appearance
 from lerf_ros.field.ray_sampling import Rays
-from lerf_ros.training.annealing import Annealing, Coverage, ProposalSchedule
-from lerf_ros.training.language_learner import ScaleRange
+from lerf_ros.training.annealing import Annealing, ProposalSchedule, VisitedSpace
+from lerf_ros.training.language_targets import ScaleHistogram
 from lerf_ros.training.optimizers import Decay, Descent, ParameterGroup, WeightAverage
-from lerf_ros.training.radiance_learner import PoseRefinement, rotation_matrix
+from lerf_ros.training.pose_refinement import PoseRefinement, rotation_matrix
 
 CPU = torch.device('cpu')
 
@@ -65,9 +65,9 @@ def test_a_descent_goes_down_and_a_bad_loss_moves_nothing(kind):
 
 def test_sharpness_follows_its_formula_and_starts_again_with_new_area():
     annealing = Annealing(TrainingConfig(anneal_steps=100, anneal_slope=10.0), CPU)
-    annealing.add(0, new_area=True)
-    annealing.add(40, new_area=False)    # sees what the first one saw: shares its clock
-    annealing.add(50, new_area=True)
+    annealing.put(0, 0, new_area=True)
+    annealing.put(1, 40, new_area=False)    # sees what the first one saw: shares its clock
+    annealing.put(2, 50, new_area=True)
     at = annealing.sharpness(torch.tensor([0, 1, 2]), 60)
     # b x / ((b - 1) x + 1): x = 0.6 gives 6 / 6.4, x = 0.1 gives 1 / 1.9.
     assert at.tolist() == pytest.approx([0.9375, 0.9375, 1 / 1.9])
@@ -99,17 +99,17 @@ def looking(direction, origin=(0.0, 0.0, 0.0), depth=None):
                 None if depth is None else torch.full((count,), depth))
 
 
-def test_coverage_notices_what_was_never_seen():
-    coverage = Coverage(CPU)
-    assert coverage.add(looking([0.0, 0.0, 1.0])) == 1.0
-    assert coverage.add(looking([0.0, 0.0, 1.0])) == 0.0
-    assert coverage.add(looking([0.0, 0.0, -1.0])) > 0.9
+def test_space_that_was_visited_tells_what_was_never_seen():
+    visited = VisitedSpace(CPU)
+    assert visited.add(looking([0.0, 0.0, 1.0])) == 1.0
+    assert visited.add(looking([0.0, 0.0, 1.0])) == 0.0
+    assert visited.add(looking([0.0, 0.0, -1.0])) > 0.9
 
 
 def test_measured_depth_ends_what_is_seen():
-    coverage = Coverage(CPU)
-    coverage.add(looking([0.0, 0.0, 1.0], depth=0.5))
-    assert coverage.add(looking([0.0, 0.0, 1.0])) > 0.5    # behind the wall
+    visited = VisitedSpace(CPU)
+    visited.add(looking([0.0, 0.0, 1.0], depth=0.5))
+    assert visited.add(looking([0.0, 0.0, 1.0])) > 0.5    # behind the wall
 
 
 def test_rotation_of_a_quarter_turn_and_of_nothing():
@@ -160,20 +160,20 @@ def test_penalties_of_pose_corrections():
 
 def test_a_new_keyframe_looks_like_the_mean_of_those_before():
     appearance = Appearance(3, 2)
-    appearance.add_row()
-    appearance.add_row()
+    appearance.start_row(0)
+    appearance.start_row(1)
     with torch.no_grad():
         appearance.table[0], appearance.table[1] = torch.tensor([1.0, 0]), torch.tensor([3.0, 2])
-    appearance.add_row()
+    appearance.start_row(2)
     assert appearance.table[2].tolist() == [2.0, 1.0]
     assert appearance(torch.tensor([1]), 1).tolist() == [[3.0, 2.0]]
     assert appearance(None, 2).tolist() == [[2.0, 1.0]] * 2    # a picture from elsewhere
     with pytest.raises(ValueError, match='max_count'):
-        appearance.add_row()
+        appearance.start_row(3)
 
 
 def test_the_range_of_scales_leaves_the_rare_ones_out():
-    scales = ScaleRange(CPU)
+    scales = ScaleHistogram(CPU)
     assert scales.limits()[0] < 1e-3 and scales.limits()[1] > 100     # nothing known yet
     scales.add(torch.cat([torch.full((5,), 0.01), torch.full((90,), 0.2), torch.full((5,), 3.0)]))
     low, high = scales.limits()

@@ -11,7 +11,7 @@ from tiny_world import ColorEncoder, orbit, photograph
 
 from lerf_ros import lerf
 from lerf_ros.index.surface import Surface
-from lerf_ros.index.survey import COLOR, EVERY, SeenView, ViewMemory
+from lerf_ros.index.survey import COLOR, EVERY, SeenView, ViewCache
 from lerf_ros.mapper import Mapper
 from lerf_ros.storage.map_directory import MapDirectory
 
@@ -27,14 +27,14 @@ def mapper(tmp_path_factory):
     for T in POSES[:8]:
         mapper.add_frame(photograph(T))
     for _ in range(60):
-        mapper.trainer.step()
+        mapper.guard.step()
     return mapper
 
 
 def survey(mapper, memory=None):
     trainer = mapper.trainer
-    return lerf.index(trainer.radiance, trainer.mean_language, mapper.cameras(), trainer.scene,
-                       trainer.trained_scales(), CONFIG, None, memory)
+    return lerf.index(trainer.radiance.field, trainer.language.mean_field, mapper.cameras(),
+                      trainer.scene, trainer.language.trained_scales(), CONFIG, None, memory)
 
 
 def assert_same(ours, theirs):
@@ -47,9 +47,9 @@ def assert_same(ours, theirs):
 
 
 def test_only_what_changed_is_rendered_and_the_answers_are_those_from_scratch(mapper):
-    memory = ViewMemory()
+    memory = ViewCache()
     first = survey(mapper, memory)
-    assert memory.renewed == len(mapper.views) == 8
+    assert memory.renewed == len(mapper.learned) == 8
     assert_same(survey(mapper, memory), first)
     assert memory.renewed == 0
     for T in POSES[8:]:
@@ -57,24 +57,24 @@ def test_only_what_changed_is_rendered_and_the_answers_are_those_from_scratch(ma
     assert_same(survey(mapper, memory), survey(mapper))
     assert memory.renewed == 2
     mapper.move_keyframes({})
-    moved = mapper.views[0].T_world_camera.copy()
+    moved = mapper.learned[0].T_world_camera.copy()
     moved[:3, 3] += 0.01
-    mapper.slots.views[0] = replace(mapper.views[0], T_world_camera=moved)
+    mapper.learned._table[0] = replace(mapper.learned[0], T_world_camera=moved)
     assert_same(survey(mapper, memory), survey(mapper))
     assert memory.renewed == 1
     # One keyframe is forgotten: nothing of it is left.
-    del mapper.slots.views[3]
+    del mapper.learned._table[3]
     assert_same(survey(mapper, memory), survey(mapper))
     assert memory.renewed == 0
 
 
 def test_a_field_that_looks_different_is_rendered_anew(mapper):
-    memory = ViewMemory()
+    memory = ViewCache()
     survey(mapper, memory)
     with torch.no_grad():
-        mapper.trainer.radiance.color_network[-1].bias += 1.0
+        mapper.trainer.radiance.field.color_network[-1].bias += 1.0
     assert_same(survey(mapper, memory), survey(mapper))
-    assert memory.renewed == len(mapper.views)
+    assert memory.renewed == len(mapper.learned)
 
 
 @pytest.mark.parametrize('share, voxels, color, same', [

@@ -11,8 +11,8 @@ from lerf_ros.frames.pose_jump import by_index
 from lerf_ros.index.surface import PosedCamera, Surface, view_grids
 from lerf_ros.index.survey import weak_areas
 from lerf_ros.mapper import Mapper
+from lerf_ros.mapping.world_changes import MOST_CHANGED, WorldChanges
 from lerf_ros.storage.map_directory import MapDirectory
-from lerf_ros.training.world_changes import MOST_CHANGED, WorldChanges
 
 # The red cube moves to the other side of the table.
 MOVED = {**CUBES, 'red': ((-0.20, 0.30, 0.0), (0.0, 0.50, 0.2))}
@@ -99,9 +99,9 @@ def feed(mapper, frames, steps_each, steps):
     for frame in frames:
         mapper.add_frame(frame)
         for _ in range(steps_each if mapper.ready else 0):
-            mapper.trainer.step()
+            mapper.guard.step()
     for _ in range(steps):
-        mapper.trainer.step()
+        mapper.guard.step()
     mapper.snapshot()
     return mapper
 
@@ -121,7 +121,7 @@ def test_a_moved_thing_is_found_at_its_new_place_and_not_at_its_old_one(tmp_path
 
 
 def move(mapper, poses):
-    return mapper.move_keyframes(by_index(mapper.slots.placed(), poses))
+    return mapper.move_keyframes(by_index(mapper.learned.placed(), poses))
 
 
 def test_better_poses_by_stamp_move_rays_views_and_what_is_stored(tmp_path):
@@ -138,8 +138,8 @@ def test_better_poses_by_stamp_move_rays_views_and_what_is_stored(tmp_path):
     straight = mapper_on(tmp_path / 'straight')
     for frame in frames:
         straight.add_frame(frame)
-    for row in range(len(straight.trainer.store)):
-        a, b = (m.trainer.store.grid_of(row, 500).rays for m in (mapper, straight))
+    for row in range(len(straight.trainer.radiance.store)):
+        a, b = (m.trainer.radiance.store.grid_of(row, 500).rays for m in (mapper, straight))
         np.testing.assert_allclose(a.origins * mapper.trainer.scene.radius
                                    + np.array(mapper.trainer.scene.center),
                                    b.origins * straight.trainer.scene.radius

@@ -218,11 +218,11 @@ def take_steps(mapper: Mapper, steps: int, stop: StopRequest) -> None:
     """Trains up to this number of steps, with checkpoints against a kill."""
     from tqdm import tqdm
 
-    from lerf_ros.mapping.saving import Saving
+    from lerf_ros.mapping.saving import SnapshotSchedule
     from lerf_ros.training.devices import processes, rank, separate_noise
 
     separate_noise(mapper.config.training.seed + mapper.steps)
-    saving = Saving(mapper, replace(mapper.config.map, snapshot_interval=NO_SNAPSHOT_S))
+    saving = SnapshotSchedule(mapper, replace(mapper.config.map, snapshot_interval=NO_SNAPSHOT_S))
     with tqdm(total=steps, initial=mapper.steps, desc='training', unit='step',
               disable=rank() > 0) as bar:
         while mapper.steps < steps and not stop.asked:

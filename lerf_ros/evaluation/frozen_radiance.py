@@ -23,9 +23,8 @@ from lerf_ros.frames.frame import Frame, Keyframe
 from lerf_ros.geometry.camera import PinholeCamera
 from lerf_ros.geometry.scene_frame import SceneFrame
 from lerf_ros.index.surface import Surface, all_rays, find_surface, view_grid
-from lerf_ros.training.language_learner import LanguageSamples
+from lerf_ros.training.learners import LanguageSamples, RadianceLearner
 from lerf_ros.training.quality import Quality, measure_quality
-from lerf_ros.training.radiance_learner import RadianceLearner
 from lerf_ros.training.ray_batches import KeyframeStore
 from lerf_ros.training.scene_measurement import measure_scene
 
@@ -93,15 +92,15 @@ def train_radiance(frames: Sequence[Frame], config: LerfConfig, steps: int,
     held_out, every, rows = KeyframeStore(scene, device), config.keyframes.holdout_every, []
     for i, frame in enumerate(frames):
         out = bool(every) and i % every == every - 1
-        (held_out.add if out else learner.add)(Keyframe(i, frame))
-        rows.append(-1 if out else len(learner.store) - 1)
+        row = (held_out if out else learner).add(Keyframe(i, frame))
+        rows.append(-1 if out else row)
     curve = []
     for step in range(1, steps + 1):
         learner.step()
         if step in (steps // 4, steps // 2, steps):
             curve.append((step, measure_quality(learner.field, held_out, scene.radius)))
     return FrozenRadiance(
-        scene, learner.field, _surface(learner, frames, rows, scene, config, device),
+        scene, learner.field, _surface(learner, frames, scene, config, device),
         _samples(learner, config),
         tuple(render_view(learner.field, scene, view, VIEW_SIDE, config.language.samples)
               for view in views),
@@ -109,12 +108,12 @@ def train_radiance(frames: Sequence[Frame], config: LerfConfig, steps: int,
         time.monotonic() - start)
 
 
-def _surface(learner: RadianceLearner, frames: Sequence[Frame], rows: Sequence[int],
-             scene: SceneFrame, config: LerfConfig, device: torch.device) -> Surface:
+def _surface(learner: RadianceLearner, frames: Sequence[Frame], scene: SceneFrame,
+             config: LerfConfig, device: torch.device) -> Surface:
     pixels = sum(f.camera.width * f.camera.height for f in frames)
     step = max(1, math.ceil(math.sqrt(pixels / config.index.rays)))
-    grids = [view_grid(f.camera, learner.refined(row, scene.pose_to_scene(f.T_world_camera)), step,
-                       f.valid, device) for f, row in zip(frames, rows, strict=True)]
+    grids = [view_grid(f.camera, learner.refined(i, scene.pose_to_scene(f.T_world_camera)), step,
+                       f.valid, device) for i, f in enumerate(frames)]
     return find_surface(learner.field, grids, config.index, config.language.samples)
 
 

@@ -22,7 +22,7 @@ from lerf_ros.index.scales import index_scales, searched_scales
 from lerf_ros.map_query import MapQuery
 from lerf_ros.mapping.reindex import open_map
 from lerf_ros.query.answer import Answer
-from lerf_ros.training.language_learner import LanguageLearner
+from lerf_ros.training.learners import LanguageLearner
 
 
 def control_answers(map_directory: Path, texts: Sequence[str], rays: int = 20000) -> list[Answer]:
@@ -112,16 +112,16 @@ def train_variant(variant: Variant, frozen: FrozenRadiance, features: Sequence[K
     learner = LanguageLearner(config, device, generator)
     for row, feature, height in zip(frozen.trained, features, heights, strict=True):
         if row >= 0:
-            learner.add(variant.choose(feature, height))
+            learner.put(row, variant.choose(feature, height))
     assert learner.mean_field is not None
     done = 0
     for stop in stops:
         for step in range(done, stop):
             chosen = torch.randint(0, len(frozen.samples), (config.training.language_rays,),
                                    generator=generator).to(device)
-            learner.step(frozen.samples[chosen], step)
+            learner.descend(learner.loss(frozen.samples[chosen]), step)
         done = stop
-        scales = index_scales(config.index, frozen.scene.radius, learner.limits())
+        scales = index_scales(config.index, frozen.scene.radius, learner.trained_scales())
         yield TrainedLanguage(stop, learner.mean_field, build_index(
             frozen.surface, learner.mean_field, frozen.scene, scales, config.index),
             searched_scales(scales))

@@ -53,8 +53,8 @@ def spherical_harmonics(directions: Tensor, levels: int = 4) -> Tensor:
 class Appearance(nn.Module):
     """A learned vector for each keyframe that takes up its exposure and white balance (nerfacto).
 
-    Rows are filled while keyframes come: a new one starts at the mean of those before, so that it
-    disturbs nothing. A picture from elsewhere gets the mean of all.
+    Rows are filled as keyframes come: a new one starts at the mean of those in use, which is also
+    what any other picture gets.
     """
 
     count: Tensor
@@ -65,33 +65,28 @@ class Appearance(nn.Module):
         self.register_buffer('count', torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
-    def add_row(self) -> None:
-        """Makes room for the next keyframe; ValueError when all rows are taken."""
-        if self.count == len(self.table):
+    def start_row(self, row: int) -> None:
+        """Sets the row of a new keyframe to the mean; ValueError where there is no such row."""
+        if row >= len(self.table):
             raise ValueError(f'all {len(self.table)} appearance rows are taken: '
                              'raise keyframes.max_count')
-        self.table[self.count] = self.mean()
-        self.count += 1
+        self.table[row] = self.mean()
+        self.count.clamp_(min=row + 1)
 
     @torch.no_grad()
     def keep_rows(self, kept: Tensor, present: int) -> None:
-        """Makes the rows `kept` (K,) the first ones and fills up to `present` rows."""
+        """Makes the rows `kept` (K,) the first ones and starts more, up to `present` rows."""
         self.table[:len(kept)] = self.table[kept.to(self.table.device)].clone()
         self.count.fill_(len(kept))
-        while self.count < present:
-            self.add_row()
-
-    @torch.no_grad()
-    def reset_row(self, row: int) -> None:
-        """Another keyframe takes the row of one that is forgotten."""
-        self.table[row] = self.mean()
+        for row in range(len(kept), present):
+            self.start_row(row)
 
     def mean(self) -> Tensor:
-        """The mean row (dimension,), zeros before the first."""
+        """Returns the mean (dimension,) of the rows in use, zeros before the first."""
         return self.table[:int(self.count)].sum(0) / self.count.clamp_min(1)
 
     def forward(self, keyframe: Tensor | None, rays: int) -> Tensor:
-        """Vectors (rays, dimension) of keyframe rows (rays,), or the mean where there is none."""
+        """Returns vectors (rays, dimension) of keyframe rows (rays,), or the mean without rows."""
         if keyframe is None:
             return self.mean().expand(rays, -1)
         return self.table[keyframe]

@@ -63,8 +63,8 @@ class SeenView:
 
 
 @dataclass
-class ViewMemory:
-    """The views of the snapshot before, by what they look from; `renewed`: how many were not kept.
+class ViewCache:
+    """The views of the snapshot before, by what they look from; renewed: how many were not reused.
 
     One owner, and for one field, scene frame and configuration.
     """

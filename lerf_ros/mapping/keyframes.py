@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keyframes on their way into training: stored at once, learned one after another."""
+"""All keyframes of a map by index: those that wait to be learned, and those that are learned."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
 
 import numpy as np
 
@@ -18,21 +18,21 @@ from lerf_ros.frames.frame import Frame, Keyframe
 from lerf_ros.frames.pose_jump import StampedPose
 from lerf_ros.frames.selection import most_redundant, motion
 from lerf_ros.geometry.camera import PinholeCamera
+from lerf_ros.mapping.world_changes import WorldChanges
 from lerf_ros.storage.keyframe_files import KeyframeFiles, as_stored
-from lerf_ros.training.world_changes import WorldChanges
 
-# Keyframes that the disk did not take are kept in memory to be tried again, so many at most: then
-# the oldest is given up. Of those that wait so many are kept in memory, later ones are read again.
+# How many keyframes that the disk did not take are kept to be tried again, before the oldest is
+# given up; how many of those that wait are kept in memory, before later ones are read from disk.
 UNSTORED = AT_HAND = 64
 log = logging.getLogger(__name__)
 
 
 class KeyframeQueue:
-    """Waiting keyframes by number: new ones are at hand, those of an earlier process on disk."""
+    """Keyframes that wait to be learned, by index: on disk at once, and the first few in memory."""
 
     def __init__(self, files: KeyframeFiles) -> None:
         self.next_index = 0
-        self.fault = ''     # why the newest keyframe is not on the disk; empty when it is
+        self.fault = ''     # why keyframes cannot be stored; empty when they can
         self._files = files
         self._waiting: deque[int] = deque()
         self._at_hand: dict[int, Keyframe] = {}
@@ -44,11 +44,11 @@ class KeyframeQueue:
 
     @property
     def learned_until(self) -> int:
-        """The number of the first keyframe that is not learned yet, there or still to come."""
+        """The index of the first keyframe that is not learned yet, there or still to come."""
         return self._waiting[0] if self._waiting else self.next_index
 
     def add(self, frame: Frame) -> bool:
-        """Takes a frame as the next keyframe; whether it is on the disk.
+        """Takes a frame as the next keyframe; returns whether it is on the disk.
 
         One that the disk does not take is learned all the same, and stored later if possible.
         """
@@ -66,7 +66,7 @@ class KeyframeQueue:
         return stored
 
     def store_again(self) -> bool:
-        """Stores what the disk did not take before; whether all is stored now."""
+        """Stores what the disk did not take before; returns whether all is stored now."""
         try:
             while self._unstored:
                 self._files.add(self._unstored[0])
@@ -79,25 +79,24 @@ class KeyframeQueue:
         self.fault = ''
         return True
 
-    def recall(self, indices: Sequence[int], next_index: int) -> None:
-        """Makes keyframes that are on the disk wait to be learned again, in this order."""
+    def resume(self, indices: Sequence[int], next_index: int) -> None:
+        """Makes stored keyframes wait to be learned again, in this order."""
         self._waiting.extend(indices)
         self.next_index = next_index
 
     def first(self, count: int) -> list[Keyframe]:
-        """The first of those that wait. Raises MapUnreadableError."""
+        """Returns the `count` that have waited longest. Raises MapUnreadableError."""
         return [self._get(index) for index, _ in zip(self._waiting, range(count), strict=False)]
 
     def pop(self) -> Keyframe:
-        """The one that has waited longest. Raises MapUnreadableError for one that is damaged."""
+        """Removes the one that has waited longest. Raises MapUnreadableError if it is damaged."""
         index = self._waiting.popleft()
         keyframe = self._get(index)
         self._at_hand.pop(index, None)
         return keyframe
 
     def forget(self, index: int) -> None:
-        """Removes a learned keyframe from the disk; where that fails it comes back after a restart.
-        """
+        """Removes a learned keyframe from the disk; if that fails a restart learns it again."""
         try:
             self._files.remove(index)
         except (OSError, MapUnreadableError) as error:
@@ -105,22 +104,22 @@ class KeyframeQueue:
 
     def move(self, poses: Mapping[int, np.ndarray], learned: Mapping[int, np.ndarray],
              move: int) -> int:
-        """Takes better poses (4, 4) by index for keyframes that wait; how many have one.
+        """Gives keyframes that wait better poses (4, 4) by index; returns how many have one.
 
-        Stores those, and the poses of learned keyframes by index, as those of a numbered move.
+        Stores these and the new poses of `learned` keyframes as the move of this number.
         """
-        waiting = self._place(poses)
+        waiting = self._set_poses(poses)
         for index, T_world_camera in {**learned, **waiting}.items():
-            self._store_pose(self._files.set_pose, index, T_world_camera, move)
+            self._store_pose(partial(self._files.set_pose, index, T_world_camera, move), index)
         return len(waiting)
 
     def undo_move(self, poses: Mapping[int, np.ndarray]) -> None:
-        """Takes the poses (4, 4) by index from before the newest move, and strikes that out."""
-        self._place(poses)
+        """Restores the poses (4, 4) by index from before the newest move, also on the disk."""
+        self._set_poses(poses)
         for index in poses:
-            self._store_pose(self._files.undo_move, index)
+            self._store_pose(partial(self._files.undo_move, index), index)
 
-    def _place(self, poses: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
+    def _set_poses(self, poses: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
         waiting = {i: poses[i] for i in self._waiting if i in poses}
         for index, T_world_camera in waiting.items():
             if index in self._at_hand:
@@ -129,21 +128,21 @@ class KeyframeQueue:
         return waiting
 
     @staticmethod
-    def _store_pose(store: Callable[..., None], index: int, *arguments: Any) -> None:
+    def _store_pose(store: Callable[[], None], index: int) -> None:
         try:
-            store(index, *arguments)
+            store()
         except (OSError, MapUnreadableError) as error:
             log.warning('the new pose of keyframe %d is not stored: %s', index, error)
 
     def placed(self) -> list[StampedPose]:
-        """Where and when those that wait were taken, without those whose record is damaged."""
+        """Returns where and when those that wait were taken, but for damaged ones."""
         placed = []
         for index in self._waiting:
             if index in self._at_hand:
                 frame = self._at_hand[index].frame
                 placed.append(StampedPose(index, frame.stamp_ns, frame.T_world_camera))
                 continue
-            # A damaged one is named when it is its turn to be learned.
+            # `pop` names a damaged one.
             with contextlib.suppress(MapUnreadableError):
                 placed.append(StampedPose(index, *self._files.pose(index)))
         return placed
@@ -158,91 +157,90 @@ SAME_DISTANCE, SAME_ANGLE = 1e-4, 1e-2
 
 
 @dataclass(frozen=True)
-class MappedView:
-    """Where a keyframe was taken from, which of its pixels count, and its row in training.
+class LearnedKeyframe:
+    """A keyframe in training, or held out to measure quality, without its pixels.
 
-    row: of its store, that of the held-out ones where `held_out` is set. index: the keyframe's
-    number in the map directory, ascending as they came.
+    index: its number in the map directory, by which all parts know it. valid (H, W) bool: pixels
+    that count, None for all.
     """
 
+    index: int
+    stamp_ns: int
     camera: PinholeCamera
     T_world_camera: np.ndarray
     valid: np.ndarray | None
-    row: int
     held_out: bool
-    index: int
-    stamp_ns: int
 
 
-class KeyframeSlots:
-    """All keyframes that are in the map now."""
+class LearnedKeyframes:
+    """The table of all keyframes that the map is learned from now, by index."""
 
     def __init__(self, config: KeyframeConfig) -> None:
         self.config = config
-        self.views: list[MappedView] = []
         self.changes = WorldChanges(config.stale_views, config.stale_depth)
-        self.forgotten = 0
+        self.forgotten = 0      # keyframes that had to go for others
+        self._table: dict[int, LearnedKeyframe] = {}
 
-    def victim(self, keyframe: Keyframe, held_out: bool, bytes_used: int) -> MappedView | None:
-        """The keyframe that must go for a new one, of those with the same use; None: there is room.
+    def __len__(self) -> int:
+        return len(self._table)
 
-        bytes_used: memory that the keyframes take now.
+    def __iter__(self) -> Iterator[LearnedKeyframe]:
+        return iter(self._table.values())
+
+    def __contains__(self, index: object) -> bool:
+        return index in self._table
+
+    def __getitem__(self, index: int) -> LearnedKeyframe:
+        return self._table[index]
+
+    def to_forget(self, keyframe: Keyframe, held_out: bool, bytes_used: int) -> int | None:
+        """Returns the index of the keyframe that has to go for a new one; None if there is room.
+
+        It is one of those with the same use. bytes_used: memory that all keyframes take now.
         """
-        limit, count = self.config.memory_megabytes * 2**20, len(self.views)
+        limit, count = self.config.memory_megabytes * 2**20, len(self)
         full = count >= self.config.max_count or (
             0 < limit < GROWTH * bytes_used * (count + 1) / max(count, 1))
-        alike = [view for view in self.views if view.held_out == held_out]
+        alike = [known for known in self if known.held_out == held_out]
         if not full or not alike:
             return None
-        poses = np.stack([view.T_world_camera for view in alike])
-        arrivals = np.array([view.index for view in alike])
-        return alike[most_redundant(poses, arrivals, keyframe.frame.T_world_camera, self.config)]
+        poses = np.stack([known.T_world_camera for known in alike])
+        arrivals = np.array([known.index for known in alike])
+        chosen = most_redundant(poses, arrivals, keyframe.frame.T_world_camera, self.config)
+        return alike[chosen].index
 
-    def put(self, keyframe: Keyframe, held_out: bool, row: int,
-            victim: MappedView | None) -> dict[int, np.ndarray]:
-        """Takes a keyframe, in the slot of the victim where there is one.
+    def add(self, keyframe: Keyframe, held_out: bool,
+            instead_of: int | None = None) -> dict[int, np.ndarray]:
+        """Takes a keyframe, in the place of one that is forgotten where there is one.
 
-        Returns the stale pixels (H, W) bool of the slots where some have become so.
+        Returns the stale pixels (H, W) bool by index of the keyframes where some became so.
         """
-        frame = keyframe.frame
-        view = MappedView(frame.camera, frame.T_world_camera, frame.valid, row, held_out,
-                          keyframe.index, frame.stamp_ns)
-        slot = len(self.views)
-        if victim is None:
-            self.views.append(view)
-        else:
-            slot = [v.index for v in self.views].index(victim.index)
-            self.views[slot] = view
+        if instead_of is not None:
+            del self._table[instead_of]
+            self.changes.forget(instead_of)
             self.forgotten += 1
-        return self.changes.add(slot, frame)
-
-    def indices(self, held_out: bool) -> list[int]:
-        """The keyframes of one kind in the order of their rows."""
-        alike = [view for view in self.views if view.held_out == held_out]
-        return [view.index for view in sorted(alike, key=lambda view: view.row)]
+        index, frame = keyframe.index, keyframe.frame
+        self._table[index] = LearnedKeyframe(
+            index, frame.stamp_ns, frame.camera, frame.T_world_camera, frame.valid, held_out)
+        return self.changes.add(index, frame)
 
     def placed(self) -> list[StampedPose]:
-        """Where and when the keyframes were taken."""
-        return [StampedPose(view.index, view.stamp_ns, view.T_world_camera) for view in self.views]
+        """Returns where and when the keyframes were taken."""
+        return [StampedPose(known.index, known.stamp_ns, known.T_world_camera) for known in self]
 
     def moved(self, poses: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
-        """The slots whose keyframe's pose (4, 4) by index differs from the one it has."""
-        return {slot: poses[view.index] for slot, view in enumerate(self.views)
-                if view.index in poses and not same_pose(view.T_world_camera, poses[view.index])}
+        """Returns those of the poses (4, 4) by index that differ from what the keyframes have."""
+        return {known.index: poses[known.index] for known in self if known.index in poses
+                and not same_pose(known.T_world_camera, poses[known.index])}
 
     def move(self, poses: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
-        """Takes better poses (4, 4) by slot; returns stale pixels as `put` does, and fresh ones."""
-        for slot, T_world_camera in poses.items():
-            self.views[slot] = replace(self.views[slot], T_world_camera=T_world_camera)
+        """Gives keyframes better poses (4, 4) by index; returns stale pixels as `add` does."""
+        for index, T_world_camera in poses.items():
+            self._table[index] = replace(self._table[index], T_world_camera=T_world_camera)
         return self.changes.move(poses)
-
-    def usable(self, slot: int, stale: np.ndarray) -> np.ndarray:
-        """Pixels (H, W) bool of a keyframe that may be learned from."""
-        valid = self.views[slot].valid
-        return ~stale if valid is None else valid & ~stale
 
 
 def same_pose(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two poses (4, 4) are equal but for rounding."""
+    """Returns whether two poses (4, 4) are equal but for rounding."""
     distance, angle = motion(a, b)
     return distance < SAME_DISTANCE and angle < SAME_ANGLE

@@ -41,7 +41,7 @@ from lerf_ros.mapping.messages import (
     UndoMove,
 )
 from lerf_ros.mapping.restart import check_same_map
-from lerf_ros.mapping.saving import Saving
+from lerf_ros.mapping.saving import SnapshotSchedule
 from lerf_ros.storage.lock import FolderLock
 from lerf_ros.storage.map_directory import MapDirectory
 from lerf_ros.storage.saved_maps import SavedMaps, finish_load
@@ -96,7 +96,7 @@ class Loop:
                              cache)
         self.mapper.now_ns = self.now_ns
         self.mapper.restore()
-        self.saving = Saving(self.mapper, self.config.map)
+        self.saving = SnapshotSchedule(self.mapper, self.config.map)
         # Keyframes of an earlier process may belong to another run of the localisation.
         self.first_of_session = self.mapper.waiting.next_index
         self.stored = directory.keyframes.indices()
@@ -232,7 +232,7 @@ class Loop:
         self.take(0.0)
         while self.taken < handed_over and time.monotonic() < end:
             self.take(IDLE_S)
-        return [*self.mapper.slots.placed(), *self.mapper.waiting.placed()]
+        return [*self.mapper.learned.placed(), *self.mapper.waiting.placed()]
 
     def report(self, state: State) -> None:
         """Sends the status to the parent, and writes it into the lock file where it changed."""
@@ -248,10 +248,10 @@ class Loop:
         self.status = replace(
             self.status, state=state, message='; '.join(filter(None, words)),
             code='STORAGE' if mapper.waiting.fault or saving.fault else '',
-            keyframes=len(mapper.views), stored=mapper.stored, taken=self.taken,
+            keyframes=len(mapper.learned), stored=mapper.stored, taken=self.taken,
             steps=mapper.steps, loss=mapper.loss,
             rays_per_second=mapper.rays_per_second if state == 'mapping' else 0.0,
-            forgotten=mapper.slots.forgotten,
+            forgotten=mapper.learned.forgotten,
             weak_areas=tuple((x, y, z) for x, y, z in mapper.weak_areas.tolist()),
             psnr=mapper.quality.psnr, depth_error=mapper.quality.depth_error,
             snapshot_id=saving.snapshot_id, snapshot_stamp_ns=saving.snapshot_stamp_ns,

@@ -28,7 +28,7 @@ from lerf_ros.storage.lock import FolderLock
 from lerf_ros.storage.map_directory import FORMAT_VERSION, READABLE_FORMATS, MapDirectory, Snapshot
 from lerf_ros.training.checkpoint import load_fields
 from lerf_ros.training.devices import choose_device
-from lerf_ros.training.radiance_learner import PoseRefinement
+from lerf_ros.training.pose_refinement import PoseRefinement
 
 ANSWER_SECTIONS = ('index', 'query')   # what may differ from the settings of the training
 log = logging.getLogger(__name__)

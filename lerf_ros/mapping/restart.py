@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a map directory remembers of the mapper that worked on it, to go on with."""
+"""What an earlier run of the mapper left in a map directory, to resume from."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lerf_ros.geometry.scene_frame import SceneFrame
 from lerf_ros.storage.map_directory import MapDirectory
 from lerf_ros.storage.snapshots import Snapshot
 from lerf_ros.training.checkpoint import load_training
-from lerf_ros.training.trainer import Trainer
+from lerf_ros.training.learners import Trainer
 
 # Settings that may change between two runs of one training.
 FREE = {('training', 'device'), ('training', 'threads'), ('features', 'cache_megabytes'),
@@ -28,11 +28,12 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Memory:
-    """indices: the keyframes to learn, those of `state` first and in its order.
+class EarlierRun:
+    """The keyframes, and the newest training state, of an earlier run.
 
-    scene is None before the first few keyframes, state before the first checkpoint. known: how
-    many of the keyframes are those of `state`; rows: their rows in it, without held-out ones.
+    indices: keyframes to learn, those of `state` first and in its order. scene is None before the
+    first few keyframes, state before the first checkpoint. known: how many of the keyframes are
+    those of `state`; rows: their rows in it, without held-out ones.
     """
 
     indices: tuple[int, ...]
@@ -44,16 +45,17 @@ class Memory:
 
     @property
     def steps(self) -> int:
+        """Training steps of `state`, 0 without one."""
         return self.state.info['steps'] if self.state else 0
 
     def complete(self, learned: int) -> bool:
-        """Whether all keyframes of the state are learned again."""
+        """Returns whether all keyframes of the state are learned again."""
         return learned >= self.known
 
     def resume(self, trainer: Trainer) -> None:
-        """Brings the trainer to where the state was written; it holds the state's keyframes.
+        """Resumes the state in a trainer that has learned its keyframes.
 
-        A state that turns out to be damaged is named in a warning: training then begins anew.
+        A damaged state is named in a warning, and training begins anew.
         """
         assert self.state is not None
         try:
@@ -64,10 +66,10 @@ class Memory:
             log.warning('training begins anew: %s', error)
 
 
-def recall(directory: MapDirectory, meta: Mapping[str, Any]) -> Memory | None:
-    """What the directory holds, None when that is nothing.
+def find_earlier_run(directory: MapDirectory, meta: Mapping[str, Any]) -> EarlierRun | None:
+    """Returns what an earlier run left in the directory, None where that is nothing.
 
-    meta: what a map of this mapper would say of itself. Raises MapUnreadableError for something
+    meta: the meta.json that this mapper would write. Raises MapUnreadableError for something
     that is no map, EncoderMismatchError and ConfigError for a map of another encoder or of other
     settings.
     """
@@ -81,12 +83,12 @@ def recall(directory: MapDirectory, meta: Mapping[str, Any]) -> Memory | None:
     indices = [i for i in on_disk if _readable(directory, i)]
     next_index = directory.keyframes.free_index()
     if stored['scene'] is None:
-        return Memory(tuple(indices), next_index)
+        return EarlierRun(tuple(indices), next_index)
     x, y, z = stored['scene']['center']
     scene = SceneFrame((x, y, z), stored['scene']['radius'])
     state = newest_state(directory)
     if state is None:
-        return Memory(tuple(indices), next_index, scene)
+        return EarlierRun(tuple(indices), next_index, scene)
     there = set(indices)
     known = [i for i in (*state.info['rows'], *state.info['held_out']) if i in there]
     # In the order in which they came: what is drawn from them depends on it.
@@ -94,11 +96,11 @@ def recall(directory: MapDirectory, meta: Mapping[str, Any]) -> Memory | None:
     rows = tuple(row for row, i in sorted(enumerate(state.info['rows']), key=lambda p: p[1])
                  if i in there)
     later = [i for i in indices if i not in set(known)]
-    return Memory((*known, *later), next_index, scene, state, len(known), rows)
+    return EarlierRun((*known, *later), next_index, scene, state, len(known), rows)
 
 
 def newest_state(directory: MapDirectory) -> Snapshot | None:
-    """The newest undamaged state of training; damaged ones are named in warnings."""
+    """Returns the newest undamaged training state; names damaged ones in warnings."""
     for state in directory.training_states():
         try:
             state.verify()
@@ -110,7 +112,7 @@ def newest_state(directory: MapDirectory) -> Snapshot | None:
 
 
 def _readable(directory: MapDirectory, index: int) -> bool:
-    """Whether record and pictures of a keyframe are whole; if not, that is a warning."""
+    """Returns whether record and images of a keyframe are whole; warns where they are not."""
     try:
         directory.keyframes.verify(index)
     except MapUnreadableError as error:
@@ -121,7 +123,7 @@ def _readable(directory: MapDirectory, index: int) -> bool:
 
 def check_same_map(stored: Mapping[str, Any], meta: Mapping[str, Any],
                    directory: MapDirectory) -> None:
-    """EncoderMismatchError or ConfigError, with what differs, when a map is not of this kind."""
+    """Raises EncoderMismatchError or ConfigError, with what differs, unless the maps match."""
     path = directory.path
     try:
         if stored['encoder'] != meta['encoder']:
@@ -140,7 +142,7 @@ def check_same_map(stored: Mapping[str, Any], meta: Mapping[str, Any],
 
 
 def check_same_training(stored: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    """ConfigError, naming the settings, when a map was trained with others."""
+    """Raises ConfigError, naming the settings, when a map was trained with others."""
     # As they are stored: lists for tuples.
     now = json.loads(json.dumps(config))
     changed = sorted(f'{part}.{name}' for part in SECTIONS for name in now[part]

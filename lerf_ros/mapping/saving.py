@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When the mapper writes what: snapshots for queries, checkpoints so that little can be lost."""
+"""When the mapper writes: snapshots for queries, checkpoints so that little can be lost."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from lerf_ros.config import MapConfig
 from lerf_ros.errors import StorageError
 from lerf_ros.mapper import Mapper
 
-# Of the time snapshots may take so much at most while training, but no more than so many intervals
-# pass between two: the last one answers.
-SNAPSHOT_SHARE, LONGEST_WAIT = 0.15, 3
-# Without a keyframe for so long the capture has ended: what was seen is put where queries see it.
+# Snapshots take this part of the time at most, but no more than so many intervals pass between two.
+MOST_OF_TIME, LONGEST_WAIT = 0.15, 3
+# Without a keyframe for so long the capture has ended, and queries should see all of it.
 CAPTURE_OVER_S = 5.0
-RETRY_S = 10.0           # until the next try after one that failed
+RETRY_S = 10.0           # between a write that failed and the next
 
 log = logging.getLogger(__name__)
 
 
-class Saving:
-    """Keeps what may be lost within config.checkpoint_interval; a full disk is a fault, no end."""
+class SnapshotSchedule:
+    """Writes snapshots, and checkpoints so that at most config.checkpoint_interval can be lost.
+
+    A disk that is full becomes a fault in the status; mapping goes on.
+    """
 
     def __init__(self, mapper: Mapper, config: MapConfig) -> None:
         self.mapper, self.config = mapper, config
@@ -37,7 +39,7 @@ class Saving:
         self.snapshot_steps = newest.info['steps'] if newest else 0
         self._snapshot_due = math.inf       # a first interval of training comes before
         self._durable_steps, self._durable_at = mapper.steps, time.monotonic()
-        # How long the last one took; before the first snapshot nobody knows.
+        # How long the last one took; unknown before the first snapshot.
         self._snapshot_s, self._checkpoint_s = math.inf, 0.0
         self._looked_at = time.monotonic()
         self._retry_at = 0.0
@@ -48,7 +50,7 @@ class Saving:
     def tick(self) -> None:
         """Writes what is due; to be called after each slice of training.
 
-        Raises TrainingFailedError when what would be written is spoiled for good.
+        Raises TrainingFailedError when the fields are spoiled for good.
         """
         now, steps = time.monotonic(), self.mapper.steps
         if self._newest_index != self.mapper.waiting.next_index:
@@ -60,7 +62,7 @@ class Saving:
         due = steps > self.snapshot_steps and (self.mapper.settled or self._snapshot_is_due(now))
         if steps <= self._durable_steps:
             self._durable_at = now
-        # The next look at the clock comes after as long as the last one, at most twice.
+        # The next tick comes after at most twice the time since the last one.
         until_next = 2 * (now - self._looked_at)
         self._looked_at = now
         ahead = self._checkpoint_s + until_next + (self._snapshot_s if due else 0.0)
@@ -72,9 +74,11 @@ class Saving:
         self._looked_at = time.monotonic()
 
     def _snapshot_is_due(self, now: float) -> bool:
-        """By the clock, or when the capture has ended; but it waits for keyframes that are not
-        learned yet, and one of a map that will have settled within the interval for that, never
-        for longer than an interval."""
+        """Returns whether the interval is over, or the capture has ended.
+
+        A snapshot waits up to one more interval for keyframes that are not learned yet, and for a
+        map that will have settled by then.
+        """
         interval, mapper = self.config.snapshot_interval, self.mapper
         if now > self._snapshot_due + interval:
             return True
@@ -82,24 +86,24 @@ class Saving:
                 and not len(mapper.waiting) and seconds_to_settle(mapper) > interval)
 
     def _capture_over(self, now: float) -> bool:
-        """Whether no keyframe comes any more, and the newest snapshot lacks some."""
+        """Returns whether keyframes have ceased to come, and the newest snapshot lacks some."""
         return (self.snapshot_id > 0 and now - self._newest_at > CAPTURE_OVER_S
                 and self._snapshot_until < self._newest_index)
 
     def last(self) -> None:
-        """Writes what is not written yet."""
+        """Writes a last snapshot of what is not in one yet."""
         if self.mapper.steps > self.snapshot_steps:
             self.snapshot()
 
     def checkpoint(self) -> None:
-        """Writes a checkpoint of a healthy state."""
+        """Writes a checkpoint, if the fields are healthy."""
         start = time.monotonic()
         if self._healthy() and self._write(self.mapper.checkpoint):
             self._checkpoint_s = time.monotonic() - start
             self._durable_steps, self._durable_at = self.mapper.steps, start
 
     def snapshot(self) -> None:
-        """Writes a snapshot; the next one waits longer when snapshots are slow, up to a limit."""
+        """Writes a snapshot; the next one waits longer where snapshots are slow, up to a limit."""
         start = time.monotonic()
         if self.mapper.steps == self.snapshot_steps or not self._healthy():
             return
@@ -107,7 +111,7 @@ class Saving:
         self._snapshot_s = time.monotonic() - start
         interval = self.config.snapshot_interval
         self._snapshot_due = time.monotonic() + min(
-            max(interval, self._snapshot_s / SNAPSHOT_SHARE), LONGEST_WAIT * interval)
+            max(interval, self._snapshot_s / MOST_OF_TIME), LONGEST_WAIT * interval)
         if written and self.config.training_state:
             self._durable_steps, self._durable_at = self.mapper.steps, start
 
@@ -122,9 +126,9 @@ class Saving:
         self.snapshot_id, self.snapshot_steps = number, mapper.steps
         self._snapshot_until = mapper.waiting.learned_until
         self.snapshot_stamp_ns, self.snapshot_keyframes = \
-            mapper.snapshot_stamp_ns, len(mapper.views)
+            mapper.snapshot_stamp_ns, len(mapper.learned)
         log.info('snapshot %d after %d steps with %d keyframes in %.1f s, held-out PSNR %.1f dB',
-                 number, mapper.steps, len(mapper.views), time.monotonic() - start,
+                 number, mapper.steps, len(mapper.learned), time.monotonic() - start,
                  mapper.quality.psnr)
 
     def _write(self, work: Callable[[], object]) -> bool:
@@ -144,9 +148,9 @@ class Saving:
 
 
 def seconds_to_settle(mapper: Mapper) -> float:
-    """How long training will go on if no keyframe comes, as fast as just now; inf: no end."""
+    """Estimates how long training goes on if no keyframe comes; inf where it has no end."""
     limit = mapper.config.training.settle_steps
     if not limit or mapper.trainer is None or not mapper.rays_per_second:
         return math.inf
     left = max(limit - (mapper.steps - mapper.steps_at_newest), 0)
-    return left * mapper.trainer.rays / mapper.rays_per_second
+    return left * mapper.trainer.radiance.rays / mapper.rays_per_second

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When proposals are sharp, and when they learn (nerfacto's schedules, made for a moving robot)."""
+"""How sharp proposals are and when they learn: nerfacto's schedules, for a moving robot."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ SAMPLES = 16      # along each ray
 REACH = 3.0       # scene radii looked at along rays without measured depth
 
 
-class Coverage:
-    """Cells of contracted space that rays have passed."""
+class VisitedSpace:
+    """Cells of contracted space that rays of keyframes have passed."""
 
     def __init__(self, device: torch.device) -> None:
-        self.seen = torch.zeros(CELLS ** 3, dtype=torch.bool, device=device)
+        self.cells = torch.zeros(CELLS ** 3, dtype=torch.bool, device=device)
 
     def add(self, rays: Rays) -> float:
-        """Marks the cells along the rays; the part of them that no earlier rays had passed."""
+        """Marks the cells along the rays; returns the part of them that was not marked before."""
         cells = torch.unique(_cells(rays))
-        fresh = float((~self.seen[cells]).float().mean()) if len(cells) else 0.0
-        self.seen[cells] = True
+        fresh = float((~self.cells[cells]).float().mean()) if len(cells) else 0.0
+        self.cells[cells] = True
         return fresh
 
 
@@ -42,7 +42,7 @@ def _cells(rays: Rays) -> Tensor:
 
 
 class Annealing:
-    """The sharpness of the proposals of each keyframe's rays.
+    """Decides how sharp the proposals of each keyframe's rays are.
 
     nerfacto raises the proposals' weights to a power that goes from 0 to 1 over the first steps,
     so that rays look everywhere before anything is known. Here the clock starts again with each
@@ -53,18 +53,13 @@ class Annealing:
         self.config = config
         self.starts = GrowingTensor((), torch.int64, device)
 
-    def add(self, step: int, new_area: bool) -> None:
-        """The next keyframe comes at `step`."""
-        start = step if new_area or not len(self.starts) else int(self.starts.rows[-1])
-        self.starts.append(torch.tensor([start]))
-
-    def replace(self, row: int, step: int, new_area: bool) -> None:
-        """A keyframe comes at `step` in the place of another one."""
-        latest = int(self.starts.rows.max())
-        self.starts.rows[row] = step if new_area else latest
+    def put(self, row: int, step: int, new_area: bool) -> None:
+        """Starts the clock of a row whose keyframe came at `step`."""
+        start = step if new_area or not len(self.starts) else int(self.starts.rows.max())
+        self.starts.write(row, torch.tensor([start]))
 
     def sharpness(self, keyframe: Tensor, step: int) -> Tensor | float:
-        """Power (R,) in 0..1 for rays of keyframe rows (R,); b x / ((b - 1) x + 1)."""
+        """Returns the power (R,) in 0..1 for rays of keyframe rows (R,): b x / ((b - 1) x + 1)."""
         steps, b = self.config.anneal_steps, self.config.anneal_slope
         if not steps:
             return 1.0
@@ -80,12 +75,12 @@ class ProposalSchedule:
         self.since = 0
 
     def due(self, step: int) -> bool:
-        """Whether the proposals learn at this step; to be asked once a step."""
+        """Returns whether the proposals learn at this step; to be called once a step."""
         c = self.config
         self.since += 1
         gap = np.clip(np.interp(step, [0, c.proposal_warmup], [0, c.proposal_every]), 1,
                       c.proposal_every)
-        # nerfstudio counts the steps before its callback: in the end each every-th plus one.
+        # nerfstudio counts the steps before its callback: later the gap is proposal_every + 1.
         if step >= 10 and self.since <= gap:
             return False
         self.since = 0

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The fields, and the state of their training, as named arrays and back.
+"""Converts the fields, and the state of their training, to named arrays and back.
 
-Encoders' weights are never inside.
+Encoders' weights are never among them.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from lerf_ros.config import LerfConfig
 from lerf_ros.errors import MapUnreadableError
 from lerf_ros.field.language_field import LanguageField
 from lerf_ros.field.radiance_field import RadianceField
+from lerf_ros.training.learners import Trainer
 from lerf_ros.training.optimizers import Descent
-from lerf_ros.training.trainer import Trainer
 
 LATEST = 'latest.language.'     # the weights after the last step
 
 
 def field_arrays(radiance: RadianceField, language: LanguageField) -> dict[str, np.ndarray]:
-    """All parameters of both fields, float32, by name."""
+    """Returns all parameters of both fields, float32, by name."""
     return {f'{part}.{name}': value.detach().cpu().numpy()
             for part, module in (('radiance', radiance), ('language', language))
             for name, value in module.state_dict().items()}
@@ -31,7 +31,7 @@ def field_arrays(radiance: RadianceField, language: LanguageField) -> dict[str, 
 
 def load_fields(config: LerfConfig,
                 arrays: Mapping[str, np.ndarray]) -> tuple[RadianceField, LanguageField]:
-    """Both fields with the stored parameters; MapUnreadableError when they do not fit."""
+    """Makes both fields with the stored parameters; MapUnreadableError when they do not fit."""
     try:
         embedding = arrays[f'language.embedding_network.{2 * config.language.layers}.bias']
         dense = arrays.get('language.dense_network.2.bias', np.zeros(0))
@@ -51,11 +51,11 @@ def _load(module: nn.Module, prefix: str, arrays: Mapping[str, np.ndarray]) -> N
 
 
 def training_arrays(trainer: Trainer) -> dict[str, np.ndarray]:
-    """What is needed, beside the fields and the keyframes, to go on as if never stopped."""
-    radiance, language = trainer.radiance_learner, trainer.language_learner
+    """Returns what training needs, beside the fields and the keyframes, to go on exactly."""
+    radiance, language = trainer.radiance, trainer.language
     tensors = {
         'counters': torch.tensor([radiance.steps, radiance.newest_step, radiance.schedule.since]),
-        'annealing': radiance.annealing.starts.rows, 'coverage': radiance.coverage.seen,
+        'annealing': radiance.annealing.starts.rows, 'coverage': radiance.visited.cells,
         'scales': language.scales.counts,
         'generator.radiance': radiance.generator.get_state(),
         'generator.language': language.generator.get_state(),
@@ -66,10 +66,10 @@ def training_arrays(trainer: Trainer) -> dict[str, np.ndarray]:
         tensors['poses'] = radiance.poses.table
     for name, descent in _descents(trainer):
         tensors.update({f'{name}.{key}': value for key, value in descent.state().items()})
-    if trainer.language is not None:
+    if language.field is not None:
         # A map holds the mean of these.
         tensors.update({f'{LATEST}{name}': value
-                        for name, value in trainer.language.state_dict().items()})
+                        for name, value in language.field.state_dict().items()})
     return {name: value.detach().cpu().numpy() for name, value in tensors.items()}
 
 
@@ -77,11 +77,10 @@ def load_training(trainer: Trainer, fields: Mapping[str, np.ndarray],
                   arrays: Mapping[str, np.ndarray], rows: Sequence[int] | None = None) -> None:
     """Brings a trainer with the same settings to where another one stopped.
 
-    rows: which of the stored keyframe rows the first rows of this trainer are; further rows stay
-    as they are. Without it the keyframes must be the same. Raises MapUnreadableError when what
-    is stored does not fit.
+    rows: the stored rows of this trainer's first keyframes; its further rows stay as they are.
+    Without it the keyframes must be the same. Raises MapUnreadableError when the arrays do not fit.
     """
-    radiance, language = trainer.radiance_learner, trainer.language_learner
+    radiance, language = trainer.radiance, trainer.language
     assert language.field is not None and language.average is not None, 'keyframes come first'
     try:
         stored = {name: torch.from_numpy(value) for name, value in arrays.items()}
@@ -91,7 +90,7 @@ def load_training(trainer: Trainer, fields: Mapping[str, np.ndarray],
                 f'training stopped with {len(stored["annealing"])} keyframes, now there are '
                 f'{present}: resume with the same images')
         known = torch.arange(present) if rows is None else torch.tensor(rows, dtype=torch.int64)
-        _load(trainer.radiance, 'radiance.', fields)
+        _load(radiance.field, 'radiance.', fields)
         _load(language.average.module, 'language.', fields)
         # A map of an older version has no mean: its field is the latest.
         latest = {name: value for name, value in arrays.items() if name.startswith(LATEST)}
@@ -100,12 +99,12 @@ def load_training(trainer: Trainer, fields: Mapping[str, np.ndarray],
             stored['counters'].tolist()
         radiance.annealing.starts.rows[:len(known)] = \
             stored['annealing'][known].to(trainer.device)
-        radiance.coverage.seen.copy_(stored['coverage'])
+        radiance.visited.cells.copy_(stored['coverage'])
         language.scales.counts.copy_(stored['scales'])
         if radiance.poses is not None:
             radiance.poses.table.data[:len(known)] = stored['poses'][known].to(trainer.device)
-        if trainer.radiance.appearance is not None:
-            trainer.radiance.appearance.keep_rows(known, present)
+        if radiance.field.appearance is not None:
+            radiance.field.appearance.keep_rows(known, present)
         for name, descent in _descents(trainer):
             descent.load_state({key.removeprefix(f'{name}.'): value
                                 for key, value in stored.items() if key.startswith(f'{name}.')})
@@ -116,15 +115,15 @@ def load_training(trainer: Trainer, fields: Mapping[str, np.ndarray],
 
 
 def _load_generators(trainer: Trainer, stored: Mapping[str, torch.Tensor]) -> None:
-    trainer.radiance_learner.generator.set_state(stored['generator.radiance'])
-    trainer.language_learner.generator.set_state(stored['generator.language'])
+    trainer.radiance.generator.set_state(stored['generator.radiance'])
+    trainer.language.generator.set_state(stored['generator.language'])
     torch.set_rng_state(stored['random'])
     if trainer.device.type == 'cuda' and 'random_cuda' in stored:
         torch.cuda.set_rng_state(stored['random_cuda'], trainer.device)
 
 
 def _descents(trainer: Trainer) -> list[tuple[str, Descent]]:
-    found = [('radiance', trainer.radiance_learner.descent)]
-    if trainer.language_learner.descent is not None:
-        found.append(('language', trainer.language_learner.descent))
+    found = [('radiance', trainer.radiance.descent)]
+    if trainer.language.descent is not None:
+        found.append(('language', trainer.language.descent))
     return found

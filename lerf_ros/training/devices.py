@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One map trained by several processes: each takes its share of the rays, gradients are averaged.
+"""One map trained by several processes: each takes a part of the rays, gradients are averaged.
 
 `torchrun --nproc-per-node=N` starts the processes and tells them who they are; all of them hold
-the whole field and all keyframes. Without it everything here does nothing.
+the whole field and all keyframes. Without it these functions change nothing.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ PAD_BYTES = 1 << 26     # asked of the system at once
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is a GPU where torch has one; under torchrun each process has its own.
+    """Returns the device of this name; `auto` is a GPU where torch has one.
 
-    Raises ConfigError for a device that does not exist, or that torch cannot use here.
+    Under torchrun each process has a GPU of its own. Raises ConfigError for a device that does not
+    exist, or that torch cannot use here.
     """
     if name == 'auto':
         name = 'cuda' if torch.cuda.is_available() else 'cpu'
@@ -54,10 +55,10 @@ def choose_device(name: str) -> torch.device:
 
 
 def reuse_memory() -> bool:
-    """Keeps freed blocks for the next step instead of giving them back; whether that worked.
+    """Makes glibc keep freed blocks for the next step; returns whether that worked.
 
-    glibc maps each large tensor anew and the system clears its pages, which takes a third of an
-    encoder's time. Other C libraries are left as they are.
+    Otherwise glibc maps each large tensor anew and the system clears its pages, which takes a
+    third of an encoder's time. Other C libraries have no such option.
     """
     if not sys.platform.startswith('linux'):
         return False
@@ -69,7 +70,7 @@ def reuse_memory() -> bool:
 
 @contextlib.contextmanager
 def process_group() -> Iterator[None]:
-    """Inside, the processes that torchrun started train together; NCCL on GPUs, Gloo on CPUs."""
+    """Joins the processes that torchrun started; they talk by NCCL on GPUs, by Gloo on CPUs."""
     if int(os.environ.get('WORLD_SIZE', '1')) == 1:
         yield
         return
@@ -82,12 +83,12 @@ def process_group() -> Iterator[None]:
 
 
 def rank() -> int:
-    """Which of the processes this is; 0 is the one that writes."""
+    """Returns which of the processes this is; 0 is the one that writes."""
     return distributed.get_rank() if _together() else 0
 
 
 def processes() -> int:
-    """How many train together."""
+    """Returns how many processes train together."""
     return distributed.get_world_size() if _together() else 1
 
 
@@ -97,9 +98,9 @@ def _together() -> bool:
 
 @contextlib.contextmanager
 def own_directory(target: Path, resume: bool) -> Iterator[Path]:
-    """Where this process writes its map: the first one to `target`, others where nothing stays.
+    """Yields where this process writes its map: `target`, or a temporary folder for all but one.
 
-    resume: these start with what `target` holds.
+    resume: whether the others begin with a copy of `target`.
     """
     with tempfile.TemporaryDirectory(prefix='lerf_ros_') if rank() else \
             contextlib.nullcontext('') as folder:
@@ -112,7 +113,7 @@ def own_directory(target: Path, resume: bool) -> Iterator[Path]:
 
 
 def for_any(wish: bool) -> bool:
-    """Whether it is so for any of the processes; all of them have to ask."""
+    """Returns whether any of the processes wishes so; all of them have to call this."""
     if processes() == 1:
         return wish
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
@@ -122,29 +123,29 @@ def for_any(wish: bool) -> bool:
 
 
 def separate_noise(seed: int) -> None:
-    """Gives each process random numbers of its own for the jitter of its samples."""
+    """Seeds each process differently, for the jitter of its samples."""
     if processes() > 1:
         torch.manual_seed(seed + rank())
 
 
-def share(batch: PixelBatch) -> PixelBatch:
-    """This process' part of a batch that all of them drew alike."""
+def own_rays(batch: PixelBatch) -> PixelBatch:
+    """Returns this process's part of a batch that all of them drew alike."""
     if processes() == 1:
         return batch
     return batch[torch.arange(rank(), len(batch), processes(), device=batch.keyframe.device)]
 
 
-def share_of(count: int) -> int:
-    """This process' part of so many rays, at least one."""
+def own_count(count: int) -> int:
+    """Returns how many of `count` rays this process takes, at least one."""
     return max(count // processes(), 1)
 
 
 @torch.no_grad()
 def average_gradients(parameters: Sequence[torch.nn.Parameter], loss: Tensor) -> Tensor:
-    """Makes gradients the mean over the processes; returns the mean loss.
+    """Replaces gradients by their mean over the processes; returns the mean loss.
 
-    One message for all: gradients, which parameters have one anywhere, and the loss, which is not
-    finite for all where it is not finite for one. A gradient that nobody has stays None.
+    One message carries all of it: the loss, which parameters have a gradient, and the gradients. A
+    loss that is not finite in one process is so in all; a gradient that no process has stays None.
     """
     if processes() == 1:
         return loss

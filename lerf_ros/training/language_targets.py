@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the encoder saw at a pixel, at a random scale: the targets of the language field."""
+"""Targets of the language field: the encoder's embedding of a pixel at a random scale."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import torch
@@ -10,18 +12,45 @@ from torch import Tensor
 from lerf_ros.encoders.embedding_map import EmbeddingMap, KeyframeFeatures
 from lerf_ros.training.ray_batches import GrowingTensor
 
+LOW, HIGH, BINS = 1e-4, 1e3, 280   # scene radii; 40 bins a decade, 6 % wide each
+TAIL = 0.1                         # part at either end that is too rare to rely on
+
+
+class ScaleHistogram:
+    """Counts the scales of all samples that were trained."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.counts = torch.zeros(BINS, dtype=torch.int64, device=device)
+
+    @torch.no_grad()
+    def add(self, scales: Tensor) -> None:
+        """Counts scales of any shape, scene radii, but for those that are not positive."""
+        part = (torch.log(scales[scales > 0] / LOW) / math.log(HIGH / LOW) * BINS).long()
+        self.counts += torch.bincount(part.clamp(0, BINS - 1), minlength=BINS)
+
+    def limits(self) -> tuple[float, float]:
+        """Returns the scales between which most were trained, scene radii; (LOW, HIGH) if none."""
+        part = self.counts.cumsum(0) / self.counts.sum().clamp_min(1)
+        if not part[-1]:
+            return LOW, HIGH
+        first = int((part < TAIL).sum())
+        last = int((part < 1 - TAIL).sum())
+        width = math.log(HIGH / LOW) / BINS
+        return LOW * math.exp(first * width), LOW * math.exp((last + 1) * width)
+
+
 WASTE = 0.25    # part of the cells that may belong to forgotten keyframes
 
 
 class LanguageTargets:
-    """The embedding maps and dense features of all keyframes, as flat tables to gather from.
+    """The embedding maps and dense features of all keyframes by row, as flat tables.
 
-    A cell is `codes` entries of a vocabulary with weights, already divided by the norm of their
-    sum, so that a cell's embedding is a weighted sum of rows and has length 1.
+    A cell holds `codes` entries of a vocabulary with weights, divided by the norm of their sum:
+    its embedding is a weighted sum of vocabulary rows and has length 1.
     """
 
     def __init__(self, device: torch.device, blend: str = 'log') -> None:
-        """blend: how widths between two levels go with the blend of both, `log` or `linear`."""
+        """blend: how widths are interpolated between two levels, `log` or `linear`."""
         self.device, self.blend = device, blend
         self.embedding_dimension = self.dense_dimension = 0
         self._tables: dict[str, GrowingTensor] = {}
@@ -29,19 +58,16 @@ class LanguageTargets:
         self._owned: dict[int, list[int]] = {}     # keyframe row -> vocabulary of each level
         self._wasted = 0                           # cells of keyframes that were replaced
 
-    def add(self, features: KeyframeFeatures) -> None:
-        """Appends the features of the next keyframe."""
-        self._write(len(self._owned), features)
-
-    def replace(self, row: int, features: KeyframeFeatures) -> None:
-        """Puts the features of a keyframe in the place of another one's, which is forgotten."""
-        self._wasted += self._cells(row)
+    def put(self, row: int, features: KeyframeFeatures) -> None:
+        """Stores the features of the keyframe in a row; those of the one before are forgotten."""
+        if row < len(self._owned):
+            self._wasted += self._cells(row)
         self._write(row, features)
         if self._wasted > WASTE * (len(self._tables['ids']) + len(self._tables['dense'])):
             self._compact()
 
     def bytes_used(self) -> int:
-        """Memory of all tables."""
+        """Returns the memory of all tables."""
         return sum(table.bytes_used() for table in self._tables.values())
 
     def _write(self, row: int, features: KeyframeFeatures) -> None:
@@ -56,13 +82,13 @@ class LanguageTargets:
         self._owned[row] = [id(level.vocabulary) for level in features.levels]
 
     def _cells(self, row: int) -> int:
-        """Cells of all levels of a keyframe, and of its dense features."""
+        """Counts the cells of all levels of a keyframe and of its dense features."""
         first, count = self._tables['keyframe'].rows[row].tolist()
         levels = self._tables['level'].rows[first:first + count, 1:].prod(-1).sum()
         return int(levels + self._tables['dense_layout'].rows[row, 1:].prod())
 
     def _compact(self) -> None:
-        """Gives back the cells, levels and words that no keyframe uses any more."""
+        """Frees the cells, levels and words that no keyframe uses any more."""
         tables, rows = self._tables, range(len(self._owned))
         spans = tables['keyframe'].rows.tolist()
         owner = [vocabulary for row in rows for vocabulary in self._owned[row]]
@@ -81,7 +107,7 @@ class LanguageTargets:
         self._wasted = 0
 
     def _compact_words(self, owner: list[int], cells: list[int]) -> None:
-        """Keeps the vocabularies in use; owner and number of cells of every level."""
+        """Keeps the vocabularies in use. owner, cells: vocabulary and cell count of each level."""
         used = list(dict.fromkeys(owner))
         ranges = [(self._shared[key][1], len(self._shared[key][0])) for key in used]
         starts = self._tables['vocabulary'].keep(ranges)
@@ -128,7 +154,7 @@ class LanguageTargets:
 
     def embeddings(self, keyframe: Tensor, pixels: Tensor,
                    generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Targets (R, D), not longer than 1, and widths (R,) in source pixels at random scales.
+        """Returns targets (R, D), not longer than 1, and their random widths (R,) in source pixels.
 
         Between two neighbouring levels both are blended, and not made unit again (LERF).
         """
@@ -166,7 +192,7 @@ class LanguageTargets:
         return torch.einsum('rk,rkd->rd', weights, words)
 
     def dense(self, keyframe: Tensor, pixels: Tensor, size: Tensor) -> Tensor:
-        """Dense features (R, C) of the cell that holds each pixel; size (R, 2) of the images."""
+        """Returns dense features (R, C) at pixels (R, 2) of images of size (R, 2)."""
         first, columns, rows = self._tables['dense_layout'].rows[keyframe].unbind(-1)
         cells = torch.stack([columns, rows], -1)
         at = torch.minimum((pixels / size * cells).long(), cells - 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keyframes as one flat table of pixels, and random batches of rays from it."""
+"""The pixels of all keyframes in one flat table, and random batches of rays from it."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class GrowingTensor:
         return self._buffer[:self._count]
 
     def append(self, rows: Tensor) -> int:
-        """Adds rows (N, ...) and returns the number of the first of them."""
+        """Appends rows (N, ...) and returns the number of the first of them."""
         first = self._count
         self.write(first, rows)
         return first
 
     def write(self, first: int, rows: Tensor) -> None:
-        """Puts rows (N, ...) from row `first` on, over what is there; behind the last they add."""
+        """Writes rows (N, ...) from row `first` on, over rows that are there and after the last."""
         needed = first + len(rows)
         if needed > len(self._buffer):
             # A quarter more than needed: doubling would waste gigabytes on a large capture.
@@ -51,11 +51,11 @@ class GrowingTensor:
         self._count = max(self._count, needed)
 
     def bytes_used(self) -> int:
-        """Memory of the buffer."""
+        """Returns the memory of the buffer."""
         return self._buffer.numel() * self._buffer.element_size()
 
     def keep(self, ranges: Sequence[tuple[int, int]]) -> list[int]:
-        """Keeps rows of these ranges (first, count) alone, in this order; where each begins now."""
+        """Keeps only these ranges (first, count), in this order; returns where each begins now."""
         starts, position = [], 0
         for _, count in ranges:
             starts.append(position)
@@ -88,16 +88,15 @@ class PixelBatch:
         return len(self.keyframe)
 
     def head(self, count: int) -> PixelBatch:
-        """The first `count` pixels."""
+        """Returns the first `count` pixels."""
         return self[torch.arange(min(count, len(self)), device=self.keyframe.device)]
 
     def __getitem__(self, chosen: Tensor) -> PixelBatch:
-        """The chosen pixels, by index."""
         return PixelBatch(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
 
     @classmethod
     def join(cls, parts: Sequence[PixelBatch]) -> PixelBatch:
-        """The pixels of several batches of one store."""
+        """Concatenates batches of one store."""
         depths = [p.rays.depth for p in parts]
         rays = Rays(torch.cat([p.rays.origins for p in parts]),
                     torch.cat([p.rays.directions for p in parts]),
@@ -107,19 +106,22 @@ class PixelBatch:
                            for name in list(cls.__dataclass_fields__)[1:]))
 
     def detach(self) -> PixelBatch:
-        """The same without gradients to the poses."""
+        """Returns the same pixels without gradients to the poses."""
         return replace(self, rays=replace(self.rays, origins=self.rays.origins.detach(),
                                           directions=self.rays.directions.detach()))
 
 
 class KeyframeStore:
-    """All keyframes of one kind (trained on, or held out), ready to draw rays from."""
+    """All keyframes of one kind (trained on, or held out), to draw rays from.
+
+    A keyframe has a row in the tables, by which batches name it; outside of training its index is
+    its only handle.
+    """
 
     def __init__(self, scene: SceneFrame, device: torch.device) -> None:
         self.scene, self.device = scene, device
-        self._count = self._wasted = 0
-        self._wasted_rays = 0               # of cameras that no keyframe has any more
-        self._arrivals: list[int] = []      # rows, the newest keyframe's last
+        self.rows: dict[int, int] = {}      # of each keyframe by its index, the newest last
+        self._wasted = self._wasted_rays = 0    # of forgotten keyframes, of cameras without any
         self._colors = GrowingTensor((3,), torch.uint8, device)
         self._distance = GrowingTensor((), torch.float32, device)   # scene radii, NaN: unknown
         self._usable = GrowingTensor((), torch.bool, device)
@@ -132,48 +134,47 @@ class KeyframeStore:
         self._focal = GrowingTensor((2,), torch.float32, device)
 
     def __len__(self) -> int:
-        return self._count
+        return len(self.rows)
 
-    def add(self, keyframe: Keyframe) -> None:
-        """Appends a keyframe; its row is the number of keyframes before it."""
-        self._write(self._count, len(self._colors), keyframe)
+    def indices(self) -> list[int]:
+        """Returns the indices of all keyframes in the order of their rows."""
+        return sorted(self.rows, key=self.rows.__getitem__)
 
-    def put(self, row: int, keyframe: Keyframe) -> None:
-        """Takes a keyframe as `row`, in the place of the one there may be."""
-        if row == self._count:
-            self.add(keyframe)
-        else:
-            self.replace(row, keyframe)
-
-    def replace(self, row: int, keyframe: Keyframe) -> None:
-        """Puts a keyframe in the place of another one, which is forgotten."""
-        first, _, width, height = self._layout.rows[row].tolist()
-        camera = keyframe.frame.camera
-        if camera.width * camera.height != width * height:
-            self._wasted += width * height
-            first = len(self._colors)
+    def add(self, keyframe: Keyframe, instead_of: int | None = None) -> int:
+        """Takes a keyframe and returns its row, that of a keyframe `instead_of` where one goes."""
+        row, first, camera = len(self), len(self._colors), keyframe.frame.camera
+        if instead_of is not None:
+            row = self.rows.pop(instead_of)
+            place, _, width, height = self._layout.rows[row].tolist()
+            if camera.width * camera.height == width * height:
+                first = place
+            else:
+                self._wasted += width * height
+        self.rows[keyframe.index] = row
         self._write(row, first, keyframe)
         if self._wasted > WASTE * len(self._colors):
             self._compact()
+        return row
 
-    def set_pose(self, row: int, T_world_camera: np.ndarray) -> None:
-        """Moves a keyframe to where it is known to have been by now."""
+    def set_pose(self, index: int, T_world_camera: np.ndarray) -> None:
+        """Gives a keyframe another pose (4, 4)."""
         pose = self.scene.pose_to_scene(T_world_camera)[:3]
-        self._poses.rows[row] = torch.from_numpy(pose).to(self._poses.rows)
+        self._poses.rows[self.rows[index]] = torch.from_numpy(pose).to(self._poses.rows)
 
-    def set_usable(self, row: int, pixels: np.ndarray) -> None:
+    def set_usable(self, index: int, pixels: np.ndarray) -> None:
         """Draws only these pixels (H, W) bool of a keyframe from now on."""
+        row = self.rows[index]
         first, camera = int(self._layout.rows[row, 0]), self._cameras[row]
         lit = camera.seen_through_lens(camera.pixel_grid().reshape(-1, 2))
         self._usable.write(first, torch.from_numpy(pixels.reshape(-1) & lit))
 
     def bytes_used(self) -> int:
-        """Memory of all tables."""
+        """Returns the memory of all tables."""
         return sum(table.bytes_used() for table in (
             self._colors, self._distance, self._usable, self._directions))
 
     def _write(self, row: int, first: int, keyframe: Keyframe) -> None:
-        """Writes a keyframe's pixels from pixel `first` on, and its row; either may be new."""
+        """Writes a keyframe's pixels from pixel `first` on, and its row; both may be new."""
         frame, camera = keyframe.frame, keyframe.frame.camera
         directions = self._take_camera(row, camera)
         usable = camera.seen_through_lens(camera.pixel_grid().reshape(-1, 2))
@@ -187,11 +188,9 @@ class KeyframeStore:
         self._layout.write(row, torch.tensor(
             [[first, self._camera_start[camera], camera.width, camera.height]]))
         self._focal.write(row, torch.tensor([[camera.fx, camera.fy]]))
-        self._count = max(self._count, row + 1)
-        self._arrivals = [r for r in self._arrivals if r != row] + [row]
 
     def _compact(self) -> None:
-        """Gives back the pixels of forgotten keyframes whose place did not fit their successors."""
+        """Frees the pixels of forgotten keyframes whose place did not fit their successors."""
         layout = self._layout.rows
         ranges = [(first, width * height) for first, _, width, height in layout.tolist()]
         for table in (self._colors, self._distance, self._usable):
@@ -200,7 +199,7 @@ class KeyframeStore:
         self._wasted = 0
 
     def _take_camera(self, row: int, camera: PinholeCamera) -> Tensor:
-        """The viewing directions of a row's new camera; those that no row has are freed.
+        """Returns the viewing directions of a row's new camera; frees those that no row uses.
 
         A camera that focuses has other intrinsics in each image, and so a table for each.
         """
@@ -224,12 +223,12 @@ class KeyframeStore:
         return self._directions.rows[start:start + camera.width * camera.height]
 
     def _compact_rays(self) -> None:
-        """Gives back the viewing directions of cameras that no keyframe has any more."""
+        """Frees the viewing directions of cameras that no keyframe has any more."""
         old = {start: camera for camera, start in self._camera_start.items()}
         new = self._directions.keep([(start, c.width * c.height) for start, c in old.items()])
         self._camera_start = dict(zip(old.values(), new, strict=True))
         for row, camera in self._cameras.items():
-            if row < self._count and camera in self._camera_start:
+            if row < len(self._layout) and camera in self._camera_start:
                 self._layout.rows[row, 1] = self._camera_start[camera]
         self._wasted_rays = 0
 
@@ -244,14 +243,14 @@ class KeyframeStore:
 
     def draw(self, count: int, newest_fraction: float, newest_count: int,
              generator: torch.Generator) -> PixelBatch:
-        """Random usable pixels: a part from the newest keyframes, the rest from all of them.
+        """Draws random usable pixels, a part of them from the newest keyframes.
 
         Fewer than `count` come back where masks exclude some of the drawn ones.
         """
-        total = self._count
+        total = len(self)
         newest = min(newest_count, total)
         recent = int(count * newest_fraction) if newest < total else 0
-        arrivals = torch.tensor(self._arrivals)
+        arrivals = torch.tensor(list(self.rows.values()))
         keyframe = torch.cat([
             arrivals[torch.randint(total - newest, total, (recent,), generator=generator)],
             torch.randint(0, total, (count - recent,), generator=generator)])
@@ -263,7 +262,7 @@ class KeyframeStore:
         return self.gather(keyframe, column_row, only_usable=True)
 
     def gather(self, keyframe: Tensor, column_row: Tensor, only_usable: bool = False) -> PixelBatch:
-        """The pixels (R, 2) (column, row) of keyframe rows (R,)."""
+        """Returns the pixels (R, 2) (column, row) of keyframe rows (R,)."""
         layout = self._layout.rows[keyframe]
         at = column_row[:, 1] * layout[:, 2] + column_row[:, 0]
         if only_usable:
@@ -278,7 +277,7 @@ class KeyframeStore:
                           layout[:, 2:].float())
 
     def grid_of(self, row: int, count: int) -> PixelBatch:
-        """About `count` usable pixels of the keyframe in `row`, on a regular grid."""
+        """Returns about `count` usable pixels of the keyframe in `row`, on a regular grid."""
         _, _, width, height = self._layout.rows[row].tolist()
         step = max(1, math.ceil(math.sqrt(width * height / count)))
         y, x = torch.meshgrid(torch.arange(step // 2, height, step),

@@ -1,48 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps that go wrong: less memory than thought, and losses that are not numbers."""
+"""Guards training against steps that fail: too little memory, and losses that are not numbers."""
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
-from typing import TypeVar
 
 import numpy as np
 import torch
 
 from lerf_ros.errors import TrainingFailedError
+from lerf_ros.lerf import StepReport, training_step
 from lerf_ros.training.checkpoint import field_arrays, load_training, training_arrays
-from lerf_ros.training.trainer import StepReport, Trainer
-
-T = TypeVar('T')
+from lerf_ros.training.learners import Trainer
 
 FEWEST_RAYS = 16
 # One bad batch moves nothing; so many in a row mean that the fields themselves are spoiled.
 BAD_STEPS = 3
-# Rollbacks without a good state in between after which it is no use to go on.
+# Rollbacks without a good state in between, after which training gives up.
 ROLLBACKS = 5
 
 log = logging.getLogger(__name__)
 
 
 class StepGuard:
-    """Takes the steps of a trainer; halves them without memory, rolls back what is spoiled."""
+    """Takes the steps of a trainer; halves them when memory runs out, rolls back spoiled fields."""
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
-        self.message = ''   # what was done last, for people
+        self.message = ''   # says what was done last
         self._good: tuple[dict[str, np.ndarray], dict[str, np.ndarray], int] | None = None
         self._bad_steps = self._rollbacks = 0
 
     def step(self) -> StepReport | None:
-        """One step; None when it failed and something was done about it.
+        """Takes one step; returns None when it failed and something was done about it.
 
         Raises TrainingFailedError when nothing more can be done.
         """
         if self._good is None:
             self.remember()
-        report = self.within_memory(self.trainer.step)
+        report = self._step_within_memory()
         if report is None or math.isfinite(report.loss):
             self._bad_steps = 0 if report else self._bad_steps
             return report
@@ -51,50 +48,51 @@ class StepGuard:
             self._roll_back()
         return None
 
-    def within_memory(self, work: Callable[[], T]) -> T | None:
-        """What `work` returns; None when the memory did not do, and steps are smaller now."""
+    def _step_within_memory(self) -> StepReport | None:
+        """Takes a step; returns None when memory ran out, and makes later steps smaller."""
         try:
-            return work()
+            return training_step(self.trainer.radiance, self.trainer.language)
         except torch.OutOfMemoryError as error:
             self._halve(str(error).partition('\n')[0])
         return None
 
     def _halve(self, reason: str) -> None:
-        rays = self.trainer.rays
+        rays = self.trainer.radiance.rays
         if rays <= FEWEST_RAYS:
             raise TrainingFailedError(
                 f'a step of {rays} rays does not fit into the memory of {self.trainer.device} '
                 f'({reason}): end other programs there, or choose a smaller field')
-        self.trainer.limit_rays(max(rays // 2, FEWEST_RAYS))
+        self.trainer.radiance.rays = rays = max(rays // 2, FEWEST_RAYS)
         if self.trainer.device.type == 'cuda':
             torch.cuda.empty_cache()
-        self.message = (f'out of memory: a step takes {self.trainer.rays} rays from now on '
+        self.message = (f'out of memory: a step takes {rays} rays from now on '
                         f'(training.rays is {self.trainer.config.training.rays})')
         log.warning('%s: %s', self.message, reason)
 
     def healthy(self) -> bool:
-        """Whether all weights of both fields are numbers."""
-        modules = (self.trainer.radiance, self.trainer.language)
+        """Returns whether all weights of both fields are numbers."""
+        modules = (self.trainer.radiance.field, self.trainer.language.field)
         return not self._bad_steps and all(
             bool(torch.isfinite(p).all()) for m in modules if m is not None
             for p in m.parameters())
 
     def remember(self) -> bool:
-        """Takes the present state as the one to roll back to; False, and back, if it is spoiled.
+        """Copies the present state to roll back to; a spoiled one is rolled back instead.
 
-        Raises TrainingFailedError.
+        Returns whether it was healthy. Raises TrainingFailedError.
         """
         trainer = self.trainer
-        if trainer.mean_language is None:
+        mean_language = trainer.language.mean_field
+        if mean_language is None:
             return False
         if not self.healthy():
             self._roll_back()
             return False
         # On a CPU the arrays are views of the weights themselves.
         fields, training = ({name: np.array(value) for name, value in arrays.items()} for arrays in
-                            (field_arrays(trainer.radiance, trainer.mean_language),
+                            (field_arrays(trainer.radiance.field, mean_language),
                              training_arrays(trainer)))
-        self._good, self._rollbacks = (fields, training, trainer.steps), 0
+        self._good, self._rollbacks = (fields, training, trainer.radiance.steps), 0
         return True
 
     def _roll_back(self) -> None:
@@ -102,14 +100,14 @@ class StepGuard:
         self._rollbacks += 1
         if self._good is None or self._rollbacks > ROLLBACKS:
             raise TrainingFailedError(
-                f'the loss is not a number at step {trainer.steps}, again after {ROLLBACKS} '
-                'rollbacks: lower training.learning_rate, or look for images, depth or poses '
-                'with impossible values')
+                f'the loss is not a number at step {trainer.radiance.steps}, again after '
+                f'{ROLLBACKS} rollbacks: lower training.learning_rate, or look for images, depth '
+                'or poses with impossible values')
         fields, training, step = self._good
-        spoiled = trainer.steps
+        spoiled = trainer.radiance.steps
         load_training(trainer, fields, training, range(len(training['annealing'])))
         # The same random numbers would lead to the same place again.
-        for learner in (trainer.radiance_learner, trainer.language_learner):
+        for learner in (trainer.radiance, trainer.language):
             learner.generator.manual_seed(trainer.config.training.seed + spoiled + self._rollbacks)
         self.message = (f'the loss was not a number at step {spoiled}: training went back to '
                         f'step {step}')

@@ -37,7 +37,7 @@ class DepthGrid:
     cells (M, 2) (column, row) with known depth and their points_camera (M, 3). nearest (rows,
     columns): the smallest z-depth in and around each cell, 0 where some of it is unknown. center
     (rows, columns): z-depth in its middle, NaN where unknown. votes: the cells (rows, columns)
-    bool that each newer keyframe contradicts, by its number. World units.
+    bool that each newer keyframe contradicts, by its index. World units.
     """
 
     stamp_ns: int
@@ -48,12 +48,11 @@ class DepthGrid:
     points_camera: np.ndarray
     nearest: np.ndarray
     center: np.ndarray
-    number: int = 0
     votes: dict[int, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def of(cls, frame: Frame) -> DepthGrid | None:
-        """None for a frame without depth."""
+        """Makes the grid of a frame; None for one without depth."""
         if frame.depth_m is None:
             return None
         camera, step = frame.camera, max(1, round(frame.camera.width / GRID_COLUMNS))
@@ -70,17 +69,17 @@ class DepthGrid:
                    around[middle], center)
 
     def points_world(self) -> np.ndarray:
-        """Surface points (M, 3) of all cells with known depth."""
+        """Returns the surface points (M, 3) of all cells with known depth."""
         return transform_points(self.T_world_camera, self.points_camera)
 
     def stale(self, views: int) -> np.ndarray:
-        """Cells (rows, columns) bool that so many newer keyframes contradict."""
+        """Returns the cells (rows, columns) bool that `views` or more keyframes contradict."""
         if len(self.votes) < views:
             return np.zeros(self.center.shape, bool)
         return np.sum(list(self.votes.values()), axis=0) >= views
 
     def look_at(self, points_world: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Which points (N, 3) are in the picture: indices (K,), cells (K, 2), z-depths (K,)."""
+        """Finds the points (N, 3) in the image: indices (K,), cells (K, 2), z-depths (K,)."""
         in_camera = transform_points(invert_pose(self.T_world_camera), points_world)
         chosen = np.flatnonzero(in_camera[:, 2] > 1e-6)
         pixels = self.camera.project(in_camera[chosen])
@@ -90,11 +89,11 @@ class DepthGrid:
         return chosen[inside], cells[inside], in_camera[chosen[inside], 2]
 
     def seen_through(self, cells: np.ndarray, depth: np.ndarray, tolerance: float) -> np.ndarray:
-        """Whether everything around cells (K, 2) lies behind z-depths (K,)."""
+        """Returns whether everything around cells (K, 2) lies behind z-depths (K,), (K,) bool."""
         return self.nearest[cells[:, 1], cells[:, 0]] > depth * (1 + tolerance)
 
     def pixels(self, cells: np.ndarray) -> np.ndarray:
-        """(H, W) bool of the pixels that belong to cells (rows, columns) bool."""
+        """Returns the pixels (H, W) bool that belong to cells (rows, columns) bool."""
         shape = (self.camera.height, self.camera.width)
         row = np.minimum(np.arange(shape[0]) // self.step, cells.shape[0] - 1)
         column = np.minimum(np.arange(shape[1]) // self.step, cells.shape[1] - 1)
@@ -102,7 +101,7 @@ class DepthGrid:
 
 
 class WorldChanges:
-    """The depth grids of all keyframes by slot; one with none where there was no depth."""
+    """The depth grids of all keyframes that have depth, by index."""
 
     def __init__(self, views: int, tolerance: float) -> None:
         """views: newer keyframes that must contradict a ray; 0 takes the world as it first was.
@@ -111,61 +110,57 @@ class WorldChanges:
         """
         self.views, self.tolerance = views, tolerance
         self._grids: dict[int, DepthGrid] = {}
-        self._count = 0
 
-    def add(self, slot: int, frame: Frame) -> dict[int, np.ndarray]:
-        """Takes a keyframe, in the place of the one that had the slot.
-
-        Returns the pixels (H, W) bool that are stale, for each slot where more of them are so.
-        """
-        self._grids.pop(slot, None)
+    def add(self, index: int, frame: Frame) -> dict[int, np.ndarray]:
+        """Takes a keyframe; returns stale pixels (H, W) bool by index, where more became so."""
         grid = DepthGrid.of(frame)
         if grid is None:
             return {}
-        self._count += 1
-        grid.number = self._count
         others = list(self._grids)
-        self._grids[slot] = grid
-        return self._compare(slot, others) if self.views else {}
+        self._grids[index] = grid
+        return self._compare(index, others) if self.views else {}
+
+    def forget(self, index: int) -> None:
+        """Removes a keyframe; what it has contradicted stays stale."""
+        self._grids.pop(index, None)
 
     @property
     def grids(self) -> Mapping[int, DepthGrid]:
-        """Those of all keyframes with depth, by slot."""
+        """The grids of all keyframes with depth, by index."""
         return self._grids
 
     def move(self, poses: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
-        """Takes better poses (4, 4) by slot; what old ones seemed to contradict is forgotten.
+        """Takes better poses (4, 4) by index; forgets what the old ones seemed to contradict.
 
-        Returns the stale pixels (H, W) of all slots where they may be others now.
+        Returns the stale pixels (H, W) bool by index, of all keyframes where they may differ now.
         """
-        moved = [slot for slot in poses if slot in self._grids]
-        numbers = {self._grids[slot].number for slot in moved}
+        moved = {index for index in poses if index in self._grids}
         changed = set(moved)
-        for slot, grid in self._grids.items() if moved else ():
-            wrong = set(grid.votes) if slot in poses else numbers & set(grid.votes)
-            for number in wrong:
-                del grid.votes[number]
-                changed.add(slot)
-        for slot in moved:
-            self._grids[slot].T_world_camera = poses[slot]
-        others = sorted(self._grids, key=lambda s: self._grids[s].stamp_ns)
+        for index, grid in self._grids.items() if moved else ():
+            wrong = set(grid.votes) if index in poses else moved & set(grid.votes)
+            for voter in wrong:
+                del grid.votes[voter]
+                changed.add(index)
+        for index in moved:
+            self._grids[index].T_world_camera = poses[index]
+        others = sorted(self._grids, key=lambda i: self._grids[i].stamp_ns)
         if len(moved) * len(others) > MOST_PAIRS:
             others = others[-RECHECK:]
-        for slot in moved if self.views else ():
+        for index in sorted(moved) if self.views else ():
             # Of two that have moved each pair is compared once.
-            changed |= set(self._compare(slot, [s for s in others if s not in poses or s < slot]))
-        return {slot: self.stale(slot) for slot in changed} if self.views else {}
+            changed |= set(self._compare(index, [i for i in others if i not in poses or i < index]))
+        return {index: self.stale(index) for index in changed} if self.views else {}
 
-    def stale(self, slot: int) -> np.ndarray:
-        """The pixels (H, W) bool of a keyframe that newer ones contradict."""
-        grid = self._grids[slot]
+    def stale(self, index: int) -> np.ndarray:
+        """Returns the pixels (H, W) bool of a keyframe that newer ones contradict."""
+        grid = self._grids[index]
         return grid.pixels(grid.stale(self.views))
 
     def contradicted(self, points_world: np.ndarray) -> np.ndarray:
-        """Which surface points (N, 3) newer depth contradicts, (N,) bool.
+        """Returns which surface points (N, 3) newer depth contradicts, (N,) bool.
 
-        Those near stale rays' ends that enough keyframes have looked through since the last one
-        that saw something there.
+        These lie near the ends of stale rays, and enough keyframes have looked through them since
+        the last one that saw something there.
         """
         gone = np.zeros(len(points_world), bool)
         near = self._near_stale(points_world)
@@ -180,7 +175,7 @@ class WorldChanges:
         return gone
 
     def _near_stale(self, points_world: np.ndarray) -> np.ndarray:
-        """Indices of points within two cells of the end of a stale ray."""
+        """Returns the indices of points (N, 3) within two cells of the end of a stale ray."""
         ends, reach = [np.zeros((0, 3))], 0.0
         for grid in self._grids.values() if self.views else ():
             stale = grid.stale(self.views)[grid.cells[:, 1], grid.cells[:, 0]]
@@ -194,22 +189,22 @@ class WorldChanges:
         distance, _ = cKDTree(stale_ends).query(points_world, distance_upper_bound=reach)
         return np.flatnonzero(distance < math.inf)
 
-    def _compare(self, slot: int, others: Iterable[int]) -> dict[int, np.ndarray]:
-        """Votes of this keyframe against others and of others against it; what became stale."""
+    def _compare(self, index: int, others: Iterable[int]) -> dict[int, np.ndarray]:
+        """Notes where a keyframe and others contradict each other; returns what became stale."""
         before: dict[int, np.ndarray] = {}
-        mine = self._grids[slot]
+        mine = self._grids[index]
         for other in others:
             theirs = self._grids[other]
-            old, new = (other, slot) if theirs.stamp_ns <= mine.stamp_ns else (slot, other)
+            old, new = (other, index) if theirs.stamp_ns <= mine.stamp_ns else (index, other)
             cells = self._contradicted_cells(self._grids[old], self._grids[new])
             if cells.any():
                 before.setdefault(old, self._grids[old].stale(self.views))
-                self._grids[old].votes[self._grids[new].number] = cells
+                self._grids[old].votes[new] = cells
         return {old: self.stale(old) for old, was in before.items()
                 if (self._grids[old].stale(self.views) & ~was).any()}
 
     def _contradicted_cells(self, old: DepthGrid, new: DepthGrid) -> np.ndarray:
-        """The old grid's cells (rows, columns) bool that the new one shows to be stale."""
+        """Returns the old grid's cells (rows, columns) bool that the new one shows to be stale."""
         cells, points = np.zeros(old.center.shape, bool), old.points_world()
         if not len(new.look_at(points[::SCREEN])[0]):
             return cells

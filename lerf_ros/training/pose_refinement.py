@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Small corrections of the keyframes' poses that are learned together with the radiance field."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from lerf_ros.config import PoseConfig
+from lerf_ros.field.ray_sampling import Rays
+
+
+class PoseRefinement(nn.Module):
+    """A rotation and a translation for each keyframe row, applied to its rays in the scene frame.
+
+    Only rays that are drawn for training move: d' = R d, o' = o + t. Held-out keyframes keep their
+    poses. Two penalties keep the whole map from drifting away from the measured poses.
+    """
+
+    def __init__(self, keyframes: int, config: PoseConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.table = nn.Parameter(torch.zeros(keyframes, 6))   # translation, rotation vector
+
+    def forward(self, rays: Rays, keyframe: Tensor) -> Rays:
+        """Returns the corrected rays of keyframe rows (R,); gradients reach the corrections."""
+        correction = self.table[keyframe]
+        turned = rotation_matrix(correction[:, 3:]) @ rays.directions[..., None]
+        return replace(rays, origins=rays.origins + correction[:, :3], directions=turned[..., 0])
+
+    def penalty(self) -> Tensor:
+        """Returns the weighted mean length of the corrections (nerfstudio's L2 penalties)."""
+        lengths = torch.sqrt(self.table.reshape(-1, 2, 3).square().sum(-1) + 1e-16).mean(0)
+        return (self.config.translation_penalty * lengths[0]
+                + self.config.rotation_penalty * lengths[1])
+
+    @torch.no_grad()
+    def reset_row(self, row: int) -> None:
+        """Forgets the correction of a row whose keyframe, or whose measured pose, is new."""
+        self.table[row] = 0
+
+    @torch.no_grad()
+    def corrected(self, row: int, T_scene_camera: Tensor) -> Tensor:
+        """Applies the correction of a row to a pose (4, 4)."""
+        out = T_scene_camera.clone()
+        correction = self.table[row].to(device='cpu', dtype=out.dtype)
+        out[:3, :3] = rotation_matrix(correction[None, 3:])[0] @ out[:3, :3]
+        out[:3, 3] += correction[:3]
+        return out
+
+
+def rotation_matrix(vector: Tensor) -> Tensor:
+    """Computes rotations (R, 3, 3) of rotation vectors (R, 3), radians; smooth at zero."""
+    square = vector.square().sum(-1)[:, None, None]
+    angle = square.clamp_min(1e-12).sqrt()
+    x, y, z = vector.unbind(-1)
+    zero = torch.zeros_like(x)
+    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(-1, 3, 3)
+    # Rodrigues. Below 1e-6 rad the two factors are their limits, and gradients stay finite.
+    sine, cosine = torch.sin(angle) / angle, (1 - torch.cos(angle)) / angle.square()
+    identity = torch.eye(3, device=vector.device, dtype=vector.dtype)
+    return identity + sine * cross + cosine * (cross @ cross)
