@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lerf_ros.field.hash_backends import (
+from lerf_ros.field.hash_encoding import (
+    HashEncoding,
     HashGridBackend,
     NativeGrid,
     hash_grid_torch,
     level_torch,
 )
-from lerf_ros.field.hash_encoding import HashEncoding
 
 POINTS, REPEATS = 65536, 5
 

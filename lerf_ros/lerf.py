@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """READ FIRST. The method on one page: LERF (Kerr et al., ICCV 2023, arXiv 2303.09553).
 
-A radiance field learns what a place looks like. A language field, rendered with the weights of the
-radiance field but never changing them, learns what it means, at every physical width. A phrase does
-not ask the fields: it asks an index of the surface points where their rays end.
+A radiance field learns what a place looks like. A language field learns what things mean, at every
+physical width; it is rendered with the weights of the radiance field and never changes them. A
+phrase is not looked up in the fields but in an index of the surface points where their rays end.
 
     posed image -> `embed` -> `training_step`, thousands of them -> `index` -> `find` -> places
 
 This is the code that runs: mapper.py calls the first three while the robot drives, map_query.py the
-last one. R rays, k samples of each, N surface points, S scales, P phrases, M canonical phrases, D
-dimensions, compressed to r. Sections are the paper's. What a step needs is imported where it runs:
-a mapper asks nothing, a query trains nothing.
+last one; training/learners.py holds each step of the training. R rays, k samples of each, N surface
+points, S scales, P phrases, M canonical phrases, D dimensions, compressed to r. Sections are the
+paper's. Imports are inside of the functions: a mapper answers nothing, a query trains nothing.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one step saw: its loss, the colour error (mean square) and the rays it took."""
+    """The loss of one step, its colour error (mean square), and how many rays it took."""
 
     loss: float
     color_error: float
@@ -49,7 +49,7 @@ class StepReport:
 
 def embed(frame: Frame, scene: SceneFrame, extractor: FeatureExtractor,
           widths: Sequence[float]) -> KeyframeFeatures:
-    """Computes what an image looks like to the encoder, at several physical widths (section 3.2).
+    """Computes the embeddings of an image at several physical widths (section 3.2).
 
     widths: scene radii. The widths in pixels follow from how far away things are.
     """

@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -28,6 +27,7 @@ from lerf_ros.mapping.keyframes import KeyframeQueue, LearnedKeyframes
 from lerf_ros.mapping.moves import MoveCheck
 from lerf_ros.mapping.restart import EarlierRun, find_earlier_run
 from lerf_ros.settings import to_dict
+from lerf_ros.storage.durable import JsonObject
 from lerf_ros.storage.map_directory import MapDirectory
 from lerf_ros.training.checkpoint import field_arrays, training_arrays
 from lerf_ros.training.devices import choose_device
@@ -137,7 +137,7 @@ class Mapper:
         self.directory.create(self.meta(scene))
         return self.trainer
 
-    def meta(self, scene: SceneFrame | None) -> dict[str, Any]:
+    def meta(self, scene: SceneFrame | None) -> JsonObject:
         """Returns the contents of meta.json; scene is None until it is measured."""
         return {'frame_id': self.frame_id, 'metric': self.metric,
                 'scene': scene and {'center': list(scene.center), 'radius': scene.radius},
@@ -318,7 +318,7 @@ class Mapper:
         """The language field that is written; None while there is nothing to train on."""
         return self.trainer.language.mean_field if self.trainer and self.ready else None
 
-    def info(self, trainer: Trainer) -> dict[str, Any]:
+    def info(self, trainer: Trainer) -> JsonObject:
         """Returns what a manifest says of the training; rows: indices in the order of the rows."""
         return {'steps': trainer.radiance.steps, 'keyframes': len(self.learned),
                 'rows': trainer.radiance.store.indices(),

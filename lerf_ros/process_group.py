@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Child processes that are started together, speak with a prefix, and are stopped cleanly."""
+"""Child processes that are started together, print with a prefix, and are stopped cleanly."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from collections.abc import Callable, Mapping, Sequence
 
 # How long each signal may take before the next one: the mapper writes a last snapshot first.
 PATIENCE_S = ((signal.SIGINT, 35.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
-# Children of a child that has ended may still be on their way out.
+# How long the children of an ended child may take to end.
 ORPHANS_S = 1.0
 FLUSH_S = 1.0
 POLL_S = 0.1
 LAST_LINES = 15
 # How often within a minute a child that died is started again, and how long after its end.
 RESPAWNS, RESPAWN_WINDOW_S, RESPAWN_DELAY_S = 5, 60.0, 2.0
-# Wrong settings: another start would end in the same way.
+# Exit code for wrong settings: another start would end in the same way.
 HOPELESS = 2
 
 
 class Child:
-    """One process in a group of its own; its output is passed on with its name before it."""
+    """A process in a group of its own; its output is printed with its name before each line."""
 
     def __init__(self, name: str, command: Sequence[str], width: int = 0):
-        """width: to which the name is filled up, so that lines of all children align."""
+        """width: to which the name is padded, so that the lines of all children align."""
         self.name, self.command, self.width = name, command, width
         self._prefix = f'[{name}]'.ljust(width + 2)
         self._last: collections.deque[str] = collections.deque(maxlen=LAST_LINES)
-        # A group of its own: Ctrl-C in the terminal reaches us alone, and we stop it in order.
+        # In a group of its own, so that Ctrl-C reaches only this process, which stops the child.
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             start_new_session=True, env={**os.environ, 'PYTHONUNBUFFERED': '1'})
@@ -43,23 +43,23 @@ class Child:
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs; minus the signal's number when a signal ended it."""
+        """The exit code: None while it runs, -N where signal N ended it."""
         return self._process.poll()
 
     def death(self) -> str:
-        """For people: how it ended and what it said last."""
+        """Describes how it ended, with its last lines."""
         self.flush()
         end = exit_in_words(self.exit_code)
         return '\n    '.join([f'{self.name} ended ({end}). Its last lines:', *self._last])
 
     def send(self, number: signal.Signals) -> None:
-        """Sends a signal to the whole group, whose leader may be gone already."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):   # nobody is left in it
+        """Sends a signal to the whole group, whose leader may have ended."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):   # all have ended
             os.killpg(self._process.pid, number)
 
     def group_alive(self) -> bool:
-        """Whether the process or any child that it started still runs."""
-        self._process.poll()    # a finished leader would otherwise stay in its group
+        """Returns whether the process or any child of its own still runs."""
+        self._process.poll()    # else an ended leader stays in its group
         try:
             os.killpg(self._process.pid, 0)
         except (ProcessLookupError, PermissionError):
@@ -67,7 +67,7 @@ class Child:
         return True
 
     def flush(self) -> None:
-        """Waits until what an ended process still said was passed on."""
+        """Waits until all output of an ended process is printed."""
         self._reader.join(timeout=FLUSH_S)
 
     def _pass_on(self) -> None:
@@ -75,12 +75,12 @@ class Child:
         for raw in self._process.stdout:
             line = raw.decode(errors='replace').rstrip()
             self._last.append(line)
-            # One write: the lines of several children must not mix.
+            # In one write, so that the lines of several children do not mix.
             print(f'{self._prefix} {line}\n', end='', flush=True)
 
 
 class ProcessGroup:
-    """Children by name, with one end for all."""
+    """Children that are started, awaited and stopped together."""
 
     def __init__(self, respawn: bool = False) -> None:
         """respawn: whether children that die are started again, a few times."""
@@ -89,7 +89,7 @@ class ProcessGroup:
         self._deaths: dict[str, list[float]] = {}
 
     def start(self, commands: Mapping[str, Sequence[str]]) -> None:
-        """Starts all commands; one at a time, so that `stop` ends those that were reached."""
+        """Starts a child for each command by name; `stop` ends them even after an error here."""
         width = max(map(len, commands))
         for name, command in commands.items():
             self.children.append(Child(name, command, width))
@@ -97,9 +97,9 @@ class ProcessGroup:
     def wait(self, main: str = '') -> int:
         """Waits and returns an exit code.
 
-        With `main`, that of this child, or 1 as soon as another one ends. Without, children live
-        apart: each end is reported, and the first code that is not 0 is returned after the last,
-        but wrong settings of one end all that are started again.
+        With `main`, that of this child, or 1 as soon as another one ends. Without it, each end is
+        reported, and the first code that is not 0 is returned after the last; but if children are
+        started again, wrong settings of one end all.
         """
         code, running = 0, list(self.children)
         while running:
@@ -112,7 +112,7 @@ class ProcessGroup:
                 if main:
                     return 1
                 if self._respawn and child.exit_code == HOPELESS:
-                    return HOPELESS     # one node alone answers nobody, or has nobody to ask it
+                    return HOPELESS     # mapper and query node are of no use without each other
                 if self._may_respawn(child):
                     time.sleep(RESPAWN_DELAY_S)
                     print(f'lerf_ros: {child.name} is started again', file=sys.stderr, flush=True)
@@ -124,7 +124,7 @@ class ProcessGroup:
         return code
 
     def _may_respawn(self, child: Child) -> bool:
-        """Whether it died, not of wrong settings and not too often."""
+        """Returns whether it may start again: it died, not of wrong settings, not too often."""
         if not self._respawn or child.exit_code in (0, HOPELESS):
             return False
         now = time.monotonic()
@@ -133,7 +133,7 @@ class ProcessGroup:
         return len(recent) < RESPAWNS
 
     def stop(self) -> None:
-        """SIGINT, SIGTERM, SIGKILL, each only to those that still run; then what they left."""
+        """Ends all children by SIGINT, then SIGTERM, then SIGKILL, and then what they left."""
         for number, patience_s in PATIENCE_S:
             running = [child for child in self.children if child.exit_code is None]
             for child in running:
@@ -148,7 +148,7 @@ class ProcessGroup:
 
 
 def wait_until(condition: Callable[[], bool], limit_s: float) -> None:
-    """Returns when the condition holds or the time is over."""
+    """Waits until the condition holds, or for limit_s."""
     end = time.monotonic() + limit_s
     while not condition() and time.monotonic() < end:
         time.sleep(POLL_S)
@@ -162,12 +162,12 @@ def exit_in_words(code: int | None) -> str:
 
 
 def exit_status(code: int) -> int:
-    """The exit status of a child as a shell tells it: 128 + number for a signal."""
+    """Converts a child's exit code to a shell's exit status: 128 + number for a signal."""
     return code if code >= 0 else 128 - code
 
 
 def run(commands: Mapping[str, Sequence[str]], main: str = '', respawn: bool = False) -> int:
-    """Starts the commands, waits, and stops what is left, also on SIGINT, SIGTERM and SIGHUP.
+    """Runs the commands until they end, or until SIGINT, SIGTERM or SIGHUP; stops what is left.
 
     respawn: children that die of anything but wrong settings are started again, a few times.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`lerf_ros up` and `lerf_ros demo`: the nodes of the launch files as processes, without launch."""
+"""`lerf_ros up` and `lerf_ros demo`: start the nodes as processes, without launch files."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def add_parsers(subparsers: argparse._SubParsersAction) -> None:
 
 
 def lerf_up(arguments: argparse.Namespace) -> int:
-    """Runs mapper and query until Ctrl-C; one that dies is started again, a few times."""
+    """Runs mapper and query until Ctrl-C; starts one that dies again, a few times."""
     wrong = [text for text in arguments.parameters if ':=' not in text]
     if wrong:
         raise ConfigError(f'{wrong[0]!r}: expected name:=value')
@@ -65,7 +65,7 @@ def lerf_demo(arguments: argparse.Namespace) -> int:
 
 def demo_commands(params_file: str | Path, out: Path, seed: int,
                   check: bool) -> dict[str, list[str]]:
-    """The command of each node of the demo."""
+    """Returns the command of each node of the demo."""
     shared = {'map_directory': out / 'map'}
     own: dict[str, dict[str, object]] = {
         'sim_camera_node': {'seed': seed},
@@ -75,19 +75,19 @@ def demo_commands(params_file: str | Path, out: Path, seed: int,
 
 
 def node_command(node: str, options: Sequence[str]) -> list[str]:
-    """The command that starts a node of this package with this Python."""
+    """Returns the command that starts a node of this package with this Python."""
     return [sys.executable, '-m', f'lerf_ros.nodes.{node}', '--ros-args', *options]
 
 
 def parameter_options(params_file: str | Path, values: Mapping[str, object]) -> list[str]:
-    """--params-file and -p for every value that is not None; the values win over the file."""
+    """Returns --params-file, and -p for each value that is not None, which overrides the file."""
     path = Path(params_file).expanduser()
     if not path.is_file():
         raise ConfigError(f'params file {path} does not exist')
     options = ['--params-file', str(path)]
     for name, value in values.items():
         if value is not None:
-            # Quoted, because a YAML parser reads these values: a folder may be called 2024.
+            # Quoted, since these values are parsed as YAML: a folder may be called 2024.
             text = "'" + str(value).replace("'", "''") + "'" if isinstance(value, Path) else value
             options += ['-p', f'{name}:={text}']
     return options
@@ -99,10 +99,10 @@ def config_file(name: str) -> Path:
 
 
 def prepare_demo(out: Path) -> None:
-    """Makes the folder of a demo, with an empty map in it; an earlier demo's map is deleted.
+    """Makes the folder of a demo with an empty map in it; deletes the map of an earlier demo.
 
-    Raises ForeignFolderError for a folder with anything else in it, MapInTheWayError for a map
-    that no demo made.
+    Raises ForeignFolderError for a folder with other things in it, MapInTheWayError for a map that
+    no demo made.
     """
     from lerf_ros.storage.map_directory import MapDirectory
     from lerf_ros.storage.output_folder import OutputFolder
@@ -124,8 +124,8 @@ def prepare_demo(out: Path) -> None:
 def isolate_ros() -> None:
     """Keeps the demo on this machine and on a ROS domain of its own.
 
-    A domain that is set while discovery is limited to this machine was chosen for that purpose
-    (make and the tests do so) and stays; any other may be that of a lab's robots.
+    A domain stays if discovery is limited to this machine already, as make and the tests do; any
+    other may belong to a lab's robots.
     """
     if os.environ.get('ROS_AUTOMATIC_DISCOVERY_RANGE') != 'LOCALHOST' \
             or 'ROS_DOMAIN_ID' not in os.environ:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Threads that wait without work: read when numpy and torch load, so this comes before them."""
+"""Settings for threads of numpy and torch, which read them when they are imported."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import os
 
 
 def wait_quietly() -> None:
-    """Lets waiting threads sleep, here and in child processes, where nobody chose otherwise.
+    """Makes waiting threads sleep, here and in child processes, unless the user chose otherwise.
 
-    Threads that spin slow each other down many times on a busy machine. OpenBLAS, numpy's, knows no
-    sleep, and shares out even products with 3 x 3 matrices: on two busy cores 100,000 points took
-    14 ms instead of 0.2. torch, whose products are large, has a library of its own.
+    To be called before numpy and torch are imported. Threads that spin slow each other down on a
+    busy machine. numpy's OpenBLAS cannot sleep, and splits even products with 3 x 3 matrices among
+    threads: 100,000 points took 14 ms instead of 0.2 on two busy cores. torch uses another library.
     """
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
     os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')

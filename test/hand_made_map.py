@@ -89,7 +89,7 @@ def write_map(folder: Path, index: LanguageIndex | None = None, metric: bool = T
                       'config': to_dict(CONFIG)})
     image = np.full((CAMERA.height, CAMERA.width, 3), 128, np.uint8)
     image[10:30, 10:40] = COLORS['mug']
-    directory.add_keyframe(Keyframe(0, Frame(0, image, CAMERA, np.eye(4))))
+    directory.keyframes.add(Keyframe(0, Frame(0, image, CAMERA, np.eye(4))))
     directory.write_snapshot({'index': index.arrays(), **parts},
                              {'stamp_ns': 5, 'encoder': {'name': encoder}}, keep=1)
     return folder

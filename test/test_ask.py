@@ -188,7 +188,7 @@ def test_keyframes_that_come_after_the_snapshot_are_noticed(tmp_path):
         'stamp_ns': 5, 'encoder': {'name': 'words'}, 'steps': 1, 'learned_until': 1}, 2)
     assert query.refresh() and not query.ask(QueryRequest('mug')).learning
     image = np.zeros((CAMERA.height, CAMERA.width, 3), np.uint8)
-    query.directory.add_keyframe(Keyframe(1, Frame(1, image, CAMERA, np.eye(4))))
+    query.directory.keyframes.add(Keyframe(1, Frame(1, image, CAMERA, np.eye(4))))
     assert not query.refresh() and 'still learning' in query.ask(QueryRequest('mug')).learning
 
 

@@ -26,7 +26,7 @@ CONFIG = LerfConfig()
 def write(path, frames):
     directory = MapDirectory(path, True)
     for i, frame in enumerate(frames):
-        directory.add_keyframe(Keyframe(i, frame))
+        directory.keyframes.add(Keyframe(i, frame))
     directory.keyframes.write_transforms()
     return path
 

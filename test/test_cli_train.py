@@ -34,7 +34,7 @@ def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp('capture')
     directory = MapDirectory(path, True)
     for i, T in enumerate(orbit(6)):
-        directory.add_keyframe(Keyframe(i, photograph(T, i)))
+        directory.keyframes.add(Keyframe(i, photograph(T, i)))
     directory.keyframes.write_transforms()
     return path
 
@@ -150,7 +150,7 @@ def test_resuming_with_other_images_is_refused_for_that_reason(
     fewer = tmp_path / 'fewer'
     directory = MapDirectory(fewer, True)
     for i, T in enumerate(orbit(5)):
-        directory.add_keyframe(Keyframe(i, photograph(T, i)))
+        directory.keyframes.add(Keyframe(i, photograph(T, i)))
     directory.keyframes.write_transforms()
     assert 'made from 6 images' in refused(capsys, fewer, *go_on)
     assert files(target) == before

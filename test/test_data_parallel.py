@@ -95,7 +95,7 @@ def train(tmp_path):
     """Trains a map of a tiny folder and returns its newest snapshot; `launcher` starts Python."""
     capture = MapDirectory(tmp_path / 'capture', True)
     for i, T in enumerate(orbit(12)):
-        capture.add_keyframe(Keyframe(i, photograph(T, i)))
+        capture.keyframes.add(Keyframe(i, photograph(T, i)))
     capture.keyframes.write_transforms()
     small = SMALL.override({'keyframes.holdout_every': 4})
     (tmp_path / 'small.yaml').write_text(yaml.safe_dump(

@@ -7,8 +7,14 @@ import pytest
 import torch
 from tiny_grids import assert_agree, gradients, positions_inside_cells, random_encoding
 
-from lerf_ros.field.hash_backends import NativeGrid, TorchGrid, hash_grid_torch
-from lerf_ros.field.hash_encoding import HashEncoding, level_geometry, level_growth
+from lerf_ros.field.hash_encoding import (
+    HashEncoding,
+    NativeGrid,
+    TorchGrid,
+    hash_grid_torch,
+    level_geometry,
+    level_growth,
+)
 from lerf_ros.field.native_kernel import load_kernel
 
 # Grids of the presets: levels, coarsest, finest, log2 of the table, and the corners of each level,

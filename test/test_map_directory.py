@@ -73,7 +73,7 @@ def test_keyframes_are_a_nerfstudio_folder(tmp_path):
     depth = np.full((3, 4), 1.25, np.float32)
     valid = np.ones((3, 4), bool)
     valid[0] = False
-    directory.add_keyframe(Keyframe(0, Frame(17, image, camera, pose, depth, valid)))
+    directory.keyframes.add(Keyframe(0, Frame(17, image, camera, pose, depth, valid)))
     directory.keyframes.write_transforms()
     json.loads((tmp_path / 'transforms.json').read_text())
     frame = load_folder(tmp_path).frames[0]

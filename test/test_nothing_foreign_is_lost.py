@@ -126,7 +126,7 @@ def quick():
                 (lerf_ros.encoders.image_text, 'load_encoder', lambda *_, **__: Encoder()),
                 (loop_module, 'load_encoder', lambda *_, **__: Encoder()),
                 (os, 'fsync', lambda _: None),
-                (stored_map, 'open_map', lambda path, changes: MapDirectory(path)),
+                (stored_map, 'open_stored_map', lambda path, changes: MapDirectory(path)),
                 (stored_map, '_reindex', lambda directory: directory.create(directory.meta()))):
             stack.enter_context(mock.patch.object(target, name, value))
         yield
@@ -138,7 +138,7 @@ def capture(tmp_path_factory):
     folder = tmp_path_factory.mktemp('captures') / 'kitchen'
     directory = MapDirectory(folder, True)
     for i in range(3):
-        directory.add_keyframe(Keyframe(i, frame(i)))
+        directory.keyframes.add(Keyframe(i, frame(i)))
     directory.keyframes.write_transforms()
     return folder
 

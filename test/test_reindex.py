@@ -9,7 +9,7 @@ from tiny_world import ColorEncoder, orbit, photograph
 from lerf_ros import cli
 from lerf_ros.errors import ConfigError, NoSnapshotError
 from lerf_ros.mapper import Mapper
-from lerf_ros.mapping.reindex import open_map, reindex
+from lerf_ros.mapping.reindex import open_stored_map, reindex
 from lerf_ros.storage.map_directory import MapDirectory
 
 CONFIG = SMALL.override({'poses.refine': True, 'field.appearance': 2})
@@ -46,7 +46,7 @@ def test_other_settings_give_another_index_of_the_same_field(folder, capsys):
     assert f'snapshot {after.number}' in capsys.readouterr().out
     assert 0 < after.info['points'] < before.info['points']
     assert after.info['files']['field.safetensors'] == before.info['files']['field.safetensors']
-    assert open_map(folder).config.query.max_hits == 3
+    assert open_stored_map(folder).config.query.max_hits == 3
 
 
 def test_what_was_trained_cannot_change(folder):

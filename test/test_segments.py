@@ -7,7 +7,7 @@ from hand_made_map import CUBES, WordEncoder, cube_index
 
 from lerf_ros.config import IndexConfig, QueryConfig
 from lerf_ros.index.planes import roughness, surface_normals
-from lerf_ros.index.segments import Looks, behind_surfaces, find_segments
+from lerf_ros.index.segments import PointCloud, behind_planes, find_segments
 from lerf_ros.query.places import minimal_box, upright_box
 from lerf_ros.query.text_query import TextQuery
 
@@ -36,16 +36,17 @@ def block(low, high, sides=((0, 0), (0, 1), (1, 0), (1, 1), (2, 1))):
     return tuple(np.concatenate(part) for part in zip(*faces, strict=True))
 
 
-def looks_of(*things):
-    """Looks of (points, normals, code) and which of the things each point is on."""
+def cloud_of(*things):
+    """PointCloud of (points, normals, code) and which of the things each point is on."""
     rng = np.random.default_rng(0)
     count = [len(points) for points, _, _ in things]
     kind = np.repeat(np.arange(len(things)), count)
     dense = np.eye(8)[[code for _, _, code in things]][kind]
     points = np.concatenate([points for points, _, _ in things])
-    return Looks(points + rng.normal(0, 5e-4, points.shape),
-                 np.concatenate([normals for _, normals, _ in things]),
-                 np.full((len(points), 3), 0.5), dense + rng.normal(0, 0.02, dense.shape)), kind
+    return PointCloud(points + rng.normal(0, 5e-4, points.shape),
+                      np.concatenate([normals for _, normals, _ in things]),
+                      np.full((len(points), 3), 0.5),
+                      dense + rng.normal(0, 0.02, dense.shape)), kind
 
 
 TABLE = (*face(2, 0.0, (-0.5, -0.5), (0.5, 0.5)), 0)
@@ -60,8 +61,8 @@ def own_segment(segments, kind, thing):
 
 
 def test_the_table_under_a_box_is_another_segment():
-    looks, kind = looks_of(TABLE, (*BOX, 1))
-    segments, planes = find_segments(looks, CONFIG)
+    cloud, kind = cloud_of(TABLE, (*BOX, 1))
+    segments, planes = find_segments(cloud, CONFIG)
     assert len(planes) == 1 and planes[0] == pytest.approx([0, 0, 1, 0], abs=2e-3)
     assert own_segment(segments, kind, 0) == 0          # supporting surfaces come first
     assert own_segment(segments, kind, 1) > 0
@@ -71,8 +72,8 @@ def test_the_table_under_a_box_is_another_segment():
 
 def test_a_flat_thing_on_the_table_that_looks_different_is_no_table():
     card = (*face(2, 0.004, (0.2, 0.2), (0.32, 0.3)), 2)
-    looks, kind = looks_of(TABLE, card)
-    segments, _ = find_segments(looks, CONFIG)
+    cloud, kind = cloud_of(TABLE, card)
+    segments, _ = find_segments(cloud, CONFIG)
     assert own_segment(segments, kind, 1) != own_segment(segments, kind, 0) == 0
 
 
@@ -80,14 +81,14 @@ def test_touching_boxes_that_look_different_are_two():
     # Nobody sees the faces with which they touch.
     left = block((-0.1, -0.06, 0.0), (0.0, 0.06, 0.1), ((0, 0), (1, 0), (1, 1), (2, 1)))
     right = block((0.0, -0.06, 0.0), (0.1, 0.06, 0.1), ((0, 1), (1, 0), (1, 1), (2, 1)))
-    looks, kind = looks_of(TABLE, (*left, 1), (*right, 2))
-    segments, _ = find_segments(looks, CONFIG)
+    cloud, kind = cloud_of(TABLE, (*left, 1), (*right, 2))
+    segments, _ = find_segments(cloud, CONFIG)
     assert len({own_segment(segments, kind, thing) for thing in range(3)}) == 3
 
 
 def test_equal_boxes_apart_are_two():
-    looks, kind = looks_of(TABLE, (*BOX, 1), (*block((0.06, -0.06, 0.0), (0.16, 0.06, 0.1)), 1))
-    segments, _ = find_segments(looks, CONFIG)
+    cloud, kind = cloud_of(TABLE, (*BOX, 1), (*block((0.06, -0.06, 0.0), (0.16, 0.06, 0.1)), 1))
+    segments, _ = find_segments(cloud, CONFIG)
     assert len({own_segment(segments, kind, thing) for thing in range(3)}) == 3
 
 
@@ -101,11 +102,11 @@ def test_roughness_is_the_noise_across_a_surface():
 
 
 def test_a_rough_table_is_one_surface_and_no_slice_of_things_is_one():
-    looks, kind = looks_of((*face(2, 0.0, (-0.25, -0.2), (0.15, 0.2)), 0), (*BOX, 1))
-    rough = looks.points + np.random.default_rng(4).normal(0, 0.006, looks.points.shape)
+    cloud, kind = cloud_of((*face(2, 0.0, (-0.25, -0.2), (0.15, 0.2)), 0), (*BOX, 1))
+    rough = cloud.points + np.random.default_rng(4).normal(0, 0.006, cloud.points.shape)
     above = np.tile([0.0, 0.0, 2.0], (len(rough), 1))
     segments, planes = find_segments(
-        Looks(rough, surface_normals(rough, above), looks.colors, looks.dense), CONFIG)
+        PointCloud(rough, surface_normals(rough, above), cloud.colors, cloud.dense), CONFIG)
     assert len(planes) == 1 and planes[0, :3] == pytest.approx([0, 0, 1], abs=0.02)
     assert own_segment(segments, kind, 0) == 0
     assert own_segment(segments, kind, 1) > 0
@@ -117,21 +118,21 @@ def test_behind_a_surface_is_under_it_and_within_its_outline():
                       [0.0, 0.0, -0.005]])
     points = np.concatenate([table, asked])
     labels = np.repeat([0, -1], [len(table), len(asked)])
-    behind = behind_surfaces(points, labels, np.array([[0.0, 0.0, 1.0, 0.0]]), 0.02, 0.01)
+    behind = behind_planes(points, labels, np.array([[0.0, 0.0, 1.0, 0.0]]), 0.02, 0.01)
     assert behind[-5:, 0].tolist() == [False, True, True, False, False]
 
 
 def test_nothing_grows_through_a_surface():
     """A box on the table, and one that looks the same and hangs below where the first stands."""
     below = block((-0.1, -0.06, -0.12), (0.0, 0.06, -0.011))
-    looks, kind = looks_of(TABLE, (*BOX, 1), (*below, 1))
-    segments, _ = find_segments(looks, CONFIG)
+    cloud, kind = cloud_of(TABLE, (*BOX, 1), (*below, 1))
+    segments, _ = find_segments(cloud, CONFIG)
     assert own_segment(segments, kind, 1) != own_segment(segments, kind, 2)
 
 
 def test_nothing_is_no_segment():
-    looks, _ = looks_of(TABLE)
-    segments, planes = find_segments(looks[np.zeros(0, int)], CONFIG)
+    cloud, _ = cloud_of(TABLE)
+    segments, planes = find_segments(cloud[np.zeros(0, int)], CONFIG)
     assert segments.shape == (0,) and planes.shape == (0, 4)
 
 

@@ -13,8 +13,7 @@ from tiny_grids import assert_agree, gradients, positions_inside_cells, random_e
 from torch import nn
 
 from lerf_ros.field import tinycudann_grid
-from lerf_ros.field.hash_backends import TorchGrid
-from lerf_ros.field.hash_encoding import HashEncoding
+from lerf_ros.field.hash_encoding import HashEncoding, TorchGrid
 from lerf_ros.field.tinycudann_grid import TinyCudaGrid, load_tinycudann
 
 CUDA = torch.device('cuda')   # names the backend of a GPU; no test touches one

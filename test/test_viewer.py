@@ -48,7 +48,7 @@ def wait_for(condition, timeout_s=30.0):
 @pytest.fixture
 def query(tmp_path):
     query = MapQuery(write_map(tmp_path / 'map'), encoder=WordEncoder())
-    query.directory.add_keyframe(Keyframe(1, Frame(1, PHOTOGRAPH, CAMERA, np.eye(4))))
+    query.directory.keyframes.add(Keyframe(1, Frame(1, PHOTOGRAPH, CAMERA, np.eye(4))))
     query.directory.keyframes.write_transforms()
     query.refresh()
     return query

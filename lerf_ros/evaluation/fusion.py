@@ -15,7 +15,7 @@ from lerf_ros.geometry.camera import invert_pose, transform_points
 from lerf_ros.index.language_index import LanguageIndex, as_stored
 from lerf_ros.index.planes import surface_normals
 from lerf_ros.index.scales import searched_scales
-from lerf_ros.index.segments import Looks, find_segments
+from lerf_ros.index.segments import PointCloud, find_segments
 from lerf_ros.training.scene_measurement import depth_points
 
 STEP = 8                 # every eighth pixel in both directions gives a point
@@ -52,7 +52,7 @@ def fuse(frames: Sequence[Frame], features: Sequence[KeyframeFeatures],
     middle, radius = points.mean(0), voxel / config.index.voxel
     scaled = (points - middle) / radius
     normals = surface_normals(scaled, (origins[kept] - middle) / radius)
-    segments, planes = find_segments(Looks(scaled, normals, color, np.zeros((len(points), 0))),
+    segments, planes = find_segments(PointCloud(scaled, normals, color, np.zeros((len(points), 0))),
                                      config.index)
     return LanguageIndex(
         (points - middle).astype(np.float32), (color * 255).astype(np.uint8), seen[kept], codes,

@@ -20,7 +20,7 @@ from lerf_ros.field.language_field import LanguageField
 from lerf_ros.index.language_index import LanguageIndex, build_index
 from lerf_ros.index.scales import index_scales, searched_scales
 from lerf_ros.map_query import MapQuery
-from lerf_ros.mapping.reindex import open_map
+from lerf_ros.mapping.reindex import open_stored_map
 from lerf_ros.query.answer import Answer
 from lerf_ros.training.learners import LanguageLearner
 
@@ -39,7 +39,7 @@ def untrained_index(map_directory: Path, rays: int = 20000, seed: int = 0) -> La
     rays: to find the surface with. The radiance field is that of the newest snapshot. Raises
     NoSnapshotError when there is none.
     """
-    stored = open_map(map_directory, {'index.rays': rays})
+    stored = open_stored_map(map_directory, {'index.rays': rays})
     torch.manual_seed(seed)
     language = LanguageField(stored.config.language, stored.language.embedding_dimension, 0)
     # As large as trained entries: with the initial 1e-4 it would hardly depend on the position.

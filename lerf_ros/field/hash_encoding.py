@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Multiresolution hash encoding (Mueller et al. 2022, section 3), with tiny-cuda-nn's layout.
 
-Facts of tiny-cuda-nn that this follows, read from its source of April 2026:
+This follows tiny-cuda-nn, as its source of April 2026 has it:
 
 - scale = exp2(level * log2(growth)) * base - 1 in single precision, corners = ceil(scale) + 1;
 - a level has corners**3 entries, rounded up to 8, and 2**log2_table at most;
@@ -18,44 +18,49 @@ Its versions before June 2025 overflow, and so may index differently, in tables 
 
 from __future__ import annotations
 
+import ctypes
 import math
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
-from lerf_ros.field.hash_backends import HashGridBackend, NativeGrid, TorchGrid
 from lerf_ros.field.native_kernel import load_kernel
 from lerf_ros.field.tinycudann_grid import make_tiny_cuda_grid
 
+PRIMES = (1, 2654435761, 805459861)
+UINT32 = 0xffffffff
 INITIAL_RANGE = 1e-4
-KERNEL_FEATURES = (1, 2, 4, 8)   # per entry, that the compiled versions are made for
-# The finest level lies this much below the resolution asked for. Without it a scale can fall on an
-# integer (16 to 512 in 16 levels: 31.000004 at level 3), where the last bit of exp2, which a GPU
-# rounds otherwise than a CPU, decides how many corners a level has, and so what the table means.
+KERNEL_FEATURES = (1, 2, 4, 8)   # per entry, that the compiled backends support
+# The finest level lies this much below the resolution asked for. Otherwise a scale can fall on an
+# integer (16 to 512 in 16 levels: 31.000004 at level 3). There the last bit of exp2, in which GPUs
+# and CPUs differ, decides how many corners a level has, and so what the table means.
 MARGIN = 1e-5
 _LEVEL = np.dtype([('offset', '<i8'), ('size', '<u4'), ('resolution', '<u4'), ('scale', '<f4')],
                   align=True)
 
 
 def level_growth(levels: int, base_resolution: int, max_resolution: int) -> float:
-    """Factor from one level's resolution to the next, exact in single precision."""
+    """Returns the factor from one level's resolution to the next, exact in single precision."""
     ratio = max_resolution * (1 - MARGIN) / base_resolution
     return float(np.float32(math.exp(math.log(ratio) / max(levels - 1, 1))))
 
 
 def level_geometry(levels: int, base_resolution: int, max_resolution: int,
                    log2_table: int) -> np.ndarray:
-    """Offset, size (entries), resolution (corners an axis) and scale of each level, (levels,).
+    """Computes offset, size (entries), resolution (corners per axis) and scale of each level.
 
-    A structured array that the native kernel reads as it lies; the rules are tiny-cuda-nn's.
+    Returns a structured array (levels,) in the memory layout of the native kernel. The rules are
+    those of tiny-cuda-nn.
     """
     growth = level_growth(levels, base_resolution, max_resolution)
     log2_growth = np.float32(math.log2(growth))
     out = np.zeros(levels, _LEVEL)
     offset = 0
     for level in range(levels):
-        # Through double precision: NumPy's own single precision exp2 depends on the processor.
+        # In double precision: NumPy's exp2 in single precision depends on the processor.
         power = np.float32(2.0 ** float(np.float32(level) * log2_growth))
         scale = power * np.float32(base_resolution) - np.float32(1)
         resolution = math.ceil(scale) + 1
@@ -65,19 +70,115 @@ def level_geometry(levels: int, base_resolution: int, max_resolution: int,
     return out
 
 
+class HashGridBackend(Protocol):
+    """Looks up features (N, levels * F) at positions (N, 3) in a table (entries, F), float32.
+
+    Owns neither, so that one map serves all backends. Gradients reach the table, and positions
+    that require them.
+    """
+
+    def __call__(self, positions: Tensor, table: Tensor) -> Tensor: ...
+
+
+class TorchGrid:
+    """Plain torch, on any device."""
+
+    def __init__(self, geometry: np.ndarray) -> None:
+        self.geometry = geometry
+
+    def __call__(self, positions: Tensor, table: Tensor) -> Tensor:
+        return hash_grid_torch(positions, table, self.geometry)
+
+
+class NativeGrid:
+    """The C++ kernel, on a CPU."""
+
+    def __init__(self, geometry: np.ndarray) -> None:
+        self.geometry = geometry
+
+    def __call__(self, positions: Tensor, table: Tensor) -> Tensor:
+        return _NativeHashGrid.apply(positions, table.contiguous(), self.geometry)
+
+
+def hash_grid_torch(positions: Tensor, table: Tensor, geometry: np.ndarray) -> Tensor:
+    """Looks up as a backend does: the reference of the others, also in double precision."""
+    return torch.cat([level_torch(positions, table, *level) for level in geometry.tolist()], -1)
+
+
+def level_torch(positions: Tensor, table: Tensor, offset: int, size: int, resolution: int,
+                scale: float) -> Tensor:
+    """Looks up features (N, F) of one level, whose entries lie from `offset` on in the table."""
+    corner = torch.tensor([[(c >> axis) & 1 for axis in range(3)] for c in range(8)],
+                          device=positions.device)                    # (8, 3)
+    position = positions * scale + 0.5
+    low = position.detach().floor()
+    part = (position - low)[:, None]                                  # (N, 1, 3)
+    weight = torch.where(corner.bool(), part, 1 - part)               # (N, 8, 3)
+    # prod() has a slow gradient, which is computed in another way where a factor is 0.
+    weight = weight[..., 0] * weight[..., 1] * weight[..., 2]         # (N, 8)
+    p = low.long()[:, None] + corner                                  # (N, 8, 3)
+    if resolution ** 3 <= size:
+        index = p[..., 0] + resolution * (p[..., 1] + resolution * p[..., 2])
+    else:
+        hashed = [p[..., axis] * PRIMES[axis] for axis in range(3)]
+        index = hashed[0] ^ hashed[1] ^ hashed[2]
+    # The other backends count in unsigned 32 bits, which matters outside of 0..1.
+    entries = table[offset + (index & UINT32) % size]                 # (N, 8, F)
+    return (weight[..., None] * entries).sum(1)
+
+
+class _NativeHashGrid(torch.autograd.Function):
+
+    @staticmethod
+    def forward(ctx, positions, table, geometry):  # type: ignore[no-untyped-def, override]
+        # Only the gradient of the positions reads the table.
+        ctx.save_for_backward(positions, table if ctx.needs_input_grad[0] else None)
+        ctx.geometry, ctx.table_shape = geometry, table.shape
+        out = torch.empty(len(positions), len(geometry) * table.shape[1])
+        _call('hash_grid_forward', positions, (table,), geometry, table.shape[1], out)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):  # type: ignore[no-untyped-def, override]
+        positions, table = ctx.saved_tensors
+        grad, features = grad.contiguous(), ctx.table_shape[1]
+        grad_positions = grad_table = None
+        if ctx.needs_input_grad[0]:
+            grad_positions = torch.zeros_like(positions)
+            _call('hash_grid_backward_positions', positions, (table, grad), ctx.geometry,
+                  features, grad_positions)
+        if ctx.needs_input_grad[1]:
+            grad_table = torch.zeros(ctx.table_shape)
+            _call('hash_grid_backward', positions, (grad,), ctx.geometry, features, grad_table)
+        return grad_positions, grad_table, None
+
+
+def _call(name: str, positions: Tensor, sources: tuple[Tensor, ...], geometry: np.ndarray,
+          features: int, target: Tensor) -> None:
+    kernel = load_kernel()
+    assert kernel is not None
+    failed = getattr(kernel, name)(
+        ctypes.c_void_p(positions.data_ptr()), ctypes.c_int64(len(positions)),
+        *(ctypes.c_void_p(source.data_ptr()) for source in sources),
+        ctypes.c_void_p(geometry.ctypes.data), ctypes.c_int(len(geometry)),
+        ctypes.c_int(features), ctypes.c_void_p(target.data_ptr()))
+    assert not failed, f'{name} has no version for {features} features'
+
+
 class HashEncoding(nn.Module):
-    """Positions (N, 3) in [0, 1] to features (N, levels * features).
+    """Maps positions (N, 3) in [0, 1] to features (N, levels * features).
 
     `table` (entries, features), float32, means the same to every backend: a map that was trained
-    with one loads with the others. On a GPU tiny-cuda-nn looks up where it can be imported; on a
-    CPU the native kernel does where a C++ compiler is found; plain torch does everywhere else.
+    with one loads with the others. A GPU uses tiny-cuda-nn where it can be imported; a CPU uses
+    the native kernel where a C++ compiler is found; all else uses plain torch.
 
     Args:
         levels: grids, from coarse to fine.
-        base_resolution: corners an axis of the coarsest.
-        max_resolution: corners an axis of the finest; ignored where there is one level.
-        log2_table: log2 of the entries that a level has at most.
-        features: numbers per entry; the compiled backends know 1, 2, 4 and 8.
+        base_resolution: corners per axis of the coarsest.
+        max_resolution: corners per axis of the finest; ignored where there is one level.
+        log2_table: log2 of the most entries that a level has.
+        features: numbers per entry; the compiled backends support 1, 2, 4 and 8.
     """
 
     def __init__(self, levels: int, base_resolution: int, max_resolution: int, log2_table: int,
@@ -86,7 +187,7 @@ class HashEncoding(nn.Module):
         self.geometry = level_geometry(levels, base_resolution, max_resolution, log2_table)
         self.features = features
         self.output_dimension = levels * features
-        # tiny-cuda-nn's own names, so that it is told the very numbers that the layout is from.
+        # In tiny-cuda-nn's own words, with the very numbers that the layout was computed from.
         self.grid_config: dict[str, str | int | float] = {
             'otype': 'HashGrid', 'n_levels': levels, 'n_features_per_level': features,
             'log2_hashmap_size': log2_table, 'base_resolution': base_resolution,
@@ -98,16 +199,16 @@ class HashEncoding(nn.Module):
         self._backends: dict[str, HashGridBackend] = {}
 
     def forward(self, positions: Tensor) -> Tensor:
-        """Interpolated features, float32, or half where tiny-cuda-nn runs under autocast.
+        """Interpolates features, float32, or half where tiny-cuda-nn runs under autocast.
 
-        Gradients reach the table, and the positions where these require them.
+        Gradients reach the table, and positions that require them.
         """
-        # In half precision positions would be a few cells of the finest level apart.
+        # Neighbours in half precision would be a few cells of the finest level apart.
         positions = positions.float().contiguous()
         return self.backend(positions.device)(positions, self.table.float())
 
     def backend(self, device: torch.device) -> HashGridBackend:
-        """What looks up on a device; chosen once, at the first use."""
+        """Returns the backend for a device, which is chosen at its first use."""
         if device.type not in self._backends:
             self._backends[device.type] = self._choose_backend(device.type)
         return self._backends[device.type]

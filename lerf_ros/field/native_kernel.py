@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds and loads the CPU kernels of the fields with the machine's own C++ compiler.
 
-The library is built once (a few seconds), kept in the user's cache folder under the hash of
-its source, compiler flags and processor, and loaded with ctypes. Without a compiler the torch
-version serves, with a warning that says so.
+The library is built once, in a few seconds, and kept in the user's cache folder under the hash of
+its source, compiler flags and processor. Without a compiler plain torch serves, with a warning.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ log = logging.getLogger(__name__)
 
 
 def cache_folder() -> Path:
-    """Where built kernels and computed vocabularies lie: XDG_CACHE_HOME or ~/.cache."""
+    """Returns where built kernels and computed vocabularies lie: XDG_CACHE_HOME or ~/.cache."""
     return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'lerf_ros'
 
 
 @lru_cache(maxsize=1)
 def load_kernel() -> ctypes.CDLL | None:
-    """The built kernel, or None (with a warning) where it cannot be built."""
+    """Builds and loads the kernel; returns None, with a warning, where it cannot be built."""
     compiler = os.environ.get('CXX') or shutil.which('g++') or shutil.which('clang++')
     if compiler is None:
         log.warning('no C++ compiler found: the fields run in plain torch, several times '
@@ -52,7 +51,7 @@ def load_kernel() -> ctypes.CDLL | None:
 
 def _build(compiler: str) -> Path:
     openmp = sorted(Path(torch.__file__).parent.glob('lib/libgomp*.so*'))
-    # One OpenMP runtime in a process: link torch's own, or two thread pools fight for the cores.
+    # Link torch's own OpenMP runtime, or two thread pools fight for the cores.
     link = [str(openmp[0])] if openmp else ['-fopenmp']
     key = '|'.join((*(s.read_text() for s in SOURCES), compiler, *FLAGS, *link, _processor()))
     target = cache_folder() / f'fields_{hashlib.sha256(key.encode()).hexdigest()[:16]}.so'
@@ -71,7 +70,7 @@ def _build(compiler: str) -> Path:
 
 
 def _processor() -> str:
-    """The processor's features: a library built for one must not be loaded on another."""
+    """Returns the processor's features: a library built for one must not load on another."""
     try:
         lines = Path('/proc/cpuinfo').read_text().splitlines()
     except OSError:

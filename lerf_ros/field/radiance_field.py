@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the world looks like: density and colour from a hash grid, with proposal grids ahead."""
+"""The radiance field: density and colour from a hash grid, with proposal grids before it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lerf_ros.geometry.scene_frame import contract
 
 
 class ProposalField(nn.Module):
-    """A small density field that tells the next one where to look."""
+    """A small density field that tells the next one where to sample."""
 
     def __init__(self, config: FieldConfig, max_resolution: int) -> None:
         super().__init__()
@@ -29,22 +29,23 @@ class ProposalField(nn.Module):
         self.network = network(self.encoding.output_dimension, config.proposal_hidden, 1, 1)
 
     def forward(self, positions: Tensor) -> Tensor:
-        """Density (R, S) at scene positions (R, S, 3)."""
+        """Computes density (R, S) at scene positions (R, S, 3)."""
         inside = contract(positions, self.config.contraction).reshape(-1, 3)
         raw = self.network(self.encoding(inside))[:, 0]
         return density(raw, self.config).reshape(positions.shape[:-1])
 
 
 def density(raw: Tensor, config: FieldConfig) -> Tensor:
-    """Density of a network's output: config.initial_density where that is zero."""
+    """Computes density of a network's output: config.initial_density where that is zero."""
     return truncated_exp(raw + math.log(config.initial_density))
 
 
 @dataclass(frozen=True)
 class RenderedRays:
-    """What R rays see: colour (R, 3) in 0..1, distance (R,), accumulation (R,), and the samples.
+    """Rendered color (R, 3) in 0..1, distance (R,) and accumulation (R,) of R rays.
 
-    weights (R, S) between edges (R, S + 1), in scene radii; proposals: (weights, edges) of each.
+    weights (R, S) of the samples between edges (R, S + 1), scene radii; proposals: (weights, edges)
+    of each proposal field.
     """
 
     color: Tensor
@@ -59,7 +60,7 @@ class RadianceField(nn.Module):
     """Density and view-dependent colour, sampled through proposals (nerfacto)."""
 
     def __init__(self, config: FieldConfig, keyframes: int) -> None:
-        """keyframes: how many there may be; each has its own appearance, where that is on."""
+        """keyframes: the most that can have an appearance of their own, where that is on."""
         super().__init__()
         self.config = c = config
         self.proposals = nn.ModuleList(
@@ -74,7 +75,7 @@ class RadianceField(nn.Module):
 
     def sample(self, rays: Rays,
                plan: SamplingPlan) -> tuple[Tensor, tuple[tuple[Tensor, Tensor], ...]]:
-        """Final edges (R, S + 1), and weights and edges of each proposal."""
+        """Samples rays: returns final edges (R, S + 1), and weights and edges of each proposal."""
         c, proposals = self.config, []
         edges = first_edges(rays, c.near, c.far, c.proposal_samples[0],
                             self._shift(rays, c.proposal_samples[0] - 1, plan))
@@ -82,9 +83,9 @@ class RadianceField(nn.Module):
             with torch.set_grad_enabled(plan.learn_proposals and torch.is_grad_enabled()):
                 weights = render_weights(proposal(rays.at(edges)), edges)
             proposals.append((weights, edges))
-            share = c.guided_share if plan.train else 0.0
+            guided = c.guided_share if plan.train else 0.0
             soft = weights.detach() ** _column(plan.sharpness)
-            histogram = guide(soft, edges, rays.depth, share, c.guided_width)
+            histogram = guide(soft, edges, rays.depth, guided, c.guided_width)
             count = (*c.proposal_samples, c.samples)[level + 1]
             edges = resample(edges, histogram, count, c.histogram_padding,
                              self._shift(rays, count + 1, plan))
@@ -113,17 +114,17 @@ class RadianceField(nn.Module):
                             proposals)
 
     def view_features(self, rays: Rays, keyframe: Tensor | None) -> Tensor:
-        """What is the same along a ray (R, C): its direction and the look of its keyframe."""
+        """Computes the inputs (R, C) that a ray's samples share: direction and appearance."""
         harmonics = spherical_harmonics(rays.directions, self.config.harmonics)
         if self.appearance is None:
             return harmonics
         return torch.cat([harmonics, self.appearance(keyframe, len(rays))], -1)
 
     def background(self, colors: Tensor, plan: SamplingPlan) -> Tensor:
-        """What light meets (R, 3) that none of the samples (R, S, 3) stopped."""
+        """Returns the colour (R, 3) behind the samples (R, S, 3) of each ray."""
         if self.config.background == 'last_sample':
             return colors[:, -1]
-        # Noise in training, so that only surfaces explain colour.
+        # Noise in training: only surfaces can explain colour then.
         noise = plan.train and self.config.background == 'random'
         return torch.rand_like(colors[:, 0]) if noise else torch.zeros_like(colors[:, 0])
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where along its ray a field is asked: piecewise first, then where the last answer was dense."""
+"""Where a field is sampled along rays: piecewise first, then where the last proposal was dense."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class SamplingPlan:
-    """How rays are sampled: as for a picture, unless `train` jitters them.
+    """How rays are sampled: evenly for an image, with jitter to `train`.
 
-    sharpness: 1, or (R,) in 0..1 of each ray, the power of the proposals' weights: nerfacto's
-    annealing, which looks everywhere at first. learn_proposals: whether they get gradients.
+    sharpness: the power of the proposals' weights, 1 or (R,) in 0..1 by ray (nerfacto's annealing,
+    which samples everywhere at first). learn_proposals: whether proposals get gradients.
     """
 
     train: bool = False
@@ -24,9 +24,9 @@ class SamplingPlan:
 
 @dataclass(frozen=True)
 class Rays:
-    """origins (R, 3) and unit directions (R, 3) in the scene frame; distances in scene radii.
+    """R rays: origins (R, 3) and unit directions (R, 3) in the scene frame.
 
-    depth: (R,) measured distance along the ray, NaN where unknown; None when no ray has one.
+    depth: (R,) measured distance along the ray, scene radii, NaN where unknown; None for no ray.
     """
 
     origins: Tensor
@@ -41,29 +41,29 @@ class Rays:
                     None if self.depth is None else self.depth[item])
 
     def at(self, edges: Tensor) -> Tensor:
-        """Midpoints (R, S, 3) of the intervals between edges (R, S + 1)."""
+        """Returns the midpoints (R, S, 3) of the intervals between edges (R, S + 1)."""
         middle = (edges[:, 1:] + edges[:, :-1]) / 2
         return self.origins[:, None] + middle[..., None] * self.directions[:, None]
 
 
 def spacing(distance: Tensor) -> Tensor:
-    """nerfacto's piecewise spacing: linear to distance 1, then linear in disparity, in [0, 1)."""
+    """Maps distance to [0, 1): linear up to distance 1, then linear in disparity (nerfacto)."""
     return torch.where(distance < 1, distance / 2, 1 - 1 / (2 * distance.clamp_min(1)))
 
 
 def unspacing(s: Tensor) -> Tensor:
-    """The inverse of `spacing`."""
+    """Inverts `spacing`."""
     return torch.where(s < 0.5, 2 * s, 1 / (2 - 2 * s).clamp_min(1e-6))
 
 
 def jitter(rays: int, samples: int, single: bool, device: torch.device) -> Tensor:
-    """Random shifts in -0.5..0.5: (rays, 1), one for all samples of a ray, or (rays, samples)."""
+    """Draws shifts in -0.5..0.5: (rays, 1) for all samples of a ray, or (rays, samples)."""
     return torch.rand(rays, 1 if single else samples, device=device) - 0.5
 
 
 def first_edges(rays: Rays, near: float, far: float, samples: int,
                 shift: Tensor | None) -> Tensor:
-    """Edges (R, samples + 1), evenly spaced in `spacing`; inner ones move by `shift` intervals.
+    """Returns edges (R, samples + 1) even in `spacing`; inner ones move by `shift` intervals.
 
     shift: (R, 1) or (R, samples - 1) in -0.5..0.5, or None.
     """
@@ -77,7 +77,7 @@ def first_edges(rays: Rays, near: float, far: float, samples: int,
 
 def resample(edges: Tensor, weights: Tensor, samples: int, padding: float,
              shift: Tensor | None) -> Tensor:
-    """Edges (R, samples + 1) drawn from the histogram (edges (R, S + 1), weights (R, S)).
+    """Draws edges (R, samples + 1) from the histogram of edges (R, S + 1) and weights (R, S).
 
     Inverse transform sampling in `spacing` coordinates; gradients stop here, as in mip-NeRF 360.
     padding is added to each weight; shift: (R, 1) or (R, samples + 1) in -0.5..0.5, or None.
@@ -97,19 +97,19 @@ def resample(edges: Tensor, weights: Tensor, samples: int, padding: float,
     return unspacing(a + part * (b - a)).detach()
 
 
-def guide(weights: Tensor, edges: Tensor, depth: Tensor | None, share: float,
+def guide(weights: Tensor, edges: Tensor, depth: Tensor | None, part: float,
           width: float) -> Tensor:
-    """Mixes into a histogram a bell at the measured depth, for rays that have one.
+    """Mixes a bell at the measured depth into a histogram, for rays that have one.
 
-    weights (R, S) between edges (R, S + 1), depth (R,) with NaN for unknown, width of the bell in
-    the same unit. A depth camera knows where the surface is: `share` of the samples go there.
+    weights (R, S) between edges (R, S + 1); depth (R,), NaN for unknown; width of the bell, in the
+    same unit. A depth camera knows where the surface is: `part` of the samples go there.
     """
-    if depth is None or share <= 0:
+    if depth is None or part <= 0:
         return weights
     z = (edges - depth[:, None]) / width
     cdf = 0.5 * (1 + torch.erf(z / 2 ** 0.5))
     bell = cdf[:, 1:] - cdf[:, :-1]
     known = torch.isfinite(depth)[:, None]
     total = weights.sum(-1, keepdim=True)
-    mixed = (1 - share) * weights + share * total.clamp_min(0.1) * bell
+    mixed = (1 - part) * weights + part * total.clamp_min(0.1) * bell
     return torch.where(known, mixed, weights)

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-# tiny-cuda-nn turns its output over in blocks of 8 * levels * features threads, and CUDA starts
-# no more than 1024 (LERF met it as a crash with more than 16 levels of 8 features).
+# tiny-cuda-nn transposes its output in blocks of 8 * levels * features threads, and CUDA starts at
+# most 1024 (LERF met this as a crash with more than 16 levels of 8 features).
 MAX_OUTPUTS = 128
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 @lru_cache(maxsize=1)
 def load_tinycudann() -> ModuleType | None:
-    """The module `tinycudann`, or None, with a warning where it is there but does not load."""
+    """Loads the module `tinycudann`; returns None, with a warning where it fails to load."""
     try:
         return importlib.import_module('tinycudann')
     except ModuleNotFoundError as error:
@@ -33,7 +33,7 @@ def load_tinycudann() -> ModuleType | None:
             log.info('tiny-cuda-nn is not installed: the hash grid runs in plain torch')
             return None
         problem: Exception = error
-    # It looks at the GPU and loads a library made for one torch and one kind of GPU.
+    # It asks for a GPU and loads a library that was built for one torch and one kind of GPU.
     except (ImportError, OSError, RuntimeError) as error:
         problem = error
     log.warning('tiny-cuda-nn does not load (%s): the hash grid runs in plain torch, slower',
@@ -44,12 +44,12 @@ def load_tinycudann() -> ModuleType | None:
 class TinyCudaGrid:
     """Looks up with tiny-cuda-nn in a table that its caller owns.
 
-    The table takes the place of the module's own parameters for the length of a call. So there is
-    one parameter, which optimisers, `.to()` and state dicts treat as with any other backend;
-    parameters that share their storage come apart at each of these. Only tiny-cuda-nn's public
-    face is used: the class `Encoding` with its parameter `params`. Not for two threads at once.
+    The table replaces the module's own parameters during a call. So there is one parameter, which
+    optimisers, `.to()` and state dicts treat as with any other backend; parameters that share
+    their storage would come apart at each of these. Uses only tiny-cuda-nn's public interface: the
+    class `Encoding` with its parameter `params`. Not thread-safe.
 
-    Raises RuntimeError where tiny-cuda-nn refuses the configuration or lays it out otherwise.
+    Raises RuntimeError where tiny-cuda-nn refuses the configuration or has another layout.
     """
 
     def __init__(self, tinycudann: ModuleType, config: dict[str, str | int | float],
@@ -57,15 +57,15 @@ class TinyCudaGrid:
         outputs = int(config['n_levels']) * int(config['n_features_per_level'])
         if outputs > MAX_OUTPUTS:
             raise RuntimeError(f'{outputs} features are more than the {MAX_OUTPUTS} that it can')
-        # The class and not the module, of which copy.deepcopy() of a field could make no copy.
+        # The class, since copy.deepcopy() of a field could not copy the module.
         self._class, self._config, self._parameters = tinycudann.Encoding, config, parameters
         self._encodings = {torch.float32: self._make(torch.float32)}
 
     def __call__(self, positions: Tensor, table: Tensor) -> Tensor:
-        """Features in half precision under autocast, in single precision otherwise."""
+        """Looks up features, in half precision under autocast and in single precision else."""
         encoding = self._encoding(
             torch.float16 if torch.is_autocast_enabled('cuda') else torch.float32)
-        # It leaves the gradient of an empty batch unwritten: one position is looked up then.
+        # For an empty batch it would leave the gradient unwritten: look up one position then.
         batch = positions if len(positions) else positions.new_zeros(1, 3)
         out = functional_call(encoding, {'params': table.reshape(-1)}, (batch,))
         return out[:len(positions)]
@@ -74,7 +74,7 @@ class TinyCudaGrid:
         if dtype not in self._encodings:
             try:
                 self._encodings[dtype] = self._make(dtype)
-            except RuntimeError as error:   # it can be built without half precision
+            except RuntimeError as error:   # it was built without half precision
                 log.warning('tiny-cuda-nn has no half precision (%s): it runs in single', error)
                 self._encodings[dtype] = self._encodings[torch.float32]
         return self._encodings[dtype]
@@ -84,14 +84,14 @@ class TinyCudaGrid:
         if encoding.params.numel() != self._parameters:
             raise RuntimeError(f'its layout has {encoding.params.numel()} parameters where '
                                f'{self._parameters} were expected')
-        # Its own copy of the table would take as much memory as ours, and is never read.
+        # Its own table would take as much memory as ours, and is never read.
         encoding.params = nn.Parameter(encoding.params.new_empty(0), requires_grad=False)
         return encoding
 
 
 def make_tiny_cuda_grid(config: dict[str, str | int | float],
                         parameters: int) -> TinyCudaGrid | None:
-    """The grid of a configuration in tiny-cuda-nn's words, or None where it cannot serve it."""
+    """Makes the grid of a configuration in tiny-cuda-nn's words; None where that fails."""
     tinycudann = load_tinycudann()
     if tinycudann is None:
         return None

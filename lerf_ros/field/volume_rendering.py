@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From densities along a ray to weights, and from weights to what a camera sees."""
+"""Volume rendering: weights from densities along rays, and images from weights."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def render_weights(density: Tensor, edges: Tensor) -> Tensor:
-    """Weights (R, S) of intervals with density (R, S) between edges (R, S + 1).
+    """Computes weights (R, S) of intervals with density (R, S) between edges (R, S + 1).
 
     alpha = 1 - exp(-density * length); weight = alpha * product of earlier (1 - alpha) (NeRF,
     equation 3). Their sum is at most 1: the rest of the light passes through.
@@ -19,15 +19,15 @@ def render_weights(density: Tensor, edges: Tensor) -> Tensor:
 
 
 def render_color(weights: Tensor, colors: Tensor, background: Tensor) -> Tensor:
-    """Colours (R, 3) of samples (R, S, 3) in front of a background (R, 3)."""
+    """Renders colours (R, 3) of samples (R, S, 3) in front of a background (R, 3)."""
     rest = 1 - weights.sum(-1, keepdim=True)
     return (weights[..., None] * colors).sum(-2) + rest * background
 
 
 def median_distance(weights: Tensor, edges: Tensor) -> Tensor:
-    """Distance (R,) at which half of the light is stopped, interpolated inside its interval.
+    """Computes the distance (R,) at which half of the light is stopped, interpolated.
 
-    Where less than half is ever stopped this is the last edge.
+    It is the last edge where less than half is ever stopped.
     """
     cumulative = weights.cumsum(-1)
     reached = cumulative >= 0.5
@@ -41,16 +41,16 @@ def median_distance(weights: Tensor, edges: Tensor) -> Tensor:
 
 
 def render_unit(weights: Tensor, embeddings: Tensor) -> Tensor:
-    """The weighted sum (R, D) of unit embeddings (R, S, D), normalised again.
+    """Renders the weighted sum (R, D) of unit embeddings (R, S, D), normalised again.
 
-    A ray without weight yields zeros, not NaN (LERF divides by the norm and can yield NaN).
+    A ray without weight yields zeros (LERF divides by the norm and can yield NaN).
     """
     total = (weights[..., None] * embeddings).sum(-2)
     return total / total.norm(dim=-1, keepdim=True).clamp_min(1e-6)
 
 
 def strongest(weights: Tensor, edges: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Weights (R, k) and mid distances (R, k) of the k heaviest samples of each ray (LERF)."""
+    """Returns weights (R, k) and mid distances (R, k) of each ray's k heaviest samples (LERF)."""
     top = weights.detach().topk(min(count, weights.shape[1]), dim=-1)
     middle = ((edges[:, 1:] + edges[:, :-1]) / 2).detach()
     return top.values, middle.gather(1, top.indices)

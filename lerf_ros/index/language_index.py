@@ -17,27 +17,27 @@ from lerf_ros.field.language_field import LanguageField
 from lerf_ros.geometry.scene_frame import SceneFrame, contract
 from lerf_ros.index.planes import surface_normals
 from lerf_ros.index.scales import STEPS, searched_scales
-from lerf_ros.index.segments import Looks, find_segments
+from lerf_ros.index.segments import PointCloud, find_segments
 from lerf_ros.index.surface import Surface
 
-CHUNK = 1024           # points rendered at once: more do not fit a processor's cache
+CHUNK = 1024           # points rendered at once: more do not fit into a processor's cache
 BASIS_SAMPLE = 49152   # embeddings that the basis is computed from
-PARTS = 32             # parts of contracted space along each axis: an eighth of a scene radius
-ROUNDS = 8             # times that parts are weighted anew when columns are too few
+PARTS = 32             # parts of contracted space along each axis: each an eighth of a scene radius
+ROUNDS = 8             # times that parts are weighted anew where columns are too few
 
 
 @dataclass(frozen=True)
 class LanguageIndex:
     """N points and their embeddings at S scales, compressed to r of D dimensions.
 
-    points (N, 3) float32, world units from origin (3,) float64: near 0 single precision is exact
-    wherever the map frame is, and it takes half the room. colors (N, 3) uint8; keyframes (N,) that
-    saw each; codes (S, N, r) int16, the bits of bfloat16 numbers (numpy has none), unit length;
-    basis (D, r): embedding = basis @ code; scales (T,) in world units: physical widths of what
-    embeddings speak of, all that are searched; every STEPS-th of them is stored. normals (N, 3)
-    float16: unit, outward, towards the cameras. segments (N,) int32: which thing each point is part
-    of, -1 for none. planes (P, 4): the supporting surfaces (n, d), from origin, with n . p + d = 0
-    and n towards the cameras; they are the segments 0 to P - 1.
+    points (N, 3) float32, world units from origin (3,) float64: so single precision is exact
+    wherever the map frame is. colors (N, 3) uint8; keyframes (N,) that saw each; codes (S, N, r)
+    int16, the bits of bfloat16 numbers (numpy has none), unit length; basis (D, r): embedding =
+    basis @ code; scales (T,) in world units: the physical widths that embeddings describe, all that
+    are searched; every STEPS-th of them is stored. normals (N, 3) float16: unit, outward, towards
+    the cameras. segments (N,) int32: the thing that each point is part of, -1 for none. planes
+    (P, 4): the supporting planes (n, d), from origin, with n . p + d = 0 and n towards the cameras;
+    they are the segments 0 to P - 1.
     """
 
     points: np.ndarray
@@ -57,7 +57,7 @@ class LanguageIndex:
         return self.points.astype(np.float64) + self.origin
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All arrays by name, as they are stored: points and planes in the world, float64."""
+        """Returns all arrays by name as they are stored: points and planes in world coordinates."""
         stored = {name: getattr(self, name) for name in self.__dataclass_fields__
                   if name != 'points'}
         return {**stored, 'points_world': self.points_world,
@@ -65,9 +65,9 @@ class LanguageIndex:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> LanguageIndex:
-        """The reverse of `arrays`; KeyError when one is missing.
+        """Makes an index of what `arrays` returned; KeyError when one is missing.
 
-        Maps of earlier versions name no origin; the middle of their points is taken.
+        Maps of earlier versions have no origin: the median of their points replaces it.
         """
         world = arrays['points_world'].astype(np.float64)
         middle = np.median(world, axis=0) if len(world) else np.zeros(3)
@@ -84,12 +84,12 @@ class LanguageIndex:
         return self.scales[::STEPS]
 
     def codes_of(self, points: np.ndarray) -> np.ndarray:
-        """The codes (n, S, r) float32 of some points (n,), by index."""
+        """Returns the codes (n, S, r) float32 of points (n,), by index."""
         chosen = np.ascontiguousarray(self.codes[:, points])
         return as_tensor(chosen).float().transpose(0, 1).numpy()
 
     def mean_embedding(self) -> np.ndarray:
-        """(D,) unit: what the map looks like in general."""
+        """Returns the mean embedding (D,) of all points, unit length."""
         mean = self.basis @ as_tensor(self.codes).mean((0, 1), dtype=torch.float32).numpy()
         return mean / max(float(np.linalg.norm(mean)), 1e-6)
 
@@ -97,7 +97,7 @@ class LanguageIndex:
 @torch.no_grad()
 def build_index(surface: Surface, language: LanguageField, scene: SceneFrame,
                 scales: Sequence[float], config: IndexConfig) -> LanguageIndex:
-    """Renders the language of the surface's rays at `scales` (scene radii) and compresses it."""
+    """Renders the embeddings of the surface's rays at `scales`, scene radii, and indexes them."""
     basis = compression_basis(surface, language, scales, config)
     projection, dense = language.projection(basis), []
     codes = torch.zeros(len(scales), len(surface), basis.shape[1], dtype=torch.bfloat16)
@@ -111,9 +111,9 @@ def build_index(surface: Surface, language: LanguageField, scene: SceneFrame,
     points = surface.points.cpu().numpy().astype(np.float64)
     colors = surface.colors.clamp(0, 1).cpu().numpy()
     normals = surface_normals(points, surface.origins.cpu().numpy())
-    looks = Looks(points, normals, colors,
-                  torch.cat(dense).numpy() if dense else np.zeros((0, 0)))
-    segments, planes = find_segments(looks, config)
+    cloud = PointCloud(points, normals, colors,
+                       torch.cat(dense).numpy() if dense else np.zeros((0, 0)))
+    segments, planes = find_segments(cloud, config)
     return LanguageIndex(
         (points * scene.radius).astype(np.float32), (colors * 255).round().astype(np.uint8),
         surface.keyframes.int().cpu().numpy(), as_stored(codes), basis.cpu().numpy(),
@@ -123,21 +123,21 @@ def build_index(surface: Surface, language: LanguageField, scene: SceneFrame,
 
 
 def render_dense(language: LanguageField, features: Tensor, weights: Tensor) -> Tensor:
-    """Dense features (N, C) of rays with grid features (N, k, F); no columns without that head."""
+    """Renders dense features (N, C) of grid features (N, k, F); no columns without that head."""
     if not language.dense_dimension:
         return torch.zeros(len(weights), 0)
     return language.render_dense(features, weights).cpu()
 
 
 def shifted_planes(planes: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """Planes (P, 4), (n, d) with n . p + d = 0, of points that were moved by shift (3,)."""
+    """Moves planes (P, 4), (n, d) with n . p + d = 0, by shift (3,)."""
     offset = planes[:, 3] - planes[:, :3] @ shift
     return np.concatenate([planes[:, :3], offset[:, None]], 1)
 
 
 def render_embeddings(surface: Surface, language: LanguageField,
                       scales: Sequence[float]) -> Tensor:
-    """Unit embeddings (N, S, D) of the rays that found the points, at S scales."""
+    """Renders unit embeddings (N, S, D) of the rays that found the points, at S scales."""
     features = language.features(surface.positions())
     return torch.stack([
         language.render(features, surface.weights, torch.full_like(surface.distances, scale))
@@ -146,7 +146,7 @@ def render_embeddings(surface: Surface, language: LanguageField,
 
 def render_coordinates(surface: Surface, language: LanguageField, scales: Sequence[float],
                        span: Tensor) -> Tensor:
-    """The same in the columns of an orthonormal span (D, m) that holds them all, (N, S, m)."""
+    """Renders the embeddings in the columns of an orthonormal span (D, m) of all: (N, S, m)."""
     projection, parts = language.projection(span), []
     for start in range(0, len(surface), CHUNK):
         part = surface[torch.arange(start, min(start + CHUNK, len(surface)))]
@@ -158,18 +158,17 @@ def render_coordinates(surface: Surface, language: LanguageField, scales: Sequen
 
 def compression_basis(surface: Surface, language: LanguageField, scales: Sequence[float],
                       config: IndexConfig) -> Tensor:
-    """Orthonormal columns (D, r) that hold the embeddings' energy in every part of the map.
+    """Computes orthonormal columns (D, r) that keep the embeddings' energy all over the map.
 
-    Uncentred, because a query's cosine needs the embeddings themselves, not their deviations. The
-    fewest columns with which no part of the map loses more than config.rank_loss of its energy: by
-    the mean alone a small object would be dropped. Where config.rank columns are too few for that,
-    the parts that lose most count more.
+    They are uncentred: a query's cosine needs the embeddings themselves, not their deviations. As
+    few as lose at most config.rank_loss of the energy of any part: a mean over the map would drop
+    small objects. Where config.rank columns are too few, the parts that lose most count more.
     """
     if len(surface) == 0:
         return torch.eye(language.embedding_dimension)[:, :config.rank]
     part = parts_of(surface.points)
     chosen = even_sample(part, max(BASIS_SAMPLE // len(scales), 1))
-    # In the m columns that they lie in: the same lengths and angles, from far fewer numbers.
+    # The span of all embeddings keeps lengths and angles, with far fewer numbers.
     span = language.span()                                              # (D, m)
     rows = render_coordinates(surface[chosen], language, scales, span)  # (n, S, m) unit
     part = torch.unique(part[chosen], return_inverse=True)[1]
@@ -188,12 +187,12 @@ def compression_basis(surface: Surface, language: LanguageField, scales: Sequenc
 
 
 def parts_of(points: Tensor) -> Tensor:
-    """Which part of contracted space, 0 to P - 1, each point (N, 3) lies in; (N,)."""
+    """Returns the part of contracted space, 0 to P - 1, that each point (N, 3) lies in; (N,)."""
     return torch.unique((contract(points) * PARTS).long(), dim=0, return_inverse=True)[1]
 
 
 def even_sample(part: Tensor, count: int) -> Tensor:
-    """Indices of `count` points at random that take turns among the parts (N,): few stay whole."""
+    """Draws `count` points that take turns among the parts (N,), so that small parts stay whole."""
     order = torch.randperm(len(part), generator=torch.Generator().manual_seed(0)).to(part.device)
     by_part = order[part[order].argsort(stable=True)]
     counts = torch.bincount(part)
@@ -203,15 +202,15 @@ def even_sample(part: Tensor, count: int) -> Tensor:
 
 
 def principal_directions(rows: Tensor, weight: Tensor) -> Tensor:
-    """Eigenvectors (m, m) of the energy of rows (n, S, m) that count weight (n,), largest first."""
+    """Returns eigenvectors (m, m) of the energy of rows (n, S, m) by weight (n,), largest first."""
     flat = (rows * weight.sqrt()[:, None, None]).reshape(-1, rows.shape[-1])
     return torch.linalg.eigh(flat.T @ flat)[1].flip(-1)
 
 
 def part_losses(rows: Tensor, vectors: Tensor, part: Tensor) -> Tensor:
-    """Energy (P, r) that parts lose to the first 1 to r of vectors (m, r), of rows (n, S, m).
+    """Computes the part of its energy that each part loses (P, r) with the first 1 to r vectors.
 
-    part (n,) counts from 0, and no part is empty.
+    rows (n, S, m), vectors (m, r). part (n,) of each row counts from 0; no part is empty.
     """
     kept = (rows @ vectors).square().cumsum(-1).mean(1)                 # (n, r)
     counts = torch.bincount(part)
@@ -220,11 +219,11 @@ def part_losses(rows: Tensor, vectors: Tensor, part: Tensor) -> Tensor:
 
 
 def as_tensor(codes: np.ndarray) -> Tensor:
-    """The numbers of stored codes, without a copy: int16 are the bits of bfloat16 numbers."""
+    """Views stored codes as numbers, without a copy: int16 are the bits of bfloat16 numbers."""
     tensor = torch.from_numpy(codes)
     return tensor.view(torch.bfloat16) if tensor.dtype == torch.int16 else tensor
 
 
 def as_stored(codes: Tensor) -> np.ndarray:
-    """The reverse: numpy has no bfloat16."""
+    """Converts codes to the int16 bits of bfloat16 numbers, which numpy lacks."""
     return codes.to(torch.bfloat16).view(torch.int16).cpu().numpy()

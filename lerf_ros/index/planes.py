@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Large flat surfaces that things stand on or before: tables, floors, walls."""
+"""Normals of points, and supporting planes: tables, floors, walls."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lerf_ros.config import IndexConfig
 
 NEIGHBOURS = 24
 MOST_NEIGHBOURS = 96
-SMOOTH = 8.0      # times the roughness: how far off the neighbours must be to tell a direction
+SMOOTH = 8.0      # times the roughness: how far the neighbours must reach to tell a direction
 SAMPLE = 2000     # points that roughness is measured at
 CHUNK = 16384     # points whose neighbours are held at once
 
@@ -21,7 +21,7 @@ def surface_normals(points: np.ndarray, origins: np.ndarray) -> np.ndarray:
     tree = cKDTree(points)
     nearest = np.arange(1, min(enough_neighbours(points), len(points)) + 1)
     normals = np.zeros((len(points), 3))
-    # In the tree's order: points after each other ask for the same part of it.
+    # In the tree's order, consecutive points use the same part of it.
     for start in range(0, len(points), CHUNK):
         asked = tree.indices[start:start + CHUNK]
         around = points[tree.query(points[asked], nearest)[1]]           # (n, k, 3)
@@ -32,22 +32,22 @@ def surface_normals(points: np.ndarray, origins: np.ndarray) -> np.ndarray:
 
 
 def roughness(points: np.ndarray) -> float:
-    """How far points (N, 3) lie from the planes of their neighbours: the median, in their unit.
+    """Returns the median distance of points (N, 3) from the planes of their neighbours.
 
-    Only the middle of the scene counts, where cameras looked from near.
+    Only the middle of the scene counts, where cameras were near.
     """
     return _measured(points)[0]
 
 
 def enough_neighbours(points: np.ndarray) -> int:
-    """How many neighbours reach so far that roughness does not decide where a surface faces."""
+    """Returns how many neighbours tell where a surface faces in spite of its roughness."""
     rough, reach = _measured(points)
     return int(np.clip(NEIGHBOURS * (SMOOTH * rough / max(reach, 1e-12)) ** 2, NEIGHBOURS,
                        MOST_NEIGHBOURS))
 
 
 def _measured(points: np.ndarray) -> tuple[float, float]:
-    """The roughness of points (N, 3), and the median distance of the farthest neighbour."""
+    """Returns the roughness of points (N, 3) and the median distance of the farthest neighbour."""
     middle = points[np.abs(points).max(1) < 1.0]
     if len(middle) <= NEIGHBOURS:
         return 0.0, 0.0
@@ -59,22 +59,22 @@ def _measured(points: np.ndarray) -> tuple[float, float]:
 
 
 CELL = 0.04            # scene radii: edge of the cells that areas are counted in
-ROUNDS = 12            # planes looked for, one after the other
-CANDIDATES = 1000      # of each: planes through three points drawn at random
-JUDGES = 4000          # points that choose between them
+ROUNDS = 12            # planes that are searched for, one after the other
+CANDIDATES = 1000      # planes through three random points that are tried for each
+VOTERS = 4000          # points that choose between them
 SEED = 0
-FLAT = 0.85            # cosine of the angle by which a point's normal may lean from the plane's
-FLAT_SHARE = 0.6       # of the points near a surface that face as it does; a slice has fewer
+FLAT = 0.85            # cosine of the angle between a plane's normal and a point's, at least
+FLAT_PART = 0.6        # of the points near a surface that face as it does; a slice has fewer
 ROUGH = 6.0            # a surface is at least so many times as thick as the map is rough
 
 
 def supporting_planes(points: np.ndarray, normals: np.ndarray,
                       config: IndexConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Planes (P, 4) that are large enough, and which of them each point (N,) lies on, -1 for none.
+    """Finds large planes (P, 4), and which of them each point (N,) lies on, -1 for none.
 
     points (N, 3) in scene radii, normals (N, 3) unit, towards the cameras. A plane is (n, d) with
-    n . p + d = 0. RANSAC, the plane with most points first; Open3D's own draws in as many threads
-    as there are, so that no map could be made twice.
+    n . p + d = 0. RANSAC, the plane with most points first; Open3D's version is not repeatable,
+    since its threads draw on their own.
     """
     rng = np.random.default_rng(SEED)
     thickness = surface_thickness(points, config)
@@ -90,38 +90,38 @@ def supporting_planes(points: np.ndarray, normals: np.ndarray,
         flat = on[np.abs(normals[on] @ plane[:3]) >= FLAT]
         if len(flat) < config.support_points:
             break
-        if (len(flat) >= FLAT_SHARE * len(on)
+        if (len(flat) >= FLAT_PART * len(on)
                 and largest_area(points[flat]) >= config.support_area):
-            # Beside the foot of a thing normals are blurred: all that is near enough is the plane.
+            # Normals are blurred at the foot of a thing: take all points that are near enough.
             plane_of[on] = len(planes)
             planes.append(plane)
             left = left[plane_of[left] < 0]
-        else:   # without what only looked like a surface the next one can be found
+        else:   # not a surface: remove its points, so that the next one can be found
             left = np.setdiff1d(left, flat)
     return np.array(planes, np.float64).reshape(-1, 4), plane_of
 
 
 def drawn_plane(points: np.ndarray, thickness: float, rng: np.random.Generator) -> np.ndarray:
-    """The plane (4,) through three of the points (N, 3) that is near to most of them."""
+    """Returns the plane (4,) through three of the points (N, 3) that is near to most of them."""
     a, b, c = points[rng.integers(len(points), size=(3, CANDIDATES))]
     normal = np.cross(b - a, c - a)
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
     offset = -(normal * a).sum(1)
-    judges = points[rng.permutation(len(points))[:JUDGES]]
-    near_it = np.abs(judges @ normal.T + offset) <= thickness
+    voters = points[rng.permutation(len(points))[:VOTERS]]
+    near_it = np.abs(voters @ normal.T + offset) <= thickness
     # Three points in a line make no plane.
     best = np.where(normal.any(1), near_it.sum(0), 0).argmax()
     return np.append(normal[best], offset[best])
 
 
 def surface_thickness(points: np.ndarray, config: IndexConfig) -> float:
-    """How far points (N, 3) of a surface may lie from its plane: farther where the map is rough."""
+    """Returns how far points (N, 3) of a surface may lie from its plane: far in a rough map."""
     return max(config.support_thickness, ROUGH * roughness(points))
 
 
 def refined(plane: np.ndarray, points: np.ndarray, normals: np.ndarray,
             thickness: float) -> np.ndarray:
-    """The plane through the flat points on it by least squares, its normal towards the cameras."""
+    """Fits the plane to the flat points on it by least squares, its normal towards the cameras."""
     on = near(plane, points, thickness) & (np.abs(normals @ plane[:3]) >= FLAT)
     if on.sum() < 3:
         return plane
@@ -132,16 +132,16 @@ def refined(plane: np.ndarray, points: np.ndarray, normals: np.ndarray,
 
 
 def near(plane: np.ndarray, points: np.ndarray, thickness: float) -> np.ndarray:
-    """Which points (N,) are within the thickness of the plane.
+    """Returns which points (N,) are within the thickness of the plane.
 
-    It grows with the distance from the middle of the scene, as errors of the field do.
+    The thickness grows with the distance from the middle of the scene, as errors of the field do.
     """
     reach = thickness * np.maximum(np.abs(points).max(1), 1.0)
     return np.abs(points @ plane[:3] + plane[3]) <= reach
 
 
 def largest_area(points: np.ndarray) -> float:
-    """Of the largest connected piece of points (N, 3) on one plane, in cells of CELL."""
+    """Returns the area of the largest connected piece of points (N, 3) on one plane."""
     cells = np.unique(np.floor(points / CELL).astype(np.int64), axis=0)
     _, piece = connected_components(
         cKDTree(cells).sparse_distance_matrix(cKDTree(cells), 1.5, output_type='coo_matrix'),

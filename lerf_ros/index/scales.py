@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which scales are searched: those of the settings that were trained."""
+"""Which scales are stored and searched: those of the settings that were trained."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STEPS = 4   # searched scales to each one that is stored
 
 def search_limits(config: IndexConfig, radius: float,
                   trained: tuple[float, float]) -> tuple[float, float]:
-    """Smallest and largest scale to search, scene radii.
+    """Returns the smallest and largest scale to search, scene radii.
 
     radius: of the scene frame, world units. trained: the scales that were trained, scene radii.
     Where none of them lies in the searched range, the nearest trained one alone is searched.
@@ -27,7 +27,7 @@ def search_limits(config: IndexConfig, radius: float,
 
 def index_scales(config: IndexConfig, radius: float,
                  trained: tuple[float, float]) -> tuple[float, ...]:
-    """The few scales that the index stores, evenly in the logarithm, scene radii."""
+    """Returns the few scales that the index stores, even in the logarithm, scene radii."""
     low, high = search_limits(config, radius, trained)
     if low == high or config.scales == 1:
         return (float(np.sqrt(low * high)),)
@@ -35,13 +35,13 @@ def index_scales(config: IndexConfig, radius: float,
 
 
 def searched_scales(stored: Sequence[float]) -> tuple[float, ...]:
-    """The stored scales and those in between at which a phrase may fit best, STEPS to each."""
+    """Returns the stored scales and those between them that are searched, STEPS to each."""
     at = np.arange((len(stored) - 1) * STEPS + 1) / STEPS
     return tuple(np.exp(np.interp(at, np.arange(len(stored)), np.log(stored))).tolist())
 
 
 def search_scales(config: IndexConfig, radius: float,
                   trained: tuple[float, float]) -> tuple[float, ...]:
-    """All scales of a full search (LERF, section 3.4): evenly from the smallest, scene radii."""
+    """Returns all scales of a full search (LERF, section 3.4), evenly spaced, scene radii."""
     low, high = search_limits(config, radius, trained)
     return tuple(float(v) for v in np.linspace(low, high, config.search_steps))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which points belong to one thing: supporting surfaces first, then what stands on them.
+"""Which points belong to one thing: supporting planes first, then what stands on them.
 
-Prepared when a snapshot is made, so that a query only has to say which segments it means. Points
-are put into small cells; cells that touch and look alike, by their dense features and colours, grow
-together (agglomerative clustering, average linkage). Lengths are in scene radii.
+This runs when a snapshot is made, so that a query only has to choose segments. Points are put into
+small cells; cells that touch and look alike, by their dense features and colours, grow together
+(agglomerative clustering, average linkage). Lengths are in scene radii.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ LEAST_SPREAD = 0.1
 
 
 @dataclass(frozen=True)
-class Looks:
-    """What points (N, 3) look like: normals (N, 3) unit, colors (N, 3) in 0..1, dense (N, C).
+class PointCloud:
+    """Points (N, 3) with normals (N, 3), unit, colors (N, 3) in 0..1 and dense features (N, C).
 
     dense may have no columns.
     """
@@ -37,68 +37,69 @@ class Looks:
     colors: np.ndarray
     dense: np.ndarray
 
-    def __getitem__(self, keep: np.ndarray) -> Looks:
-        return Looks(*(getattr(self, name)[keep] for name in self.__dataclass_fields__))
+    def __getitem__(self, keep: np.ndarray) -> PointCloud:
+        return PointCloud(*(getattr(self, name)[keep] for name in self.__dataclass_fields__))
 
 
-def find_segments(looks: Looks, config: IndexConfig) -> tuple[np.ndarray, np.ndarray]:
-    """The segment (N,) int32 of each point, -1 for none, and the supporting planes (P, 4).
+def find_segments(cloud: PointCloud, config: IndexConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the segment (N,) int32 of each point, -1 for none, and the supporting planes (P, 4).
 
-    Segments 0 to P - 1 are the supporting surfaces, in the order of their planes (n, d) with
-    n . p + d = 0 and n towards the cameras; then come the things, largest first.
+    Segments 0 to P - 1 are the supporting planes (n, d), with n . p + d = 0 and n towards the
+    cameras; then come the things, largest first.
     """
-    labels = np.full(len(looks.points), -1, np.int32)
-    planes, plane_of = supporting_planes(looks.points, looks.normals, config)
+    segment_of = np.full(len(cloud.points), -1, np.int32)
+    planes, plane_of = supporting_planes(cloud.points, cloud.normals, config)
     for i in range(len(planes)):
         on = np.flatnonzero(plane_of == i)
-        labels[on[largest_piece(looks[on], config)]] = i
-    rest = np.flatnonzero(labels < 0)
+        segment_of[on[largest_piece(cloud[on], config)]] = i
+    rest = np.flatnonzero(segment_of < 0)
     if len(rest):
-        behind = behind_surfaces(looks.points, labels, planes, config.segment_gap,
-                                 surface_thickness(looks.points, config))
-        things = grown_together(looks[rest], config, behind[rest])
+        behind = behind_planes(cloud.points, segment_of, planes, config.segment_gap,
+                               surface_thickness(cloud.points, config))
+        things = grown_together(cloud[rest], config, behind[rest])
         counts = np.bincount(things)
         order = np.argsort(-counts, kind='stable')
         order = order[counts[order] >= config.segment_points]
         number = np.full(len(counts), -1, np.int32)
         number[order] = len(planes) + np.arange(len(order))
-        labels[rest] = number[things]
-    return labels, planes
+        segment_of[rest] = number[things]
+    return segment_of, planes
 
 
-def largest_piece(looks: Looks, config: IndexConfig) -> np.ndarray:
-    """Which points (N,) bool of a plane are the surface itself: small odd pieces lie on it."""
-    pieces = grown_together(looks, config)
+def largest_piece(cloud: PointCloud, config: IndexConfig) -> np.ndarray:
+    """Returns which points (N,) bool of a plane are the surface itself; small pieces lie on it."""
+    pieces = grown_together(cloud, config)
     counts = np.bincount(pieces)
     return (counts >= config.support_share * counts.max())[pieces]
 
 
-def behind_surfaces(points: np.ndarray, labels: np.ndarray, planes: np.ndarray,
+def behind_planes(points: np.ndarray, segment_of: np.ndarray, planes: np.ndarray,
                     gap: float, thickness: float) -> np.ndarray:
-    """Behind which surfaces (N, P) bool each point (N, 3) lies: away from the cameras.
+    """Returns behind which planes (N, P) bool each point (N, 3) lies, seen from the cameras.
 
-    A surface ends `gap` beyond the points that are labelled (N,) with its number; how far they go
-    is as uncertain as it is thick.
+    A surface ends `gap` beyond its points, whose segment (N,) is its number; their extent is as
+    uncertain as the surface is thick.
     """
     out = np.zeros((len(points), len(planes)), bool)
     for i, plane in enumerate(planes):
         height = points @ plane[:3] + plane[3]
         behind = np.flatnonzero(height < -thickness)
         foot = points[behind] - height[behind, None] * plane[:3]
-        distance, _ = cKDTree(points[labels == i]).query(foot, distance_upper_bound=gap + thickness)
+        surface = cKDTree(points[segment_of == i])
+        distance, _ = surface.query(foot, distance_upper_bound=gap + thickness)
         out[behind, i] = np.isfinite(distance)
     return out
 
 
-def grown_together(looks: Looks, config: IndexConfig,
+def grown_together(cloud: PointCloud, config: IndexConfig,
                    behind: np.ndarray | None = None) -> np.ndarray:
-    """Points (N,) numbered by the piece that they are part of, from 0.
+    """Returns the connected piece (N,), from 0, that each point is part of.
 
-    behind (N, P) bool: surfaces between them; nothing grows through one.
+    behind (N, P) bool: the planes that each point is behind; nothing grows through one.
     """
-    behind = np.zeros((len(looks.points), 0), bool) if behind is None else behind
-    cells, cell_of = cells_in(looks, config.segment_cell, behind)
-    touching = neighbours(looks.points, cell_of, len(cells.points), config.segment_gap, behind)
+    behind = np.zeros((len(cloud.points), 0), bool) if behind is None else behind
+    cells, cell_of = cells_in(cloud, config.segment_cell, behind)
+    touching = neighbours(cloud.points, cell_of, len(cells.points), config.segment_gap, behind)
     features = comparable(cells.dense)
     touching = without_creases(
         touching, cells, np.concatenate([features, comparable(cells.colors)], 1), config)
@@ -113,17 +114,17 @@ def grown_together(looks: Looks, config: IndexConfig,
 
 
 def split(features: np.ndarray, touching: csr_matrix, difference: float) -> np.ndarray:
-    """Numbers (M,) of the pieces of one connected part; its cells look like features (M, F)."""
+    """Splits one connected part by its cells' features (M, F); returns their pieces (M,)."""
     return AgglomerativeClustering(None, connectivity=touching, linkage='average',
                                    distance_threshold=difference).fit_predict(features)
 
 
-def cells_in(looks: Looks, edge: float, behind: np.ndarray) -> tuple[Looks, np.ndarray]:
-    """Cells of contracted space with the mean looks of their points, and each point's cell (N,).
+def cells_in(cloud: PointCloud, edge: float, behind: np.ndarray) -> tuple[PointCloud, np.ndarray]:
+    """Returns cells of contracted space with the mean of their points, and each point's cell (N,).
 
     behind (N, P) bool: points that differ in it are in different cells.
     """
-    at = (contract(torch.from_numpy(looks.points.astype(np.float32))) * (4 / edge)).long().numpy()
+    at = (contract(torch.from_numpy(cloud.points.astype(np.float32))) * (4 / edge)).long().numpy()
     cell_of = np.unique(np.concatenate([at, behind], 1), axis=0, return_inverse=True)[1].reshape(-1)
     count = np.bincount(cell_of)[:, None]
 
@@ -132,15 +133,15 @@ def cells_in(looks: Looks, edge: float, behind: np.ndarray) -> tuple[Looks, np.n
             if values.shape[1] else np.zeros((len(count), 0))
         return sums / count
 
-    cells = Looks(*(mean(getattr(looks, name)) for name in Looks.__dataclass_fields__))
+    cells = PointCloud(*(mean(getattr(cloud, name)) for name in PointCloud.__dataclass_fields__))
     length = np.linalg.norm(cells.normals, axis=1, keepdims=True)
-    return Looks(cells.points, cells.normals / np.maximum(length, 1e-6), cells.colors,
+    return PointCloud(cells.points, cells.normals / np.maximum(length, 1e-6), cells.colors,
                  cells.dense), cell_of
 
 
 def neighbours(points: np.ndarray, cell_of: np.ndarray, cells: int, gap: float,
                behind: np.ndarray) -> csr_matrix:
-    """Which cells (M, M) have points nearer than `gap` to each other; gaps grow as space does.
+    """Returns which cells (M, M) have points within `gap`, which grows as contraction does.
 
     behind (N, P) bool: points that differ in it are never near.
     """
@@ -156,18 +157,18 @@ def neighbours(points: np.ndarray, cell_of: np.ndarray, cells: int, gap: float,
 
 
 def comparable(values: np.ndarray) -> np.ndarray:
-    """Values (M, C) in units of what any two rows differ by in the mean square.
+    """Divides values (M, C) by the root mean square difference of two rows.
 
-    Where hardly anything differs, differences are noise and are not blown up.
+    Where rows hardly differ, their differences are noise and are not blown up.
     """
     return values / max(float(np.sqrt(2 * values.var(0).sum())), LEAST_SPREAD)
 
 
-def without_creases(touching: csr_matrix, cells: Looks, features: np.ndarray,
+def without_creases(touching: csr_matrix, cells: PointCloud, features: np.ndarray,
                     config: IndexConfig) -> csr_matrix:
-    """The links without those across a concave crease to something that looks a little different.
+    """Removes links across a concave crease between cells that look a little different.
 
-    Where two things touch the surface is concave; where one thing is, it need not be so.
+    Where two things touch, the surface is concave; within one thing it seldom is.
     """
     links = touching.tocoo()
     a, b = links.row, links.col

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Surface points of the field: where rendered rays end, confirmed from other views.
+"""Surface points of the field: where rendered rays end, confirmed by other views.
 
-Never sensor points: what the field has not learned is not in the index.
+They are never measured points: what the field has not learned is not in the index.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from lerf_ros.geometry.scene_frame import contract
 
 
 @dataclass(frozen=True)
-class InPicture:
-    """Those n of many points that a view's grid shows, were nothing before them.
+class InImage:
+    """Those n of many points that lie in a view's image, whether hidden or not.
 
-    index (n,) of the points, row and column (n,) of the nearest cell of the grid, distance (n,)
-    from the camera.
+    index (n,) of the points, row and column (n,) of the nearest cell of the view's grid, distance
+    (n,) from the camera.
     """
 
     index: np.ndarray
@@ -38,17 +38,17 @@ class InPicture:
 
 
 def columns(points: np.ndarray) -> np.ndarray:
-    """Points (N, 3) as (3, N) float32, as `in_picture` reads them fastest."""
+    """Transposes points (N, 3) to (3, N) float32, which `in_image` reads fastest."""
     return np.ascontiguousarray(np.asarray(points).T, np.float32)
 
 
-def in_picture(camera: PinholeCamera, T_scene_camera: np.ndarray, step: int,
-               points: np.ndarray) -> InPicture:
-    """Points (3, N) float32, scene frame, in a grid of every step-th pixel of a camera."""
+def in_image(camera: PinholeCamera, T_scene_camera: np.ndarray, step: int,
+               points: np.ndarray) -> InImage:
+    """Finds points (3, N) float32, scene frame, in the grid of every step-th pixel of a camera."""
     x, y, z = _in_camera(T_scene_camera, points)
     chosen = np.arange(points.shape[1])
     if camera.model != FISHEYE:
-        # Most points are behind a camera or beside its picture; the lens is asked about the rest.
+        # Most points are behind the camera or outside of its image: project only the rest.
         slope_x, slope_y = widest_slopes(camera)
         chosen = np.flatnonzero((z > 1e-6) & (np.abs(x) <= slope_x * z)
                                 & (np.abs(y) <= slope_y * z))
@@ -56,26 +56,26 @@ def in_picture(camera: PinholeCamera, T_scene_camera: np.ndarray, step: int,
     at = grid_cells(camera.project(np.stack([x, y, z], -1)), step)
     size = (len(range(step // 2, camera.width, step)), len(range(step // 2, camera.height, step)))
     inside = ((at >= 0) & (at < size)).all(1)
-    return InPicture(chosen[inside], at[inside, 1], at[inside, 0],
+    return InImage(chosen[inside], at[inside, 1], at[inside, 0],
                      np.sqrt(x * x + y * y + z * z)[inside])
 
 
 def _in_camera(T_scene_camera: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Coordinates in the camera's frame; by hand, since a product with a 3 x 3 matrix is slow."""
+    """Transforms to the camera's frame, by hand: products with a 3 x 3 matrix are slow."""
     T = invert_pose(T_scene_camera).astype(np.float32)
     return tuple(row[0] * points[0] + row[1] * points[1] + row[2] * points[2] + row[3]
                  for row in T[:3])
 
 
 def grid_cells(pixels: np.ndarray, step: int) -> np.ndarray:
-    """Cells (N, 2) (column, row) of every step-th pixel nearest to pixels (N, 2); NaN is none."""
-    # Far outside of the image a lens polynomial goes to where integers end.
+    """Returns the cells (N, 2) (column, row) nearest to pixels (N, 2), outside of it for NaN."""
+    # Far outside of the image a lens polynomial exceeds what integers hold.
     near = np.clip(np.nan_to_num(pixels, nan=-1e6), -1e6, 1e6)
     return np.rint((near - 0.5 - step // 2) / step).astype(np.int64)
 
 
 def widest_slopes(camera: PinholeCamera) -> np.ndarray:
-    """The largest |x / z| and |y / z| (2,) float32 that the rim of the picture sees."""
+    """Returns the largest |x / z| and |y / z| (2,) float32 at the rim of the image."""
     x, y = np.linspace(0, camera.width, 9), np.linspace(0, camera.height, 9)
     rim = np.concatenate([np.stack([x, np.full(9, v)], -1) for v in (0, camera.height)]
                          + [np.stack([np.full(9, v), y], -1) for v in (0, camera.width)])
@@ -84,11 +84,11 @@ def widest_slopes(camera: PinholeCamera) -> np.ndarray:
     return slopes.max(0).astype(np.float32)
 
 
-CHUNK = 4096   # rays rendered at once
+CHUNK = 4096   # rays that are rendered at once
 
 
 @dataclass(frozen=True)
-class View:
+class ViewGrid:
     """A regular grid of pixels of one keyframe, every `step`-th in both directions.
 
     rays (R,) in the scene frame, pixels (R, 2) their centres in the image; T_scene_camera (4, 4)
@@ -103,8 +103,8 @@ class View:
 
 
 def view_grid(camera: PinholeCamera, T_scene_camera: np.ndarray, step: int,
-              valid: np.ndarray | None, device: torch.device) -> View:
-    """The view that asks every step-th pixel; pixels where valid (H, W) is False are left out."""
+              valid: np.ndarray | None, device: torch.device) -> ViewGrid:
+    """Makes the grid of every step-th pixel, without pixels where valid (H, W) is False."""
     grid = np.meshgrid(np.arange(step // 2, camera.width, step),
                        np.arange(step // 2, camera.height, step))
     column_row = np.stack(grid, -1).reshape(-1, 2)
@@ -115,12 +115,12 @@ def view_grid(camera: PinholeCamera, T_scene_camera: np.ndarray, step: int,
     origins = np.broadcast_to(T_scene_camera[:3, 3], directions.shape)
     rays = Rays(torch.tensor(origins, dtype=torch.float32, device=device),
                 torch.tensor(directions, dtype=torch.float32, device=device))
-    return View(rays, pixels, step, camera, T_scene_camera)
+    return ViewGrid(rays, pixels, step, camera, T_scene_camera)
 
 
 @dataclass(frozen=True)
 class PosedCamera:
-    """A keyframe's camera, where it stands in the scene frame, and which pixels count.
+    """A keyframe's camera, its pose in the scene frame, and which pixels count.
 
     T_scene_camera (4, 4) with its translation in scene radii; valid (H, W) or None for all.
     """
@@ -130,8 +130,8 @@ class PosedCamera:
     valid: np.ndarray | None = None
 
 
-def view_grids(cameras: Sequence[PosedCamera], rays: int, device: torch.device) -> list[View]:
-    """Every so many pixels of all cameras, about `rays` in all."""
+def view_grids(cameras: Sequence[PosedCamera], rays: int, device: torch.device) -> list[ViewGrid]:
+    """Makes a grid for each camera with the same step, of about `rays` pixels in all."""
     pixels = sum(c.camera.width * c.camera.height for c in cameras)
     step = max(1, math.ceil(math.sqrt(pixels / rays)))
     return [view_grid(c.camera, c.T_scene_camera, step, c.valid, device) for c in cameras]
@@ -139,9 +139,9 @@ def view_grids(cameras: Sequence[PosedCamera], rays: int, device: torch.device) 
 
 @dataclass(frozen=True)
 class Surface:
-    """N points with the samples of the rays that found them, scene frame.
+    """N points with the rays that found them, scene frame.
 
-    points (N, 3), directions (N, 3) of the rays, origins (N, 3), distances (N, k) and weights
+    points (N, 3), origins (N, 3) and directions (N, 3) of the rays, distances (N, k) and weights
     (N, k) of their heaviest samples, colors (N, 3) in 0..1, keyframes (N,) that see each point.
     """
 
@@ -157,38 +157,38 @@ class Surface:
         return len(self.points)
 
     def positions(self) -> Tensor:
-        """Where the samples are (N, k, 3)."""
+        """Returns where the samples are (N, k, 3)."""
         return self.origins[:, None] + self.distances[..., None] * self.directions[:, None]
 
     def without(self, gone: np.ndarray) -> Surface:
-        """Returns all points but those that are gone (N,) bool."""
+        """Removes the points that are gone (N,) bool."""
         return self[torch.from_numpy(~gone).to(self.points.device)]
 
     def __getitem__(self, keep: Tensor | slice) -> Surface:
         return Surface(*(getattr(self, name)[keep] for name in self.__dataclass_fields__))
 
 
-def find_surface(radiance: RadianceField, views: Sequence[View], config: IndexConfig,
+def find_surface(radiance: RadianceField, views: Sequence[ViewGrid], config: IndexConfig,
                  samples: int, seed: int = 0) -> Surface:
-    """Renders all views and keeps opaque, confirmed points, one to a voxel.
+    """Renders all views and returns opaque, confirmed points, one to a voxel.
 
     Raises ValueError when there is no view.
     """
     return confirmed_surface(views, *render_views(radiance, views, config, samples), config, seed)
 
 
-def render_views(radiance: RadianceField, views: Sequence[View], config: IndexConfig,
+def render_views(radiance: RadianceField, views: Sequence[ViewGrid], config: IndexConfig,
                  samples: int) -> tuple[list[Surface], list[np.ndarray]]:
-    """Each view's opaque points, and its depths (rows, columns), NaN where it is transparent."""
+    """Renders each view's opaque points and depths (rows, columns), NaN where transparent."""
     rendered = [opaque_part(view, *ends, config)
                 for view, ends in zip(views, view_ends(radiance, views, samples), strict=True)]
     return [surface for surface, _ in rendered], [depth for _, depth in rendered]
 
 
 @torch.no_grad()
-def confirmed_surface(views: Sequence[View], surfaces: Sequence[Surface],
+def confirmed_surface(views: Sequence[ViewGrid], surfaces: Sequence[Surface],
                       depths: Sequence[np.ndarray], config: IndexConfig, seed: int = 0) -> Surface:
-    """Those of the views' points that enough other views confirm, one to a voxel."""
+    """Returns the views' points that enough other views confirm, one to a voxel."""
     points = _join(surfaces)
     points = points[one_per_voxel(points.points, config.voxel, seed)]
     seen = count_views(points.points.cpu().numpy(), views, depths, config.depth_tolerance)
@@ -201,23 +201,26 @@ def confirmed_surface(views: Sequence[View], surfaces: Sequence[Surface],
 
 
 def needed_views(wanted: int, views: int) -> int:
-    """How many of the views must see a point: as wanted, but at most a fifth of all, at least 2.
+    """Returns how many views must see a point: `wanted`, but 2 to a fifth of all.
 
-    LERF leaves out samples seen by fewer than 5 training views; a short capture has no five. The
+    LERF leaves out samples that fewer than 5 training views see; a short capture has too few. The
     view that found a point counts.
     """
     return min(max(2, min(wanted, views // 5)), views) if wanted > 1 else 1
 
 
-def all_rays(radiance: RadianceField, view: View, samples: int) -> tuple[Surface, Tensor]:
-    """Where each ray of a view ends, opaque or not, and its accumulation (R,)."""
+def all_rays(radiance: RadianceField, view: ViewGrid, samples: int) -> tuple[Surface, Tensor]:
+    """Renders where each ray of a view ends, opaque or not, and its accumulation (R,)."""
     return view_ends(radiance, [view], samples)[0]
 
 
 @torch.no_grad()
-def view_ends(radiance: RadianceField, views: Sequence[View], samples: int,
+def view_ends(radiance: RadianceField, views: Sequence[ViewGrid], samples: int,
               every: int = 1) -> list[tuple[Surface, Tensor]]:
-    """The same of every so-manieth ray of many views, which share their chunks."""
+    """Renders where every `every`-th ray of each view ends, and its accumulation (R,).
+
+    Returns one pair for each view; the rays of all views are rendered in shared chunks.
+    """
     if not views:
         return []
     asked = [view.rays[::every] for view in views]
@@ -237,9 +240,9 @@ def view_ends(radiance: RadianceField, views: Sequence[View], samples: int,
     return [(ends[slice(*pair)], accumulation[slice(*pair)]) for pair in pairwise(bounds)]
 
 
-def opaque_part(view: View, ends: Surface, accumulation: Tensor,
+def opaque_part(view: ViewGrid, ends: Surface, accumulation: Tensor,
                 config: IndexConfig) -> tuple[Surface, np.ndarray]:
-    """The opaque points of a view, and its depth grid (rows, columns), NaN where transparent."""
+    """Returns the opaque points of a view and its depths (rows, columns), NaN where transparent."""
     opaque = accumulation >= config.min_accumulation
     distance = (ends.points - ends.origins).norm(dim=-1)
     distance = torch.where(opaque, distance, torch.full_like(distance, float('nan')))
@@ -259,7 +262,7 @@ def _join(parts: Sequence[Surface]) -> Surface:
 
 
 def one_per_voxel(points: Tensor, voxel: float, seed: int) -> Tensor:
-    """Indices of one random point in each voxel; voxels grow with distance, as contraction does."""
+    """Draws the index of one point in each voxel; voxels grow outwards as contraction does."""
     order = torch.randperm(len(points), generator=torch.Generator().manual_seed(seed))
     if voxel <= 0:
         return order.to(points.device)
@@ -269,13 +272,13 @@ def one_per_voxel(points: Tensor, voxel: float, seed: int) -> Tensor:
     return order[torch.from_numpy(np.sort(first))].to(points.device)
 
 
-def count_views(points: np.ndarray, views: Sequence[View], depths: Sequence[np.ndarray],
+def count_views(points: np.ndarray, views: Sequence[ViewGrid], depths: Sequence[np.ndarray],
                 tolerance: float) -> np.ndarray:
-    """How many views (N,) have a surface where each point (N, 3) is, within a part of its depth."""
+    """Counts the views (N,) with a surface at each point (N, 3), within tolerance * depth."""
     seen = np.zeros(len(points), np.int32)
     rows = columns(points)
     for view, depth in zip(views, depths, strict=True):
-        shown = in_picture(view.camera, view.T_scene_camera, view.step, rows)
+        shown = in_image(view.camera, view.T_scene_camera, view.step, rows)
         error = np.abs(depth[shown.row, shown.column] - shown.distance)
         seen[shown.index] += error <= tolerance * shown.distance   # NaN compares as False
     return seen

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What views showed at an earlier snapshot, kept for as long as they still show the same.
+"""The survey of a snapshot: index, coverage, weak areas; views that have not changed are reused.
 
-Training moves every number of a field a little with every step, but where a place is learned its
-surface stays where it is, up to noise that does not add up. So a few rays of each view are asked
-again, and only the views in which they end elsewhere are rendered anew.
+Training moves every weight of a field a little with every step, but the surface of a place that is
+learned stays where it is, up to noise that does not add up. So a few rays of each view are rendered
+again, and only the views in which these end elsewhere are rendered as a whole.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from lerf_ros.index.coverage import Coverage, CoverageCounts
 from lerf_ros.index.language_index import LanguageIndex
 from lerf_ros.index.surface import (
     Surface,
-    View,
+    ViewGrid,
     count_views,
     one_per_voxel,
     opaque_part,
     view_ends,
 )
 
-EVERY = 16            # one of so many rays is asked again
-MOVED = 0.5           # index.voxel: how far the median of them may have moved
-FAR_MOVED = 2.0       # index.voxel: how far all but FAR_SHARE may have moved
-FAR_SHARE = 0.1
+EVERY = 16            # one of so many rays is rendered again
+MOVED = 0.5           # times index.voxel: how far their median end may have moved
+FAR_MOVED = 2.0       # times index.voxel: how far all but FAR_PART may have moved
+FAR_PART = 0.1
 COLOR = 0.04          # mean difference of their colours, 0..1
 
 
 @dataclass(frozen=True)
 class SeenView:
-    """A view as it was rendered: where its rays end, how opaque they are, and what is made of it.
+    """A rendered view: where its R rays end and their accumulation (R,).
 
-    ends: of all R rays, accumulation (R,); surface: the opaque ones; depth (rows, columns).
+    surface: the opaque ends; depth (rows, columns) of the view's grid.
     """
 
     ends: Surface
@@ -48,7 +48,7 @@ class SeenView:
     depth: np.ndarray
 
     def still_true(self, ends: Surface, accumulation: Tensor, config: IndexConfig) -> bool:
-        """Whether every EVERY-th ray, asked again, ends where it did, in the same colour."""
+        """Returns whether every EVERY-th ray, rendered again, ends where it did, in its colour."""
         before, opaque = self.ends[::EVERY], accumulation >= config.min_accumulation
         was_opaque = self.accumulation[::EVERY] >= config.min_accumulation
         moved = (ends.points - before.points).norm(dim=-1)
@@ -58,24 +58,25 @@ class SeenView:
         moved = torch.where(opaque == was_opaque, moved, torch.full_like(moved, torch.inf))
         color = (ends.colors - before.colors).abs().mean()
         return bool(len(moved) and moved.median() <= MOVED * config.voxel
-                    and (moved > FAR_MOVED * config.voxel).float().mean() <= FAR_SHARE
+                    and (moved > FAR_MOVED * config.voxel).float().mean() <= FAR_PART
                     and color <= COLOR)
 
 
 @dataclass
 class ViewCache:
-    """The views of the snapshot before, by what they look from; renewed: how many were not reused.
+    """The views of the snapshot before, by camera, pose and pixels.
 
-    One owner, and for one field, scene frame and configuration.
+    renewed: how many were rendered anew for the newest snapshot. Serves one field, scene frame and
+    configuration.
     """
 
     views: dict[bytes, SeenView] = field(default_factory=dict)
     coverage: CoverageCounts | None = None
     renewed: int = 0
 
-    def render_views(self, radiance: RadianceField, views: Sequence[View], config: IndexConfig,
+    def render_views(self, radiance: RadianceField, views: Sequence[ViewGrid], config: IndexConfig,
                      samples: int) -> tuple[list[Surface], list[np.ndarray]]:
-        """As `surface.render_views`, but for views that have not changed since the last time."""
+        """Renders as `surface.render_views` does, but reuses views that have not changed."""
         keys = [key_of(view) for view in views]
         known = [(key, view) for key, view in zip(keys, views, strict=True) if key in self.views]
         again = view_ends(radiance, [view for _, view in known], samples, EVERY)
@@ -89,32 +90,32 @@ class ViewCache:
         return [kept[key].surface for key in keys], [kept[key].depth for key in keys]
 
     def counts(self, cells: int) -> CoverageCounts:
-        """The counts of the snapshot before, which take the views that changed."""
+        """Returns the counts of the snapshot before, to be updated with views that changed."""
         if self.coverage is None:
             self.coverage = CoverageCounts(cells)
         return self.coverage
 
 
-def key_of(view: View) -> bytes:
-    """What a view looks from, and at which pixels."""
+def key_of(view: ViewGrid) -> bytes:
+    """Returns the key of a view: its camera, pose and pixels."""
     return repr((view.camera, view.step)).encode() + view.T_scene_camera.tobytes() \
         + view.pixels.tobytes()
 
 
 # All lengths in scene radii.
-REACH = 1.2         # of the mapped region around the centre; what is beyond is background
-VOXEL = 0.1         # one point of each is looked at
+REACH = 1.2         # of the mapped region around the centre; the background is beyond
+VOXEL = 0.1         # one point of each is tested
 AREA = 0.4          # edge of the cubes that are reported
 SMALLEST = 3        # points of an area
-SHARE = 0.5         # part of a cube's points that must be weak
-# A keyframe has looked at a place even where the field does not agree with it to the last.
+WEAK_PART = 0.5     # of a cube's points that must be weak
+# Wider than the index's: a keyframe saw a place even where the field does not quite agree.
 TOLERANCE = 0.1
 MOST_AREAS = 10
 
 
-def weak_areas(views: Sequence[View], surfaces: Sequence[Surface], depths: Sequence[np.ndarray],
+def weak_areas(views: Sequence[ViewGrid], surfaces: Sequence[Surface], depths: Sequence[np.ndarray],
                config: IndexConfig) -> np.ndarray:
-    """Centres (K, 3) of weak areas, scene frame, the least seen first.
+    """Returns the centres (K, 3) of weak areas, scene frame, the least seen first.
 
     surfaces and depths (rows, columns) are what the views rendered. An area is weak where fewer
     than config.min_keyframes keyframes saw most of its surface.
@@ -128,7 +129,7 @@ def weak_areas(views: Sequence[View], surfaces: Sequence[Surface], depths: Seque
     for cube in range(cubes.max(initial=-1) + 1):
         members = cubes == cube
         weak = members & (seen < config.min_keyframes)
-        if weak.sum() >= max(SMALLEST, SHARE * members.sum()):
+        if weak.sum() >= max(SMALLEST, WEAK_PART * members.sum()):
             areas.append((float(seen[weak].mean()), -int(weak.sum()), at[weak].mean(0)))
     areas.sort(key=lambda area: area[:2])
     return np.array([center for _, _, center in areas[:MOST_AREAS]]).reshape(-1, 3)
@@ -136,7 +137,7 @@ def weak_areas(views: Sequence[View], surfaces: Sequence[Surface], depths: Seque
 
 @dataclass(frozen=True)
 class Survey:
-    """The index of what the keyframes show, and which part of space they saw.
+    """What a snapshot says of the place: language index, coverage and weak areas.
 
     weak_areas (K, 3), world: centres of surfaces that too few keyframes saw, least seen first.
     """
@@ -146,5 +147,5 @@ class Survey:
     weak_areas: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
 
     def arrays(self) -> dict[str, dict[str, np.ndarray]]:
-        """The arrays of both, by the name of the file that holds them in a snapshot."""
+        """Returns the arrays of index and coverage, by the name of their file in a snapshot."""
         return {'index': self.index.arrays(), 'coverage': self.coverage.arrays()}

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames from one process to another through shared memory: a bounded queue that cannot leak.
+"""A bounded queue of frames from one process to another, through shared memory that cannot leak.
 
 The memory has no name: the system frees it with the last process that has it open, however that
-ends. What goes through the pipe is a frame's camera, pose and sizes. When as many frames wait as
-may, the oldest gives way to the newest: what a robot sees now is worth more than what it has seen.
+ends. Only a frame's camera, pose and sizes go through a pipe. When the queue is full, the oldest
+frame is dropped for the newest: what a robot sees now is worth more than what it saw.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import reduction
 from multiprocessing.context import BaseContext
-from typing import Any
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Lock
+from typing import Protocol
 
 import numpy as np
 
@@ -29,8 +31,8 @@ from lerf_ros.geometry.camera import PinholeCamera
 SLOT_BYTES = 1 << 27
 # Beside those that wait, one is being written and one being read.
 SPARE_SLOTS = 2
-# How long the writer waits for a reader that is just taking a frame; one that was killed meanwhile
-# never lets go. How long the reader waits for the writer, and between two looks.
+# How long each side waits for the other, which may have been killed while it took a frame, and how
+# long the reader sleeps between two looks into the queue.
 PATIENCE_S, LOOK_S = 0.1, 0.02
 
 
@@ -39,9 +41,10 @@ Layout = tuple[tuple[int, tuple[int, ...], str] | None, ...]
 
 @dataclass(frozen=True)
 class _Message:
-    """A frame without its pixels. arrays: (offset in the slot, shape, type) of each, or None.
+    """A frame without its pixels.
 
-    whole: the frame itself where its pixels do not fit into a slot.
+    arrays: offset in the slot, shape and type of image, depth and mask, None for one that is
+    missing. whole: the frame itself where its pixels do not fit into a slot.
     """
 
     number: int
@@ -52,21 +55,27 @@ class _Message:
     whole: Frame | None = None
 
 
+class _Descriptor(Protocol):
+    """A file descriptor on its way to a child process."""
+
+    def detach(self) -> int: ...
+
+
 class FrameChannel:
     """A bounded queue of frames for one writer and one reader, in two processes.
 
-    No pixels are pickled. It is handed to the reader as an argument of its process. Frames use the
-    slots in turn; since the reader copies a frame before it takes the next one, and the writer
-    drops none meanwhile, no slot is written while it is read.
+    It is handed to the reader as an argument of its process. No pixels are pickled. Frames use the
+    slots in turn: the reader copies a frame before it takes the next one, and the writer drops
+    none meanwhile, so no slot is written while it is read.
     """
 
     def __init__(self, context: BaseContext, size: int) -> None:
-        """size: frames that may wait."""
-        self._queue: Any = context.Queue(size)
-        # Frames that nobody takes any more must not keep the writer from ending.
+        """size: the most frames that wait."""
+        self._queue: Queue[_Message] = context.Queue(size)
+        # Frames that nobody reads any more must not keep the writer from ending.
         self._queue.cancel_join_thread()
-        # Held while a frame is taken out, by either side. Nobody waits for it without an end.
-        self._taking: Any = context.Lock()
+        # Held by the side that takes a frame out; always acquired with a timeout.
+        self._taking: Lock = context.Lock()
         self._slots, self._number = size + SPARE_SLOTS, 0
         self._open(anonymous_file(self._slots * SLOT_BYTES))
 
@@ -74,20 +83,19 @@ class FrameChannel:
         self._descriptor = descriptor
         self._memory = mmap.mmap(descriptor, self._slots * SLOT_BYTES)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {'_queue': self._queue, '_taking': self._taking, '_slots': self._slots,
-                '_number': 0,
-                'file': reduction.DupFd(self._descriptor)}
+    def __getstate__(self) -> tuple[Queue[_Message], Lock, int, _Descriptor]:
+        return self._queue, self._taking, self._slots, reduction.DupFd(self._descriptor)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        descriptor = state.pop('file').detach()
-        self.__dict__.update(state)
-        self._open(descriptor)
+    def __setstate__(self, state: tuple[Queue[_Message], Lock, int, _Descriptor]) -> None:
+        self._queue, self._taking, self._slots, descriptor = state
+        self._number = 0
+        self._open(descriptor.detach())
 
     def put(self, frame: Frame) -> tuple[int | None, int | None]:
-        """Hands a frame over: its number, and that of the oldest one where it had to give way.
+        """Hands a frame over; returns its number, and that of the frame that was dropped for it.
 
-        The frame itself has no number, and is lost, where the reader was killed while it took one.
+        Both may be None: the former where the frame is lost, since the reader was killed while it
+        took one out.
         """
         dropped = None
         while True:
@@ -105,7 +113,7 @@ class FrameChannel:
                 self._taking.release()
 
     def put_nowait(self, frame: Frame) -> int:
-        """Hands a frame over; returns its number. queue.Full when as many wait as may."""
+        """Hands a frame over and returns its number. Raises queue.Full."""
         pixels = (frame.image, frame.depth_m, frame.valid)
         fits = sum(aligned(a.nbytes) for a in pixels if a is not None) <= SLOT_BYTES
         message = _Message(self._number, frame.stamp_ns, frame.camera, frame.T_world_camera,
@@ -127,7 +135,7 @@ class FrameChannel:
         return tuple(arrays)
 
     def get(self, timeout: float) -> Frame:
-        """The next frame; queue.Empty when none comes within `timeout` seconds."""
+        """Returns the next frame; raises queue.Empty when none comes within `timeout` seconds."""
         end = time.monotonic() + timeout
         while True:
             try:
@@ -138,7 +146,7 @@ class FrameChannel:
             time.sleep(LOOK_S)
 
     def get_nowait(self) -> Frame:
-        """The next frame; queue.Empty when none is there."""
+        """Returns the next frame; raises queue.Empty when there is none."""
         if not self._taking.acquire(timeout=PATIENCE_S):
             raise queue.Empty
         try:
@@ -157,24 +165,24 @@ class FrameChannel:
                      valid)
 
     def _array(self, at: int, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-        """Pixels in the slot of the present number."""
+        """Returns an array in the slot of the present number, without a copy."""
         return np.ndarray(shape, dtype, self._memory,
                           self._number % self._slots * SLOT_BYTES + at)
 
     def close(self) -> None:
-        """Lets go of the queue and the memory; the other process keeps what it has open."""
+        """Closes the queue and the memory on this side."""
         self._queue.close()
         self._memory.close()
         os.close(self._descriptor)
 
 
 def aligned(size: int) -> int:
-    """The next multiple of a cache line, where the next array may start."""
+    """Rounds a size up to a multiple of a cache line."""
     return -(-size // 64) * 64
 
 
 def anonymous_file(size: int) -> int:
-    """The descriptor of a file in memory without a name; where there is none, on disk."""
+    """Opens a file without a name, in memory where the system can, and returns its descriptor."""
     if hasattr(os, 'memfd_create'):
         descriptor = os.memfd_create('lerf_frames')
     else:

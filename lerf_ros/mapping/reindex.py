@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A map's newest snapshot, opened without training, and its index built anew by today's code."""
+"""Opens a map's newest snapshot without training, and builds its index anew."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -24,23 +23,24 @@ from lerf_ros.geometry.scene_frame import SceneFrame
 from lerf_ros.index.surface import PosedCamera
 from lerf_ros.index.survey import Survey
 from lerf_ros.settings import flat_fields, flatten, to_dict
+from lerf_ros.storage.durable import JsonObject
 from lerf_ros.storage.lock import FolderLock
 from lerf_ros.storage.map_directory import FORMAT_VERSION, READABLE_FORMATS, MapDirectory, Snapshot
 from lerf_ros.training.checkpoint import load_fields
 from lerf_ros.training.devices import choose_device
 from lerf_ros.training.pose_refinement import PoseRefinement
 
-ANSWER_SECTIONS = ('index', 'query')   # what may differ from the settings of the training
+ANSWER_SECTIONS = ('index', 'query')   # sections of settings that may change after training
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class StoredMap:
-    """The fields of a snapshot with the settings that they were trained with."""
+    """The newest snapshot of a map: its fields, and the settings that they were trained with."""
 
     directory: MapDirectory
     snapshot: Snapshot
-    meta: Mapping[str, Any]
+    meta: JsonObject
     config: LerfConfig
     scene: SceneFrame
     radiance: RadianceField
@@ -48,15 +48,15 @@ class StoredMap:
 
     @property
     def trained_scales(self) -> tuple[float, float]:
-        """Between which scales the language was trained, scene radii."""
+        """The scales between which the language was trained, scene radii."""
         low, high = self.snapshot.info['trained_scales']
         return low, high
 
     def cameras(self) -> list[PosedCamera]:
-        """The keyframes that the snapshot knows, with their refined poses, in the scene frame."""
+        """Returns the snapshot's keyframes with their refined poses, in the scene frame."""
         poses = self._refined_poses()
         every, out, row = self.config.keyframes.holdout_every, [], 0
-        # Rows of the refined poses count keyframes: none may be left out.
+        # The refined poses are in the order of the keyframes: none may be left out.
         stored = load_folder(self.directory.path, most_missing=0.0)
         frames = islice(stored.frames, self.snapshot.info['keyframes'])
         for i, frame in enumerate(frames):
@@ -79,17 +79,19 @@ class StoredMap:
         return poses
 
     def survey(self, language: LanguageField | None = None) -> Survey:
-        """Index and coverage with the settings of `config`, of this language field or the stored
-        one."""
+        """Computes index and coverage with the settings of `config`.
+
+        language: another field than the stored one.
+        """
         return lerf.index(self.radiance, language or self.language, self.cameras(), self.scene,
-                           self.trained_scales, self.config)
+                          self.trained_scales, self.config)
 
 
-def open_map(path: str | Path, changes: Mapping[str, Any] | None = None) -> StoredMap:
-    """The newest snapshot of a map, of this format or an older one that can still be read.
+def open_stored_map(path: str | Path, changes: JsonObject | None = None) -> StoredMap:
+    """Opens the newest snapshot of a map, of this format or an older one that can be read.
 
-    changes: settings of the index and of queries, by dotted name, that replace the stored ones; a
-    map of an older format begins from this version's defaults for those. Raises NoSnapshotError,
+    changes: settings of index and queries, by dotted name, that replace the stored ones. For these
+    a map of an older format has the defaults of this version. Raises NoSnapshotError,
     MapUnreadableError, and ConfigError for any other setting.
     """
     other = [name for name in changes or {} if name.split('.')[0] not in ANSWER_SECTIONS]
@@ -113,9 +115,11 @@ def open_map(path: str | Path, changes: Mapping[str, Any] | None = None) -> Stor
                      language.to(device))
 
 
-def known_settings(stored: Mapping[str, Any], answers: bool) -> dict[str, Any]:
-    """The stored settings, by dotted name, that this version has; with answers also those of
-    index and query."""
+def known_settings(stored: JsonObject, answers: bool) -> JsonObject:
+    """Returns the stored settings, by dotted name, that this version has.
+
+    answers: whether those of index and query are among them.
+    """
     names: Sequence[str] = [name for name, _, _ in flat_fields(LerfConfig())]
     settings = {name: value for name, value in flatten(dict(stored)).items()
                 if answers or name.split('.')[0] not in ANSWER_SECTIONS}
@@ -125,17 +129,17 @@ def known_settings(stored: Mapping[str, Any], answers: bool) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name in names}
 
 
-def reindex(path: str | Path, changes: Mapping[str, Any] | None = None) -> int:
-    """Builds the index anew and writes it as a new snapshot, whose number is returned.
+def reindex(path: str | Path, changes: JsonObject | None = None) -> int:
+    """Builds the index anew and writes it as a new snapshot; returns its number.
 
-    Fields and training stay as they are; the map is of this version's format afterwards. Raises as
-    `open_map`, and LockedError while a mapper works on the map.
+    Fields and training stay as they are; the map has this version's format afterwards. Raises as
+    `open_stored_map`, and LockedError while a mapper works on the map.
     """
     if not Path(path).is_dir():
         raise MapUnreadableError(f'{path} is not a directory')
     MapDirectory(path).claim()
     with FolderLock(Path(path)):
-        return _reindex(open_map(path, changes))
+        return _reindex(open_stored_map(path, changes))
 
 
 def _reindex(stored: StoredMap) -> int:

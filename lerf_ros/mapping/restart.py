@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from lerf_ros.errors import ConfigError, EncoderMismatchError, MapUnreadableError
 from lerf_ros.geometry.scene_frame import SceneFrame
+from lerf_ros.storage.durable import JsonObject
 from lerf_ros.storage.map_directory import MapDirectory
 from lerf_ros.storage.snapshots import Snapshot
 from lerf_ros.training.checkpoint import load_training
@@ -21,7 +20,7 @@ FREE = {('training', 'device'), ('training', 'threads'), ('features', 'cache_meg
         ('features', 'batch'), ('keyframes', 'when_full'), ('keyframes', 'memory_megabytes'),
         ('keyframes', 'least_contrast')}
 SECTIONS = ('keyframes', 'scene', 'features', 'field', 'language', 'poses', 'training')
-# What else must be the same: its key in meta.json, and the parameter.
+# What else must be the same: its key in meta.json, and the parameter for it.
 META = {'frame_id': 'map_frame', 'metric': 'metric'}
 
 log = logging.getLogger(__name__)
@@ -66,7 +65,7 @@ class EarlierRun:
             log.warning('training begins anew: %s', error)
 
 
-def find_earlier_run(directory: MapDirectory, meta: Mapping[str, Any]) -> EarlierRun | None:
+def find_earlier_run(directory: MapDirectory, meta: JsonObject) -> EarlierRun | None:
     """Returns what an earlier run left in the directory, None where that is nothing.
 
     meta: the meta.json that this mapper would write. Raises MapUnreadableError for something
@@ -121,7 +120,7 @@ def _readable(directory: MapDirectory, index: int) -> bool:
     return True
 
 
-def check_same_map(stored: Mapping[str, Any], meta: Mapping[str, Any],
+def check_same_map(stored: JsonObject, meta: JsonObject,
                    directory: MapDirectory) -> None:
     """Raises EncoderMismatchError or ConfigError, with what differs, unless the maps match."""
     path = directory.path
@@ -141,7 +140,7 @@ def check_same_map(stored: Mapping[str, Any], meta: Mapping[str, Any],
                                  'version') from error
 
 
-def check_same_training(stored: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+def check_same_training(stored: JsonObject, config: JsonObject) -> None:
     """Raises ConfigError, naming the settings, when a map was trained with others."""
     # As they are stored: lists for tuples.
     now = json.loads(json.dumps(config))

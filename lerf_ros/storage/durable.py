@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are there whole or not at all, also after a loss of power, and their checksums."""
+"""Files that are whole or not there, also after a loss of power, and their checksums."""
 
 from __future__ import annotations
 
@@ -7,26 +7,28 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from lerf_ros.errors import MapUnreadableError
 
-# What begins so is ours wherever it lies: files that are being written, locks, copies on their way.
+# A JSON object from a file, which any program may have written.
+JsonObject: TypeAlias = dict[str, Any]
+
+# Names that begin so are ours in any folder: locks, and files and copies that are being written.
 OURS = '.lerf_ros.'
 PARTIAL = f'{OURS}partial.'
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Writes beside the place, flushes to the disk and renames; the folder is flushed too."""
+    """Writes a file beside its place, flushes it, renames it and flushes the folder."""
     commit(prepare(path, data), path)
 
 
 def prepare(path: Path, data: bytes) -> Path:
-    """Writes beside the place and flushes; returns where, for `commit`."""
+    """Writes a file beside its place and flushes it; returns where, for `commit`."""
     partial = partial_path(path)
-    # A link that waits there is not followed.
+    # O_NOFOLLOW: a link that somebody put there must not be written through.
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
                          | os.O_CLOEXEC, 0o666)
     with open(descriptor, 'wb') as file:
@@ -37,30 +39,30 @@ def prepare(path: Path, data: bytes) -> Path:
 
 
 def partial_path(path: Path) -> Path:
-    """Where a file lies before it is whole; its ending stays, which tells its format."""
+    """Returns where a file lies before it is whole; its ending, which tells its format, stays."""
     return path.with_name(f'{PARTIAL}{path.name}')
 
 
 def commit(partial: Path, path: Path) -> None:
-    """Renames what was prepared to its place and flushes the folder."""
+    """Renames a prepared file to its place and flushes the folder."""
     os.replace(partial, path)
     flush(path.parent)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """`write_file` of readable JSON."""
+def write_json(path: Path, content: JsonObject) -> None:
+    """Writes readable JSON as `write_file` does."""
     write_file(path, json.dumps(content, indent=1).encode())
 
 
-def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The content with its own checksum in it."""
+def sealed(content: JsonObject) -> JsonObject:
+    """Returns the content with its own checksum in it."""
     return {**content, 'checksum': checksum(content)}
 
 
-def read_sealed(path: Path) -> dict[str, Any]:
-    """What `sealed` content a JSON file holds; MapUnreadableError where it is not whole."""
+def read_sealed(path: Path) -> JsonObject:
+    """Reads `sealed` JSON without its checksum; MapUnreadableError where that does not hold."""
     try:
-        content = json.loads(path.read_text())
+        content: JsonObject = json.loads(path.read_text())
         stated = content.pop('checksum')
         if stated == checksum(content):
             return content
@@ -69,29 +71,29 @@ def read_sealed(path: Path) -> dict[str, Any]:
     raise MapUnreadableError(f'{path} is damaged: its checksum does not hold')
 
 
-def checksum(content: Mapping[str, Any]) -> str:
-    """Of plain JSON values, whatever their order."""
+def checksum(content: JsonObject) -> str:
+    """Computes the checksum of JSON values, whatever the order of their names."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a regular file; a link to one is not."""
+    """Returns whether there is a regular file; a link to one does not count."""
     return path.is_file() and not path.is_symlink()
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is a folder; a link to one is not."""
+    """Returns whether there is a folder; a link to one does not count."""
     return path.is_dir() and not path.is_symlink()
 
 
 def remove_folder_if_empty(path: Path) -> None:
-    """Removes a folder in which nothing is left; any other stays."""
+    """Removes a folder if nothing is in it."""
     if is_folder(path) and not any(path.iterdir()):
         path.rmdir()
 
 
 def remove_scratch(path: Path) -> None:
-    """Deletes a file or a folder of ours, by its name; links are not followed."""
+    """Deletes a file or folder that has a name of ours; does not follow links."""
     if not path.name.startswith(OURS):
         raise ValueError(f'{path} may hold what others wrote')
     if is_folder(path):
@@ -101,7 +103,7 @@ def remove_scratch(path: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Of a file's bytes; OSError where it cannot be read."""
+    """Computes the SHA-256 of a file; OSError where it cannot be read."""
     digest = hashlib.sha256()
     with path.open('rb') as file:
         while block := file.read(1 << 20):
@@ -110,12 +112,12 @@ def sha256(path: Path) -> str:
 
 
 def sha256_of(data: bytes) -> str:
-    """Of bytes in memory."""
+    """Computes the SHA-256 of bytes."""
     return hashlib.sha256(data).hexdigest()
 
 
 def check_file(path: Path, expected: str) -> None:
-    """MapUnreadableError unless the file is there with this checksum."""
+    """Raises MapUnreadableError unless the file has this checksum."""
     try:
         found = sha256(path)
     except OSError as error:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keyframes on disk: each is durable on its own, and together they are a nerfstudio folder.
 
-    keyframes/000012.json     one entry of transforms.json, with checksums; in its place last of all
+    keyframes/000012.json     its record: an entry of transforms.json, with checksums; renamed last
     images/, depth/, masks/   its pictures
     transforms.json           all entries, for other tools; written again with every snapshot
 
-A picture is ours when a record with a whole checksum names it. The record is on the disk, under
-another name, before its pictures are and after they are gone: also what a kill leaves is known.
+A picture is ours when a record with a valid checksum names it. The record is on the disk, under
+another name, before its pictures come and after they go: so what a kill leaves is known as well.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -32,6 +31,7 @@ from lerf_ros.geometry.camera import OPENGL_TO_OPENCV
 from lerf_ros.storage.durable import (
     OURS,
     PARTIAL,
+    JsonObject,
     check_file,
     commit,
     flush,
@@ -57,14 +57,14 @@ class KeyframeFiles:
     """Adds, reads and removes the keyframes of one map; one writer, any number of readers."""
 
     def __init__(self, path: Path, metric: bool = False, first: int = 0) -> None:
-        """first: what has a lower number is not of this map, but was left by somebody."""
+        """first: the lowest index of this map; files with lower ones belong to somebody else."""
         self.path, self.metric, self.first = path, metric, first
-        self._records: dict[int, dict[str, Any]] = {}
+        self._records: dict[int, JsonObject] = {}
         self._on_disk: set[int] | None = None   # not looked at yet
 
     @property
     def count(self) -> int:
-        """How many are on the disk, as far as this writer knows."""
+        """The number of keyframes on the disk, as far as this writer knows."""
         if self._on_disk is None:
             self._on_disk = set(self.indices())
         return len(self._on_disk)
@@ -72,7 +72,7 @@ class KeyframeFiles:
     def add(self, keyframe: Keyframe) -> None:
         """Stores one keyframe, in time that does not grow with the map.
 
-        It is on the disk when this returns. Raises OSError when it cannot be written, which is
+        It is on the disk when this returns. Raises OSError when it cannot be written:
         FileExistsError where a file of somebody else has its name.
         """
         entry, pictures = describe(keyframe)
@@ -96,12 +96,12 @@ class KeyframeFiles:
             self._on_disk.add(keyframe.index)
 
     def indices(self) -> list[int]:
-        """Numbers of all keyframes that are on the disk, ascending."""
+        """Returns the indices of all keyframes on the disk, ascending."""
         found = _numbers(self.path / FOLDER, '.json')
         return sorted(number for number in found if number >= self.first)
 
     def free_index(self) -> int:
-        """The number from which on nobody has a file of a keyframe; tidies up after a kill."""
+        """Returns the index from which on no keyframe has a file; removes what a kill left."""
         for partial in list((self.path / FOLDER).glob(f'{PARTIAL}*.json')):
             self._settle(partial.with_name(partial.name[len(PARTIAL):]))
         taken = [_numbers(self.path / FOLDER, '.json'),
@@ -109,7 +109,7 @@ class KeyframeFiles:
         return max((self.first - 1, *(n for numbers in taken for n in numbers))) + 1
 
     def own_files(self) -> Iterator[Path]:
-        """The files of all keyframes with a whole record, also of those begun or half removed."""
+        """Yields the files of all keyframes with a whole record, also of partly written ones."""
         for index in _numbers(self.path / FOLDER, '.json'):
             with contextlib.suppress(MapUnreadableError):
                 yield from self._pictures(read_sealed(self._record_path(index)))
@@ -119,14 +119,14 @@ class KeyframeFiles:
                 yield from filter(is_file, (self.path / folder).glob(f'{OURS}*'))
 
     def __contains__(self, index: object) -> bool:
-        """Whether the record of a keyframe is whole."""
+        """Returns whether the record of a keyframe is whole."""
         try:
             return isinstance(index, int) and bool(self.record(index))
         except MapUnreadableError:
             return False
 
     def read(self, index: int) -> Keyframe:
-        """A keyframe as it was stored; MapUnreadableError when it is damaged or not there."""
+        """Reads a keyframe; MapUnreadableError when it is damaged or missing."""
         self.verify(index)
         try:
             entry = parse_frame(FileFinder(self.path), COMMON, self.record(index)['frame'],
@@ -136,12 +136,12 @@ class KeyframeFiles:
             raise MapUnreadableError(f'keyframe {index}: {error}') from error
 
     def verify(self, index: int) -> None:
-        """MapUnreadableError unless record and pictures are as they were written."""
+        """Raises MapUnreadableError unless record and pictures are as they were written."""
         for name, expected in self.record(index)['files'].items():
             check_file(self.path / name, expected)
 
-    def record(self, index: int) -> dict[str, Any]:
-        """Entry and checksums of a keyframe; MapUnreadableError when they are damaged."""
+    def record(self, index: int) -> JsonObject:
+        """Reads a keyframe's entry and checksums; MapUnreadableError when they are damaged."""
         if index not in self._records:
             record = read_sealed(self._record_path(index))
             if not isinstance(record.get('files'), Mapping) or 'frame' not in record:
@@ -150,7 +150,7 @@ class KeyframeFiles:
         return self._records[index]
 
     def pose(self, index: int) -> tuple[int, np.ndarray]:
-        """Stamp (ns) and T_world_camera (4, 4) of a keyframe. Raises MapUnreadableError."""
+        """Reads stamp (ns) and T_world_camera (4, 4) of a keyframe. Raises MapUnreadableError."""
         frame = self.record(index)['frame']
         try:
             return int(frame['stamp_ns']), np.array(frame['transform_matrix']) @ OPENGL_TO_OPENCV
@@ -158,9 +158,9 @@ class KeyframeFiles:
             raise MapUnreadableError(f'keyframe {index} has no {error}') from error
 
     def set_pose(self, index: int, T_world_camera: np.ndarray, move: int) -> None:
-        """Stores a better pose (4, 4), and beside it the one before as that of a numbered move.
+        """Stores a better pose (4, 4), and the one before it under the number of the move.
 
-        Raises OSError, MapUnreadableError without a record.
+        Raises OSError, and MapUnreadableError without a record.
         """
         record = self.record(index)
         before = record['frame']['transform_matrix']
@@ -169,16 +169,15 @@ class KeyframeFiles:
                          {'original': record.get('original', before), 'moves': moves})
 
     def undo_move(self, index: int) -> None:
-        """Puts a keyframe back where it was before its newest move. Raises as `set_pose`."""
+        """Restores the pose from before the keyframe's newest move. Raises as `set_pose`."""
         *moves, newest = self.record(index)['moves']
         self._write_pose(index, newest['before'], {'moves': moves})
 
     def before_newest_move(self) -> tuple[int, dict[int, np.ndarray]]:
-        """The number of the newest move, and the poses (4, 4) by index from before it; 0 if none.
-        """
+        """Returns the number of the newest move, 0 for none, and the poses (4, 4) before it."""
         newest = {}
         for index in self.indices():
-            # A damaged one is named where it is read for training.
+            # A damaged record is named where it is read for training.
             with contextlib.suppress(MapUnreadableError):
                 if moves := self.record(index).get('moves'):
                     newest[index] = moves[-1]
@@ -186,16 +185,16 @@ class KeyframeFiles:
         return number, {index: np.array(move['before']) @ OPENGL_TO_OPENCV
                         for index, move in newest.items() if move['move'] == number}
 
-    def _write_pose(self, index: int, matrix: list[list[float]], more: dict[str, Any]) -> None:
+    def _write_pose(self, index: int, matrix: list[list[float]], more: JsonObject) -> None:
         record = self.record(index)
         record = {**record, **more, 'frame': {**record['frame'], 'transform_matrix': matrix}}
         write_json(self._record_path(index), sealed(record))
         self._records[index] = record
 
     def remove(self, index: int) -> None:
-        """Forgets a keyframe, its record first: a picture without a record is no keyframe.
+        """Removes a keyframe, its record first: pictures without a record are no keyframe.
 
-        Raises MapUnreadableError for a damaged record, which does not say what belongs to it.
+        Raises MapUnreadableError for a damaged record, which does not tell its pictures.
         """
         self.record(index)
         place = self._record_path(index)
@@ -206,9 +205,9 @@ class KeyframeFiles:
         self._on_disk = None
 
     def _settle(self, place: Path) -> None:
-        """Ends what was begun with a record under its other name: deletes it and its pictures.
+        """Deletes a record that is not in its place, with its pictures.
 
-        Where the record is in its place the pictures belong to that.
+        Where a record is in that place as well, the pictures belong to it and stay.
         """
         partial = partial_path(place)
         if not is_file(partial):
@@ -219,8 +218,8 @@ class KeyframeFiles:
                     path.unlink(missing_ok=True)
         partial.unlink()
 
-    def _pictures(self, record: Mapping[str, Any]) -> Iterator[Path]:
-        """The pictures that a record names and that are there as it says."""
+    def _pictures(self, record: JsonObject) -> Iterator[Path]:
+        """Yields the pictures that a record names and that have the checksums in it."""
         for name, stated in dict(record.get('files', {})).items():
             path = self.path / name
             if PICTURE.fullmatch(name) and is_folder(path.parent) and is_file(path):
@@ -229,19 +228,19 @@ class KeyframeFiles:
                     yield path
 
     def write_transforms(self) -> None:
-        """Writes transforms.json of all keyframes that can be read."""
+        """Writes transforms.json with all keyframes that can be read."""
         frames = []
         for index in self.indices():
             try:
                 frames.append(self.record(index)['frame'])
-            except MapUnreadableError:   # named where it is read for training
+            except MapUnreadableError:   # it is named where it is read for training
                 continue
         model = {'camera_model': frames[0]['camera_model']} if frames else {}
         write_json(self.path / 'transforms.json',
                    {**model, **COMMON, 'metric': self.metric, 'frames': frames})
 
     def transforms_are_ours(self) -> bool:
-        """Whether transforms.json may be written: it is not there, or was written by this class."""
+        """Returns whether transforms.json may be written: it is missing, or was written here."""
         path = self.path / 'transforms.json'
         if not os.path.lexists(path):
             return True
@@ -258,18 +257,18 @@ class KeyframeFiles:
 
 
 def _numbers(folder: Path, ending: str) -> Iterable[int]:
-    """The numbers in the names of a folder's files."""
+    """Returns the numbers in the names of a folder's files, ascending."""
     if not folder.is_dir():
         return []
     return sorted(int(path.stem) for path in folder.iterdir()
                   if path.suffix == ending and NUMBER.fullmatch(path.stem))
 
 
-def describe(keyframe: Keyframe) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """A keyframe's entry in nerfstudio's terms, and its pictures (PNG) by file name."""
+def describe(keyframe: Keyframe) -> tuple[JsonObject, dict[str, bytes]]:
+    """Returns a keyframe's entry in nerfstudio's terms, and its pictures (PNG) by file name."""
     frame, name = keyframe.frame, f'{keyframe.index:06d}.png'
     pose = np.asarray(frame.T_world_camera) @ OPENGL_TO_OPENCV
-    entry: dict[str, Any] = {
+    entry: JsonObject = {
         'file_path': f'images/{name}', 'stamp_ns': frame.stamp_ns,
         'transform_matrix': pose.tolist(), **camera_fields(frame.camera)}
     pictures = {f'images/{name}': png(frame.image[..., ::-1])}
@@ -283,9 +282,9 @@ def describe(keyframe: Keyframe) -> tuple[dict[str, Any], dict[str, bytes]]:
 
 
 def as_stored(frame: Frame) -> Frame:
-    """The frame as it will be read back: depth in whole millimetres, 0 where there is none.
+    """Returns the frame as it will be read back: depth in whole millimetres, 0 where unknown.
 
-    What is trained on is what is stored, so that a restart finds the same features again.
+    Training uses this frame, so that a restart computes the same features again.
     """
     if frame.depth_m is None:
         return frame
@@ -295,13 +294,13 @@ def as_stored(frame: Frame) -> Frame:
 
 
 def depth_units(depth_m: np.ndarray) -> np.ndarray:
-    """(H, W) uint16 millimetres; what is not finite, negative or beyond 65.5 m is unknown, 0."""
+    """Converts to (H, W) uint16 millimetres; 0 for what is not finite, negative or over 65.5 m."""
     units = np.rint(np.nan_to_num(depth_m, nan=0.0, posinf=0.0, neginf=0.0) / INTEGER_UNIT_M)
     return np.where((units > 0) & (units <= 65535), units, 0).astype(np.uint16)
 
 
 def png(image: np.ndarray) -> bytes:
-    """A PNG; the fastest compression, because a robot has more disk than time."""
+    """Encodes a PNG with the fastest compression: a robot has more disk than time."""
     encoded, data = cv2.imencode('.png', image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
     assert encoded, image.shape
     return data.tobytes()

@@ -9,24 +9,23 @@ import os
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from lerf_ros.errors import LockedError, StorageError
-from lerf_ros.storage.durable import OURS
+from lerf_ros.storage.durable import OURS, JsonObject
 
 NAME = f'{OURS}lock'
 POLL_S = 0.1
 
 
 class FolderLock:
-    """Holds the lock file of a folder; the file says who does, and whether it is about to leave."""
+    """Holds the lock file of a folder, which names the holder and says if it is about to leave."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / NAME
         self._descriptor: int | None = None
 
     def acquire(self, patience_s: float = 0.0) -> None:
-        """Takes the lock, within patience_s from a holder that is about to leave.
+        """Takes the lock; waits patience_s at most for a holder that is about to leave.
 
         Raises LockedError when another process works on the folder, StorageError when the folder
         cannot be written.
@@ -59,7 +58,7 @@ class FolderLock:
         return True
 
     def announce(self, leave: bool = False, doing: str = '') -> None:
-        """Writes down who holds the lock and does what; with `leave`, that others may wait."""
+        """Writes into the lock file what this process does, and if others may wait for its end."""
         if self._descriptor is None:
             return
         content = json.dumps({'pid': os.getpid(), 'parent': os.getppid(), 'leaving': leave,
@@ -67,12 +66,12 @@ class FolderLock:
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, content.encode(), 0)
 
-    def holder(self) -> dict[str, Any]:
-        """What the holder wrote down; empty where that cannot be read."""
+    def holder(self) -> JsonObject:
+        """Returns what the holder wrote; empty where that cannot be read."""
         return read_holder(self.path)
 
     def release(self) -> None:
-        """Lets others have it."""
+        """Releases the lock."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -86,17 +85,17 @@ class FolderLock:
         self.release()
 
 
-def read_holder(file: Path) -> dict[str, Any]:
-    """What the holder of a lock wrote down; empty where that cannot be read."""
+def read_holder(file: Path) -> JsonObject:
+    """Reads what the holder of a lock wrote; empty where that cannot be read."""
     try:
         content = json.loads(file.read_text())
-    except (OSError, ValueError):   # just being written
+    except (OSError, ValueError):   # it is being written
         return {}
     return content if isinstance(content, dict) else {}
 
 
 def working_on(folder: Path) -> str:
-    """What the process that works on a folder does now, as it told; empty where none does."""
+    """Returns what the process that works on a folder says it does; empty where none does."""
     holder = read_holder(folder / NAME)
     try:
         os.kill(int(holder['pid']), 0)
@@ -107,8 +106,8 @@ def working_on(folder: Path) -> str:
     return str(holder.get('doing') or 'working on it')
 
 
-def leaving(holder: dict[str, Any]) -> bool:
-    """Whether the holder said so, has lost its parent, or was stopped by the parent that is ours.
+def leaving(holder: JsonObject) -> bool:
+    """Returns whether the holder said so, lost its parent, or was stopped by this one's parent.
 
     A node starts a process on its map directory only after it has stopped the one before.
     """

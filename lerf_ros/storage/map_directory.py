@@ -6,7 +6,7 @@
     MAP/transforms.json            all of them in nerfstudio's layout, as of the newest snapshot
     MAP/snapshots/000007/          manifest.json (checksums), field.safetensors, index.safetensors
     MAP/checkpoints/000009/        the same without an index: to go on training from
-    MAP/features/                  what the encoder saw in the keyframes, to be had again
+    MAP/features/                  the keyframes' features, so that a restart need not extract them
 
 Every file is written beside its place, flushed to the disk and renamed, a snapshot as a whole
 folder: a reader sees all of it or nothing. Safetensors and JSON only, so that opening a map never
@@ -20,14 +20,13 @@ import re
 import uuid
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from lerf_ros.errors import ForeignFolderError, MapUnreadableError
-from lerf_ros.frames.frame import Keyframe
 from lerf_ros.storage.durable import (
     OURS,
+    JsonObject,
     flush,
     is_file,
     is_folder,
@@ -46,9 +45,9 @@ FORMAT_VERSION = 3
 # Formats whose fields can still be read, so that their index can be built anew.
 READABLE_FORMATS = (2, 3)
 FOLDERS = ('snapshots', 'checkpoints', 'keyframes', 'images', 'depth', 'masks', 'features')
-# What the feature cache writes, and begins to write.
+# Files of the feature cache, also partly written ones.
 FEATURES = re.compile(r'(keyframe_|vocabulary_)[0-9a-f]{64}(\.safetensors|[.\w]{8,40}\.part)')
-# What of meta.json stays when the rest of it is written anew.
+# Entries of meta.json that stay when the rest of it is written anew.
 LASTING = ('id', 'edition', 'first_keyframe', 'source')
 
 
@@ -57,7 +56,7 @@ class MapDirectory:
 
     def __init__(self, path: str | Path, metric: bool = False,
                  formats: Collection[int] = (FORMAT_VERSION,)) -> None:
-        """formats: those that are not refused."""
+        """formats: of the maps that can be read."""
         self.path, self.formats = Path(path), formats
         first = (read_meta(self.path) or {}).get('first_keyframe', 0)
         self.keyframes = KeyframeFiles(self.path, metric, first)
@@ -66,13 +65,14 @@ class MapDirectory:
 
     @property
     def metric(self) -> bool:
+        """Whether world units are metres, as given to the constructor."""
         return self.keyframes.metric
 
     def claim(self) -> bool:
-        """Whether a map stands here; ForeignFolderError where none may be written.
+        """Returns whether there is a map here; ForeignFolderError where none may be written.
 
-        That is a folder with anything in it but no meta.json of ours, and a map in which somebody
-        else's file or link has the place of one of ours. Nothing is written.
+        That is a folder with other things in it and no meta.json of ours, or a map in which a file
+        or link of somebody else has the place of one of ours. Writes nothing.
         """
         if read_meta(self.path) is None:
             require_no_strangers(self.path, META)
@@ -87,18 +87,15 @@ class MapDirectory:
                                      'lerf_ros: move it away, or map into another directory')
         return True
 
-    def create(self, meta: Mapping[str, Any]) -> None:
-        """Starts the map with its meta data; called again, it replaces all but the identity.
-
-        Raises ForeignFolderError.
-        """
+    def create(self, meta: JsonObject) -> None:
+        """Writes meta.json; keeps the identity of an earlier one. Raises ForeignFolderError."""
         lasting = {'id': '', **(read_meta(self.path) or {})} if self.claim() else {}
         self.path.mkdir(parents=True, exist_ok=True)
         kept = {name: lasting[name] for name in LASTING if lasting.get(name)}
         write_json(self.path / META, {'format': FORMAT_VERSION, **new_identity(), **meta, **kept})
 
-    def meta(self) -> dict[str, Any]:
-        """meta.json; MapUnreadableError where it is missing, damaged or of another format."""
+    def meta(self) -> JsonObject:
+        """Reads meta.json; MapUnreadableError where it is missing, damaged or of another format."""
         file = self.path / META
         try:
             meta = json.loads(file.read_text())
@@ -111,9 +108,10 @@ class MapDirectory:
         return meta
 
     def exists(self) -> bool:
-        """Whether a map was begun here; MapUnreadableError for what is something else.
+        """Returns whether a map was begun here.
 
-        Raises it for a file, for a damaged meta.json, and for a folder with foreign things in it.
+        Raises MapUnreadableError for a file, for a damaged meta.json, and for a folder that holds
+        other things and no meta.json.
         """
         if not self.path.exists():
             return False
@@ -125,43 +123,39 @@ class MapDirectory:
         return True
 
     def identity(self) -> tuple[str, str]:
-        """Which map this is, and which edition of it; both change with a reset or a load.
+        """Returns the ids of this map and of its edition, which change with a reset or a load.
 
-        Two empty strings where there is no map yet. Raises MapUnreadableError.
+        They are empty where there is no map yet. Raises MapUnreadableError.
         """
         if not self.exists():
             return '', ''
         meta = self.meta()
         return meta.get('id', ''), meta.get('edition', '')
 
-    def add_keyframe(self, keyframe: Keyframe) -> None:
-        """Stores a keyframe; it is on the disk when this returns. Raises OSError."""
-        self.keyframes.add(keyframe)
-
     def write_snapshot(self, arrays: Mapping[str, Mapping[str, np.ndarray]],
-                       info: Mapping[str, Any], keep: int) -> int:
+                       info: JsonObject, keep: int) -> int:
         """Writes NAME.safetensors for each name and the manifest; returns the new number.
 
-        Only the newest `keep` snapshots are left. OSError when the disk does not take it.
+        Keeps only the newest `keep` snapshots. Raises OSError when the disk does not take it.
         """
         return self.snapshots.write(arrays, {**info, 'map_id': self.identity()[0]}, keep)
 
     def write_checkpoint(self, arrays: Mapping[str, Mapping[str, np.ndarray]],
-                         info: Mapping[str, Any]) -> int:
-        """Writes the state of training alone; two are kept, in case the newer is damaged."""
+                         info: JsonObject) -> int:
+        """Writes a training state without an index; keeps two, in case the newer is damaged."""
         return self.checkpoints.write(arrays, {**info, 'map_id': self.identity()[0]}, keep=2)
 
     def newest(self, after: int = 0) -> Snapshot | None:
-        """The newest complete snapshot with a number above `after`; None when there is none.
+        """Returns the newest complete snapshot with a number above `after`; None without one.
 
         Raises MapUnreadableError for a path that exists and is no map.
         """
         return next(self.complete(after), None)
 
     def complete(self, after: int = 0) -> Iterator[Snapshot]:
-        """All complete snapshots of this map above `after`, newest first.
+        """Yields all complete snapshots of this map above `after`, newest first.
 
-        One of another map, which is just being replaced by this one, is passed over.
+        Skips those of another map, which this one is just replacing.
         """
         identity = self.identity()[0]
         for snapshot in self.snapshots.complete(after):
@@ -169,7 +163,7 @@ class MapDirectory:
                 yield snapshot
 
     def training_states(self) -> Iterator[Snapshot]:
-        """Snapshots and checkpoints of this map to go on training from, most steps first."""
+        """Yields snapshots and checkpoints that training can resume from, most steps first."""
         identity = self.identity()[0]
         found = [s for folder in (self.snapshots, self.checkpoints) for s in folder.complete()
                  if 'training.safetensors' in s.info['files']
@@ -177,9 +171,9 @@ class MapDirectory:
         yield from sorted(found, key=lambda s: s.info['steps'], reverse=True)
 
     def own_files(self) -> list[Path]:
-        """All files that this package wrote and can be known by, meta.json last; others are not.
+        """Returns all files that are known to be written by this package, meta.json last.
 
-        Each keyframe and snapshot says itself what belongs to it, with checksums.
+        The records of keyframes and snapshots name theirs, with checksums.
         """
         files = list(self.keyframes.own_files())
         for folder in (self.snapshots, self.checkpoints):
@@ -195,18 +189,18 @@ class MapDirectory:
         return files + ([self.path / META] if read_meta(self.path) is not None else [])
 
     def strangers(self) -> list[Path]:
-        """All files, links and other things in here that are not ours."""
+        """Returns all files, links and other things in here that are not ours."""
         own = set(self.own_files())
         return [path for path in sorted(self.path.rglob('*'))
                 if path not in own and not is_folder(path)
                 and not any(part.startswith(OURS) for part in
                             path.relative_to(self.path).parts)]
 
-    def clear(self, meta: Mapping[str, Any] | None = None) -> None:
-        """Deletes the map's own files; with `meta`, starts a new one with another identity at once.
+    def clear(self, meta: JsonObject | None = None) -> None:
+        """Deletes the map's own files; with `meta`, begins a new one with another identity.
 
-        meta.json changes first: from then on nothing of the old map counts. Raises
-        ForeignFolderError as `claim` does; what others put into the folder stays.
+        meta.json changes first: from then on nothing of the old map counts. What others put into
+        the folder stays. Raises ForeignFolderError as `claim` does.
         """
         if not self.claim() and meta is None:
             return
@@ -225,19 +219,19 @@ class MapDirectory:
             self._begin(meta)
 
     def discard(self) -> None:
-        """`clear`, and the folder goes as well where nothing of others is left in it."""
+        """Deletes the map's own files, and the folder if nothing else is in it."""
         self.clear()
         remove_scratch(self.path / LOCK)
         remove_folder_if_empty(self.path)
 
-    def _begin(self, meta: Mapping[str, Any]) -> None:
-        """Writes meta.json of a map to which no keyframe that is there now belongs."""
+    def _begin(self, meta: JsonObject) -> None:
+        """Writes meta.json of a map to which no keyframe belongs that is there now."""
         first = KeyframeFiles(self.path).free_index()
         self.keyframes = KeyframeFiles(self.path, self.metric, first)
         write_json(self.path / META, {'format': FORMAT_VERSION, **meta, 'first_keyframe': first})
 
     def delete(self, files: Collection[Path]) -> None:
-        """Deletes files and then those folders of a map in which nothing is left."""
+        """Deletes files, and the map's folders if nothing is left in them."""
         for file in files:
             file.unlink(missing_ok=True)
         for folder in (*{file.parent for file in files}, *(self.path / n for n in FOLDERS)):
@@ -248,5 +242,5 @@ class MapDirectory:
 
 
 def new_identity() -> dict[str, str]:
-    """id: of the map and all its copies; edition: new with each load, so that readers notice."""
+    """Makes an id, which copies of a map keep, and an edition, which changes with each load."""
     return {'id': str(uuid.uuid4()), 'edition': str(uuid.uuid4())}

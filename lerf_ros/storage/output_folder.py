@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Folders of results: pictures, tables and clouds, among which nobody's other files are lost.
+"""Folders of results (pictures, tables, clouds), in which no file of somebody else is lost.
 
-A list beside the results says which files were written and what was in them (`sha256sum --check`
-reads it). Only a file that is as it was written is replaced by a newer one.
+A list beside the results holds the checksums of the files that were written (`sha256sum --check`
+reads it). Only a file that has not changed since is replaced by a newer one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lerf_ros.storage.durable import OURS, is_file, partial_path, sha256
 from lerf_ros.storage.ownership import require_apart, require_no_strangers
 
 LIST = f'{OURS}sha256'
-FOLDER_MARK = '0' * 64      # in the place of a checksum
+FOLDER_MARK = '0' * 64      # in place of a checksum
 
 
 class OutputFolder:
@@ -29,8 +29,8 @@ class OutputFolder:
     def claim(self, inputs: Iterable[str | Path] = ()) -> None:
         """Makes the folder and its list, unless they are there.
 
-        Raises ForeignFolderError for an input, for what lies in one or holds one, and for a folder
-        in which others wrote; StorageError where it cannot be made.
+        Raises ForeignFolderError for a folder that is an input, holds one or lies in one, and for
+        one with files of others; StorageError where it cannot be made.
         """
         require_apart(self.path, inputs)
         if is_file(self.path / LIST):
@@ -44,7 +44,7 @@ class OutputFolder:
 
     @contextlib.contextmanager
     def file(self, name: str) -> Iterator[Path]:
-        """Where to write a file, which has its place in the folder when the block has ended.
+        """Yields where to write a file; it moves to its place when the block ends.
 
         Raises as `claim`, and ForeignFolderError where a file of that name was not written here,
         or was changed since.
@@ -57,18 +57,18 @@ class OutputFolder:
             yield partial
             digest = sha256(partial)
             self._check(path)
-            self._note(f'{digest}  {name}\n')   # before, so that a kill leaves nothing unknown
+            self._note(f'{digest}  {name}\n')   # first, so that a kill leaves no unknown file
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
 
     def note_folder(self, name: str) -> None:
-        """Remembers that a folder in here is one of the results."""
+        """Notes in the list that a folder in here is one of the results."""
         self.claim()
         self._note(f'{FOLDER_MARK}  {name}\n')
 
     def knows(self, name: str, digest: str = FOLDER_MARK) -> bool:
-        """Whether a file was written here with these contents, or a folder was made."""
+        """Returns whether a file with this checksum, or a folder, was noted in the list."""
         try:
             lines = (self.path / LIST).read_text(encoding='utf-8').splitlines()
         except (OSError, UnicodeDecodeError):

@@ -1,25 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What may be written to, and what is another's: every command, node and service asks here first.
+"""Which folders may be written to: every command, node and service asks here first.
 
-A folder becomes a map only where there is none or nothing in it; from then on its meta.json says
-that it is ours. In a folder of ours, what others put there is still theirs.
+Only a folder that is new or empty becomes a map; from then on its meta.json says that it is ours.
+What others put into a folder of ours still belongs to them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from lerf_ros.errors import ForeignFolderError, StorageError
-from lerf_ros.storage.durable import OURS, is_file
+from lerf_ros.storage.durable import OURS, JsonObject, is_file
 
 META = 'meta.json'
 
 
-def read_meta(folder: Path) -> dict[str, Any] | None:
-    """The meta.json of a map of any version of this package; None where there is no such file."""
+def read_meta(folder: Path) -> JsonObject | None:
+    """Reads meta.json of a map of any version of this package; None where there is none."""
     file = folder / META
     try:
         meta = json.loads(file.read_text()) if is_file(file) else None
@@ -28,8 +27,8 @@ def read_meta(folder: Path) -> dict[str, Any] | None:
     return meta if isinstance(meta, dict) and is_meta(meta) else None
 
 
-def is_meta(content: Mapping[str, Any]) -> bool:
-    """Whether this is what a meta.json of ours holds."""
+def is_meta(content: JsonObject) -> bool:
+    """Returns whether this is the content of a meta.json of ours."""
     number = content.get('format')
     if not isinstance(number, int) or isinstance(number, bool):
         return False
@@ -39,13 +38,13 @@ def is_meta(content: Mapping[str, Any]) -> bool:
 
 
 def foreign_names(folder: Path) -> Iterator[str]:
-    """What lies in a folder but is no trace that a mapper of ours leaves beside its maps."""
+    """Yields the names in a folder, but for traces that our mapper leaves beside its maps."""
     yield from (path.name for path in sorted(folder.iterdir())
                 if not path.name.startswith(OURS) and not is_old_lock(path))
 
 
 def is_old_lock(path: Path) -> bool:
-    """The lock of earlier versions, which had a name that others use as well."""
+    """Returns whether this is a lock of earlier versions, whose name others use as well."""
     if path.name != '.lock' or not is_file(path) or path.stat().st_size > 1000:
         return False
     try:
@@ -73,9 +72,9 @@ def require_apart(folder: Path, inputs: Iterable[str | Path]) -> None:
 
 
 def require_no_strangers(folder: Path, what: str) -> None:
-    """Raises ForeignFolderError unless the path is free or an empty folder (but for our traces).
+    """Raises ForeignFolderError unless the path is free, or a folder with at most our traces.
 
-    what: the file by which a folder of ours would be known.
+    what: the file that would show the folder to be ours.
     """
     if not folder.exists() and not folder.is_symlink():
         return

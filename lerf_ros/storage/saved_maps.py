@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Named copies of maps below one folder: saved whole or not at all, verified before they load."""
+"""Named copies of maps below one folder: saved as a whole, verified before they are loaded."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ ARRIVING, ARRIVED, JOURNAL = f'{OURS}arriving', f'{OURS}arrived', 'journal.json'
 
 
 class SavedMaps:
-    """The maps below a root; one process at a time changes them."""
+    """The saved maps below a root folder; one process at a time changes them."""
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
 
     def names(self) -> list[str]:
-        """All saved maps, in alphabetical order."""
+        """Returns the names of all saved maps, in alphabetical order."""
         if not self.root.is_dir():
             return []
         names = {p.name for p in self.root.iterdir() if (p / META).is_file()}
@@ -56,7 +56,7 @@ class SavedMaps:
         return sorted(n for n in names if NAME.fullmatch(n))
 
     def path(self, name: str) -> Path:
-        """Where a map of this name lies; InvalidNameError for what would lie elsewhere."""
+        """Returns the path of a map; InvalidNameError for a name that would lead elsewhere."""
         if not NAME.fullmatch(name):
             raise InvalidNameError(
                 f'{name[:120]!r} is no name for a map: 1 to 100 letters, digits, "_", "-" and ".", '
@@ -67,10 +67,10 @@ class SavedMaps:
         return path
 
     def check_free(self, name: str, overwrite: bool) -> None:
-        """Raises what speaks against saving under a name.
+        """Raises an error unless a map can be saved under a name.
 
-        InvalidNameError; NameTakenError where there is such a map and it shall stay;
-        ForeignFolderError where something stands there that is no map, or holds other files too.
+        InvalidNameError; NameTakenError for an existing map without `overwrite`;
+        ForeignFolderError where there is something else, or a map with files of others in it.
         """
         path = self.path(name)
         if name in self.names() and not overwrite:
@@ -83,10 +83,10 @@ class SavedMaps:
                                      'with the saved map: move it away, or choose another name')
 
     def save(self, directory: MapDirectory, name: str, overwrite: bool = False) -> Path:
-        """Copies a map with its newest snapshot; returns where the copy is.
+        """Copies a map with its newest snapshot; returns the path of the copy.
 
-        Raises what `check_free` does, NoSnapshotError, MapUnreadableError when what is copied is
-        damaged, and StorageError; the saved maps are then as they were.
+        Raises what `check_free` does, NoSnapshotError, MapUnreadableError for a damaged map, and
+        StorageError; the saved maps are then as they were.
         """
         self.check_free(name, overwrite)
         target, copying = self.path(name), self.root / f'{COPYING}{name}'
@@ -105,12 +105,12 @@ class SavedMaps:
         return target
 
     def load(self, name: str, into: MapDirectory, check: Callable[[MapDirectory], None]) -> int:
-        """Puts a saved map in the place of the one in `into`; returns its number of keyframes.
+        """Replaces the map in `into` by a saved one; returns how many keyframes that has.
 
-        check: raises what speaks against the saved map. All of it is verified before anything is
-        replaced. Raises NoSuchMapError, MapUnreadableError, ForeignFolderError where a file of
-        somebody else has the name of one of the map's, StorageError and what `check` does; the
-        map in `into` is then as it was.
+        check: raises an error where the saved map is not wanted. All of it is verified before
+        anything is replaced. Raises NoSuchMapError, MapUnreadableError, ForeignFolderError where a
+        file of somebody else has the name of one of the map's, StorageError and what `check` does;
+        the map in `into` is then as it was.
         """
         path = self.path(name)
         if name not in self.names():
@@ -121,7 +121,7 @@ class SavedMaps:
             saved = MapDirectory(path)
             keyframes = verify(saved)
             check(saved)
-            if not into.claim():    # what is on its way must be known as a map after a kill
+            if not into.claim():    # after a kill, what arrives must be in a folder of ours
                 into.create({**saved.meta(), **new_identity(), 'scene': None})
             bring(saved, into)
         finish_load(into.path)
@@ -138,7 +138,7 @@ class SavedMaps:
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        """Alone with the saved maps, and with what a killed process left put right."""
+        """Locks the saved maps, and completes or undoes what a killed process left."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             with FolderLock(self.root):
@@ -156,7 +156,7 @@ class SavedMaps:
 def verify(directory: MapDirectory) -> int:
     """Checks every file of a map against its checksum; returns the number of keyframes.
 
-    Raises MapUnreadableError for what is damaged, foreign or holds no snapshot.
+    Raises MapUnreadableError for a map that is damaged or holds no snapshot.
     """
     meta = directory.meta()
     snapshot = directory.newest()
@@ -175,9 +175,9 @@ def verify(directory: MapDirectory) -> int:
 
 
 def copy_content(directory: MapDirectory, target: Path) -> None:
-    """Copies all that belongs to a map, of its snapshots the newest only. Raises OSError."""
+    """Copies all files of a map, of its snapshots only the newest. Raises OSError."""
     snapshot = directory.newest()
-    assert snapshot is not None, 'looked at before'
+    assert snapshot is not None
     target.mkdir(parents=True)
     for path in directory.own_files():
         inside = path.relative_to(directory.path)
@@ -211,9 +211,9 @@ def bring(saved: MapDirectory, into: MapDirectory) -> None:
 
 
 def finish_load(folder: Path) -> None:
-    """Puts a map that has arrived in its place; goes on where a killed process stopped.
+    """Moves a map that has arrived to its place; resumes where a killed process stopped.
 
-    Readers believe meta.json, which comes last; snapshots of another map do not count for them.
+    Readers rely on meta.json, which comes last; they ignore snapshots of another map.
     """
     remove_scratch(folder / ARRIVING)
     arrived = folder / ARRIVED

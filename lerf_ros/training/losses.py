@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What training makes small, each loss a function of rendered rays and measurements."""
+"""The losses: functions of rendered rays and of what was measured or encoded there."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from torch.nn import functional
 
 from lerf_ros.field.ray_sampling import spacing
 
-MIN_WEIGHT = 1e-3   # light a ray must have met for its language to count
+MIN_WEIGHT = 1e-3   # sum of the weights that a ray must have for its language to count
 
 
 def color_loss(rendered: Tensor, measured: Tensor) -> Tensor:
-    """Mean squared error of colours (R, 3) in 0..1; PSNR is -10 log10 of it."""
+    """Computes the mean squared error of colours (R, 3) in 0..1; PSNR is -10 log10 of it."""
     return functional.mse_loss(rendered, measured)
 
 
 def depth_loss(weights: Tensor, edges: Tensor, depth: Tensor, width: float) -> Tensor:
-    """Light must stop at the measured distance and nowhere before (after URF, section 3.3).
+    """Penalises light that stops before the measured distance, or passes it (URF, section 3.3).
 
     weights (R, S) between edges (R, S + 1); depth (R,), NaN where unknown; width of the zone
-    around the surface. Empty space: squared weights of samples before the zone. Surface: the
-    part of the light that the zone fails to stop, squared. Zero where no depth is known.
+    around the surface. In empty space: squared weights of the samples before the zone. At the
+    surface: the square of the light that the zone does not stop. Zero where no depth is known.
     """
     known = torch.isfinite(depth)
     target = torch.where(known, depth, torch.zeros_like(depth))[:, None]
@@ -37,7 +37,7 @@ def depth_loss(weights: Tensor, edges: Tensor, depth: Tensor, width: float) -> T
 
 
 def outer_bound(weights: Tensor, edges: Tensor, intervals: Tensor) -> Tensor:
-    """Weight (R, I) of all histogram bins that touch each interval (mip-NeRF 360, eq. 12).
+    """Sums the weights (R, I) of all bins that touch each interval (mip-NeRF 360, eq. 12).
 
     weights (R, P) between edges (R, P + 1); intervals (R, I + 1) are edges too.
     """
@@ -50,7 +50,7 @@ def outer_bound(weights: Tensor, edges: Tensor, intervals: Tensor) -> Tensor:
 
 def interlevel_loss(weights: Tensor, edges: Tensor,
                     proposals: tuple[tuple[Tensor, Tensor], ...]) -> Tensor:
-    """Proposals must bound the final histogram from above (mip-NeRF 360, eq. 13)."""
+    """Penalises proposals that do not bound the final histogram (mip-NeRF 360, eq. 13)."""
     weights, edges = weights.detach(), edges.detach()
     total = weights.new_zeros(())
     for proposal, proposal_edges in proposals:
@@ -60,7 +60,7 @@ def interlevel_loss(weights: Tensor, edges: Tensor,
 
 
 def distortion_loss(weights: Tensor, edges: Tensor) -> Tensor:
-    """Weights along a ray belong together (mip-NeRF 360, eq. 15), in `spacing` coordinates."""
+    """Penalises weights that spread along a ray (mip-NeRF 360, eq. 15), in `spacing` units."""
     s = spacing(edges)
     middle, length = (s[:, 1:] + s[:, :-1]) / 2, s[:, 1:] - s[:, :-1]
     # sum_ij w_i w_j |m_i - m_j| for sorted m, from running sums instead of all pairs.
@@ -72,10 +72,10 @@ def distortion_loss(weights: Tensor, edges: Tensor) -> Tensor:
 
 def embedding_loss(rendered: Tensor, target: Tensor, weights: Tensor, kind: str = 'cosine',
                    delta: float = 1.25) -> Tensor:
-    """Mean over rays of the distance of unit embeddings (R, D) to targets of any length (R, D).
+    """Computes the mean distance of unit embeddings (R, D) to targets of any length (R, D).
 
     kind: cosine (the paper: 1 - cosine) or huber (the released code: summed over the dimensions).
-    weights (R, k): rays that met nothing have no say, nor have targets that are no numbers.
+    weights (R, k): rays that met nothing do not count, nor do targets that are not finite.
     """
     seen, target = _seen(target, weights)
     if kind == 'cosine':
@@ -86,16 +86,16 @@ def embedding_loss(rendered: Tensor, target: Tensor, weights: Tensor, kind: str 
 
 
 def dense_loss(rendered: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """Mean over rays of the squared distance of dense features (R, C) (LERF's DINO loss)."""
+    """Computes the mean squared distance of dense features (R, C) (LERF's DINO loss)."""
     seen, target = _seen(target, weights)
     return _mean((rendered - target).square().sum(-1), seen)
 
 
 def _seen(target: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Which rays (R,) met something and have a target in numbers, and targets with zeros elsewhere.
+    """Returns which rays (R,) met something and have a finite target, and zeros for other targets.
 
-    LERF divides by the norm of what a ray rendered: an empty ray then made the whole step NaN. A
-    target that is no number has to go before the loss: after it, a gradient of 0 times NaN is NaN.
+    In LERF, which divides by the norm of what a ray rendered, an empty ray makes the step NaN.
+    Targets that are not finite are replaced before the loss: the gradient of 0 times NaN is NaN.
     """
     seen = (weights.sum(-1) > MIN_WEIGHT) & torch.isfinite(target).all(-1)
     return seen, torch.where(seen[:, None], target, torch.zeros_like(target))

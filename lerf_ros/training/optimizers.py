@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Groups of parameters, each with its optimiser and a learning rate that falls to a floor."""
+"""Parameter groups, each with an optimiser and a learning rate that falls to a floor."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from torch import Tensor, nn
 
 from lerf_ros.training.devices import average_gradients
 
-EVERY = 4          # steps between two updates: the mean needs no more of them
-EARLY_SHARE = 10   # early on, when weights still move far, it is over the last tenth of the steps
+EVERY = 4          # steps between two updates of the mean
+EARLY_PART = 10    # early on, when weights still move far, the mean is over the last tenth of steps
 
 Module = TypeVar('Module', bound=nn.Module)
 
 
 class WeightAverage(Generic[Module]):
-    """Owns a copy of the module with the exponential mean of its weights (Polyak averaging).
+    """Owns a copy of a module with the exponential mean of its weights (Polyak averaging).
 
-    A hash grid's entries jump with every batch; what they say in the mean is what was learned.
+    A hash grid's entries jump with every batch; their mean holds what was learned.
     """
 
     def __init__(self, module: Module, window: int) -> None:
-        """window: steps that the mean is over, about; 1 keeps the weights themselves."""
+        """window: about how many steps the mean is over; 1 copies the weights themselves."""
         self.module = copy.deepcopy(module).requires_grad_(False)
         self.window = window
 
     @torch.no_grad()
     def update(self, module: Module, step: int) -> None:
-        """Takes in the weights after a step, counted from 0."""
+        """Updates the mean with the weights after a step, counted from 0."""
         if step % EVERY and self.window > 1:
             return
-        share = min(1.0, EVERY / max(1.0, min(self.window, (step + 1) / EARLY_SHARE)))
-        torch._foreach_lerp_(list(self.module.parameters()), list(module.parameters()), share)
+        weight = min(1.0, EVERY / max(1.0, min(self.window, (step + 1) / EARLY_PART)))
+        torch._foreach_lerp_(list(self.module.parameters()), list(module.parameters()), weight)
 
 
 @dataclass(frozen=True)
 class Decay:
-    """Exponential decay from `first` to `last` over `steps` steps, then constant.
+    """A learning rate that decays exponentially from `first` to `last` over `steps` steps.
 
-    The floor is kept for good, so that the last room is learned as well as the first.
+    It then stays, so that the last room is learned as well as the first.
     """
 
     first: float
@@ -51,7 +51,7 @@ class Decay:
     steps: int
 
     def at(self, step: int) -> float:
-        """The rate of a step."""
+        """Returns the rate of a step."""
         return float(self.first * (self.last / self.first) ** min(step / self.steps, 1.0))
 
 
@@ -63,14 +63,14 @@ class ParameterGroup:
         """kind: adam or radam (config.method.OPTIMIZERS)."""
         self.decay = decay
         make = {'adam': torch.optim.Adam, 'radam': torch.optim.RAdam}[kind]
-        # RAdam has no fused version; one kernel for all parameters is what saves time there.
+        # RAdam has no fused version; there, one kernel for all parameters saves time.
         fast = {'fused': True} if kind == 'adam' else {'foreach': True}
         self.optimizer = make(list(parameters), lr=decay.first, eps=1e-15, betas=(0.9, beta2),
                               weight_decay=weight_decay, **fast)
 
 
 class Descent:
-    """Moves groups of parameters down one loss; half precision is scaled where it is in use."""
+    """Moves groups of parameters down one loss, with scaled gradients in half precision."""
 
     def __init__(self, groups: list[ParameterGroup], device: torch.device,
                  mixed_precision: bool) -> None:
@@ -80,14 +80,13 @@ class Descent:
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.half)
 
     def autocast(self) -> torch.autocast:
-        """The context in which networks compute in half precision, where that is on."""
+        """Returns the context in which networks compute in half precision, where that is on."""
         return torch.autocast(self.device.type, torch.float16, enabled=self.half)
 
     def step(self, loss: Tensor, step: int) -> Tensor:
-        """One step with the rates of that step number; a loss that is not finite moves nothing.
+        """Takes one step with the rates of that step number, unless the loss is not finite.
 
-        Returns the loss, the mean of all processes where several train together: a single bad
-        batch must not poison the fields.
+        Returns the loss, the mean of all processes where several train together.
         """
         parameters = [p for group in self.groups for e in group.optimizer.param_groups
                       for p in e['params']]
@@ -109,7 +108,7 @@ class Descent:
         self.scaler.update()
 
     def state(self) -> dict[str, Tensor]:
-        """What the optimisers remember, by group, parameter and name."""
+        """Returns the optimisers' state, by group, parameter and name."""
         found = {f'{g}.{i}.{name}': value
                  for g, group in enumerate(self.groups)
                  for i, entry in group.optimizer.state_dict()['state'].items()
@@ -119,7 +118,7 @@ class Descent:
         return found
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """The reverse of `state`; KeyError or RuntimeError when it does not fit."""
+        """Restores what `state` returned; KeyError or RuntimeError where it does not fit."""
         for g, group in enumerate(self.groups):
             entries: dict[int, dict[str, Tensor]] = {}
             for key, value in state.items():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How well the radiance field shows keyframes that it was not trained on."""
+"""How well the radiance field renders held-out keyframes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Quality:
     depth_error: float = math.nan
 
     def known(self) -> dict[str, float | None]:
-        """As JSON holds it: None where unknown."""
+        """Returns both values as JSON holds them: None where unknown."""
         return {name: None if math.isnan(value) else value
                 for name, value in (('psnr', self.psnr), ('depth_error', self.depth_error))}
 
@@ -30,7 +30,7 @@ class Quality:
 @torch.no_grad()
 def measure_quality(radiance: RadianceField, held_out: KeyframeStore, radius: float,
                     rays: int = QUALITY_RAYS) -> Quality:
-    """Quality over a grid of about `rays` pixels; radius of the scene frame, world units."""
+    """Measures quality on about `rays` pixels; radius of the scene frame, world units."""
     if not len(held_out):
         return Quality()
     color, depth = [], []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the scene is, and how far away what a frame shows, from the frames themselves."""
+"""Measures from frames where the scene is, and how far away the things in a frame are."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lerf_ros.geometry.scene_frame import (
 
 
 def measure_scene(frames: list[Frame], config: LerfConfig) -> SceneFrame:
-    """The frame as configured, or from the depth of the frames, or from their optical axes."""
+    """Returns the scene frame: as configured, or from the frames' depth or optical axes."""
     points = [p for p in (depth_points(frame) for frame in frames) if len(p)]
     cameras = np.stack([f.T_world_camera[:3, 3] for f in frames])
     if config.scene.measure == 'cameras':
@@ -31,7 +31,7 @@ def measure_scene(frames: list[Frame], config: LerfConfig) -> SceneFrame:
 
 
 def depth_points(frame: Frame, step: int = 16) -> np.ndarray:
-    """World points (N, 3) of every step-th pixel with known depth."""
+    """Returns world points (N, 3) of every step-th pixel with known depth."""
     if frame.depth_m is None:
         return np.zeros((0, 3))
     points_camera = depth_to_points(frame.camera, frame.depth_m, frame.valid, step)
@@ -39,7 +39,7 @@ def depth_points(frame: Frame, step: int = 16) -> np.ndarray:
 
 
 def viewing_depth(frame: Frame, scene: SceneFrame) -> float:
-    """Typical z-depth of what the frame shows, world units: measured, or to the scene's centre."""
+    """Returns a frame's median z-depth, else its distance to the scene's centre; world units."""
     if frame.depth_m is not None:
         known = frame.depth_m[np.isfinite(frame.depth_m) & (frame.depth_m > 0)]
         if len(known):

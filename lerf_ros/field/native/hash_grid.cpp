@@ -6,7 +6,7 @@
 // table's gradient it is one thread to a level, so that no atomic additions are needed. Level
 // geometry and hash are tiny-cuda-nn's: the position is x * scale + 0.5, a level is dense where
 // its corners fit the table, and hashed with the primes 1, 2654435761 and 805459861 otherwise.
-// The plain torch version in hash_backends.py is the reference that the tests compare with.
+// The plain torch version in hash_encoding.py is the reference that the tests compare with.
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
