@@ -26,8 +26,8 @@ import numpy as np
 from lerf_ros.frames.frame import Frame
 from lerf_ros.geometry.camera import PinholeCamera
 
-# Room for the pixels of one frame; memory is taken only where something was written. A larger
-# frame goes through the pipe.
+# Room for the pixels of one frame; only what is written takes memory. A larger frame goes through
+# the pipe.
 SLOT_BYTES = 1 << 27
 # Beside those that wait, one is being written and one being read.
 SPARE_SLOTS = 2

@@ -45,7 +45,7 @@ class MapperStatus:
     loss: float = math.nan
     psnr: float = math.nan
     depth_error: float = math.nan
-    forgotten: int = 0                                          # keyframes, beyond the budget
+    forgotten: int = 0                                          # keyframes beyond the budget
     weak_areas: tuple[tuple[float, float, float], ...] = ()     # world, least seen first
     snapshot_id: int = 0
     snapshot_stamp_ns: int = 0

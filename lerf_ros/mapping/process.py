@@ -92,7 +92,7 @@ class MapperProcess:
 
     def status(self) -> MapperStatus:
         """Returns the newest report of the child, `failed` where it died without one."""
-        # A child that was killed in the middle of a message leaves a part of it behind.
+        # A child that was killed while it sent a message leaves a part of it.
         with contextlib.suppress(queue.Empty, EOFError, OSError):
             while True:
                 report = self._channels.outbox.get_nowait()

@@ -77,7 +77,7 @@ def find_earlier_run(directory: MapDirectory, meta: JsonObject) -> EarlierRun | 
     stored = directory.meta()
     on_disk = directory.keyframes.indices()
     if not on_disk and directory.newest() is None:
-        return None     # begun, but nothing was seen: it may go on with any settings
+        return None     # begun without a keyframe: any settings may be used
     check_same_map(stored, meta, directory)
     indices = [i for i in on_disk if _readable(directory, i)]
     next_index = directory.keyframes.free_index()
@@ -90,7 +90,7 @@ def find_earlier_run(directory: MapDirectory, meta: JsonObject) -> EarlierRun | 
         return EarlierRun(tuple(indices), next_index, scene)
     there = set(indices)
     known = [i for i in (*state.info['rows'], *state.info['held_out']) if i in there]
-    # In the order in which they came: what is drawn from them depends on it.
+    # In the order in which they came, since the random draws of training depend on it.
     known.sort()
     rows = tuple(row for row, i in sorted(enumerate(state.info['rows']), key=lambda p: p[1])
                  if i in there)
@@ -142,7 +142,7 @@ def check_same_map(stored: JsonObject, meta: JsonObject,
 
 def check_same_training(stored: JsonObject, config: JsonObject) -> None:
     """Raises ConfigError, naming the settings, when a map was trained with others."""
-    # As they are stored: lists for tuples.
+    # As JSON stores them: lists for tuples.
     now = json.loads(json.dumps(config))
     changed = sorted(f'{part}.{name}' for part in SECTIONS for name in now[part]
                      if stored[part].get(name) != now[part][name]

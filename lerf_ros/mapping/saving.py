@@ -43,7 +43,7 @@ class SnapshotSchedule:
         self._snapshot_s, self._checkpoint_s = math.inf, 0.0
         self._looked_at = time.monotonic()
         self._retry_at = 0.0
-        # Up to which keyframe the newest snapshot is; the newest keyframe, and when it came.
+        # The first keyframe that is not in the newest snapshot; the next index, and since when.
         self._snapshot_until = newest.info.get('learned_until', 0) if newest else 0
         self._newest_index, self._newest_at = mapper.waiting.next_index, time.monotonic()
 

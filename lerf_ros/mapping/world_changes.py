@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Notices that the world has changed: newer depth sees through what older depth ended at.
+"""Notices that the world has changed: newer depth looks through what older depth ended at.
 
 Two things show it. A newer image looks through the place of an old surface point: the thing has
 gone. A newer surface point lies where an old image looked through: a thing has come. In both cases
@@ -21,12 +21,12 @@ from lerf_ros.frames.frame import Frame
 from lerf_ros.geometry.camera import PinholeCamera, invert_pose, transform_points
 
 GRID_COLUMNS = 64       # cells across an image
-SCREEN = 12             # every so many points tell whether two images overlap at all
-# Two images that contradict each other in more than this part of their overlap do not show a
-# changed world: one of the poses is wrong.
+SCREEN = 12             # one of so many points tells whether two images overlap at all
+# Where two images contradict each other in more than this part of their overlap, the world has not
+# changed: one of the poses is wrong.
 MOST_CHANGED = 0.5
 TOGETHER = np.ones((3, 3), np.uint8)
-# Pairs of keyframes that are compared when poses move; beyond that, with the newest ones only.
+# Pairs of keyframes that are compared when poses move; if there are more, only the newest ones are.
 MOST_PAIRS, RECHECK = 4000, 20
 
 
@@ -218,7 +218,7 @@ class WorldChanges:
         most = max(through.mean(), come.mean() if len(come) else 0.0)
         if most > MOST_CHANGED:
             return np.zeros_like(cells)
-        # Noise contradicts single cells, a thing that has moved many that lie together. Where the
-        # new image saw it from farther away its points leave gaps between them.
+        # Noise contradicts single cells, a thing that moved many neighbours. A new image that saw
+        # it from farther away leaves gaps between them.
         closed = cv2.morphologyEx(cells.astype(np.uint8), cv2.MORPH_CLOSE, TOGETHER)
         return (cv2.morphologyEx(closed, cv2.MORPH_OPEN, TOGETHER) > 0) & (old.nearest > 0)

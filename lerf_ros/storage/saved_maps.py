@@ -123,7 +123,7 @@ class SavedMaps:
             check(saved)
             if not into.claim():    # after a kill, what arrives must be in a folder of ours
                 into.create({**saved.meta(), **new_identity(), 'scene': None})
-            bring(saved, into)
+            stage(saved, into)
         finish_load(into.path)
         return keyframes
 
@@ -187,7 +187,7 @@ def copy_content(directory: MapDirectory, target: Path) -> None:
             copy_file(path, target / inside)
 
 
-def bring(saved: MapDirectory, into: MapDirectory) -> None:
+def stage(saved: MapDirectory, into: MapDirectory) -> None:
     """Copies a verified map into a map directory, complete but not in its place yet."""
     folder, arriving = into.path, into.path / ARRIVING
     into.claim()

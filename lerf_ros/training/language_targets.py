@@ -138,7 +138,7 @@ class LanguageTargets:
         key = id(level.vocabulary)
         if key not in self._shared:
             first_word = self._tables['vocabulary'].append(torch.from_numpy(level.vocabulary))
-            self._shared[key] = (level.vocabulary, first_word)   # held, so its id stays its own
+            self._shared[key] = (level.vocabulary, first_word)   # kept, so that its id stays unique
         first_word = self._shared[key][1]
         rows, columns, codes = level.ids.shape
         ids = torch.from_numpy(level.ids.reshape(-1, codes).astype(np.int64)).to(self.device)
