@@ -12,20 +12,21 @@ ROOT = Path(__file__).resolve().parents[1]
 INPUTS = Path(__file__).with_name('input_cases.md')
 HEAD = """# Faults and their results
 
-`scripts/fault_table.py` writes this page from the cases of test/test_faults_query.py and
-test/test_faults_mapper.py. Each row is a test over real DDS, which also checks that the node
+`scripts/fault_table.py` writes this page from the cases of test/nodes/test_faults_query.py and
+test/nodes/test_faults_mapper.py. Each row is a test over real DDS, which also checks that the node
 continues to work: the next request is answered, and the next good image becomes a keyframe. Tests
-of kills, damaged files and restarts are test/test_restore.py, test/test_saved_maps.py,
-test/test_supervisor.py and `make kill-test`. Missing and incompatible inputs, and poses in another
-convention, are tested in test/test_nodes_diagnoses.py; lack of memory, disk space or time in
-test/test_step_guard.py, test/test_features_memory.py, test/test_mapper_loop.py and
-test/test_keyframe_queue.py.
+of kills, damaged files and restarts are test/storage/test_restore.py,
+test/storage/test_saved_maps.py, test/mapping/test_supervisor.py and `make kill-test`. Missing and
+incompatible inputs, and poses in another convention, are tested in
+test/nodes/test_nodes_diagnoses.py; lack of memory, disk space or time in
+test/training/test_step_guard.py, test/encoders/test_features_memory.py,
+test/mapping/test_mapper_loop.py and test/mapping/test_keyframe_queue.py.
 """
 
 
 def rows() -> Iterator[tuple[str, list[tuple[str, str]]]]:
     """Yields titles, each with its rows of (input, result)."""
-    sys.path.insert(0, str(ROOT / 'test'))
+    sys.path[:0] = [str(ROOT / 'test'), str(ROOT / 'test' / 'nodes')]
     import test_faults_mapper as mapper
     import test_faults_query as query
     codes = {getattr(query.R, name): name for name in dir(type(query.R))

@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 shopt -s nullglob
-tests=(test/test_interfaces.py test/test_node*.py test/test_*_node*.py)
+tests=(test/test_interfaces.py test/nodes/test_node*.py test/nodes/test_*_node*.py)
 [[ -n ${JAZZY_TESTS:-} ]] && read -ra tests <<< "$JAZZY_TESTS"
 
 # A copy, not this source tree: in the tree lie the interfaces of the main environment.

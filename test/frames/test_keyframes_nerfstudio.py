@@ -12,7 +12,7 @@ from lerf_ros.errors import DatasetError
 from lerf_ros.frames.captures.intrinsics import camera_fields, parse_camera
 from lerf_ros.frames.captures.load import load_folder
 
-DATA = Path(__file__).resolve().parents[2] / 'shared' / 'data'
+DATA = Path(__file__).resolve().parents[3] / 'shared' / 'data'
 INTRINSICS = {'w': 8, 'h': 6, 'fl_x': 10.0, 'fl_y': 11.0, 'cx': 4.0, 'cy': 3.0}
 # An OpenGL camera at (1, 2, 3) that looks along the world's -z; its y axis is up.
 POSE = [[1, 0, 0, 1], [0, 1, 0, 2], [0, 0, 1, 3], [0, 0, 0, 1]]

@@ -11,7 +11,7 @@ from lerf_ros.simulation.evaluation_layout import evaluation_layout
 from lerf_ros.simulation.objects import CATALOGUE
 from lerf_ros.simulation.scene import label_names, part_labels
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'bench'))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / 'bench'))
 
 from named_parts import PART_NAMES, name_parts
 

@@ -33,7 +33,7 @@ from lerf_ros.evaluation.scenes import views_to_evaluate
 from lerf_ros.evaluation.scoring import kernel_px
 from lerf_ros.geometry.camera import OPENGL_TO_OPENCV
 
-SHELF = Path(__file__).resolve().parents[2] / 'shared' / 'data' / 'apc_shelf_rgbd'
+SHELF = Path(__file__).resolve().parents[3] / 'shared' / 'data' / 'apc_shelf_rgbd'
 POSES = orbit(14)
 PLAN = EvalPlan(('lerf', 'fusion'), 120, 80, (), 1, ('purple',), torch.device('cpu'))
 

@@ -13,7 +13,7 @@ pytest.importorskip('rclpy', reason='ROS 2 (rclpy) is not installed')
 pytest.importorskip('lerf_ros.srv', reason='the interfaces of lerf_ros are not built')
 
 pytestmark = pytest.mark.ros
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def start(node, *arguments):

@@ -22,7 +22,7 @@ from lerf_ros.mapper import Mapper
 from lerf_ros.query.text_query import TextQuery
 from lerf_ros.storage.map_directory import MapDirectory
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'bench'))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / 'bench'))
 
 from full_search import FullSearch
 

@@ -14,7 +14,7 @@ from lerf_ros.config import LerfConfig, load_preset
 from lerf_ros.nodes.common.node_config import MapperNodeConfig, QueryNodeConfig
 from lerf_ros.settings import flat_fields, flatten
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 LAUNCH = ROOT / 'launch' / 'lerf.launch.py'
 ASKED_FOR = {'namespace', 'use_sim_time', 'params_file', 'preset', 'map_directory', 'image_topic',
              'camera_info_topic', 'depth_topic', 'map_frame', 'camera_frame', 'rviz', 'autostart',

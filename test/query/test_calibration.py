@@ -28,7 +28,7 @@ from lerf_ros.query.presence import (
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.settings import flat_fields
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'bench'))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / 'bench'))
 
 from logistic_fit import Samples, brier, fit_logistic, plot_reliability, reliability
 

@@ -21,7 +21,7 @@ from lerf_ros.evaluation.localization import points_in_box
 from lerf_ros.frames.captures.load import load_folder
 from lerf_ros.geometry.camera import transform_points
 
-SHELF = Path(__file__).resolve().parents[2] / 'shared' / 'data' / 'apc_shelf_rgbd'
+SHELF = Path(__file__).resolve().parents[3] / 'shared' / 'data' / 'apc_shelf_rgbd'
 TRIANGLE = [[10.7, 10.2], [30.9, 10.0], [10.0, 25.9]]
 
 

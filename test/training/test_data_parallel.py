@@ -20,7 +20,7 @@ from lerf_ros.storage.map_directory import MapDirectory
 from lerf_ros.training import devices as data_parallel
 from lerf_ros.training.optimizers import Decay, Descent, ParameterGroup
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 X = torch.arange(24.0).reshape(8, 3) / 10
 Y = X.sum(1, keepdim=True) + 1
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / 'bench' / 'evaluate.py'
 if not SCRIPT.is_file():
     pytest.skip('not run from the source tree', allow_module_level=True)

@@ -26,7 +26,7 @@ from lerf_ros.nodes.common.node_config import MapperNodeConfig
 from lerf_ros.nodes.query_node import QueryNode
 
 pytestmark = pytest.mark.ros
-FILE = Path(__file__).parents[1] / 'rviz' / 'lerf.rviz'
+FILE = Path(__file__).resolve().parents[2] / 'rviz' / 'lerf.rviz'
 MESSAGES = {'PointCloud2': 'sensor_msgs/msg/PointCloud2', 'Image': 'sensor_msgs/msg/Image',
             'MarkerArray': 'visualization_msgs/msg/MarkerArray',
             'Pose': 'geometry_msgs/msg/PoseStamped',

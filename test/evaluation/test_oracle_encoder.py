@@ -11,7 +11,7 @@ import pytest
 from lerf_ros.frames.frame import Frame
 from lerf_ros.geometry.camera import PinholeCamera
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / 'bench'))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / 'bench'))
 
 from oracle_encoder import OracleEncoder, OracleExtractor, between, running_sums
 

@@ -9,7 +9,7 @@ from lerf_ros.config import LerfConfig, load_preset, preset_path
 from lerf_ros.errors import ConfigError
 from lerf_ros.settings import flat_fields
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 if not (ROOT / 'config' / 'presets').is_dir():
     pytest.skip('not run from the source tree', allow_module_level=True)
 NAMES = sorted(p.stem for p in (ROOT / 'config' / 'presets').glob('*.yaml'))

@@ -16,7 +16,7 @@ from lerf_ros.encoders import conse as conse_vocabulary
 from lerf_ros.encoders.conse import ConseClassifier, ConseEncoder, combine
 from lerf_ros.encoders.image_text import DenseEncoder, FeatureEncoder, load_encoder
 
-PHOTOS = Path(__file__).resolve().parents[2] / 'shared' / 'data' / 'apple_banana' / 'images'
+PHOTOS = Path(__file__).resolve().parents[3] / 'shared' / 'data' / 'apple_banana' / 'images'
 NEGATIVES = ('object', 'things', 'stuff', 'texture')
 
 

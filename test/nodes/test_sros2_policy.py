@@ -20,7 +20,7 @@ pytestmark = pytest.mark.ros
 # A namespace of its own: a node of another test that was killed keeps its name on the graph until
 # its lease ends, and the graph would show the endpoints of either.
 NAMESPACE = '/policy'
-POLICY = Path(__file__).parents[1] / 'config' / 'sros2' / 'lerf_ros.policy.xml'
+POLICY = Path(__file__).resolve().parents[2] / 'config' / 'sros2' / 'lerf_ros.policy.xml'
 # A policy may name more than a node uses: where ROS differs between distributions, with simulated
 # time, and where vision_msgs is installed.
 OPTIONAL = {'/clock', '~/get_type_description', 'lerf/detections'}
