@@ -165,7 +165,8 @@ def compression_basis(surface: Surface, language: LanguageField, scales: Sequenc
     small objects. Where config.rank columns are too few, the parts that lose most count more.
     """
     if len(surface) == 0:
-        return torch.eye(language.embedding_dimension)[:, :config.rank]
+        return torch.eye(language.embedding_dimension,
+                         device=surface.points.device)[:, :config.rank]
     part = parts_of(surface.points)
     chosen = even_sample(part, max(BASIS_SAMPLE // len(scales), 1))
     # The span of all embeddings keeps lengths and angles, with far fewer numbers.

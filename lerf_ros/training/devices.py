@@ -74,7 +74,10 @@ def process_group() -> Iterator[None]:
     if int(os.environ.get('WORLD_SIZE', '1')) == 1:
         yield
         return
-    distributed.init_process_group('nccl' if torch.cuda.is_available() else 'gloo')
+    on_gpus = torch.cuda.is_available()
+    if on_gpus:     # or all processes of a machine would use the first one
+        torch.cuda.set_device(int(os.environ.get('LOCAL_RANK', '0')))
+    distributed.init_process_group('nccl' if on_gpus else 'gloo')
     try:
         yield
         distributed.barrier()     # nobody leaves while the first one still writes

@@ -128,4 +128,6 @@ class Descent:
             groups = group.optimizer.state_dict()['param_groups']
             group.optimizer.load_state_dict({'state': entries, 'param_groups': groups})
         if self.half and 'scale' in state:
-            self.scaler.update(float(state['scale']))
+            # A scaler that has not scaled a loss yet refuses `update`.
+            self.scaler.load_state_dict({**self.scaler.state_dict(),
+                                         'scale': float(state['scale'])})

@@ -221,6 +221,8 @@ def test_few_dimensions_where_few_suffice():
     empty = surface[torch.zeros(len(surface), dtype=torch.bool)]
     rank = CONFIG.index.rank
     assert compression_basis(empty, language, (0.1,), CONFIG.index).shape == (64, rank)
+    elsewhere = replace(empty, points=empty.points.to('meta'))
+    assert compression_basis(elsewhere, language, (0.1,), CONFIG.index).device.type == 'meta'
 
 
 def test_every_part_of_the_map_is_in_the_sample():

@@ -8,7 +8,7 @@ from hand_made_map import write_map
 from lerf_ros import cli
 from lerf_ros.errors import ConfigError
 from lerf_ros.map_query import MapQuery
-from lerf_ros.training.devices import choose_device
+from lerf_ros.training.devices import choose_device, process_group
 
 
 @pytest.fixture
@@ -40,3 +40,17 @@ def test_the_command_line_ends_with_2_and_one_line(no_gpu, tmp_path, capsys):
     pytest.importorskip('viser', reason='viser is not installed: pip install .[view]')
     assert cli.main(['view', str(write_map(tmp_path / 'map')), '--device', 'cuda']) == 2
     assert 'no GPU' in capsys.readouterr().err
+
+
+def test_each_process_of_a_group_has_a_gpu_of_its_own(monkeypatch):
+    done = []
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    monkeypatch.setenv('LOCAL_RANK', '1')
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'set_device', lambda number: done.append(('device', number)))
+    monkeypatch.setattr(torch.distributed, 'init_process_group',
+                        lambda backend: done.append(('join', backend)))
+    monkeypatch.setattr(torch.distributed, 'barrier', lambda: None)
+    monkeypatch.setattr(torch.distributed, 'destroy_process_group', lambda: None)
+    with process_group():
+        assert done == [('device', 1), ('join', 'nccl')]

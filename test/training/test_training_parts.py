@@ -63,6 +63,27 @@ def test_a_descent_goes_down_and_a_bad_loss_moves_nothing(kind):
     assert value.item() == before
 
 
+def half_precision_descent(value):
+    """As on a GPU, but there is none: torch scales gradients on a CPU as well."""
+    descent = Descent([ParameterGroup([value], 'adam', Decay(0.1, 0.1, 1), 0.99)], CPU, False)
+    descent.half, descent.scaler = True, torch.amp.GradScaler('cpu', init_scale=512.0)
+    return descent
+
+
+def test_a_restart_in_half_precision_goes_on_with_the_scale_of_the_gradients():
+    values = [nn.Parameter(torch.tensor([3.0])) for _ in range(2)]
+    before, after = (half_precision_descent(value) for value in values)
+    for step in range(3):
+        before.step((values[0] - 1).square().sum(), step)
+    before.scaler.update(64.0)
+    values[1].data.copy_(values[0].data)
+    after.load_state(before.state())
+    assert after.scaler.get_scale() == 64.0
+    moved = [descent.step((value - 1).square().sum(), 3)
+             for descent, value in zip((before, after), values, strict=True)]
+    assert torch.equal(*moved) and torch.equal(*values)
+
+
 def test_sharpness_follows_its_formula_and_starts_again_with_new_area():
     annealing = Annealing(TrainingConfig(anneal_steps=100, anneal_slope=10.0), CPU)
     annealing.put(0, 0, new_area=True)
