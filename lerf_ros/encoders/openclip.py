@@ -104,10 +104,12 @@ class OpenClipEncoder:
         try:
             with hub_or_cache():
                 # pretrained_hf: a complete checkpoint includes the weights of the text tower.
+                # OpenAI's weights were trained with QuickGELU, which their names do not tell.
+                tag = open_clip.get_pretrained_cfg(model, self._pretrained)
                 self._model, _, self._preprocess = open_clip.create_model_and_transforms(
                     model, pretrained=self._pretrained or None, device=device,
                     precision='fp16' if self._dtype == torch.float16 else 'fp32',
-                    pretrained_hf=False)
+                    pretrained_hf=False, force_quick_gelu=bool(tag.get('quick_gelu')))
                 self._tokenizer = open_clip.get_tokenizer(model)
         except Exception as error:   # whatever the hub's client or the checkpoint raises
             raise EncoderUnavailableError(unavailable(model, self._pretrained, error)) from error

@@ -174,3 +174,18 @@ def test_text_only_lets_the_image_tower_go(encoder, checkpoint):
     for encode in (light.encode_images, light.encode_squares):
         with pytest.raises(RuntimeError, match='text_only'):
             encode(np.zeros((1, 8, 8, 3), np.uint8))
+
+
+@pytest.mark.parametrize(('weights', 'quick'), [('openai', True), ('laion2b_s34b_b88k', False)])
+def test_weights_of_openai_get_the_activation_that_they_were_trained_with(monkeypatch, weights,
+                                                                          quick):
+    """Random weights stand in for the real ones; the towers are those that would hold them."""
+    open_clip = pytest.importorskip('open_clip', reason='extra `openclip` is not installed')
+    create = open_clip.create_model_and_transforms
+    monkeypatch.setattr(open_clip, 'create_model_and_transforms',
+                        lambda model, **given: create(model, **{**given, 'pretrained': None}))
+    encoder = load_encoder(FeatureConfig(encoder='openclip', openclip_model='ViT-B-16',
+                                         openclip_pretrained=weights), text_only=True)
+    activations = {type(module).__name__ for module in encoder._model.modules()
+                   if type(module).__name__ in ('GELU', 'QuickGELU')}
+    assert activations == {'QuickGELU' if quick else 'GELU'}
