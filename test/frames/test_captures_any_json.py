@@ -56,7 +56,7 @@ def write(folder, of_file, of_frame):
     (folder / 'transforms.json').write_text(json.dumps({'frames': frames, **of_file}))
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=3),
        st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=3),
        st.booleans())

@@ -20,7 +20,7 @@ from lerf_ros.nodes.common.conversions.colors import COLOR_ENCODINGS
 from lerf_ros.nodes.common.conversions.depth import DEPTH_ENCODINGS
 
 pytestmark = pytest.mark.ros
-settings.register_profile('messages', max_examples=150, deadline=None, derandomize=True)
+settings.register_profile('messages', max_examples=60, deadline=None, derandomize=True)
 settings.load_profile('messages')
 
 ENCODINGS = st.sampled_from([*COLOR_ENCODINGS, *DEPTH_ENCODINGS, '8UC1', 'bayer_rggb8', '', 'x'])
