@@ -50,16 +50,12 @@ def outer_bound(weights: Tensor, edges: Tensor, intervals: Tensor) -> Tensor:
 
 def interlevel_loss(weights: Tensor, edges: Tensor,
                     proposals: tuple[tuple[Tensor, Tensor], ...]) -> Tensor:
-    """Penalises proposals that do not bound the final histogram (mip-NeRF 360, eq. 13).
-
-    The mean over rays and samples, as in nerfstudio: the sum over samples would outweigh colours in
-    the gradients of camera poses.
-    """
+    """Penalises proposals that do not bound the final histogram (mip-NeRF 360, eq. 13)."""
     weights, edges = weights.detach(), edges.detach()
     total = weights.new_zeros(())
     for proposal, proposal_edges in proposals:
         lack = (weights - outer_bound(proposal, proposal_edges.contiguous(), edges)).clamp_min(0)
-        total = total + (lack.square() / (weights + 1e-7)).mean()
+        total = total + (lack.square() / (weights + 1e-7)).sum(-1).mean()
     return total
 
 
