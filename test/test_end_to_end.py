@@ -33,6 +33,11 @@ SMALL = LerfConfig().override({
 def mapped(folder, frames, config=SMALL, steps_each=0, steps=250):
     """A mapper fed with frames, trained after each and at the end, with a snapshot."""
     mapper = Mapper(config, MapDirectory(folder, True), ColorEncoder(), 'map', True)
+    return feed(mapper, frames, steps_each, steps)
+
+
+def feed(mapper, frames, steps_each, steps):
+    """Gives a mapper frames, trains after each and at the end, and writes a snapshot."""
     for frame in frames:
         mapper.add_frame(frame)
         for _ in range(steps_each if mapper.ready else 0):

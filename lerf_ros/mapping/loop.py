@@ -205,6 +205,8 @@ class Loop:
                 return Reply(keyframes=self.mapper.move_keyframes(poses))
             case UndoMove():
                 return Reply(keyframes=self.mapper.undo_move())
+            case _:
+                raise AssertionError(f'{command!r} is not carried out by anybody')
         return Reply()
 
     def save(self, command: Save) -> Reply:

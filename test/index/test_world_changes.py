@@ -3,7 +3,7 @@
 
 import numpy as np
 import torch
-from test_end_to_end import SMALL, assert_in_cube, color_encoder, query_of  # noqa: F401
+from test_end_to_end import SMALL, assert_in_cube, color_encoder, feed, query_of  # noqa: F401
 from tiny_world import CUBES, ColorEncoder, look_at, orbit, photograph
 
 from lerf_ros.config import IndexConfig
@@ -93,17 +93,6 @@ def test_without_depth_nothing_is_known_to_change():
 
 def mapper_on(folder):
     return Mapper(SMALL, MapDirectory(folder, True), ColorEncoder(), 'map', True)
-
-
-def feed(mapper, frames, steps_each, steps):
-    for frame in frames:
-        mapper.add_frame(frame)
-        for _ in range(steps_each if mapper.ready else 0):
-            mapper.guard.step()
-    for _ in range(steps):
-        mapper.guard.step()
-    mapper.snapshot()
-    return mapper
 
 
 def test_a_moved_thing_is_found_at_its_new_place_and_not_at_its_old_one(tmp_path):
