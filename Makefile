@@ -13,7 +13,7 @@ ROUTES ?=
 TORCH ?=
 export PYTHON
 
-.PHONY: help setup demo test eval eval-quick grasp bench kill-test soak lint colcon jazzy package routes clean
+.PHONY: help setup demo test eval eval-quick grasp bench gpu kill-test soak lint colcon jazzy package routes clean
 
 help:
 	@echo 'make demo [SEED=n]  simulated camera, mapper and queries as ROS 2 processes; see $(OUT)'
@@ -22,6 +22,7 @@ help:
 	@echo 'make eval-quick     the same on one small layout, a minute'
 	@echo 'make grasp          maps simulated layouts, lifts everything in MuJoCo; out/bench, hours'
 	@echo 'make bench          table of speed; out/bench/speed.json, about 12 minutes'
+	@echo 'make gpu            all that needs an NVIDIA GPU, at most 9 minutes; out/bench/gpu.json'
 	@echo 'make kill-test      kills the nodes 50 times at random moments; out/bench/kill.json'
 	@echo 'make soak           mapper and queries for MINUTES=$(MINUTES); out/bench/soak.json'
 	@echo 'make setup          only prepare .venv'
@@ -56,6 +57,9 @@ grasp:
 # without them the rows that need them are left out.
 bench:
 	@bash scripts/run python bench/speed.py --rival $(RIVAL) $(if $(DATA),--data $(DATA))
+
+gpu:
+	@bash scripts/run python bench/gpu.py
 
 kill-test:
 	@bash scripts/run python bench/kill_test.py --out out/bench/kill.json

@@ -22,11 +22,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from lerf_ros.config import LerfConfig
     from lerf_ros.encoders.embedding_map import KeyframeFeatures
     from lerf_ros.encoders.extractor import FeatureExtractor
     from lerf_ros.field.language_field import LanguageField
     from lerf_ros.field.radiance_field import RadianceField
+    from lerf_ros.field.ray_sampling import SamplingPlan
     from lerf_ros.frames.frame import Frame
     from lerf_ros.geometry.region import Region
     from lerf_ros.geometry.scene_frame import SceneFrame
@@ -35,7 +38,8 @@ if TYPE_CHECKING:
     from lerf_ros.query.presence import Calibration
     from lerf_ros.query.question import Question, SearchResult
     from lerf_ros.query.text_query import TextQuery
-    from lerf_ros.training.learners import LanguageLearner, RadianceLearner
+    from lerf_ros.training.learners import LanguageLearner, LanguageTargetBatch, RadianceLearner
+    from lerf_ros.training.ray_batches import PixelBatch
 
 
 @dataclass(frozen=True)
@@ -59,19 +63,39 @@ def embed(frame: Frame, scene: SceneFrame, extractor: FeatureExtractor,
     return extractor.extract(frame, widths_world, viewing_depth(frame, scene))
 
 
-def training_step(radiance: RadianceLearner, language: LanguageLearner) -> StepReport:
-    """Draws rays, renders them, and moves both fields down their losses (sections 3.1 to 3.3)."""
-    step = radiance.steps
-    batch = radiance.draw()                                     # random pixels of keyframes
-    rendered = radiance.render(batch)                           # colours (R, 3), weights
+def training_step(radiance: RadianceLearner, language: LanguageLearner,
+                  run: Callable[..., Tensor] | None = None) -> StepReport:
+    """Draws rays, and moves both fields down their losses (sections 3.1 to 3.3).
+
+    run: calls `move_fields` with its arguments in a faster way (training/captured_step.py).
+    """
+    batch, plan = radiance.draw()                               # random pixels of keyframes
+    targets = language.draw(batch, radiance.rays)               # what they mean, random scales
+    inputs = radiance, language, batch, plan, targets
+    losses = run(move_fields, *inputs) if run else move_fields(*inputs)
+    radiance_loss, language_loss, color_error = losses.tolist()
+    language.advance(radiance.steps)
+    radiance.advance()
+    return StepReport(radiance_loss + language_loss, color_error, len(batch))
+
+
+def move_fields(radiance: RadianceLearner, language: LanguageLearner, batch: PixelBatch,
+                plan: SamplingPlan, targets: LanguageTargetBatch) -> Tensor:
+    """Renders rays and takes a step down both losses; returns these and the colour error (3,).
+
+    On a GPU this only gives orders: no shape and no branch depends on what they compute.
+    """
+    import torch
+
+    batch = radiance.posed(batch)                               # corrected poses, where learned
+    rendered = radiance.render(batch, plan)                     # colours (R, 3), weights
     loss, color_error = radiance.loss(rendered, batch)
     radiance_loss = radiance.descend(loss)
 
     # Gradients stop here: what things mean never changes what the place looks like.
-    samples = language.samples(batch.detach(), rendered, radiance.rays)
-    language_loss = language.descend(language.loss(samples), step)
-    return StepReport(radiance_loss + language_loss, float(color_error.detach()),
-                      len(batch))
+    samples = language.samples(batch.detach(), rendered, len(targets))
+    language_loss = language.descend(language.loss(samples, targets))
+    return torch.stack([radiance_loss, language_loss, color_error.detach()])
 
 
 def index(radiance: RadianceField, language: LanguageField, cameras: Sequence[PosedCamera],

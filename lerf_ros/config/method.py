@@ -119,6 +119,8 @@ class TrainingConfig(Checked):
         192, 'rays of those that also train the language field', low=8, high=1 << 20)
     mixed_precision: bool = setting(
         False, 'networks in half precision on a GPU (nerfacto); a CPU always uses single')
+    cuda_graphs: bool = setting(
+        True, 'replay each step on an NVIDIA GPU as one CUDA graph instead of many kernels')
     optimizer: str = setting('adam', 'of the radiance field', choices=OPTIMIZERS)
     learning_rate: float = setting(1e-2, 'of the radiance field', low=1e-6, high=1.0)
     final_learning_rate: float = setting(

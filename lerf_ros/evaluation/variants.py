@@ -119,7 +119,9 @@ def train_variant(variant: Variant, frozen: FrozenRadiance, features: Sequence[K
         for step in range(done, stop):
             chosen = torch.randint(0, len(frozen.samples), (config.training.language_rays,),
                                    generator=generator).to(device)
-            learner.descend(learner.loss(frozen.samples[chosen]), step)
+            samples = frozen.samples[chosen]
+            learner.descend(learner.loss(samples, learner.draw_all(samples.batch)))
+            learner.advance(step)
         done = stop
         scales = index_scales(config.index, frozen.scene.radius, learner.trained_scales())
         yield TrainedLanguage(stop, learner.mean_field, build_index(

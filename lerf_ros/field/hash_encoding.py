@@ -19,7 +19,10 @@ Its versions before June 2025 overflow, and so may index differently, in tables 
 from __future__ import annotations
 
 import ctypes
+import logging
 import math
+import subprocess
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -34,10 +37,15 @@ PRIMES = (1, 2654435761, 805459861)
 UINT32 = 0xffffffff
 INITIAL_RANGE = 1e-4
 KERNEL_FEATURES = (1, 2, 4, 8)   # per entry, that the compiled backends support
+CHECKED = 64            # positions at which a GPU's backend is compared with plain torch
+GOLDEN = 0.6180339887   # its multiples spread over 0..1
+HALF_ACCURACY = 1e-2    # of the largest value; half precision has 11 bits, of each of 8 corners
 # The finest level lies this much below the resolution asked for. Otherwise a scale can fall on an
 # integer (16 to 512 in 16 levels: 31.000004 at level 3). There the last bit of exp2, in which GPUs
 # and CPUs differ, decides how many corners a level has, and so what the table means.
 MARGIN = 1e-5
+log = logging.getLogger(__name__)
+
 _LEVEL = np.dtype([('offset', '<i8'), ('size', '<u4'), ('resolution', '<u4'), ('scale', '<f4')],
                   align=True)
 
@@ -170,8 +178,8 @@ class HashEncoding(nn.Module):
     """Maps positions (N, 3) in [0, 1] to features (N, levels * features).
 
     `table` (entries, features), float32, means the same to every backend: a map that was trained
-    with one loads with the others. A GPU uses tiny-cuda-nn where it can be imported; a CPU uses
-    the native kernel where a C++ compiler is found; all else uses plain torch.
+    with one loads with the others. A GPU uses tiny-cuda-nn where it is installed, else Triton's
+    kernels; a CPU uses the native kernel where a C++ compiler is found; all else uses plain torch.
 
     Args:
         levels: grids, from coarse to fine.
@@ -199,7 +207,7 @@ class HashEncoding(nn.Module):
         self._backends: dict[str, HashGridBackend] = {}
 
     def forward(self, positions: Tensor) -> Tensor:
-        """Interpolates features, float32, or half where tiny-cuda-nn runs under autocast.
+        """Interpolates features, float32, or half where a GPU's kernels run under autocast.
 
         Gradients reach the table, and positions that require them.
         """
@@ -218,7 +226,43 @@ class HashEncoding(nn.Module):
             if device_type == 'cpu' and load_kernel() is not None:
                 return NativeGrid(self.geometry)
             if device_type == 'cuda':
-                grid = make_tiny_cuda_grid(self.grid_config, self.table.numel())
-                if grid is not None:
+                tiny = make_tiny_cuda_grid(self.grid_config, self.table.numel())
+                if tiny is not None and self._agrees(tiny, 'tiny-cuda-nn'):
+                    return tiny
+                grid = _make_triton_grid(self.geometry)
+                if grid is not None and self._agrees(grid, 'Triton'):
                     return grid
+                _warn_once('the hash grid runs in plain torch on the GPU, many times slower: '
+                           'install triton, which comes with the Linux wheels of torch')
         return TorchGrid(self.geometry)
+
+    @torch.no_grad()
+    def _agrees(self, backend: HashGridBackend, name: str) -> bool:
+        """Returns whether a backend starts here and looks up what plain torch does."""
+        # No random numbers, which training draws from.
+        positions = torch.arange(3.0 * CHECKED, device=self.table.device).reshape(-1, 3)
+        positions = positions * GOLDEN % 1
+        expected = hash_grid_torch(positions, self.table, self.geometry)
+        try:
+            found = backend(positions, self.table).float()
+        except (OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:
+            _warn_once(f'{name} does not start here ({str(error).partition(chr(10))[0]})')
+            return False
+        if (found - expected).abs().max() <= HALF_ACCURACY * expected.abs().max():
+            return True
+        _warn_once(f'{name} looks up other values than plain torch: it is not used')
+        return False
+
+
+@lru_cache(maxsize=16)
+def _warn_once(message: str) -> None:
+    log.warning(message)
+
+
+def _make_triton_grid(geometry: np.ndarray) -> HashGridBackend | None:
+    """Makes the grid of Triton kernels; None where Triton is not installed."""
+    try:
+        from lerf_ros.field.triton_grid import TritonGrid
+    except ImportError:
+        return None
+    return TritonGrid(geometry)

@@ -67,12 +67,12 @@ def first_edges(rays: Rays, near: float, far: float, samples: int,
 
     shift: (R, 1) or (R, samples - 1) in -0.5..0.5, or None.
     """
-    device = rays.origins.device
-    low, high = spacing(torch.tensor([near, far], device=device))
-    u = torch.linspace(0, 1, samples + 1, device=device).expand(len(rays), -1)
+    low, high = spacing(torch.tensor([near, far]))
+    span = float(high - low)    # numbers, so that nothing is copied to a GPU
+    u = torch.linspace(0, 1, samples + 1, device=rays.origins.device).expand(len(rays), -1)
     if shift is not None:
         u = torch.cat([u[:, :1], u[:, 1:-1] + shift / samples, u[:, -1:]], 1)
-    return unspacing(low + (high - low) * u)
+    return unspacing(float(low) + span * u)
 
 
 def resample(edges: Tensor, weights: Tensor, samples: int, padding: float,

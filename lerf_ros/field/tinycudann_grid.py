@@ -30,14 +30,13 @@ def load_tinycudann() -> ModuleType | None:
         return importlib.import_module('tinycudann')
     except ModuleNotFoundError as error:
         if error.name == 'tinycudann':
-            log.info('tiny-cuda-nn is not installed: the hash grid runs in plain torch')
+            log.info('tiny-cuda-nn is not installed, and not needed')
             return None
         problem: Exception = error
     # It asks for a GPU and loads a library that was built for one torch and one kind of GPU.
     except (ImportError, OSError, RuntimeError) as error:
         problem = error
-    log.warning('tiny-cuda-nn does not load (%s): the hash grid runs in plain torch, slower',
-                problem)
+    log.warning('tiny-cuda-nn does not load (%s): the hash grid runs without it', problem)
     return None
 
 
@@ -98,6 +97,5 @@ def make_tiny_cuda_grid(config: dict[str, str | int | float],
     try:
         return TinyCudaGrid(tinycudann, config, parameters)
     except RuntimeError as error:
-        log.warning('tiny-cuda-nn does not take this hash grid (%s): it runs in plain torch, '
-                    'slower', error)
+        log.warning('tiny-cuda-nn does not take this hash grid (%s): it runs without', error)
         return None

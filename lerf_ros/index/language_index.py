@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -20,7 +20,8 @@ from lerf_ros.index.scales import STEPS, searched_scales
 from lerf_ros.index.segments import PointCloud, find_segments
 from lerf_ros.index.surface import Surface
 
-CHUNK = 1024           # points rendered at once: more do not fit into a processor's cache
+# Points rendered at once: more do not fit into a processor's cache, fewer leave a GPU idle.
+CHUNK, GPU_CHUNK = 1024, 32768
 BASIS_SAMPLE = 49152   # embeddings that the basis is computed from
 PARTS = 32             # parts of contracted space along each axis: each an eighth of a scene radius
 ROUNDS = 8             # times that parts are weighted anew where columns are too few
@@ -101,12 +102,11 @@ def build_index(surface: Surface, language: LanguageField, scene: SceneFrame,
     basis = compression_basis(surface, language, scales, config)
     projection, dense = language.projection(basis), []
     codes = torch.zeros(len(scales), len(surface), basis.shape[1], dtype=torch.bfloat16)
-    for start in range(0, len(surface), CHUNK):
-        part = surface[torch.arange(start, min(start + CHUNK, len(surface)))]
+    for chunk in chunks(surface):
+        part = surface[chunk]
         features = language.features(part.positions())
         for stored, scale in zip(codes, scales, strict=True):
-            stored[start:start + CHUNK] = language.render_codes(projection, features, part.weights,
-                                                                scale)
+            stored[chunk] = language.render_codes(projection, features, part.weights, scale)
         dense.append(render_dense(language, features, part.weights))
     points = surface.points.cpu().numpy().astype(np.float64)
     colors = surface.colors.clamp(0, 1).cpu().numpy()
@@ -120,6 +120,12 @@ def build_index(surface: Surface, language: LanguageField, scene: SceneFrame,
         np.asarray(searched_scales(scales), np.float32) * scene.radius,
         normals.astype(np.float16), segments, planes * [1.0, 1.0, 1.0, scene.radius],
         np.asarray(scene.center, np.float64))
+
+
+def chunks(surface: Surface) -> Iterator[slice]:
+    """Yields slices that cover all points, of a size that suits their device."""
+    chunk = GPU_CHUNK if surface.points.device.type == 'cuda' else CHUNK
+    return (slice(start, start + chunk) for start in range(0, len(surface), chunk))
 
 
 def render_dense(language: LanguageField, features: Tensor, weights: Tensor) -> Tensor:
@@ -148,8 +154,8 @@ def render_coordinates(surface: Surface, language: LanguageField, scales: Sequen
                        span: Tensor) -> Tensor:
     """Renders the embeddings in the columns of an orthonormal span (D, m) of all: (N, S, m)."""
     projection, parts = language.projection(span), []
-    for start in range(0, len(surface), CHUNK):
-        part = surface[torch.arange(start, min(start + CHUNK, len(surface)))]
+    for chunk in chunks(surface):
+        part = surface[chunk]
         features = language.features(part.positions())
         parts.append(torch.stack([language.render_codes(projection, features, part.weights, scale)
                                   for scale in scales], 1))

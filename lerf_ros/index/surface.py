@@ -84,7 +84,7 @@ def widest_slopes(camera: PinholeCamera) -> np.ndarray:
     return slopes.max(0).astype(np.float32)
 
 
-CHUNK = 4096   # rays that are rendered at once
+CHUNK, GPU_CHUNK = 4096, 32768     # rays that are rendered at once
 
 
 @dataclass(frozen=True)
@@ -227,8 +227,9 @@ def view_ends(radiance: RadianceField, views: Sequence[ViewGrid], samples: int,
     rays = Rays(torch.cat([some.origins for some in asked]),
                 torch.cat([some.directions for some in asked]))
     parts, accumulations = [], []
-    for start in range(0, len(rays), CHUNK):
-        some = rays[start:start + CHUNK]
+    chunk = GPU_CHUNK if rays.origins.device.type == 'cuda' else CHUNK
+    for start in range(0, len(rays), chunk):
+        some = rays[start:start + chunk]
         out = radiance(some)
         weights, middle = strongest(out.weights, out.edges, samples)
         parts.append(Surface(some.origins + out.distance[:, None] * some.directions, some.origins,

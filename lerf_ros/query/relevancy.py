@@ -28,10 +28,13 @@ CHUNK = 24576   # points at once: enough for few calls, few enough for a core's 
 class Scorer:
     """Computes relevancies at the points of one index, from its codes (S, N, r)."""
 
-    def __init__(self, codes: np.ndarray, temperature: float) -> None:
-        self.codes, self.temperature = as_tensor(codes), temperature
+    def __init__(self, codes: np.ndarray, temperature: float, device: str = 'cpu') -> None:
+        """codes: as stored (S, N, r); they are copied to `device`, which computes with them."""
+        self.device = torch.device(device)
+        self.codes, self.temperature = as_tensor(codes).to(self.device), temperature
         # Without half precision products a processor is several times faster in single precision.
-        self.dtype = self.codes.dtype if bfloat16_products() else torch.float32
+        fast = bfloat16_products() or self.device.type == 'cuda'
+        self.dtype = self.codes.dtype if fast else torch.float32
         self._strongest: tuple[bytes, Tensor] = b'', torch.zeros(0)
         # A chunk is too small for torch to split it among the cores.
         self._threads = ThreadPoolExecutor(torch.get_num_threads())
@@ -47,8 +50,9 @@ class Scorer:
         t times p minus the strongest negative, so scale and phrase are chosen before the sigmoid.
         """
         strongest, count = self.strongest(negatives), self.codes.shape[1]
-        margin = torch.empty(count)
-        scale, phrase = (torch.empty(count, dtype=torch.int64) for _ in range(2))
+        margin = torch.empty(count, device=self.device)
+        scale, phrase = (torch.empty(count, dtype=torch.int64, device=self.device)
+                         for _ in range(2))
 
         def fit(part: slice) -> None:
             cosines = self._cosines(part, positives)
@@ -58,13 +62,13 @@ class Scorer:
 
         self._for_each_chunk(count, fit)
         values = torch.sigmoid(self.temperature * margin)
-        return values.numpy(), scale.numpy(), phrase.numpy()
+        return values.cpu().numpy(), scale.cpu().numpy(), phrase.cpu().numpy()
 
     def strongest(self, negatives: np.ndarray) -> Tensor:
         """Returns the largest cosine (S, N) of the negatives (M, r) at each stored scale."""
         key = np.ascontiguousarray(negatives).tobytes()
         if self._strongest[0] != key:
-            rows = torch.empty(self.codes.shape[:2], dtype=self.dtype)
+            rows = torch.empty(self.codes.shape[:2], dtype=self.dtype, device=self.device)
 
             def fit(part: slice) -> None:
                 rows[:, part] = largest(self._cosines(part, negatives))
@@ -75,12 +79,15 @@ class Scorer:
 
     def _for_each_chunk(self, count: int, work: Callable[[slice], None]) -> None:
         """Does the work for all of `count` points, chunks in parallel."""
+        if self.device.type == 'cuda':      # which is fastest with all points at once
+            work(slice(0, count))
+            return
         for _ in self._threads.map(work, chunks(count)):
             pass
 
     def _cosines(self, part: slice, texts: np.ndarray) -> list[Tensor]:
         """Returns the cosines (T, n) of texts (T, r) at each stored scale."""
-        rows = torch.from_numpy(np.asarray(texts, np.float32)).to(self.dtype)
+        rows = torch.from_numpy(np.asarray(texts, np.float32)).to(self.device, self.dtype)
         return [rows @ code[part].to(self.dtype).T for code in self.codes]
 
 

@@ -108,6 +108,7 @@ def load_training(trainer: Trainer, fields: Mapping[str, np.ndarray],
         for name, descent in _descents(trainer):
             descent.load_state({key.removeprefix(f'{name}.'): value
                                 for key, value in stored.items() if key.startswith(f'{name}.')})
+            descent.set_rates(radiance.steps)
         _load_generators(trainer, stored)
     except (KeyError, RuntimeError, IndexError) as error:
         raise MapUnreadableError(

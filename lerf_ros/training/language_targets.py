@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lerf_ros.encoders.embedding_map import EmbeddingMap, KeyframeFeatures
-from lerf_ros.training.ray_batches import GrowingTensor
+from lerf_ros.training.ray_batches import GrowingTensor, to_device
 
 LOW, HIGH, BINS = 1e-4, 1e3, 280   # scene radii; 40 bins a decade, 6 % wide each
 TAIL = 0.1                         # part at either end that is too rare to rely on
@@ -25,8 +25,11 @@ class ScaleHistogram:
     @torch.no_grad()
     def add(self, scales: Tensor) -> None:
         """Counts scales of any shape, scene radii, but for those that are not positive."""
-        part = (torch.log(scales[scales > 0] / LOW) / math.log(HIGH / LOW) * BINS).long()
-        self.counts += torch.bincount(part.clamp(0, BINS - 1), minlength=BINS)
+        # The shapes do not depend on the values, which a CUDA graph could not follow.
+        flat = scales.reshape(-1)
+        counted = flat > 0
+        part = torch.log(torch.where(counted, flat, LOW) / LOW) / math.log(HIGH / LOW) * BINS
+        self.counts.index_add_(0, part.long().clamp(0, BINS - 1), counted.to(self.counts.dtype))
 
     def limits(self) -> tuple[float, float]:
         """Returns the scales between which most were trained, scene radii; (LOW, HIGH) if none."""
@@ -159,7 +162,7 @@ class LanguageTargets:
         Between two neighbouring levels both are blended, and not made unit again (LERF).
         """
         first, count = self._tables['keyframe'].rows[keyframe].unbind(-1)
-        u = torch.rand(len(keyframe), generator=generator).to(self.device) * (count - 1)
+        u = to_device(torch.rand(len(keyframe), generator=generator), self.device) * (count - 1)
         low = torch.minimum(u.floor().long(), (count - 2).clamp_min(0))
         part = u - low
         high = torch.minimum(low + 1, count - 1)
@@ -178,12 +181,10 @@ class LanguageTargets:
         low = torch.minimum(cell.floor().long(), (last - 1).clamp_min(0))
         part = cell - low
         total = torch.zeros(len(level), self.embedding_dimension, device=self.device)
-        for x in (0, 1):
-            for y in (0, 1):
-                at = torch.minimum(low + torch.tensor([x, y], device=self.device), last)
-                weight = (part[:, 0] if x else 1 - part[:, 0]) * (
-                    part[:, 1] if y else 1 - part[:, 1])
-                total += weight[:, None] * self._cell(first + at[:, 1] * columns + at[:, 0])
+        beside = torch.minimum(low + 1, last)
+        for column, part_x in ((low[:, 0], 1 - part[:, 0]), (beside[:, 0], part[:, 0])):
+            for row, part_y in ((low[:, 1], 1 - part[:, 1]), (beside[:, 1], part[:, 1])):
+                total += (part_x * part_y)[:, None] * self._cell(first + row * columns + column)
         return total, geometry[:, 4]
 
     def _cell(self, at: Tensor) -> Tensor:

@@ -93,23 +93,26 @@ class RadianceLearner:
         if self.poses is not None:
             self.poses.reset_row(self.store.rows[index])
 
-    def draw(self) -> PixelBatch:
-        """Draws random pixels of keyframes, with their rays and what was measured there."""
+    def draw(self) -> tuple[PixelBatch, SamplingPlan]:
+        """Draws random pixels of keyframes with what was measured there, and how to sample them."""
         batch = own_rays(self.store.draw(self.rays, self.newest_fraction(),
                                          self.config.training.newest_count, self.generator))
-        if self.poses is None:
-            return batch
-        return replace(batch, rays=self.poses(batch.rays, batch.keyframe))
+        return batch, SamplingPlan(True, self.annealing.sharpness(batch.keyframe, self.steps),
+                                   self.schedule.due(self.steps))
 
     def newest_fraction(self) -> float:
         """Returns the part of a batch from the newest keyframes; it fades once no more come."""
         c = self.config.training
         return c.newest_fraction * max(0.0, 1 - (self.steps - self.newest_step) / c.newest_steps)
 
-    def render(self, batch: PixelBatch) -> RenderedRays:
+    def posed(self, batch: PixelBatch) -> PixelBatch:
+        """Corrects the rays of a batch by the learned poses, with gradients to these."""
+        if self.poses is None:
+            return batch
+        return replace(batch, rays=self.poses(batch.rays, batch.keyframe))
+
+    def render(self, batch: PixelBatch, plan: SamplingPlan) -> RenderedRays:
         """Renders the rays of a batch, with gradients."""
-        plan = SamplingPlan(True, self.annealing.sharpness(batch.keyframe, self.steps),
-                            self.schedule.due(self.steps))
         with self.descent.autocast():
             return self.field(batch.rays, plan, batch.keyframe)
 
@@ -126,16 +129,22 @@ class RadianceLearner:
                                                           c.depth_zone)
         return (loss if self.poses is None else loss + self.poses.penalty()), color
 
-    def descend(self, loss: Tensor) -> float:
+    def descend(self, loss: Tensor) -> Tensor:
         """Moves the field down a loss; returns it."""
-        loss = self.descent.step(loss, self.steps)
+        return self.descent.step(loss)
+
+    def advance(self) -> None:
+        """Counts a step that was taken, and sets the learning rates of the next one."""
         self.steps += 1
-        return float(loss)
+        self.descent.set_rates(self.steps)
 
     def step(self) -> float:
         """Takes one step of this field alone; returns its loss."""
-        batch = self.draw()
-        return self.descend(self.loss(self.render(batch), batch)[0])
+        batch, plan = self.draw()
+        batch = self.posed(batch)
+        loss = float(self.descend(self.loss(self.render(batch, plan), batch)[0]))
+        self.advance()
+        return loss
 
     def refined(self, index: int, T_scene_camera: np.ndarray) -> np.ndarray:
         """Returns the pose (4, 4) of a keyframe with its correction, if it is trained on."""
@@ -180,6 +189,21 @@ class LanguageSamples:
         return rays.origins[:, None] + self.distances[..., None] * rays.directions[:, None]
 
 
+@dataclass(frozen=True)
+class LanguageTargetBatch:
+    """What R rays mean: embeddings (R, D), not longer than 1, of crops widths_px (R,) wide.
+
+    dense: features (R, C) of a self-supervised encoder; None where the field learns none.
+    """
+
+    embeddings: Tensor
+    widths_px: Tensor
+    dense: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.embeddings)
+
+
 class LanguageLearner:
     """Owns the language field, its optimiser and the keyframes' embeddings."""
 
@@ -219,27 +243,37 @@ class LanguageLearner:
         self.descent = Descent([group], self.device, c.mixed_precision)
         self.average = WeightAverage(self.field, c.language_average_steps)
 
-    def samples(self, batch: PixelBatch, rendered: RenderedRays, rays: int) -> LanguageSamples:
-        """Returns those of a step's `rays` rays that train this field too, without gradients."""
+    def draw(self, batch: PixelBatch, rays: int) -> LanguageTargetBatch:
+        """Draws random scales for those of a step's `rays` rays that train this field too."""
         c = self.config.training
-        return LanguageSamples.of(batch, rendered, own_count(c.language_rays * rays // c.rays),
-                                  self.config.language.samples)
+        return self.draw_all(batch.head(own_count(c.language_rays * rays // c.rays)))
 
-    def loss(self, samples: LanguageSamples) -> Tensor:
+    def draw_all(self, batch: PixelBatch) -> LanguageTargetBatch:
+        """Draws random scales for all rays of a batch, and looks up what was seen there."""
+        assert self.field is not None, 'no keyframe yet'
+        dense = None
+        if self.field.dense_network is not None:
+            dense = self.targets.dense(batch.keyframe, batch.pixels, batch.size_px)
+        return LanguageTargetBatch(*self.targets.embeddings(batch.keyframe, batch.pixels,
+                                                            self.generator), dense)
+
+    def samples(self, batch: PixelBatch, rendered: RenderedRays, rays: int) -> LanguageSamples:
+        """Returns the samples of a step's first `rays` rays, without gradients."""
+        return LanguageSamples.of(batch, rendered, rays, self.config.language.samples)
+
+    def loss(self, samples: LanguageSamples, targets: LanguageTargetBatch) -> Tensor:
         """Returns the loss of the embeddings at random scales and of the dense features."""
         assert self.descent is not None and self.field is not None, 'no keyframe yet'
-        c, batch, field = self.config.training, samples.batch, self.field
+        c, field = self.config.training, self.field
         with self.descent.autocast():
             features = field.features(samples.positions())
-            target, width_px = self.targets.embeddings(batch.keyframe, batch.pixels,
-                                                       self.generator)
-            rendered = field.render(features, samples.weights, self.scale(samples, width_px))
+            rendered = field.render(features, samples.weights,
+                                    self.scale(samples, targets.widths_px))
             loss = c.language_weight * embedding_loss(
-                rendered, target, samples.weights, c.embedding_loss, c.huber_delta)
-            if field.dense_network is not None:
-                dense = self.targets.dense(batch.keyframe, batch.pixels, batch.size_px)
+                rendered, targets.embeddings, samples.weights, c.embedding_loss, c.huber_delta)
+            if targets.dense is not None:
                 loss = loss + c.dense_weight * dense_loss(
-                    field.render_dense(features, samples.weights), dense, samples.weights)
+                    field.render_dense(features, samples.weights), targets.dense, samples.weights)
             return loss
 
     def scale(self, samples: LanguageSamples, width_px: Tensor) -> Tensor:
@@ -264,12 +298,16 @@ class LanguageLearner:
         s = ((width_px - smallest) / (largest - smallest).clamp_min(1)).clamp(0, 1)
         return s * height / batch.focal_px[:, 1]
 
-    def descend(self, loss: Tensor, step: int) -> float:
-        """Moves the field down a loss; returns it. step: the number of the step, from 0."""
+    def descend(self, loss: Tensor) -> Tensor:
+        """Moves the field down a loss; returns it."""
+        assert self.descent is not None, 'no keyframe yet'
+        return self.descent.step(loss)
+
+    def advance(self, step: int) -> None:
+        """Counts a step that was taken, from 0: updates the mean weights, sets the next rates."""
         assert self.descent is not None and self.field is not None and self.average is not None
-        value = float(self.descent.step(loss, step))
         self.average.update(self.field, step)
-        return value
+        self.descent.set_rates(step + 1)
 
     def trained_scales(self) -> tuple[float, float]:
         """Returns the smallest and largest scale that may be searched, scene radii.

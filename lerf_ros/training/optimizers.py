@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from lerf_ros.training.devices import average_gradients
+from lerf_ros.training.devices import average_gradients, processes
 
 EVERY = 4          # steps between two updates of the mean
 EARLY_PART = 10    # early on, when weights still move far, the mean is over the last tenth of steps
@@ -63,10 +63,26 @@ class ParameterGroup:
         """kind: adam or radam (config.method.OPTIMIZERS)."""
         self.decay = decay
         make = {'adam': torch.optim.Adam, 'radam': torch.optim.RAdam}[kind]
+        values = list(parameters)
         # RAdam has no fused version; there, one kernel for all parameters saves time.
         fast = {'fused': True} if kind == 'adam' else {'foreach': True}
-        self.optimizer = make(list(parameters), lr=decay.first, eps=1e-15, betas=(0.9, beta2),
+        # On a GPU a fused step skips losses that are not finite by itself, and can be captured as
+        # a CUDA graph; its rate must then lie on the GPU too.
+        self.skips_itself = kind == 'adam' and values[0].device.type == 'cuda'
+        rate: Tensor | float = decay.first
+        if self.skips_itself:
+            fast['capturable'] = True
+            rate = torch.tensor(decay.first, device=values[0].device)
+        self.optimizer = make(values, lr=rate, eps=1e-15, betas=(0.9, beta2),
                               weight_decay=weight_decay, **fast)
+
+    def set_rate(self, step: int) -> None:
+        """Sets the learning rate of a step."""
+        for entry in self.optimizer.param_groups:
+            if isinstance(entry['lr'], Tensor):
+                entry['lr'].fill_(self.decay.at(step))
+            else:
+                entry['lr'] = self.decay.at(step)
 
 
 class Descent:
@@ -78,28 +94,47 @@ class Descent:
         self.half = mixed_precision and device.type == 'cuda'
         self.device = device
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.half)
+        # Whether a step decides on the GPU, without telling the CPU, if its loss is finite.
+        self.unattended = processes() == 1 and all(group.skips_itself for group in groups)
+        self.generation = 0     # of the optimisers' tensors, which `load_state` replaces
 
     def autocast(self) -> torch.autocast:
         """Returns the context in which networks compute in half precision, where that is on."""
         return torch.autocast(self.device.type, torch.float16, enabled=self.half)
 
-    def step(self, loss: Tensor, step: int) -> Tensor:
-        """Takes one step with the rates of that step number, unless the loss is not finite.
+    def set_rates(self, step: int) -> None:
+        """Sets the learning rates of a step."""
+        for group in self.groups:
+            group.set_rate(step)
+
+    def step(self, loss: Tensor) -> Tensor:
+        """Takes one step with the rates that are set, unless the loss is not finite.
 
         Returns the loss, the mean of all processes where several train together.
         """
+        for group in self.groups:
+            group.optimizer.zero_grad(set_to_none=True)
+        if self.unattended:
+            return self._step_unattended(loss)
         parameters = [p for group in self.groups for e in group.optimizer.param_groups
                       for p in e['params']]
-        for group in self.groups:
-            for entry in group.optimizer.param_groups:
-                entry['lr'] = group.decay.at(step)
-            group.optimizer.zero_grad(set_to_none=True)
         if torch.isfinite(loss):
             self.scaler.scale(loss).backward()
         loss = average_gradients(parameters, loss.detach())
         if torch.isfinite(loss):
             self._move()
         return loss
+
+    def _step_unattended(self, loss: Tensor) -> Tensor:
+        spoiled = torch.isfinite(loss.detach()).logical_not()
+        # Makes all gradients of a spoiled loss NaN, at which the scaler skips the step ...
+        self.scaler.scale(loss * torch.where(spoiled, float('nan'), 1.0)).backward()
+        for group in self.groups if not self.half else ():
+            # ... and without a scaler the fused optimisers look here, as the scaler would tell.
+            group.optimizer.found_inf = spoiled.float()     # type: ignore[attr-defined]
+            group.optimizer.grad_scale = None               # type: ignore[attr-defined]
+        self._move()
+        return loss.detach()
 
     def _move(self) -> None:
         for group in self.groups:
@@ -127,6 +162,7 @@ class Descent:
                     entries.setdefault(int(i), {})[name] = value.clone()
             groups = group.optimizer.state_dict()['param_groups']
             group.optimizer.load_state_dict({'state': entries, 'param_groups': groups})
+        self.generation += 1
         if self.half and 'scale' in state:
             # A scaler that has not scaled a loss yet refuses `update`.
             self.scaler.load_state_dict({**self.scaler.state_dict(),

@@ -17,6 +17,13 @@ from lerf_ros.geometry.camera import PinholeCamera
 from lerf_ros.geometry.scene_frame import SceneFrame
 
 
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """Copies a tensor of the CPU to a device; a GPU need not finish its earlier work first."""
+    if device.type == 'cuda':
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
+
+
 class GrowingTensor:
     """Rows of one shape and type; `rows` is a view of all that were appended."""
 
@@ -122,6 +129,7 @@ class KeyframeStore:
         self.scene, self.device = scene, device
         self.rows: dict[int, int] = {}      # of each keyframe by its index, the newest last
         self._wasted = self._wasted_rays = 0    # of forgotten keyframes, of cameras without any
+        self._masked = False                    # whether some pixels are not drawn
         self._colors = GrowingTensor((3,), torch.uint8, device)
         self._distance = GrowingTensor((), torch.float32, device)   # scene radii, NaN: unknown
         self._usable = GrowingTensor((), torch.bool, device)
@@ -166,7 +174,7 @@ class KeyframeStore:
         row = self.rows[index]
         first, camera = int(self._layout.rows[row, 0]), self._cameras[row]
         lit = camera.seen_through_lens(camera.pixel_grid().reshape(-1, 2))
-        self._usable.write(first, torch.from_numpy(pixels.reshape(-1) & lit))
+        self._write_usable(first, torch.from_numpy(pixels.reshape(-1) & lit))
 
     def bytes_used(self) -> int:
         """Returns the memory of all tables."""
@@ -182,12 +190,16 @@ class KeyframeStore:
             usable &= frame.valid.reshape(-1)
         self._colors.write(first, torch.from_numpy(frame.image.reshape(-1, 3).copy()))
         self._distance.write(first, self._ray_distance(frame.depth_m, directions))
-        self._usable.write(first, torch.from_numpy(usable))
+        self._write_usable(first, torch.from_numpy(usable))
         pose = self.scene.pose_to_scene(frame.T_world_camera)[:3]
         self._poses.write(row, torch.from_numpy(pose)[None])
         self._layout.write(row, torch.tensor(
             [[first, self._camera_start[camera], camera.width, camera.height]]))
         self._focal.write(row, torch.tensor([[camera.fx, camera.fy]]))
+
+    def _write_usable(self, first: int, usable: Tensor) -> None:
+        self._usable.write(first, usable)
+        self._masked |= not bool(usable.all())
 
     def _compact(self) -> None:
         """Frees the pixels of forgotten keyframes whose place did not fit their successors."""
@@ -245,7 +257,8 @@ class KeyframeStore:
              generator: torch.Generator) -> PixelBatch:
         """Draws random usable pixels, a part of them from the newest keyframes.
 
-        Fewer than `count` come back where masks exclude some of the drawn ones.
+        Fewer than `count` come back where masks exclude some of the drawn ones; on a GPU, which
+        works faster on batches of one size, others of them stand in.
         """
         total = len(self)
         newest = min(newest_count, total)
@@ -255,11 +268,28 @@ class KeyframeStore:
             arrivals[torch.randint(total - newest, total, (recent,), generator=generator)],
             torch.randint(0, total, (count - recent,), generator=generator)])
         # Shuffled, so that a prefix of the batch is as mixed as the whole.
-        keyframe = keyframe[torch.randperm(count, generator=generator)].to(self.device)
+        keyframe = to_device(keyframe[torch.randperm(count, generator=generator)], self.device)
         size = self._layout.rows[keyframe][:, 2:]
-        u = torch.rand(count, 2, generator=generator).to(self.device)
+        u = to_device(torch.rand(count, 2, generator=generator), self.device)
         column_row = torch.minimum((u * size).long(), size - 1)
-        return self.gather(keyframe, column_row, only_usable=True)
+        if self.device.type != 'cuda':
+            return self.gather(keyframe, column_row, only_usable=True)
+        batch = self.gather(keyframe, column_row)
+        return self._refilled(batch, column_row) if self._masked else batch
+
+    def _refilled(self, batch: PixelBatch, column_row: Tensor) -> PixelBatch:
+        """Puts usable pixels of a batch in the place of the others; NaN colours if there are none.
+
+        The shapes do not depend on how many there are.
+        """
+        layout = self._layout.rows[batch.keyframe]
+        usable = self._usable.rows[layout[:, 0] + column_row[:, 1] * layout[:, 2]
+                                   + column_row[:, 0]]
+        count = usable.sum()
+        order = torch.argsort(usable.logical_not(), stable=True)    # usable ones come first
+        numbers = torch.arange(len(order), device=self.device)
+        batch = batch[order[numbers % count.clamp_min(1)]]
+        return replace(batch, colors=torch.where(count > 0, batch.colors, float('nan')))
 
     def gather(self, keyframe: Tensor, column_row: Tensor, only_usable: bool = False) -> PixelBatch:
         """Returns the pixels (R, 2) (column, row) of keyframe rows (R,)."""

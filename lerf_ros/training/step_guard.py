@@ -11,6 +11,7 @@ import torch
 
 from lerf_ros.errors import TrainingFailedError
 from lerf_ros.lerf import StepReport, training_step
+from lerf_ros.training.captured_step import CapturedStep
 from lerf_ros.training.checkpoint import field_arrays, load_training, training_arrays
 from lerf_ros.training.learners import Trainer
 
@@ -28,6 +29,7 @@ class StepGuard:
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
+        self.captured = CapturedStep(trainer.device, trainer.config.training.cuda_graphs)
         self.message = ''   # says what was done last
         self._good: tuple[dict[str, np.ndarray], dict[str, np.ndarray], int] | None = None
         self._bad_steps = self._rollbacks = 0
@@ -51,7 +53,7 @@ class StepGuard:
     def _step_within_memory(self) -> StepReport | None:
         """Takes a step; returns None when memory ran out, and makes later steps smaller."""
         try:
-            return training_step(self.trainer.radiance, self.trainer.language)
+            return training_step(self.trainer.radiance, self.trainer.language, self.captured)
         except torch.OutOfMemoryError as error:
             self._halve(str(error).partition('\n')[0])
         return None
@@ -63,6 +65,7 @@ class StepGuard:
                 f'a step of {rays} rays does not fit into the memory of {self.trainer.device} '
                 f'({reason}): end other programs there, or choose a smaller field')
         self.trainer.radiance.rays = rays = max(rays // 2, FEWEST_RAYS)
+        self.captured.clear()
         if self.trainer.device.type == 'cuda':
             torch.cuda.empty_cache()
         self.message = (f'out of memory: a step takes {rays} rays from now on '

@@ -55,11 +55,11 @@ def test_the_mean_of_weights_forgets_the_start_and_smooths_noise():
 def test_a_descent_goes_down_and_a_bad_loss_moves_nothing(kind):
     value = nn.Parameter(torch.tensor([3.0]))
     descent = Descent([ParameterGroup([value], kind, Decay(0.1, 0.1, 1), 0.99)], CPU, True)
-    for step in range(100):
-        assert torch.isfinite(descent.step((value - 1).square().sum(), step))
+    for _ in range(100):
+        assert torch.isfinite(descent.step((value - 1).square().sum()))
     assert abs(value.item() - 1) < 0.5
     before = value.item()
-    assert not torch.isfinite(descent.step(value.sum() * float('nan'), 100))
+    assert not torch.isfinite(descent.step(value.sum() * float('nan')))
     assert value.item() == before
 
 
@@ -73,13 +73,13 @@ def half_precision_descent(value):
 def test_a_restart_in_half_precision_goes_on_with_the_scale_of_the_gradients():
     values = [nn.Parameter(torch.tensor([3.0])) for _ in range(2)]
     before, after = (half_precision_descent(value) for value in values)
-    for step in range(3):
-        before.step((values[0] - 1).square().sum(), step)
+    for _ in range(3):
+        before.step((values[0] - 1).square().sum())
     before.scaler.update(64.0)
     values[1].data.copy_(values[0].data)
     after.load_state(before.state())
     assert after.scaler.get_scale() == 64.0
-    moved = [descent.step((value - 1).square().sum(), 3)
+    moved = [descent.step((value - 1).square().sum())
              for descent, value in zip((before, after), values, strict=True)]
     assert torch.equal(*moved) and torch.equal(*values)
 
