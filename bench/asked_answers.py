@@ -27,6 +27,7 @@ from lerf_ros.geometry.region import Region
 from lerf_ros.map_query import MapQuery
 from lerf_ros.query.answer import Presence
 from lerf_ros.query.request import QueryRequest
+from lerf_ros.quiet_threads import run_quietly
 from lerf_ros.simulation.evaluation_layout import evaluation_layout
 from lerf_ros.simulation.objects import draw_absent
 from lerf_ros.simulation.scene import TabletopScene
@@ -130,4 +131,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_quietly(main)

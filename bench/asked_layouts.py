@@ -25,6 +25,7 @@ from named_parts import name_parts
 from lerf_ros.config import LerfConfig
 from lerf_ros.evaluation.scenes import as_captured
 from lerf_ros.geometry.camera import transform_points
+from lerf_ros.quiet_threads import run_quietly
 from lerf_ros.simulation.evaluation_layout import evaluation_layout
 from lerf_ros.simulation.renderer import SceneRenderer
 from lerf_ros.simulation.room import TABLE_HEIGHT, TABLE_SIZE
@@ -121,4 +122,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_quietly(main)

@@ -26,6 +26,7 @@ from lerf_ros.map_query import MapQuery
 from lerf_ros.query.presence import FOLDER, features_of, settings_of
 from lerf_ros.query.question import encode_phrases
 from lerf_ros.query.request import QueryRequest
+from lerf_ros.quiet_threads import run_quietly
 from lerf_ros.settings import flat_fields
 from lerf_ros.simulation.evaluation_layout import evaluation_layout
 from lerf_ros.simulation.objects import draw_absent
@@ -90,4 +91,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_quietly(main)

@@ -28,6 +28,7 @@ from lerf_ros.frames.selection import KeyframeSelector
 from lerf_ros.geometry.camera import PinholeCamera
 from lerf_ros.map_query import MapQuery
 from lerf_ros.mapper import Mapper
+from lerf_ros.quiet_threads import run_quietly
 from lerf_ros.settings import to_dict
 from lerf_ros.show.pictures import contact_sheet, map_views, write_image
 from lerf_ros.simulation.objects import draw_absent
@@ -127,4 +128,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_quietly(main)

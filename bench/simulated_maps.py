@@ -32,6 +32,7 @@ from lerf_ros.evaluation.scenes import simulated_scene
 from lerf_ros.frames.frame import Frame
 from lerf_ros.map_query import MapQuery
 from lerf_ros.mapper import Mapper
+from lerf_ros.quiet_threads import run_quietly
 from lerf_ros.settings import to_dict
 from lerf_ros.simulation.evaluation_layout import evaluation_layout
 from lerf_ros.simulation.scene import label_names
@@ -147,4 +148,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_quietly(main)

@@ -229,3 +229,17 @@ def test_threads_of_numpy_do_not_wait_in_a_loop(module):
         out = subprocess.run([sys.executable, '-c', code], env={**bare, **chosen},
                              capture_output=True, text=True, check=True)
         assert out.stdout.strip() == expected
+
+
+def test_a_script_waits_quietly_although_it_imports_numpy_first(tmp_path):
+    script = tmp_path / 'script.py'
+    script.write_text(
+        'import os\nimport numpy\nfrom lerf_ros.quiet_threads import run_quietly\n'
+        'print(*(os.environ.get(n) for n in ("OMP_WAIT_POLICY", "OPENBLAS_NUM_THREADS")))\n'
+        'run_quietly(lambda: print("ran"))\n')
+    env = {name: value for name, value in os.environ.items()
+           if name not in ('OMP_WAIT_POLICY', 'OPENBLAS_NUM_THREADS')}
+    out = subprocess.run([sys.executable, script], env=env, capture_output=True, text=True,
+                         check=True).stdout
+    # The settings that numpy reads are those of the second start, which alone runs the script.
+    assert out.splitlines() == ['None None', 'PASSIVE 1', 'ran']
