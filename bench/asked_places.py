@@ -21,8 +21,9 @@ from simulated_maps import open_query
 
 from lerf_ros.evaluation.localization import inside_box
 from lerf_ros.map_query import MapQuery
-from lerf_ros.query.places import OrientedBox, upright_box
+from lerf_ros.query.boxes import OrientedBox, upright_box
 from lerf_ros.query.request import QueryRequest
+from lerf_ros.quiet_threads import run_quietly
 from lerf_ros.simulation.evaluation_layout import evaluation_layout
 from lerf_ros.simulation.scene import SceneObject, TabletopScene
 
@@ -109,4 +110,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    run_quietly(main)

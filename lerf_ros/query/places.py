@@ -1,130 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 """Turns the relevancy of every point into places.
 
-Embeddings describe crops as wide as a hand or an arm, so relevancy spills over the edge of a thing.
-Relevancy therefore only chooses segments, and the segments give the extent: a segment that is
-relevant enough becomes a place as a whole, and relevant points around it are dropped as spill.
+Embeddings describe crops as wide as a hand or an arm, so relevancy spills over the edge of a thing
+and often peaks beside it. Relevancy therefore only chooses segments, and the segments give the
+extent: a segment that is relevant enough becomes a place as a whole, and relevant points around it
+are dropped as spill. Relevant points that no thing claims are a patch, a place of its own.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import NamedTuple
 
-import cv2
 import numpy as np
-from scipy.spatial import ConvexHull, cKDTree
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 from sklearn.cluster import DBSCAN
 
 from lerf_ros.config import QueryConfig
 from lerf_ros.index.language_index import LanguageIndex
-from lerf_ros.query.answer import Hit
+from lerf_ros.query.answer import NEUTRAL, Hit
+from lerf_ros.query.boxes import OrientedBox, ground_below, minimal_box, upright_box
+from lerf_ros.query.neighbours import SegmentNeighbours, connected_pieces
 
-MAX_FACES = 256     # largest faces of a hull that a box is tried on: round things have thousands
-LEVEL = 0.9         # cosine of the largest tilt of a supporting plane
 TIE_DECIMALS = 3    # relevancies that agree to this count as equal
 SCORE_POINTS = 10   # a hit's relevancy is the mean of its best points, because one may be noise,
 SCORE_SHARE = 0.1   # and of this fraction of a large hit, which is more than a neighbour's edge
 NOISE = 5           # fewer points that lie together are ignored
-
-
-@dataclass(frozen=True)
-class OrientedBox:
-    """center (3,), rotation (3, 3) with the axes as columns, size (3,) along them; world units."""
-
-    center: np.ndarray
-    rotation: np.ndarray
-    size: np.ndarray
-
-    def contains(self, points: np.ndarray, margin: float = 1e-9) -> np.ndarray:
-        """Returns which points (N, 3) lie in the box grown by `margin` on every side, (N,) bool."""
-        return (np.abs((points - self.center) @ self.rotation) <= self.size / 2 + margin).all(1)
-
-    def above(self, other: OrientedBox) -> bool:
-        """Returns whether this upright box lies above the other, with one centre over the other."""
-        low, top = self.center[2] - self.size[2] / 2, other.center[2] + other.size[2] / 2
-        step = self.center[:2] - other.center[:2]
-        within = any((np.abs(step @ box.rotation[:2, :2]) <= box.size[:2] / 2).all()
-                     for box in (self, other))
-        # Trimmed boxes and rims that hang down may overlap a little.
-        return bool(within and low >= top - self.size[2] / 2)
-
-
-def upright_box(points: np.ndarray, planes: np.ndarray, reach: float,
-                trim: float) -> OrientedBox:
-    """Returns the box with vertical sides and the smallest ground area that holds points (N, 3).
-
-    Its x axis is the longer horizontal one. planes (P, 4): supporting planes (n, d) with
-    n . p + d = 0. A box at most `reach` above such a plane is extended down to it, because no
-    camera sees the underside. trim: fraction of the points that may stick out at either side.
-    """
-    x, y = longer_side(points[:, :2], trim)
-    rotation = np.stack([x, y, [0.0, 0.0, 1.0]], 1)
-    low, high = np.quantile(points @ rotation, (trim, 1 - trim), axis=0)
-    middle = rotation @ ((low + high) / 2)
-    ground = ground_below(middle[:2], low[2], planes, reach)
-    low[2] = low[2] if ground is None else min(ground, high[2])
-    return OrientedBox(rotation @ ((low + high) / 2), rotation, high - low)
-
-
-def longer_side(ground: np.ndarray, trim: float) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the axes (3,) of the longer and shorter side of the tightest rectangle on (N, 2)."""
-    low, high = np.quantile(ground, (trim, 1 - trim), axis=0)
-    kept = ground[((ground >= low) & (ground <= high)).all(1)]
-    # Centred, because single precision loses the millimetres far from the origin.
-    middle = ground.mean(0)
-    corners = cv2.boxPoints(cv2.minAreaRect(
-        ((kept if len(kept) else ground) - middle).astype(np.float32)))
-    sides = np.diff(corners[:3], axis=0)
-    along = sides[int(np.linalg.norm(sides[1]) > np.linalg.norm(sides[0]))].astype(np.float64)
-    length = float(np.linalg.norm(along))
-    x, y = along / length if length > 0 else (1.0, 0.0)
-    return np.array([x, y, 0.0]), np.array([-y, x, 0.0])
-
-
-def ground_below(position: np.ndarray, low: float, planes: np.ndarray,
-                 reach: float) -> float | None:
-    """Returns the height of the highest level plane below a position (2,); None without one.
-
-    Planes from `reach` below `low` up to half of it above `low` count.
-    """
-    level = planes[np.abs(planes[:, 2]) >= LEVEL] if len(planes) else planes.reshape(0, 4)
-    heights = -(level[:, :2] @ position + level[:, 3]) / level[:, 2]
-    below = heights[(heights <= low + reach / 2) & (heights >= low - reach)]
-    return float(below.max()) if len(below) else None
-
-
-def minimal_box(points: np.ndarray, trim: float) -> OrientedBox:
-    """Returns the smallest box of any orientation that stands on a large face of the convex hull
-    of points (N, 3), longest axis first; trim as in `upright_box`."""
-    centred = points - points.mean(0) if len(points) else points
-    if len(points) < 4 or np.linalg.matrix_rank(centred, 1e-6) < 3:
-        rotation = np.eye(3)
-    else:
-        rotation = hull_axes(centred)
-    low, high = np.quantile(points @ rotation, (trim, 1 - trim), axis=0)
-    return OrientedBox(rotation @ ((low + high) / 2), rotation, high - low)
-
-
-def hull_axes(points: np.ndarray) -> np.ndarray:
-    """Returns the axes (3, 3), as columns, of the smallest box on a face of the hull of (N, 3)."""
-    hull = ConvexHull(points, qhull_options='QJ')       # joggled, so that flat faces are no error
-    corners, faces = points[hull.vertices], points[hull.simplices]
-    normals = np.cross(faces[:, 1] - faces[:, 0], faces[:, 2] - faces[:, 0])
-    areas = np.linalg.norm(normals, axis=1)
-    large = np.argsort(-areas)[:MAX_FACES]
-    frames = np.linalg.svd((normals[large] / areas[large, None])[:, None])[2]   # the normal first
-    around = corners @ frames.transpose(0, 2, 1)                                # (F, V, 3)
-    ground = [cv2.minAreaRect(face) for face in around[:, :, 1:].astype(np.float32)]
-    volumes = np.prod([size for _, size, _ in ground], axis=1) * np.ptp(around[:, :, 0], axis=1)
-    best = int(np.argmin(volumes))
-    angle = np.radians(ground[best][2])
-    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    axes = np.concatenate([turn @ frames[best, 1:], frames[best, :1]])
-    axes = axes[np.argsort(-np.ptp(corners @ axes.T, axis=0))]
-    axes[2] = np.cross(axes[0], axes[1])
-    return axes.T
+# Half of the way from NEUTRAL to a relevancy: what is less relevant does not belong with it.
+HALF = 0.5
+FAINT = 0.05        # nearer to NEUTRAL all relevancies are alike
 
 
 class Place(NamedTuple):
@@ -143,12 +49,22 @@ def _sort_key(relevancy: float, points: int) -> tuple[float, int]:
     return -round(relevancy, TIE_DECIMALS), -points
 
 
-def score(values: np.ndarray) -> float:
-    """Returns the relevancy of a place whose points have the relevancies (n,)."""
+def score(values: np.ndarray, share: float = SCORE_SHARE) -> float:
+    """Returns the relevancy of a place whose points have the relevancies (n,): of the best share.
+    """
     count = len(values)
-    most = max(SCORE_POINTS, round(SCORE_SHARE * count))
+    most = max(SCORE_POINTS, round(share * count))
     best = values if count <= most else np.partition(values, count - most)[-most:]
     return float(best.mean())
+
+
+def way_to(relevancy: float, fraction: float) -> float:
+    """Returns the relevancy at this fraction of the way from NEUTRAL up to a given one.
+
+    As in the paper's colour map, relevancy counts from 0.5, where the phrase and its strongest
+    negative fit equally well. Below that there is no way to go, and the relevancy itself is needed.
+    """
+    return relevancy - (1 - fraction) * max(relevancy - NEUTRAL, 0.0)
 
 
 class PlaceFinder:
@@ -160,8 +76,8 @@ class PlaceFinder:
         Boxes are relative to the index's origin; hits are in the world.
         """
         self.index, self.config, self.radius = index, config, radius
+        self.neighbours = SegmentNeighbours(index, self.segments, config.cluster_radius * radius)
         self._trimmed: dict[int, tuple[np.ndarray, OrientedBox]] = {}
-        self._trees: dict[int, cKDTree] = {}
 
     @cached_property
     def segments(self) -> list[np.ndarray]:
@@ -170,74 +86,167 @@ class PlaceFinder:
         ends = np.cumsum(np.bincount(self.index.segments + 1, minlength=1))
         return np.split(order, ends[:-1])[1:] if len(ends) > 1 else []
 
-    def find(self, values: np.ndarray, scales: np.ndarray, level: float, least: int,
-             most: int) -> list[Place]:
-        """Returns up to `most` places of at least `least` points that reach the level, best first.
-
-        values (N,): relevancies. scales (N,): each point's best scale, as an index.
-        """
-        relevant = np.flatnonzero(values >= level)
-        counts = np.bincount(self.index.segments[relevant] + 1, minlength=len(self.sizes) + 1)
-        share = np.where(np.arange(len(self.sizes)) < len(self.index.planes),
-                         self.config.surface_share, self.config.whole_share)
-        whole = counts[1:] >= np.maximum(share * self.sizes, NOISE)
-        # The first entry is for noise, whose segment is -1.
-        left = (counts >= least) & ~np.append(False, whole)
-        rest = relevant[left[self.index.segments[relevant] + 1]]
-        found = self._stacked(np.flatnonzero(whole).tolist())
-        found.extend(self.clusters(self._without_spill(rest, np.flatnonzero(whole))))
-        groups = [self.segments[k] if isinstance(k, int) else k for k in found]
-        order = sorted((i for i, group in enumerate(groups) if len(group) >= least),
-                       key=lambda i: _sort_key(score(values[groups[i]]), len(groups[i])))[:most]
-        # Boxes take longer than scores, so only the best get one.
-        places = [self._place(*self._segment(k), values, scales) if isinstance(k, int)
-                  else self.place_of(k, values, scales) for k in (found[i] for i in order)]
-        return sorted(places, key=lambda place: sort_key(place.hit))
-
-    def _stacked(self, segments: list[int]) -> list[np.ndarray | int]:
-        """Returns the segments, where one that hangs in the air is joined with the one below it.
-
-        The pole of a lamp is too thin for the field, but its shade and its foot are one lamp.
-        Joined segments are returned as the indices of their points.
-        """
-        things = [k for k in segments if k >= len(self.index.planes)]
-        if self.config.boxes != 'upright' or len(things) < 2:
-            return [*segments]
-        boxes = {k: self._segment(k)[1] for k in things}
-        below = {k: next((j for j in things if j != k and boxes[k].above(boxes[j])), k)
-                 for k in things if self._hangs(boxes[k])}
-        out: list[np.ndarray | int] = []
-        for k in (k for k in segments if below.get(k, k) == k):
-            parts = [k, *(j for j in things if j != k and below.get(j, j) == k)]
-            out.append(k if len(parts) == 1 else
-                       np.concatenate([self.segments[j] for j in parts]))
-        return out
-
-    def _hangs(self, box: OrientedBox) -> bool:
-        low = box.center[2] - box.size[2] / 2
-        return ground_below(box.center[:2], low, self.index.planes,
-                            self.config.stand_reach * self.radius) is None
-
     @cached_property
     def sizes(self) -> np.ndarray:
         """Returns the number of points of each segment."""
         return np.array([len(members) for members in self.segments], np.int64)
 
-    def _without_spill(self, points: np.ndarray, whole: np.ndarray) -> np.ndarray:
-        """Returns the points (indices) that are not near any of the whole segments."""
-        reach = self.config.cluster_radius * self.radius
-        for k in whole.tolist():
-            if not len(points):
-                break
-            if k not in self._trees:
-                self._trees[k] = cKDTree(self.index.points[self.segments[k]])
-            tree, world = self._trees[k], self.index.points[points]
-            about = ((world >= tree.mins - reach) & (world <= tree.maxes + reach)).all(1)
-            distance, _ = tree.query(world[about], distance_upper_bound=reach)
-            far = ~about
-            far[about] = ~np.isfinite(distance)
-            points = points[far]
-        return points
+    def find(self, values: np.ndarray, scales: np.ndarray, floor: float, least: int,
+             most: int) -> list[Place]:
+        """Returns up to `most` places of at least `least` points that reach the floor, best first.
+
+        values (N,): relevancies. scales (N,): each point's best scale, as an index. How far beyond
+        the floor a place must reach depends on the best *place*: points that make none, such as a
+        few on the table beside a thing, decide nothing.
+        """
+        wholes, patches = self._relevant(values, floor, least)
+        groups: list[np.ndarray | int] = [*self._joined(wholes), *patches]
+        members = [self.segments[k] if isinstance(k, int) else k for k in groups]
+        order = sorted(range(len(groups)), key=lambda i: _sort_key(
+            score(values[members[i]]), len(members[i])))[:most]
+        # Boxes take longer than scores, so only the best get one.
+        places = [self._place(*self._segment(k), values, scales) if isinstance(k, int)
+                  else self.place_of(k, values, scales) for k in (groups[i] for i in order)]
+        return sorted(places, key=lambda place: sort_key(place.hit))
+
+    def _relevant(self, values: np.ndarray, floor: float,
+                  least: int) -> tuple[list[int], list[np.ndarray]]:
+        """Returns the segments that are places as wholes, and the patches of points that are."""
+        points = np.flatnonzero(values >= floor)
+        scores = self._scores(values, points, floor, least)
+        level = way_to(max(scores.values(), default=0.0), self.config.relevant_fraction)
+        wholes = {k: value for k, value in scores.items() if value >= level}
+        loose = points[~self._in_segments(points, wholes)]
+        claimed, patches = self._patches(values, loose, floor, least, wholes, scores)
+        wholes.update((k, scores[k]) for k in claimed)
+        # Things are surer places than patches, so they may be less relevant than the best patch.
+        best = max((score(values[patch]) for patch in patches), default=0.0)
+        return [k for k in wholes if wholes[k] >= way_to(best, HALF)], patches
+
+    def _scores(self, values: np.ndarray, points: np.ndarray, floor: float,
+                least: int) -> dict[int, float]:
+        """Returns the relevancies of the segments that reach the floor as wholes.
+
+        points: indices of those that reach it.
+        """
+        touched = np.bincount(self.index.segments[points] + 1, minlength=len(self.sizes) + 1)[1:]
+        scores = {}
+        for k in np.flatnonzero((touched > 0) & (self.sizes >= least)).tolist():
+            own = values[self.segments[k]]
+            thing = k >= len(self.index.planes)
+            if thing or self._covered(own, floor):
+                scores[k] = score(own, self.config.whole_share if thing else SCORE_SHARE)
+        return {k: value for k, value in scores.items() if value >= floor}
+
+    def _covered(self, own: np.ndarray, floor: float) -> bool:
+        """Returns whether a surface of relevancies (n,) is meant as a whole, not a patch of it.
+
+        Things spill over a surface around them; a surface that is meant is relevant all over.
+        """
+        best = score(own)
+        level = max(way_to(best, self.config.relevant_fraction), floor)
+        return bool((own >= level).mean() >= self.config.surface_share
+                    or (own >= way_to(best, HALF)).mean() >= HALF)
+
+    def _in_segments(self, points: np.ndarray, segments: Iterable[int]) -> np.ndarray:
+        """Returns which of the points (n,), by index, lie in these segments, (n,) bool."""
+        chosen = np.zeros(len(self.sizes) + 1, bool)       # the first is for noise, segment -1
+        chosen[[k + 1 for k in segments]] = True
+        return chosen[self.index.segments[points] + 1]
+
+    def _patches(self, values: np.ndarray, loose: np.ndarray, floor: float, least: int,
+                 wholes: Mapping[int, float],
+                 scores: Mapping[int, float]) -> tuple[set[int], list[np.ndarray]]:
+        """Returns the things that claim a patch of the loose points, and the patches without one.
+
+        loose: indices of points outside of the wholes. A patch that is too small to be a place
+        counts for nothing: then those that are less relevant are looked at.
+        """
+        best = max(wholes.values(), default=0.0)
+        top = max(best, float(values[loose].max(initial=0.0)))
+        while len(loose) >= least:
+            level = max(way_to(top, self.config.relevant_fraction), floor) \
+                if top > NEUTRAL + FAINT else floor
+            claimed, patches = set(), []
+            for patch in self._connected(loose, values, level, least):
+                relevancy = score(values[patch])
+                thing = self._claimant(patch, relevancy, values, wholes, scores)
+                if thing is not None:
+                    claimed.add(thing)
+                elif relevancy > best or self._on_surface(patch):
+                    patches.append(patch)       # other pieces of a thing are its neighbour's spill
+            if wholes or claimed or patches or level == floor:
+                return claimed, patches
+            loose = loose[values[loose] < level]
+            top = float(values[loose].max(initial=0.0))
+        return set(), []
+
+    def _connected(self, loose: np.ndarray, values: np.ndarray, level: float,
+                   least: int) -> list[np.ndarray]:
+        """Returns the connected patches of at least `least` loose points (indices) at a level.
+
+        Points that fit half as well connect them: what is one thing has dips.
+        """
+        if np.count_nonzero(values[loose] >= level) < least:
+            return []
+        linked = loose[values[loose] >= way_to(level, HALF)]
+        label = connected_pieces(self.index.points[linked], self.neighbours.reach)
+        high = values[linked] >= level
+        linked, label = linked[high], label[high]
+        enough = np.flatnonzero(np.bincount(label) >= least)
+        return [linked[label == piece] for piece in enough.tolist()]
+
+    def _claimant(self, patch: np.ndarray, relevancy: float, values: np.ndarray,
+                  wholes: Mapping[int, float], scores: Mapping[int, float]) -> int | None:
+        """Returns the best thing that a patch (indices) adjoins and spilled from; None without one.
+
+        What is not even half as relevant as the patch does not explain it. A thing that is no place
+        yet must fit better than the negatives for the most part: others took some spill themselves.
+        """
+        needed = way_to(relevancy, HALF)
+        for k in sorted(scores, key=lambda k: -scores[k]):
+            if k < len(self.index.planes) or scores[k] < needed:
+                continue
+            fits = k in wholes or np.median(values[self.segments[k]]) > NEUTRAL
+            if fits and self.neighbours.adjoins(k, patch):
+                return k
+        return None
+
+    def _on_surface(self, patch: np.ndarray) -> bool:
+        """Returns whether most of a patch (indices) lies on surfaces or in no segment."""
+        return bool((self.index.segments[patch] < len(self.index.planes)).mean() > HALF)
+
+    def _joined(self, segments: list[int]) -> list[np.ndarray | int]:
+        """Returns the segments, where those that are pieces of one thing are joined.
+
+        These are pieces whose surface goes on smoothly from one to the other, and pieces that hang
+        in the air above another: the pole of a lamp is too thin for the field, but its shade and
+        its foot are one lamp. Joined segments are returned as the indices of their points.
+        """
+        things = [k for k in segments if k >= len(self.index.planes)]
+        links = [(k, j) for i, k in enumerate(things) for j in things[:i]
+                 if self.neighbours.continues(k, j)] + self._hanging(things)
+        number = {k: i for i, k in enumerate(segments)}
+        rows, columns = ([number[link[side]] for link in links] for side in (0, 1))
+        piece = connected_components(coo_matrix(
+            (np.ones(len(links)), (rows, columns)), (len(segments),) * 2), directed=False)[1]
+        groups = [[k for k in segments if piece[number[k]] == p] for p in np.unique(piece)]
+        return [group[0] if len(group) == 1 else
+                np.concatenate([self.segments[k] for k in group]) for group in groups]
+
+    def _hanging(self, things: list[int]) -> list[tuple[int, int]]:
+        """Returns the pairs of a thing that stands on nothing and a thing below it."""
+        if self.config.boxes != 'upright' or len(things) < 2:
+            return []
+        boxes = {k: self._segment(k)[1] for k in things}
+        below = ((k, next((j for j in things if j != k and boxes[k].above(boxes[j])), k))
+                 for k in things if self._hangs(boxes[k]))
+        return [pair for pair in below if pair[0] != pair[1]]
+
+    def _hangs(self, box: OrientedBox) -> bool:
+        low = box.center[2] - box.size[2] / 2
+        return ground_below(box.center[:2], low, self.index.planes,
+                            self.config.stand_reach * self.radius) is None
 
     def clusters(self, chosen: np.ndarray, across: bool = False) -> list[np.ndarray]:
         """Returns clusters of the chosen points (indices), without noise.
@@ -246,7 +255,7 @@ class PlaceFinder:
         """
         if len(chosen) < NOISE:
             return []
-        reach = self.config.cluster_radius * self.radius
+        reach = self.neighbours.reach
         # On a fourth axis segments are farther apart than the reach of the clustering.
         apart = self.index.segments[chosen, None] * (0.0 if across else 2.0 * reach)
         labels = DBSCAN(eps=reach, min_samples=NOISE, algorithm='kd_tree').fit_predict(

@@ -11,8 +11,8 @@ import numpy as np
 
 from lerf_ros.config import QueryConfig
 from lerf_ros.index.language_index import LanguageIndex
-from lerf_ros.query.places import NOISE, Place, PlaceFinder
-from lerf_ros.query.relevancy import NEUTRAL, Scorer
+from lerf_ros.query.places import NOISE, Place, PlaceFinder, way_to
+from lerf_ros.query.relevancy import Scorer
 
 
 class TextEncoder(Protocol):
@@ -50,8 +50,7 @@ class TextQuery:
         """
         if not len(values) or values.max() < threshold:
             return []
-        places = self.finder.find(values, scales, max(self._level(values), threshold),
-                                  self.config.min_points, max_hits)
+        places = self.finder.find(values, scales, threshold, self.config.min_points, max_hits)
         # A box leaves outliers out, so a place may keep fewer points than were relevant.
         return [place for place in places if place.hit.relevancy >= threshold
                 and place.hit.points >= self.config.min_points]
@@ -65,15 +64,7 @@ class TextQuery:
         enough = 2 * self.config.min_points
         if len(values) < enough:
             return None
-        level = min(self._level(values), float(np.partition(values, -enough)[-enough]))
-        places = self.finder.find(values, scales, level, NOISE, 1)
+        floor = min(way_to(float(values.max()), self.config.relevant_fraction),
+                    float(np.partition(values, -enough)[-enough]))
+        places = self.finder.find(values, scales, floor, NOISE, 1)
         return places[0] if places else None
-
-    def _level(self, values: np.ndarray) -> float:
-        """Returns the relevancy from which on a point belongs to a hit.
-
-        As in the paper's colour map, relevancy counts from 0.5, where the phrase and its strongest
-        negative fit equally well, up to the maximum.
-        """
-        top = float(values.max())
-        return top - (1 - self.config.relevant_fraction) * max(top - NEUTRAL, 0.0)

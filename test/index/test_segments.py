@@ -8,7 +8,7 @@ from hand_made_map import CUBES, WordEncoder, cube_index
 from lerf_ros.config import IndexConfig, QueryConfig
 from lerf_ros.index.planes import roughness, surface_normals
 from lerf_ros.index.segments import PointCloud, behind_planes, find_segments
-from lerf_ros.query.places import minimal_box, upright_box
+from lerf_ros.query.boxes import minimal_box, upright_box
 from lerf_ros.query.text_query import TextQuery
 
 CONFIG = IndexConfig()
