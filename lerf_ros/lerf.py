@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from lerf_ros.index.surface import PosedCamera
     from lerf_ros.index.survey import Survey, ViewCache
     from lerf_ros.query.presence import Calibration
-    from lerf_ros.query.question import Question, SearchResult
+    from lerf_ros.query.question import Question
+    from lerf_ros.query.search import SearchResult
     from lerf_ros.query.text_query import TextQuery
     from lerf_ros.training.learners import LanguageLearner, LanguageTargetBatch, RadianceLearner
     from lerf_ros.training.ray_batches import PixelBatch
@@ -133,28 +134,20 @@ def find(query: TextQuery, question: Question, region: Region | None, threshold:
     """Finds the places that look more like a phrase than like canonical phrases (section 3.4).
 
     The relevancy of a point is the least softmax of the phrase against one canonical phrase, at the
-    scale where it fits best. Each point counts for the phrase that fits it best, and outside of the
-    region for none. At most `most` places, best first; calibration gives them probabilities.
+    scale where it fits best, and 0 outside of the region. Each phrase has at most `most` places,
+    best first, as if it was asked alone; calibration gives them probabilities.
     """
     from lerf_ros.query.parts import find_parts
-    from lerf_ros.query.question import (
-        SearchResult,
-        best_candidate,
-        inside_region,
-        places_of_phrases,
-    )
+    from lerf_ros.query.search import Limits, SearchResult, inside_region, search
 
     basis = query.index.basis                                   # (D, r)
     phrases, canonical = question.positives @ basis, question.negatives @ basis
-    relevancy, scales, labels = query.scorer.best_phrase(phrases, canonical)    # (N,) each
     inside = None if region is None else inside_region(query.index, region)
-    if inside is not None:
-        relevancy = np.where(inside, relevancy, 0.0)
-    places = places_of_phrases(query, question.names, relevancy, scales, labels, threshold, most,
-                               calibration)
-    candidate = places[0][0].hit if places else best_candidate(query, relevancy, scales)
-    found = [place for place, _ in places]
-    if question.parts is not None:      # a part is looked for inside of its thing alone
-        relevancy, found = find_parts(query, places, question.names, phrases,
-                                      question.parts @ basis, canonical, question.part, inside)
-    return SearchResult(relevancy, labels.astype(np.uint32), tuple(found), candidate)
+    found = search(query, question.names, phrases, canonical, inside,
+                   Limits(threshold, most, calibration))
+    if question.parts is None:
+        return found
+    # A part is looked for inside of its thing alone.
+    relevancy, parts = find_parts(query, found.phrases, phrases, question.parts @ basis, canonical,
+                                  question.part, inside)
+    return SearchResult(relevancy, found.labels, parts)

@@ -27,16 +27,11 @@ from lerf_ros.grasping.planner import NOT_METRIC, GraspPlan, plan_grasps
 from lerf_ros.index.coverage import Coverage
 from lerf_ros.index.language_index import LanguageIndex
 from lerf_ros.lerf import find
-from lerf_ros.query.answer import Answer, Timing, transform_grasp
+from lerf_ros.query.answer import Answer, PhraseAnswer, Presence, Timing, transform_grasp
 from lerf_ros.query.presence import Calibration, decide_presence, find_calibration
-from lerf_ros.query.question import (
-    Question,
-    SearchResult,
-    encode_phrases,
-    image_question,
-    request_image,
-)
+from lerf_ros.query.question import Question, encode_phrases, image_question, request_image
 from lerf_ros.query.request import QueryRequest
+from lerf_ros.query.search import SearchResult
 from lerf_ros.query.text_query import TextQuery
 from lerf_ros.settings import flat_fields
 from lerf_ros.show.words import still_learning, why_not_found
@@ -287,26 +282,23 @@ class MapQuery:
         start = time.perf_counter()
         question = self._question(request, query)
         encoded = time.perf_counter()
-        threshold = request.threshold or query.config.threshold
+        threshold = request.threshold or (
+            query.config.threshold if request.phrases else query.config.picture_threshold)
         found = find(query, question, request.region, threshold,
                      request.max_hits or query.config.max_hits, calibration)
-        presence, observed = decide_presence(found.hits, found.candidate, loaded.coverage,
-                                             request.region, query.config.min_observed)
+        phrases, observed = judge(found, request, threshold, loaded)
         searched = time.perf_counter()
-        probability = calibration.of_presence(found.candidate, observed) if calibration \
-            else math.nan
         plan = plan_hit_grasps(request, found, loaded)
         return Answer(
-            text=', '.join(question.names), texts=question.names,
-            presence=presence, observed=observed, probability=probability, threshold=threshold,
-            hits=found.hits,
+            text=', '.join(question.names), texts=question.names, phrases=phrases,
+            presence=surest_presence(phrases), observed=observed, threshold=threshold,
+            probability=max((phrase.probability for phrase in phrases), default=math.nan),
+            hits=found.hits, doubt=question.doubt,
             points_world=query.index.points_world, relevancy=found.relevancy, labels=found.labels,
             colors=query.index.colors, grasps=plan.grasps,
             T_world_target=plan.grasps[0].T_world_grasp if plan.grasps else None,
             no_target_reason=plan.reason, finger_depth=loaded.grasp.finger_depth,
-            not_found_reason='' if found.hits else '; '.join(filter(None, [
-                why_not_found(found.candidate, threshold, query.config.min_points),
-                question.doubt])),
+            not_found_reason='' if found.hits else phrases[0].not_found_reason,
             learning=still_learning(loaded.info, self._unlearned),
             frame_id=loaded.frame_id, metric=loaded.metric, snapshot_id=loaded.snapshot_id,
             snapshot_stamp_ns=loaded.snapshot_stamp_ns,
@@ -344,6 +336,31 @@ def calibration_of(request: QueryRequest, loaded: LoadedSnapshot) -> Calibration
     """Returns the calibration for a request; it is valid for the configured negatives only."""
     as_fitted = request.phrases and not request.negatives and not request.rather_than
     return loaded.calibration if as_fitted else None
+
+
+def judge(found: SearchResult, request: QueryRequest, threshold: float,
+          loaded: LoadedSnapshot) -> tuple[tuple[PhraseAnswer, ...], float]:
+    """Returns what is to be said of each phrase, and the observed fraction of the region, 0..1.
+
+    The fraction is NaN for a map without coverage.
+    """
+    config, calibration = loaded.query.config, calibration_of(request, loaded)
+    answers, observed = [], math.nan
+    for phrase in found.phrases:
+        presence, observed = decide_presence(phrase.hits, phrase.candidate, loaded.coverage,
+                                             request.region, config.min_observed)
+        answers.append(PhraseAnswer(
+            phrase.name, presence, phrase.hits,
+            calibration.of_presence(phrase.candidate, observed) if calibration else math.nan,
+            '' if phrase.hits else why_not_found(phrase.candidate, threshold, config.min_points)))
+    return tuple(answers), observed
+
+
+def surest_presence(phrases: Sequence[PhraseAnswer]) -> Presence:
+    """Returns PRESENT if any of the phrases was found, ABSENT only if none may be there."""
+    given = {phrase.presence for phrase in phrases}
+    return next(presence for presence in (
+        Presence.PRESENT, Presence.NOT_OBSERVED, Presence.ABSENT) if presence in given)
 
 
 def plan_hit_grasps(request: QueryRequest, found: SearchResult,

@@ -27,7 +27,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     query.add_argument('map', help='map directory')
     query.add_argument('text', nargs='*', help='phrases, each in quotes; one query for each')
     query.add_argument('--together', action='store_true',
-                       help='one query for all phrases: each point gets the one that fits best')
+                       help='one answer for all phrases: each has its own places, and each point '
+                       'of the cloud gets the phrase that fits it best')
     query.add_argument('--image', metavar='FILE', help='a picture of the thing instead of phrases')
     query.add_argument('--part', default='', help='only this part of the thing: --part handle')
     query.add_argument('--negatives', nargs='*', default=(), help='phrases it must win against')
@@ -37,7 +38,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
                        metavar=('X', 'Y', 'Z', 'SIZE_X', 'SIZE_Y', 'SIZE_Z'),
                        help='search only in this box: its centre and lengths, map frame')
     query.add_argument('--threshold', type=float, default=0.0, help='relevancy that counts')
-    query.add_argument('--max-hits', type=int, default=0, help='places shown at most')
+    query.add_argument('--max-hits', type=int, default=0,
+                       help='places of each phrase shown at most')
     query.add_argument('--pictures', metavar='FOLDER', help='overlay picture of each answer')
     query.add_argument('--export', metavar='FOLDER',
                        help='each answer as PLY (points with relevancy) and JSON (all fields)')
@@ -109,7 +111,8 @@ def lines(answer: Answer) -> Iterator[str]:
            f'grasp {1000 * took.grasp:.0f} ms)')
     for rank, hit in enumerate(answer.hits, 1):
         x, y, z = hit.position
-        sure = '' if math.isnan(hit.probability) else f', probability {hit.probability:.2f}'
+        sure = '' if math.isnan(hit.probability) else (
+            f', is it with probability {hit.probability:.2f}')
         name = f'{hit.label} ' if len(answer.texts) > 1 else ''
         yield (f'  {rank}. {name}({x:.3f}, {y:.3f}, {z:.3f}) size '
                f'{np.round(hit.size, 3).tolist()} relevancy {hit.relevancy:.2f}{sure}, '

@@ -73,19 +73,23 @@ class QueryConfig(Checked):
                                  high=1000.0)
     threshold: float = setting(0.68, 'relevancy from which a phrase counts as found', low=0.0,
                                high=1.0)
+    picture_threshold: float = setting(
+        0.5, 'the same for a picture or a crop, which must look more like the place than the map '
+        'does on the whole', low=0.0, high=1.0)
     min_observed: float = setting(
         0.5, 'fraction of the region, or of the mapped space, that must have been observed so that '
         'an object that was not found counts as absent', low=0.0, high=1.0)
-    max_hits: int = setting(5, 'hits returned', low=1, high=1000)
+    max_hits: int = setting(5, 'hits returned of each phrase', low=1, high=1000)
     cluster_radius: float = setting(
         0.03, 'relevant points closer than this belong to one hit', unit='scene radii', low=1e-4,
         high=1.0)
     min_points: int = setting(20, 'points that a hit needs', low=1, high=100000)
     whole_share: float = setting(
-        0.1, 'fraction of a segment that must be relevant so that all of it becomes the place',
-        low=0.0, high=1.0)
+        0.1, 'fraction of a segment, its most relevant points, whose mean tells whether all of it '
+        'becomes the place', low=0.0, high=1.0)
     surface_share: float = setting(
-        0.3, 'the same of a supporting surface', low=0.0, high=1.0)
+        0.3, 'fraction of a supporting surface that must be relevant so that all of it becomes the '
+        'place', low=0.0, high=1.0)
     boxes: str = setting(
         'upright', 'upright: boxes with vertical sides, in a map whose z is up (REP-103); minimal: '
         'turned any way', choices=('upright', 'minimal'))

@@ -74,6 +74,26 @@ class Timing:
 
 
 @dataclass(frozen=True)
+class PhraseAnswer:
+    """What is said of one of several phrases that were asked together, as if it was asked alone.
+
+    hits: its own, best first. probability: of the thing being there; NaN without a calibration.
+    not_found_reason: the number that decided that it was not found; empty where it was.
+    """
+
+    text: str
+    presence: Presence
+    hits: tuple[Hit, ...] = ()
+    probability: float = math.nan
+    not_found_reason: str = ''
+
+    @property
+    def found(self) -> bool:
+        """Returns whether at least one place reaches the threshold."""
+        return self.presence == Presence.PRESENT
+
+
+@dataclass(frozen=True)
 class Answer:
     """Ranked hits and the relevancy of every index point.
 
@@ -85,7 +105,9 @@ class Answer:
     without a calibration. observed: fraction of the region that was seen well enough.
     not_found_reason: the number that decided that nothing was found. learning: why the map lags
     behind its keyframes; empty when it does not. finger_depth: finger length of the gripper that
-    grasps were planned for, metres.
+    grasps were planned for, metres. phrases: each phrase's own answer; hits holds those of all,
+    presence and probability are those of the surest. doubt: why a phrase may not have been
+    understood; empty where there is no doubt.
     """
 
     text: str
@@ -110,6 +132,8 @@ class Answer:
     probability: float = math.nan
     observed: float = math.nan
     timing: Timing = Timing()
+    phrases: tuple[PhraseAnswer, ...] = ()
+    doubt: str = ''
 
     @property
     def found(self) -> bool:
@@ -120,9 +144,13 @@ class Answer:
 def in_frame(answer: Answer, T_frame_world: np.ndarray, frame_id: str) -> Answer:
     """Returns the answer in another frame; T_frame_world (4, 4) must be rigid."""
     target = answer.T_world_target
+
+    def moved(hits: tuple[Hit, ...]) -> tuple[Hit, ...]:
+        return tuple(transform_hit(hit, T_frame_world) for hit in hits)
+
     return replace(
-        answer, frame_id=frame_id,
-        hits=tuple(transform_hit(hit, T_frame_world) for hit in answer.hits),
+        answer, frame_id=frame_id, hits=moved(answer.hits),
+        phrases=tuple(replace(phrase, hits=moved(phrase.hits)) for phrase in answer.phrases),
         grasps=tuple(transform_grasp(grasp, T_frame_world) for grasp in answer.grasps),
         points_world=transform_points(T_frame_world, answer.points_world),
         T_world_target=None if target is None else T_frame_world @ target)

@@ -17,6 +17,7 @@ from scipy.spatial import cKDTree
 from lerf_ros.index.scales import STEPS
 from lerf_ros.query.answer import NEUTRAL
 from lerf_ros.query.places import SCORE_POINTS, Place
+from lerf_ros.query.search import PhraseResult
 from lerf_ros.query.text_query import TextQuery
 
 # Crops up to this multiple of the size of an object show mostly a part of it.
@@ -32,30 +33,33 @@ def part_phrase(text: str, part: str) -> str:
     return f'{text} {part}'.strip()
 
 
-def find_parts(query: TextQuery, places: Sequence[tuple[Place, int]], names: Sequence[str],
-               wholes: np.ndarray, parts: np.ndarray, negatives: np.ndarray, part: str,
-               inside: np.ndarray | None) -> tuple[np.ndarray, list[Place]]:
+def find_parts(query: TextQuery, things: Sequence[PhraseResult], wholes: np.ndarray,
+               parts: np.ndarray, negatives: np.ndarray, part: str, inside: np.ndarray | None
+               ) -> tuple[np.ndarray, tuple[PhraseResult, ...]]:
     """Finds the part in each of the places.
 
-    places: the things, each with its index into `names`. wholes (P, r), parts (P, r), negatives
-    (M, r): codes of the names, of the names with the part, and of the negatives. inside (N,) bool:
-    points that may be used; None for all. Returns the relevancy (N,) of every index point and one
-    place for each thing. The relevancy is 0 outside of the things; within a thing it runs from 0
-    (fits the part least) to 1 (fits it best). A hit keeps the relevancy and the probability of its
-    thing: the part is there if the thing is.
+    things: what each phrase found. wholes (P, r), parts (P, r), negatives (M, r): codes of the
+    phrases, of the phrases with the part, and of the negatives. inside (N,) bool: points that may
+    be used; None for all. Returns the relevancy (N,) of every index point and one place for each
+    thing. The relevancy is 0 outside of the things; within a thing it runs from 0 (fits the part
+    least) to 1 (fits it best). A hit keeps the relevancy and the probability of its thing: the part
+    is there if the thing is.
     """
     relevancy, found = np.zeros(len(query.index.points), np.float32), []
-    for place, name in places:
-        members = extent(query, place, np.stack([wholes[name], parts[name]]), negatives, inside)
-        scores, scale = part_scores(query, members, wholes[name], parts[name])
-        relevancy[members] = np.maximum(relevancy[members], scores)
-        chosen = best_part(query, members, scores)
-        own = query.finder.place_of(chosen, relevancy, np.full(len(relevancy), scale),
-                                    stands=False)
-        found.append(Place(replace(
-            own.hit, relevancy=place.hit.relevancy, label=f'{names[name]}: {part}',
-            probability=place.hit.probability), own.members))
-    return relevancy, found
+    for thing, whole, named in zip(things, wholes, parts, strict=True):
+        own = []
+        for place in thing.places:
+            members = extent(query, place, np.stack([whole, named]), negatives, inside)
+            scores, scale = part_scores(query, members, whole, named)
+            relevancy[members] = np.maximum(relevancy[members], scores)
+            chosen = best_part(query, members, scores)
+            best = query.finder.place_of(chosen, relevancy, np.full(len(relevancy), scale),
+                                         stands=False)
+            own.append(Place(replace(
+                best.hit, relevancy=place.hit.relevancy, label=f'{thing.name}: {part}',
+                probability=place.hit.probability), best.members))
+        found.append(replace(thing, places=tuple(own)))
+    return relevancy, tuple(found)
 
 
 def extent(query: TextQuery, place: Place, phrases: np.ndarray, negatives: np.ndarray,

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A request turned into embeddings, and what it finds in an index."""
+"""A request turned into embeddings."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -13,12 +12,7 @@ import numpy as np
 
 from lerf_ros.errors import BadImageError, DatasetError, NotUnderstoodError
 from lerf_ros.frames.image_files import read_color
-from lerf_ros.geometry.region import Region
-from lerf_ros.index.language_index import LanguageIndex
-from lerf_ros.query.answer import NEUTRAL, Hit
 from lerf_ros.query.parts import part_phrase
-from lerf_ros.query.places import Place, sort_key
-from lerf_ros.query.presence import Calibration
 from lerf_ros.query.request import KeyframeCrop, QueryRequest
 from lerf_ros.query.text_query import TextEncoder, TextQuery
 
@@ -40,25 +34,6 @@ class Question:
     part: str = ''
     parts: np.ndarray | None = None
     doubt: str = ''
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """What a question found in an index of N points.
-
-    relevancy (N,): of the phrase that fits the point best. labels (N,): index of that phrase.
-    places: best first. candidate: the best place, however low; None where none beats the negatives.
-    """
-
-    relevancy: np.ndarray
-    labels: np.ndarray
-    places: tuple[Place, ...]
-    candidate: Hit | None
-
-    @property
-    def hits(self) -> tuple[Hit, ...]:
-        """Returns the places without their points."""
-        return tuple(place.hit for place in self.places)
 
 
 def negative_phrases(request: QueryRequest, configured: Sequence[str]) -> list[str]:
@@ -96,42 +71,6 @@ def image_question(request: QueryRequest, embedding: np.ndarray, query: TextQuer
     rows = query.encoder.encode_texts(asked)
     return Question((name,), embedding, np.concatenate([rows[:len(phrases)], generic[None]]), part,
                     rows[len(phrases):] if part else None)
-
-
-def inside_region(index: LanguageIndex, region: Region) -> np.ndarray:
-    """Returns which points of the index lie in the region, (N,) bool."""
-    R, center = region.T_world_region[:3, :3], region.T_world_region[:3, 3] - index.origin
-    return (np.abs((index.points - center) @ R) <= region.size / 2).all(1)
-
-
-def places_of_phrases(query: TextQuery, names: Sequence[str], values: np.ndarray,
-                      scales: np.ndarray, labels: np.ndarray, threshold: float, most: int,
-                      calibration: Calibration | None) -> list[tuple[Place, int]]:
-    """Returns the best places of all phrases, each with the index of its phrase.
-
-    A place of a phrase consists of points that fit that phrase best. values (N,): relevancies.
-    scales (N,), labels (N,): best scale and best phrase of each point, as indices.
-    """
-    places: list[tuple[Place, int]] = []
-    for label in range(len(names)):
-        own = values if len(names) == 1 else np.where(labels == label, values, 0.0)
-        places.extend((place, label) for place in query.places(own, scales, threshold, most))
-    best = sorted(places, key=lambda place: sort_key(place[0].hit))[:most]
-    return [(named(place, names[label], calibration), label) for place, label in best]
-
-
-def named(place: Place, name: str, calibration: Calibration | None) -> Place:
-    """Returns the place with a label and a probability in its hit."""
-    probability = math.nan if calibration is None else calibration.of_hit(place.hit)
-    return Place(replace(place.hit, label=name, probability=probability), place.members)
-
-
-def best_candidate(query: TextQuery, values: np.ndarray, scales: np.ndarray) -> Hit | None:
-    """Returns the best place, however low; None where too few points beat the negatives."""
-    if np.count_nonzero(values > NEUTRAL) < 2 * query.config.min_points:
-        return None
-    place = query.best_place(values, scales)
-    return place.hit if place else None
 
 
 @runtime_checkable

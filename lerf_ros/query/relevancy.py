@@ -64,6 +64,27 @@ class Scorer:
         values = torch.sigmoid(self.temperature * margin)
         return values.cpu().numpy(), scale.cpu().numpy(), phrase.cpu().numpy()
 
+    def each_phrase(self, positives: np.ndarray,
+                    negatives: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Computes the relevancies of every phrase by itself.
+
+        positives (P, r), negatives (M, r): codes in the index's basis. Returns the relevancies
+        (P, N) float32 in 0..1 and the best scales (P, N) int16, as indices into the searched ones.
+        """
+        strongest, count = self.strongest(negatives), self.codes.shape[1]
+        margin = torch.empty(len(positives), count)
+        scale = torch.empty(len(positives), count, dtype=torch.int16)
+
+        def fit(part: slice) -> None:
+            cosines = self._cosines(part, positives)
+            for row in range(len(positives)):
+                margins = torch.stack([cosine[row] for cosine in cosines]).float()
+                margin[row, part], at, _ = peaks(margins - strongest[:, part])
+                scale[row, part] = at.short()
+
+        self._for_each_chunk(count, fit)
+        return torch.sigmoid(self.temperature * margin).numpy(), scale.numpy()
+
     def strongest(self, negatives: np.ndarray) -> Tensor:
         """Returns the largest cosine (S, N) of the negatives (M, r) at each stored scale."""
         key = np.ascontiguousarray(negatives).tobytes()

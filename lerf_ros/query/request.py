@@ -38,7 +38,8 @@ class QueryRequest:
 
     negatives: replace the configured negatives; empty keeps those. rather_than: further negatives.
     part: look for this part of the thing only. image: (H, W, 3) uint8 RGB. region: where to look;
-    None for everywhere. threshold and max_hits: 0 for the configured values.
+    None for everywhere. max_hits: of each phrase. threshold and max_hits: 0 for the configured
+    values.
     """
 
     text: str = ''

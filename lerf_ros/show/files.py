@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lerf_ros.query.answer import Answer, Grasp, Hit
+from lerf_ros.query.answer import Answer, Grasp, Hit, PhraseAnswer
 from lerf_ros.show.colors import relevancy_colors
 from lerf_ros.storage.output_folder import OutputFolder
 
@@ -78,6 +78,7 @@ def answer_fields(answer: Answer, cloud: str) -> dict[str, object]:
         'text': answer.text, 'texts': list(answer.texts), 'found': answer.presence.name,
         'probability': known(answer.probability), 'observed': known(answer.observed),
         'threshold': known(answer.threshold), 'hits': [hit_fields(h) for h in answer.hits],
+        'phrases': [phrase_fields(p) for p in answer.phrases],
         'grasps': [grasp_fields(g) for g in answer.grasps],
         'target_pose': None if target is None else target.tolist(),
         'no_target_reason': answer.no_target_reason, 'frame_id': answer.frame_id,
@@ -88,6 +89,12 @@ def answer_fields(answer: Answer, cloud: str) -> dict[str, object]:
         'cloud': {'file': cloud, 'points': len(answer.points_world),
                   'properties': ['x', 'y', 'z', 'red', 'green', 'blue', 'relevancy', 'label']},
         'units': UNITS}
+
+
+def phrase_fields(phrase: PhraseAnswer) -> dict[str, object]:
+    """Returns what is said of one phrase as JSON data; its hits are those with its label."""
+    return {'text': phrase.text, 'found': phrase.presence.name, 'places': len(phrase.hits),
+            'probability': known(phrase.probability), 'not_found_reason': phrase.not_found_reason}
 
 
 def hit_fields(hit: Hit) -> dict[str, object]:

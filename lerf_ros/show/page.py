@@ -161,7 +161,7 @@ def in_words(answer: Answer) -> str:
     """Returns the answer as Markdown: a line, and a table of the places."""
     unit = 'm' if answer.metric else 'units'
     sure = any(not math.isnan(hit.probability) for hit in answer.hits)
-    columns = ['#', 'relevancy', *['probability'] * sure, 'keyframes', f'size ({unit})']
+    columns = ['#', 'relevancy', *['is it (probability)'] * sure, 'keyframes', f'size ({unit})']
     rows = [columns, ['-'] * len(columns)] if answer.hits else []
     for number, hit in enumerate(answer.hits, 1):
         rows.append([

@@ -9,29 +9,63 @@ from collections.abc import Mapping
 from lerf_ros.query.answer import Answer, Hit, Presence
 
 NOT_METRIC = 'the map is not metric: lengths are map units, not metres'
+MOST_TOLD = 12      # phrases of a kind that one line tells of
 
 
 def summary(answer: Answer) -> str:
     """Returns one line that says what was found, how certain that is, and what is missing."""
-    unit = 'm' if answer.metric else 'map units'
-    sure = '' if math.isnan(answer.probability) else f', probability {answer.probability:.2f}'
+    text = of_several(answer) if len(answer.phrases) > 1 else of_one(answer)
+    if answer.found and answer.no_target_reason:
+        text += f'; no grasp: {answer.no_target_reason}'
+    if answer.presence == Presence.NOT_OBSERVED:
+        text += (f'; only {answer.observed:.0%} of the place was seen well enough, so that it '
+                 'may be there: look from more sides')
+    notes = [answer.doubt, answer.learning, '' if answer.metric else NOT_METRIC]
+    return '; '.join(filter(None, [text, *notes]))
+
+
+def of_one(answer: Answer) -> str:
+    """Returns what is said of one phrase, or of several of which nothing is known by itself."""
+    sure = there(answer.probability)
     if answer.found:
         best = answer.hits[0]
-        x, y, z = best.position
-        places = '1 place' if len(answer.hits) == 1 else f'{len(answer.hits)} places'
         named = f' ({best.label})' if len(answer.texts) > 1 else ''
-        text = (f'{answer.text!r}: {places}, best{named} at ({x:.2f}, {y:.2f}, {z:.2f}) {unit} in '
-                f'{answer.frame_id!r} with relevancy {best.relevancy:.2f}{sure}')
-        if answer.no_target_reason:
-            text += f'; no grasp: {answer.no_target_reason}'
-    else:
-        text = f'{answer.text!r} was not found'
-        text += f': {answer.not_found_reason}{sure}' if answer.not_found_reason else sure
-        if answer.presence == Presence.NOT_OBSERVED:
-            text += (f'; only {answer.observed:.0%} of the place was seen well enough, so that it '
-                     'may be there: look from more sides')
-    notes = [answer.learning, '' if answer.metric else NOT_METRIC]
-    return '; '.join(filter(None, [text, *notes]))
+        return (f'{answer.text!r}: {places(len(answer.hits))}, best{named} at '
+                f'{where(best, answer)} with relevancy {best.relevancy:.2f}{sure}')
+    reason = f': {answer.not_found_reason}' if answer.not_found_reason else ''
+    return f'{answer.text!r} was not found{reason}{sure}'
+
+
+def of_several(answer: Answer) -> str:
+    """Returns what is said of each of several phrases, those that were found first."""
+    found = [phrase for phrase in answer.phrases if phrase.found]
+    missing = [phrase for phrase in answer.phrases if not phrase.found]
+    parts = [f'{phrase.text!r}: {places(len(phrase.hits))}, best at '
+             f'{where(phrase.hits[0], answer)} with relevancy {phrase.hits[0].relevancy:.2f}'
+             f'{there(phrase.probability)}' for phrase in found[:MOST_TOLD]]
+    parts += [f'{phrase.text!r} was not found: {phrase.not_found_reason}'
+              f'{there(phrase.probability)}' for phrase in missing[:MOST_TOLD]]
+    more = max(len(found) - MOST_TOLD, 0), max(len(missing) - MOST_TOLD, 0)
+    parts += [f'{more[0]} more were found'] * bool(more[0])
+    parts += [f'{more[1]} more were not found'] * bool(more[1])
+    return '; '.join(parts)
+
+
+def there(probability: float) -> str:
+    """Returns the probability that a thing is in the map at all, in words; empty for NaN."""
+    return '' if math.isnan(probability) else f', in the map with probability {probability:.2f}'
+
+
+def where(hit: Hit, answer: Answer) -> str:
+    """Returns the position of a hit with its unit and frame."""
+    x, y, z = hit.position
+    unit = 'm' if answer.metric else 'map units'
+    return f'({x:.2f}, {y:.2f}, {z:.2f}) {unit} in {answer.frame_id!r}'
+
+
+def places(count: int) -> str:
+    """Returns the number of places in words."""
+    return '1 place' if count == 1 else f'{count} places'
 
 
 def why_not_found(candidate: Hit | None, threshold: float, min_points: int) -> str:
@@ -44,8 +78,8 @@ def why_not_found(candidate: Hit | None, threshold: float, min_points: int) -> s
                 'that it must beat')
     reached, needed = f'{candidate.relevancy:.2f}', f'{threshold:.2f}'
     if candidate.relevancy >= threshold:
-        return (f'the best place has relevancy {reached}, but fewer points that reach the '
-                f'threshold {needed} than the {min_points} that a hit needs (query.min_points)')
+        return (f'the best place has relevancy {reached}, but {candidate.points} points, fewer '
+                f'than the {min_points} that a hit needs (query.min_points)')
     if reached == needed:
         reached, needed = f'{candidate.relevancy:.4f}', f'{threshold:.4f}'
     return f'the best place has relevancy {reached}, threshold {needed}'

@@ -47,10 +47,16 @@ def test_a_query_for_each_phrase(map_directory, capsys):
     assert "'mug': 1 place" in out and "'ball': 1 place" in out
 
 
-def test_phrases_together_share_the_points(map_directory, capsys, tmp_path):
-    code, out, _ = run(capsys, map_directory, 'mug', 'plate', '--together', '--export', tmp_path)
-    assert code == 0 and "'mug, plate': 2 places" in out
-    cloud = read_ply(tmp_path / 'mug_plate.ply')
+def test_phrases_together_share_the_points_and_each_has_its_own_answer(map_directory, capsys,
+                                                                       tmp_path):
+    code, out, _ = run(capsys, map_directory, 'mug', 'plate', 'things', '--together',
+                       '--max-hits', 1, '--export', tmp_path)
+    assert code == 0 and "'mug': 1 place" in out and "'plate': 1 place" in out
+    assert "'things' was not found: fewer than 40 points" in out
+    fields = json.loads((tmp_path / 'mug_plate_things.json').read_text())
+    assert [(phrase['text'], phrase['found'], phrase['places']) for phrase in fields['phrases']] \
+        == [('mug', 'PRESENT', 1), ('plate', 'PRESENT', 1), ('things', 'ABSENT', 0)]
+    cloud = read_ply(tmp_path / 'mug_plate_things.ply')
     assert set(cloud['label'][:216]) == {0} and set(cloud['label'][216:432]) == {1}
 
 

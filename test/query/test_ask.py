@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from hand_made_map import CAMERA, COLORS, CUBES, WordEncoder, cube_index, write_map
+from hand_made_map import CAMERA, COLORS, CUBES, WordEncoder, axis, cube_index, write_map
 
 import lerf_ros.map_query
 from lerf_ros.errors import (
@@ -20,7 +20,7 @@ from lerf_ros.errors import (
 from lerf_ros.frames.frame import Frame, Keyframe
 from lerf_ros.geometry.region import Region
 from lerf_ros.map_query import MapQuery
-from lerf_ros.query.answer import Hit, Presence
+from lerf_ros.query.answer import Hit, Presence, in_frame
 from lerf_ros.query.request import KeyframeCrop, QueryRequest
 from lerf_ros.show.words import summary, why_not_found
 
@@ -71,8 +71,58 @@ def test_every_point_gets_its_best_phrase_and_every_hit_its_label(map_query):
     assert [set(answer.labels[i * 216:(i + 1) * 216]) for i in range(3)] == [{1}, {2}, {0}]
 
 
-def test_max_hits_counts_over_all_phrases(map_query):
-    assert len(map_query.ask(QueryRequest(texts=('ball', 'mug', 'plate'), max_hits=2)).hits) == 2
+def test_max_hits_counts_for_each_phrase(tmp_path):
+    """Three things and five hits at most: nothing goes unmentioned, and nothing comes twice."""
+    query = MapQuery(write_map(tmp_path), {'query.max_hits': 1})
+    query.refresh()
+    answer = query.ask(QueryRequest(texts=('ball', 'mug', 'plate')))
+    assert sorted(hit.label for hit in answer.hits) == ['ball', 'mug', 'plate']
+    assert [(phrase.text, len(phrase.hits)) for phrase in answer.phrases] == [
+        ('ball', 1), ('mug', 1), ('plate', 1)]
+
+
+class Synonyms(WordEncoder):
+    """A cup is nearly a mug: cosine 0.9, so its margin over the negatives is 0.9."""
+
+    def encode_texts(self, texts):
+        cup = 0.9 * axis('mug') + np.sqrt(1 - 0.9 ** 2) * axis('floor')
+        return np.stack([cup if text == 'cup' else axis(text) for text in texts])
+
+
+def test_a_phrase_is_answered_among_others_as_if_it_was_asked_alone(tmp_path):
+    query = MapQuery(write_map(tmp_path), encoder=Synonyms())
+    query.refresh()
+    together = query.ask(QueryRequest(texts=('mug', 'cup', 'things')))
+    for phrase in together.phrases:
+        alone = query.ask(QueryRequest(phrase.text))
+        assert (phrase.presence, phrase.not_found_reason) == (
+            alone.presence, alone.not_found_reason)
+        assert [hit.relevancy for hit in phrase.hits] == [hit.relevancy for hit in alone.hits]
+    mug, cup, things = together.phrases
+    assert at(mug.hits[0], 'mug') and at(cup.hits[0], 'mug') and not things.hits
+    # The cloud has one phrase for each point: the one that fits it best.
+    assert not together.labels[:216].any()
+
+
+def test_each_phrase_is_told_of(map_query):
+    answer = map_query.ask(QueryRequest(texts=('mug', 'things', 'ball')))
+    told = summary(answer)
+    assert answer.found and answer.presence == Presence.PRESENT
+    assert told.startswith("'mug': 1 place, best at (0.00, 0.00, 0.05) m in 'map' with relevancy "
+                           "1.00; 'ball': 1 place")
+    assert "'things' was not found: fewer than 40 points" in told
+
+
+def test_of_very_many_phrases_the_rest_is_counted(map_query):
+    told = summary(map_query.ask(QueryRequest(texts=('mug',) * 20 + ('things',) * 15)))
+    assert '; 8 more were found; 3 more were not found' in told
+
+
+def test_the_phrases_of_an_answer_move_with_it(map_query):
+    T = np.eye(4)
+    T[0, 3] = 2.0
+    moved = in_frame(map_query.ask(QueryRequest(texts=('mug', 'ball'))), T, 'robot')
+    assert moved.phrases[0].hits[0].position[0] == pytest.approx(2.0, abs=1e-3)
 
 
 def test_a_rival_takes_what_looks_more_like_it(map_query):
@@ -195,11 +245,11 @@ def test_keyframes_that_come_after_the_snapshot_are_noticed(tmp_path):
 @pytest.mark.parametrize(('candidate', 'words'), [
     (0.61, 'the best place has relevancy 0.61, threshold 0.68'),
     (0.6798, 'the best place has relevancy 0.6798, threshold 0.6800'),
-    (0.70, 'relevancy 0.70, but fewer points that reach the threshold 0.68 than the 20'),
+    (0.70, 'the best place has relevancy 0.70, but 12 points, fewer than the 20 that a hit needs'),
     (None, 'fewer than 40 points of the map fit it better')])
 def test_the_number_that_decided_is_the_one_that_is_told(candidate, words):
     place = None if candidate is None else Hit(np.zeros(3), np.eye(3), np.ones(3), candidate, 0.1,
-                                               30, 5)
+                                               12, 5)
     assert words in why_not_found(place, 0.68, 20)
 
 

@@ -12,6 +12,7 @@ from hand_made_map import CONFIG, WordEncoder, write_map
 
 import lerf_ros.map_query
 import lerf_ros.query.presence as calibration_module
+from lerf_ros.commands.query import lines
 from lerf_ros.map_query import MapQuery
 from lerf_ros.query.answer import Hit
 from lerf_ros.query.presence import (
@@ -27,6 +28,7 @@ from lerf_ros.query.presence import (
 )
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.settings import flat_fields
+from lerf_ros.show.words import summary
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / 'bench'))
 
@@ -124,6 +126,20 @@ def test_hits_and_answers_get_their_probability(stored):
     assert answer.probability == pytest.approx(sigmoid(0.5 * odds), abs=1e-4)
     absent = query.ask(QueryRequest('things'))
     assert absent.probability == pytest.approx(0.5)     # features 0 of no place, intercept 0
+
+
+def test_each_of_several_phrases_has_its_own_probability(stored):
+    mug, things = stored[0].ask(QueryRequest(texts=('mug', 'things'))).phrases
+    assert mug.probability == stored[0].ask(QueryRequest('mug')).probability
+    assert things.probability == pytest.approx(0.5)
+
+
+def test_what_is_there_and_what_is_it_are_told_apart(stored):
+    """The one probability is of the sentence, the other of a row of the table."""
+    answer = stored[0].ask(QueryRequest('mug'))
+    assert f'in the map with probability {answer.probability:.2f}' in summary(answer)
+    (first, row) = list(lines(answer))[:2]
+    assert 'is it with probability' in row and 'is it' not in first
 
 
 @pytest.mark.parametrize('request_', [QueryRequest('mug', negatives=('ball',)),

@@ -13,8 +13,8 @@ from lerf_ros.config import QueryConfig
 from lerf_ros.geometry.region import Region
 from lerf_ros.index.language_index import LanguageIndex, shifted_planes
 from lerf_ros.map_query import MapQuery
-from lerf_ros.query.question import inside_region
 from lerf_ros.query.request import QueryRequest
+from lerf_ros.query.search import inside_region
 from lerf_ros.query.text_query import TextQuery
 
 UTM = np.array([388096.0, 5948996.0, 50.0])

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What phrases find in an index: each its own places, as if it was asked alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from lerf_ros.geometry.region import Region
+from lerf_ros.index.language_index import LanguageIndex
+from lerf_ros.query.answer import NEUTRAL, Hit
+from lerf_ros.query.places import Place, sort_key
+from lerf_ros.query.presence import Calibration
+from lerf_ros.query.text_query import TextQuery
+
+TOGETHER = 16   # phrases that are compared with the points at once: more only take memory
+
+
+@dataclass(frozen=True)
+class PhraseResult:
+    """What one phrase found. places: best first.
+
+    candidate: the best place, however low; None where none beats the negatives.
+    """
+
+    name: str
+    places: tuple[Place, ...]
+    candidate: Hit | None
+
+    @property
+    def hits(self) -> tuple[Hit, ...]:
+        """Returns the places without their points."""
+        return tuple(place.hit for place in self.places)
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a question found in an index of N points.
+
+    relevancy (N,): of the phrase that fits the point best. labels (N,): index of that phrase.
+    phrases: what each of them found.
+    """
+
+    relevancy: np.ndarray
+    labels: np.ndarray
+    phrases: tuple[PhraseResult, ...]
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Returns the places of all phrases, best first."""
+        return tuple(sorted((place for phrase in self.phrases for place in phrase.places),
+                            key=lambda place: sort_key(place.hit)))
+
+    @property
+    def hits(self) -> tuple[Hit, ...]:
+        """Returns the places of all phrases without their points, best first."""
+        return tuple(place.hit for place in self.places)
+
+
+class Limits(NamedTuple):
+    """threshold: relevancy that a place must reach. most: places of each phrase, at most.
+
+    calibration: gives places their probabilities; None for no probabilities.
+    """
+
+    threshold: float
+    most: int
+    calibration: Calibration | None = None
+
+
+def inside_region(index: LanguageIndex, region: Region) -> np.ndarray:
+    """Returns which points of the index lie in the region, (N,) bool."""
+    R, center = region.T_world_region[:3, :3], region.T_world_region[:3, 3] - index.origin
+    return (np.abs((index.points - center) @ R) <= region.size / 2).all(1)
+
+
+def search(query: TextQuery, names: Sequence[str], phrases: np.ndarray, negatives: np.ndarray,
+           inside: np.ndarray | None, limits: Limits) -> SearchResult:
+    """Looks for each of the phrases.
+
+    phrases (P, r), negatives (M, r): codes in the index's basis. inside (N,) bool: points that may
+    be used; None for all. Outside of them every relevancy is 0.
+    """
+    relevancy = np.zeros(len(query.index.points), np.float32)
+    labels, found = np.zeros(len(relevancy), np.uint32), []
+    for start in range(0, len(phrases), TOGETHER):
+        fields = zip(*query.scorer.each_phrase(phrases[start:start + TOGETHER], negatives),
+                     strict=True)
+        for label, (values, scales) in enumerate(fields, start):
+            own = values if inside is None else np.where(inside, values, 0.0)
+            better = own > relevancy
+            relevancy[better], labels[better] = own[better], label
+            found.append(search_phrase(query, names[label], own, scales, limits))
+    return SearchResult(relevancy, labels, tuple(found))
+
+
+def search_phrase(query: TextQuery, name: str, values: np.ndarray, scales: np.ndarray,
+                  limits: Limits) -> PhraseResult:
+    """Looks for one phrase, of whose relevancies values (N,), and best scales (N,), are known."""
+    places = tuple(named(place, name, limits.calibration) for place in query.places(
+        values, scales, limits.threshold, limits.most))
+    return PhraseResult(name, places, places[0].hit if places else
+                        best_candidate(query, values, scales))
+
+
+def named(place: Place, name: str, calibration: Calibration | None) -> Place:
+    """Returns the place with a label and a probability in its hit."""
+    probability = math.nan if calibration is None else calibration.of_hit(place.hit)
+    return Place(replace(place.hit, label=name, probability=probability), place.members)
+
+
+def best_candidate(query: TextQuery, values: np.ndarray, scales: np.ndarray) -> Hit | None:
+    """Returns the best place, however low; None where too few points beat the negatives."""
+    if np.count_nonzero(values > NEUTRAL) < 2 * query.config.min_points:
+        return None
+    place = query.best_place(values, scales)
+    return place.hit if place else None
