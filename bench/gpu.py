@@ -39,8 +39,6 @@ from gpu_maps import (
     query_of_many_points,
 )
 
-from lerf_ros import __version__
-
 SECONDS = 540.0     # of the whole run
 Section = Callable[[argparse.Namespace], dict[str, Any]]
 
@@ -49,7 +47,7 @@ def environment(_: argparse.Namespace) -> dict[str, Any]:
     """Returns what this machine and its software are."""
     import triton
 
-    return {'lerf_ros': __version__, 'torch': torch.__version__, 'triton': triton.__version__,
+    return {'torch': torch.__version__, 'triton': triton.__version__,
             'device': torch.cuda.get_device_name(), 'cores': os.cpu_count(),
             'capability': list(torch.cuda.get_device_capability()),
             'memory_GiB': round(torch.cuda.get_device_properties(0).total_memory / 2**30, 1)}

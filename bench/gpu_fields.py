@@ -17,7 +17,7 @@ from lerf_ros.config import LerfConfig
 from lerf_ros.field.hash_encoding import HashEncoding, HashGridBackend, TorchGrid, hash_grid_torch
 from lerf_ros.field.tinycudann_grid import make_tiny_cuda_grid
 from lerf_ros.field.triton_grid import TritonGrid
-from lerf_ros.frames.frame import Keyframe
+from lerf_ros.frames.frame import Frame, Keyframe
 from lerf_ros.geometry.scene_frame import SceneFrame
 from lerf_ros.training.learners import RadianceLearner, Trainer
 from lerf_ros.training.quality import measure_quality
@@ -26,8 +26,8 @@ from lerf_ros.training.scene_measurement import measure_scene
 from lerf_ros.training.step_guard import StepGuard
 
 PRESETS = ('online', 'reference', 'paper')
-POINTS = 20000          # at which grids are compared
-SINGLE, HALF = 1e-4, 2e-2   # of the largest value: how far they may be from double precision
+POINTS, MARGIN = 20000, 0.02    # at which grids are compared, that far from the borders of cells
+SINGLE, HALF = 5e-4, 2e-2   # of the largest value: how far they may be from double precision
 
 
 def grids(config: LerfConfig) -> Iterator[HashEncoding]:
@@ -59,7 +59,7 @@ def grids_agree(arguments: argparse.Namespace) -> dict[str, Any]:
     worst: dict[str, list[float]] = {}
     for name in PRESETS:
         for encoding in grids(preset(name, arguments)):
-            positions = torch.rand(64 if arguments.smoke else POINTS, 3)
+            positions = inside_cells(encoding, 64 if arguments.smoke else POINTS)
             weight = torch.randn(len(positions), encoding.output_dimension)
             exact = gradients(lambda p, t, e=encoding: hash_grid_torch(p.double(), t.double(),
                                                                        e.geometry),
@@ -75,6 +75,19 @@ def grids_agree(arguments: argparse.Namespace) -> dict[str, Any]:
            if max(off) > (HALF if way.endswith('half') else SINGLE)}
     assert not bad, f'largest differences of values, table and positions: {bad}'
     return {way: [float(f'{value:.1e}') for value in off] for way, off in worst.items()}
+
+
+def inside_cells(encoding: HashEncoding, count: int) -> torch.Tensor:
+    """Draws positions off the borders of the cells of as many levels as leave some.
+
+    At a border the gradient jumps, and the last bit of a position decides on its side.
+    """
+    positions = torch.rand(60 * count, 3)
+    for scale in encoding.geometry['scale'].tolist():
+        part = (positions * scale + 0.5) % 1
+        keep = ((part > MARGIN) & (part < 1 - MARGIN)).all(1)
+        positions = positions[keep] if keep.sum() >= count else positions
+    return positions[:count]
 
 
 def gradients(look_up: Callable[..., torch.Tensor], encoding: HashEncoding,
@@ -187,21 +200,29 @@ def trainer_of(config: LerfConfig, keyframes: int, smoke: bool) -> Trainer:
 
 def learns_as_the_cpu_does(arguments: argparse.Namespace) -> dict[str, Any]:
     """Measures held-out PSNR, dB, after the same steps on a CPU, and on a GPU in single and half.
+
+    Of several seeds: the spread of one device's is what a difference must be compared with.
     """
     frames, out = frames_of_cubes(6 if arguments.smoke else 24), {}
     for device, half in (('cpu', False), ('cuda', False), ('cuda', True)):
         config = tiny_config().override({'training.mixed_precision': half,
                                          'training.device': device})
-        scene = measure_scene(frames, config)
-        torch.manual_seed(0)
-        learner = RadianceLearner(config, scene, torch.device(device),
-                                  torch.Generator().manual_seed(0))
-        held_out = KeyframeStore(scene, torch.device(device))
-        for number, frame in enumerate(frames):
-            (held_out if number % 6 == 5 else learner).add(Keyframe(number, frame))
-        for _ in range(2 if arguments.smoke else 400):
-            learner.step()
-        psnr = measure_quality(learner.field, held_out, scene.radius).psnr
-        out[f'{device}{" half" if half else ""}'] = round(psnr, 2)
-    assert arguments.smoke or min(out.values()) > out['cpu'] - 0.7, out
+        out[f'{device}{" half" if half else ""}'] = [
+            round(learned_psnr(frames, config, seed, 2 if arguments.smoke else 400), 2)
+            for seed in range(1 if arguments.smoke else 4)]
+    means = {way: float(np.mean(psnr)) for way, psnr in out.items()}
+    assert arguments.smoke or min(means.values()) > means['cpu'] - 0.5, out
     return out
+
+
+def learned_psnr(frames: list[Frame], config: LerfConfig, seed: int, steps: int) -> float:
+    """Returns the PSNR of held-out frames after some steps of the radiance field alone."""
+    scene, device = measure_scene(frames, config), torch.device(config.training.device)
+    torch.manual_seed(seed)
+    learner = RadianceLearner(config, scene, device, torch.Generator().manual_seed(seed))
+    held_out = KeyframeStore(scene, device)
+    for number, frame in enumerate(frames):
+        (held_out if number % 6 == 5 else learner).add(Keyframe(number, frame))
+    for _ in range(steps):
+        learner.step()
+    return measure_quality(learner.field, held_out, scene.radius).psnr

@@ -21,6 +21,7 @@ from tiny_world import ColorEncoder
 from lerf_ros.config import FeatureConfig, LerfConfig
 from lerf_ros.encoders import openclip
 from lerf_ros.encoders.dino import DinoFeatures
+from lerf_ros.encoders.embedding_map import KeyframeFeatures
 from lerf_ros.index.language_index import as_stored
 from lerf_ros.map_query import MapQuery
 from lerf_ros.mapper import Mapper
@@ -41,7 +42,8 @@ VARIANTS: dict[str, dict[str, object]] = {
         'language.scale_input': 'raw', 'training.embedding_loss': 'huber',
         'training.language_average_steps': 1, 'language.levels': (4, 4),
         'language.base_resolutions': (8, 32), 'language.max_resolutions': (32, 64),
-        'features.pyramid': 'fractions', 'training.depth_weight': 0.0},
+        'features.pyramid': 'fractions', 'training.depth_weight': 0.0,
+        'index.min_accumulation': 0.0},
     'poses refined in graphs': {**HALF, 'poses.refine': True},
     'nothing opaque': {'index.min_accumulation': 1.0}}
 
@@ -98,7 +100,7 @@ def live(config: LerfConfig, folder: Path, steps: int) -> None:
     query = MapQuery(folder, encoder=encoder)
     query.refresh()
     answer = query.ask(QueryRequest('red'))
-    assert config.index.min_accumulation == 1.0 or len(answer.points_world)
+    assert bool(len(answer.points_world)) == (config.index.min_accumulation < 1.0)
     # reindex() opens the encoder by its name; this one has none.
     with contextlib.suppress(KeyError):
         reindex(folder)
@@ -261,8 +263,40 @@ def memory_runs_out(arguments: argparse.Namespace) -> dict[str, Any]:
         out['rays'] = f'{rays} -> {guard.trainer.radiance.rays}'
         out['message'] = guard.message
         assert steps[-1] is not None and (arguments.smoke or guard.message)
+        out['keyframes'] = keyframes_without_memory(arguments)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     return out
+
+
+class SameFeatures:
+    """Stands in for FeatureExtractor: one pyramid for all images."""
+
+    def __init__(self, smoke: bool) -> None:
+        self._features = features(smoke)
+
+    def extract(self, *_: object) -> KeyframeFeatures:
+        """Returns the features, whatever is given."""
+        return replace(self._features, levels=tuple(
+            replace(level, vocabulary=level.vocabulary.copy()) for level in self._features.levels))
+
+
+def keyframes_without_memory(arguments: argparse.Namespace) -> str:
+    """Maps until keyframes take the place of others; returns what the map says of it."""
+    config = tiny_config().override({'training.device': 'cuda', 'keyframes.holdout_every': 0,
+                                     'keyframes.memory_megabytes': 10**6})
+    with tempfile.TemporaryDirectory() as folder:
+        mapper = Mapper(config, MapDirectory(folder, True), ColorEncoder(), 'map', True)
+        mapper.extractor = SameFeatures(arguments.smoke)  # type: ignore[assignment]
+        count = 0
+        while not mapper.memory_fault and count < (8 if arguments.smoke else 200):
+            mapper.add_frame(keyframe(count, arguments.smoke).frame)
+            count += 1
+        for extra in range(2):
+            mapper.add_frame(keyframe(count + extra, arguments.smoke).frame)
+        assert mapper.guard is not None and mapper.stored == count + 2
+        steps = [mapper.guard.step() for _ in range(12)]
+        assert steps[-1] is not None and (arguments.smoke or mapper.memory_fault)
+        return mapper.memory_fault
 
 

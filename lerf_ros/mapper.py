@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Iterable, Mapping
@@ -15,7 +16,7 @@ from lerf_ros.config import LerfConfig
 from lerf_ros.encoders.cache import FeatureCache
 from lerf_ros.encoders.extractor import FeatureExtractor
 from lerf_ros.encoders.image_text import ImageTextEncoder, load_encoder
-from lerf_ros.errors import NothingToUndoError, StorageError
+from lerf_ros.errors import NothingToUndoError, StorageError, TrainingFailedError
 from lerf_ros.field.language_field import LanguageField
 from lerf_ros.frames.capture_check import tells_depth
 from lerf_ros.frames.frame import Frame, Keyframe
@@ -30,12 +31,14 @@ from lerf_ros.settings import to_dict
 from lerf_ros.storage.durable import JsonObject
 from lerf_ros.storage.map_directory import MapDirectory
 from lerf_ros.training.checkpoint import field_arrays, training_arrays
-from lerf_ros.training.devices import choose_device
+from lerf_ros.training.devices import choose_device, free_megabytes, is_out_of_memory
 from lerf_ros.training.learners import Trainer
 from lerf_ros.training.quality import Quality, measure_quality
 from lerf_ros.training.ray_batches import KeyframeStore
 from lerf_ros.training.scene_measurement import measure_scene
 from lerf_ros.training.step_guard import StepGuard
+
+log = logging.getLogger(__name__)
 
 MOST_FIRST = 64     # keyframes that are looked at for depth, or for a camera that moved
 
@@ -54,7 +57,8 @@ class Mapper:
         self.guard: StepGuard | None = None
         self.held_out: KeyframeStore | None = None
         self.waiting = KeyframeQueue(directory.keyframes)
-        self.learned = LearnedKeyframes(config.keyframes)
+        self.learned = LearnedKeyframes(config.keyframes, free_megabytes(self.device))
+        self.memory_fault = ''      # what is done since memory ran out, empty before
         self.moves = MoveCheck(self.learned)
         self.weak_areas = np.zeros((0, 3))      # world, as of the newest snapshot
         self.quality, self.view_cache = Quality(), ViewCache()  # as of the newest snapshot
@@ -113,12 +117,14 @@ class Mapper:
         if not len(self.waiting) or (self.trainer is None and not first):
             return False
         trainer = self.trainer or self._start(measure_scene(first, self.config))
-        self._learn(trainer, self.waiting.pop())
-        self.steps_at_newest = trainer.radiance.steps
-        if self._earlier is not None and self._earlier.complete(len(self.learned)):
-            self._earlier.resume(trainer)
-            self._earlier = None
-            self.steps_at_newest = trainer.radiance.newest_step
+        try:
+            self._learn(trainer, self.waiting.pop())
+            self.steps_at_newest = trainer.radiance.steps
+        finally:    # also after one that cannot be read
+            if self._earlier is not None and self._earlier.complete(len(self.waiting)):
+                self._earlier.resume(trainer)
+                self._earlier = None
+                self.steps_at_newest = trainer.radiance.newest_step
         return True
 
     def _first_frames(self) -> list[Frame]:
@@ -144,19 +150,53 @@ class Mapper:
                 'encoder': self.encoder.identity(), 'config': to_dict(self.config)}
 
     def _learn(self, trainer: Trainer, keyframe: Keyframe) -> None:
-        held_out, frame = self._is_held_out(keyframe), keyframe.frame
-        instead_of = self.learned.to_forget(keyframe, held_out, self.bytes_used())
-        if held_out:
-            self._store_of(held_out).add(keyframe, instead_of)
-        else:
-            features = lerf.embed(frame, trainer.scene, self.extractor,
-                                  self.config.features.widths)
-            trainer.add(keyframe, features, instead_of)
-        if instead_of is not None:
+        held_out = self._is_held_out(keyframe)
+        # What training stopped with fits, and goes on with just that.
+        instead_of = None if self.restoring else \
+            self.learned.to_forget(keyframe, held_out, self.bytes_used())
+        instead_of = self._take(trainer, keyframe, held_out, instead_of)
+        # Where memory has run out, keyframes that are not trained on stay on the disk.
+        if instead_of is not None and not self.memory_fault:
             self.waiting.forget(instead_of)
         self._unlearn(self.learned.add(keyframe, held_out, instead_of))
         if self.moves.learned(keyframe.index):
             self.undo_move()
+
+    def _take(self, trainer: Trainer, keyframe: Keyframe, held_out: bool,
+              instead_of: int | None) -> int | None:
+        """Hands a keyframe to the training, or to the measuring of quality.
+
+        Where memory runs out it is tried again with that of the steps, and in the place of another
+        keyframe. Returns whose place it took. Raises TrainingFailedError.
+        """
+        reason = ''
+        for place in (instead_of, instead_of, self.learned.most_redundant(keyframe, held_out)):
+            try:
+                if held_out:
+                    self._store_of(held_out).add(keyframe, place)
+                else:
+                    trainer.add(keyframe, lerf.embed(keyframe.frame, trainer.scene, self.extractor,
+                                                     self.config.features.widths), place)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                assert self.guard is not None
+                self.guard.free_memory()
+                reason = str(error)
+            else:
+                if place != instead_of:
+                    self._tell_fewer(reason)
+                return place
+        raise TrainingFailedError(
+            f'keyframe {keyframe.index} does not fit into the memory of {self.device}, even in the '
+            f'place of another ({reason.partition(chr(10))[0]}): end other programs there, choose '
+            'a smaller encoder (features.*), or smaller images')
+
+    def _tell_fewer(self, reason: str) -> None:
+        self.learned.most = len(self.learned)
+        self.memory_fault = (f'out of memory: {self.learned.most} keyframes are trained on, and '
+                             'new ones take the place of others; all stay on the disk')
+        log.warning('%s: %s', self.memory_fault, reason.partition('\n')[0])
 
     def move_keyframes(self, poses: Mapping[int, np.ndarray]) -> int:
         """Takes better poses (4, 4) by index, as after a loop closure; returns how many moved.

@@ -30,8 +30,8 @@ class KeyframeConfig(Checked):
         'no image is taken any more', choices=('forget', 'refuse'))
     memory_megabytes: int = setting(
         0, 'memory for the pixels and features of keyframes; beyond it each new one takes the '
-        'place of another, whatever max_count says; 0 sets no limit', unit='MB', low=0,
-        high=10**7)
+        'place of another, whatever max_count says; 0 sets no limit on a CPU, and 60 % of what is '
+        'free at the start on a GPU', unit='MB', low=0, high=10**7)
     stale_views: int = setting(
         2, 'newer keyframes whose depth must contradict an old ray so that it is no longer trained '
         'on; 0 assumes a static world', low=0, high=100)

@@ -124,8 +124,8 @@ def _backward_positions(positions, table, grad, levels, scales,  # type: ignore[
 class TritonGrid:
     """Looks up in a table (entries, F) that its caller owns, float32; F is 1, 2, 4 or 8.
 
-    Under autocast the kernels read a half-precision copy of the table and return half precision;
-    gradients of the table are summed in single precision.
+    Under autocast it returns half precision. The kernels read the table itself all the same: making
+    a half-precision copy of it each step costs more than reading it saves (measured on an H100).
     """
 
     def __init__(self, geometry: np.ndarray) -> None:
@@ -149,11 +149,11 @@ class _TritonHashGrid(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, positions, table, levels, scales, dtype):  # type: ignore[no-untyped-def, override]
-        read = table.detach().to(dtype)
         out = positions.new_empty((len(positions), len(levels) * table.shape[1]), dtype=dtype)
-        _launch(_forward, len(levels), table.shape[1], positions, read, levels, scales, out)
+        _launch(_forward, len(levels), table.shape[1], positions, table, levels, scales, out)
         # Only the gradient of the positions reads the table.
-        ctx.save_for_backward(positions, read if ctx.needs_input_grad[0] else None, levels, scales)
+        ctx.save_for_backward(positions, table if ctx.needs_input_grad[0] else None, levels,
+                              scales)
         ctx.table_shape = table.shape
         return out
 

@@ -151,6 +151,7 @@ class KeyframeQueue:
         return self._at_hand.get(index) or self._files.read(index)
 
 
+GPU_SHARE = 0.6     # of a GPU's free memory for pixels and features; fields and steps need the rest
 GROWTH = 1.25       # tables that are too small become larger by a quarter (training/ray_batches.py)
 # Poses that differ by less are the same (world units, degrees).
 SAME_DISTANCE, SAME_ANGLE = 1e-4, 1e-2
@@ -175,8 +176,11 @@ class LearnedKeyframe:
 class LearnedKeyframes:
     """The table of all keyframes that the map is learned from now, by index."""
 
-    def __init__(self, config: KeyframeConfig) -> None:
+    def __init__(self, config: KeyframeConfig, free_megabytes: int = 0) -> None:
+        """free_megabytes: what the GPU has at the start; 0 for a CPU."""
         self.config = config
+        self.most = config.max_count    # fewer once memory has run out
+        self._megabytes = config.memory_megabytes or int(GPU_SHARE * free_megabytes)
         self.changes = WorldChanges(config.stale_views, config.stale_depth)
         self.forgotten = 0      # keyframes that had to go for others
         self._table: dict[int, LearnedKeyframe] = {}
@@ -198,11 +202,15 @@ class LearnedKeyframes:
 
         It is one of those with the same use. bytes_used: memory that all keyframes take now.
         """
-        limit, count = self.config.memory_megabytes * 2**20, len(self)
-        full = count >= self.config.max_count or (
+        limit, count = self._megabytes * 2**20, len(self)
+        full = count >= self.most or (
             0 < limit < GROWTH * bytes_used * (count + 1) / max(count, 1))
+        return self.most_redundant(keyframe, held_out) if full else None
+
+    def most_redundant(self, keyframe: Keyframe, held_out: bool) -> int | None:
+        """Returns the index of the keyframe that a new one replaces best, of the same use."""
         alike = [known for known in self if known.held_out == held_out]
-        if not full or not alike:
+        if not alike:
             return None
         poses = np.stack([known.T_world_camera for known in alike])
         arrivals = np.array([known.index for known in alike])

@@ -246,7 +246,8 @@ class Loop:
             self.lock.announce(leave=self.stopping, doing=told)
         words = [doing, mapper.waiting.fault, saving.fault,
                  mapper.moves.message,
-                 mapper.extractor.limits.message, mapper.guard.message if mapper.guard else '']
+                 mapper.extractor.limits.message, mapper.memory_fault,
+                 mapper.guard.message if mapper.guard else '']
         self.status = replace(
             self.status, state=state, message='; '.join(filter(None, words)),
             code='STORAGE' if mapper.waiting.fault or saving.fault else '',

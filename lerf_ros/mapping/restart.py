@@ -47,9 +47,12 @@ class EarlierRun:
         """Training steps of `state`, 0 without one."""
         return self.state.info['steps'] if self.state else 0
 
-    def complete(self, learned: int) -> bool:
-        """Returns whether all keyframes of the state are learned again."""
-        return learned >= self.known
+    def complete(self, waiting: int) -> bool:
+        """Returns whether the keyframes of the state are learned again, or could not be read.
+
+        waiting: how many keyframes wait to be learned.
+        """
+        return len(self.indices) - waiting >= self.known
 
     def resume(self, trainer: Trainer) -> None:
         """Resumes the state in a trainer that has learned its keyframes.

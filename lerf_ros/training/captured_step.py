@@ -49,6 +49,9 @@ class CapturedStep:
 
     The function may read nothing back from the GPU, and its shapes may depend on those of its
     inputs alone. Where it cannot be captured it is called as it is, with a warning.
+
+    A replayed call returns what the call before it computed, on the CPU: the GPU works on one step
+    while the CPU prepares the next.
     """
 
     def __init__(self, device: torch.device, wanted: bool = True) -> None:
@@ -61,10 +64,11 @@ class CapturedStep:
         self._calls: Counter[Hashable] = Counter()
         self._pool: _POOL_HANDLE | None = None      # memory that the graphs share
         self._stream: torch.cuda.Stream | None = None
+        self._underway: tuple[Tensor, torch.cuda.Event] | None = None
 
     def __call__(self, move: Callable[..., Tensor], radiance: RadianceLearner,
                  language: LanguageLearner, *inputs: object) -> Tensor:
-        """Returns what move(radiance, language, *inputs) returns; the next call overwrites it."""
+        """Returns what move(radiance, language, *inputs) returns, or returned the time before."""
         if not self.wanted or not _unattended(radiance, language):
             return move(radiance, language, *inputs)
         assert language.descent is not None
@@ -74,7 +78,19 @@ class CapturedStep:
             if self._calls[key] <= WARM_STEPS or not self._capture(
                     key, lambda held: move(radiance, language, *held), inputs):
                 return self._aside(lambda: move(radiance, language, *inputs))
-        return self.graphs[key].replay(inputs)
+        return self._exchange(self.graphs[key].replay(inputs))
+
+    def _exchange(self, output: Tensor) -> Tensor:
+        """Has a replay's output copied to the CPU when it is there; returns that of the one before.
+        """
+        before = self._underway
+        copy, done = torch.empty_like(output, device='cpu', pin_memory=True), torch.cuda.Event()
+        copy.copy_(output, non_blocking=True)
+        done.record()
+        self._underway = copy, done
+        copy, done = before or self._underway
+        done.synchronize()
+        return copy
 
     def _aside(self, step: Callable[[], Tensor]) -> Tensor:
         """Takes a step in the stream of later captures, as CUDA graphs ask for."""

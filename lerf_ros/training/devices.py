@@ -54,6 +54,16 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Returns whether torch, or tiny-cuda-nn in words of its own, found too little memory."""
+    return isinstance(error, torch.OutOfMemoryError) or 'out of memory' in str(error).lower()
+
+
+def free_megabytes(device: torch.device) -> int:
+    """Returns the free memory of a GPU, MB; 0 for a CPU."""
+    return torch.cuda.mem_get_info(device)[0] >> 20 if device.type == 'cuda' else 0
+
+
 def reuse_memory() -> bool:
     """Makes glibc keep freed blocks for the next step; returns whether that worked.
 

@@ -337,4 +337,8 @@ class Trainer:
     def add(self, keyframe: Keyframe, features: KeyframeFeatures,
             instead_of: int | None = None) -> None:
         """Takes a keyframe into training, instead of the one with an index where that is given."""
-        self.language.put(self.radiance.add(keyframe, instead_of), features)
+        store = self.radiance.store
+        row = len(store) if instead_of is None else store.rows[instead_of]
+        # The features first: if memory runs out, no keyframe has pixels alone.
+        self.language.put(row, features)
+        self.radiance.add(keyframe, instead_of)

@@ -20,20 +20,20 @@ Module = TypeVar('Module', bound=nn.Module)
 
 
 class WeightAverage(Generic[Module]):
-    """Owns a copy of a module with the exponential mean of its weights (Polyak averaging).
+    """Holds a module with the exponential mean of another's weights (Polyak averaging).
 
     A hash grid's entries jump with every batch; their mean holds what was learned.
     """
 
     def __init__(self, module: Module, window: int) -> None:
-        """window: about how many steps the mean is over; 1 copies the weights themselves."""
-        self.module = copy.deepcopy(module).requires_grad_(False)
+        """window: about how many steps the mean is over; over 1 it is the module itself."""
+        self.module = copy.deepcopy(module).requires_grad_(False) if window > 1 else module
         self.window = window
 
     @torch.no_grad()
     def update(self, module: Module, step: int) -> None:
         """Updates the mean with the weights after a step, counted from 0."""
-        if step % EVERY and self.window > 1:
+        if step % EVERY or self.window == 1:
             return
         weight = min(1.0, EVERY / max(1.0, min(self.window, (step + 1) / EARLY_PART)))
         torch._foreach_lerp_(list(self.module.parameters()), list(module.parameters()), weight)

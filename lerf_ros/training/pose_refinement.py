@@ -19,10 +19,13 @@ class PoseRefinement(nn.Module):
     poses. Two penalties keep the whole map from drifting away from the measured poses.
     """
 
+    count: Tensor
+
     def __init__(self, keyframes: int, config: PoseConfig) -> None:
         super().__init__()
         self.config = config
         self.table = nn.Parameter(torch.zeros(keyframes, 6))   # translation, rotation vector
+        self.register_buffer('count', torch.zeros((), dtype=torch.int64))   # rows in use
 
     def forward(self, rays: Rays, keyframe: Tensor) -> Rays:
         """Returns the corrected rays of keyframe rows (R,); gradients reach the corrections."""
@@ -31,8 +34,10 @@ class PoseRefinement(nn.Module):
         return replace(rays, origins=rays.origins + correction[:, :3], directions=turned[..., 0])
 
     def penalty(self) -> Tensor:
-        """Returns the weighted mean length of the corrections (nerfstudio's L2 penalties)."""
-        lengths = torch.sqrt(self.table.reshape(-1, 2, 3).square().sum(-1) + 1e-16).mean(0)
+        """Returns the weighted mean length of the corrections in use (nerfstudio's L2 penalties).
+        """
+        lengths = torch.sqrt(self.table.reshape(-1, 2, 3).square().sum(-1) + 1e-16).sum(0)
+        lengths = lengths / self.count.clamp_min(1)     # rows that are not in use are zero
         return (self.config.translation_penalty * lengths[0]
                 + self.config.rotation_penalty * lengths[1])
 
@@ -40,6 +45,7 @@ class PoseRefinement(nn.Module):
     def reset_row(self, row: int) -> None:
         """Forgets the correction of a row whose keyframe, or whose measured pose, is new."""
         self.table[row] = 0
+        self.count.clamp_(min=row + 1)
 
     @torch.no_grad()
     def corrected(self, row: int, T_scene_camera: Tensor) -> Tensor:

@@ -159,7 +159,13 @@ class KeyframeStore:
             else:
                 self._wasted += width * height
         self.rows[keyframe.index] = row
-        self._write(row, first, keyframe)
+        try:
+            self._write(row, first, keyframe)
+        except RuntimeError:    # out of memory: as if it had not come; what was written is unused
+            del self.rows[keyframe.index]
+            if instead_of is not None:
+                self.rows[instead_of] = row
+            raise
         if self._wasted > WASTE * len(self._colors):
             self._compact()
         return row

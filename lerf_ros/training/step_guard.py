@@ -13,6 +13,7 @@ from lerf_ros.errors import TrainingFailedError
 from lerf_ros.lerf import StepReport, training_step
 from lerf_ros.training.captured_step import CapturedStep
 from lerf_ros.training.checkpoint import field_arrays, load_training, training_arrays
+from lerf_ros.training.devices import is_out_of_memory
 from lerf_ros.training.learners import Trainer
 
 FEWEST_RAYS = 16
@@ -54,9 +55,17 @@ class StepGuard:
         """Takes a step; returns None when memory ran out, and makes later steps smaller."""
         try:
             return training_step(self.trainer.radiance, self.trainer.language, self.captured)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             self._halve(str(error).partition('\n')[0])
         return None
+
+    def free_memory(self) -> None:
+        """Gives back what steps keep for the next one."""
+        self.captured.clear()
+        if self.trainer.device.type == 'cuda':
+            torch.cuda.empty_cache()
 
     def _halve(self, reason: str) -> None:
         rays = self.trainer.radiance.rays
@@ -65,9 +74,7 @@ class StepGuard:
                 f'a step of {rays} rays does not fit into the memory of {self.trainer.device} '
                 f'({reason}): end other programs there, or choose a smaller field')
         self.trainer.radiance.rays = rays = max(rays // 2, FEWEST_RAYS)
-        self.captured.clear()
-        if self.trainer.device.type == 'cuda':
-            torch.cuda.empty_cache()
+        self.free_memory()
         self.message = (f'out of memory: a step takes {rays} rays from now on '
                         f'(training.rays is {self.trainer.config.training.rays})')
         log.warning('%s: %s', self.message, reason)
@@ -101,6 +108,7 @@ class StepGuard:
     def _roll_back(self) -> None:
         trainer, self._bad_steps = self.trainer, 0
         self._rollbacks += 1
+        self.captured.clear()
         if self._good is None or self._rollbacks > ROLLBACKS:
             raise TrainingFailedError(
                 f'the loss is not a number at step {trainer.radiance.steps}, again after '
