@@ -149,8 +149,8 @@ def map_of_a_layout(arguments: argparse.Namespace) -> dict[str, Any]:
         for thing in tabletop.objects:
             answer = query.ask(QueryRequest(thing.query))
             low, high = np.asarray(thing.box_min) - 0.01, np.asarray(thing.box_max) + 0.01
-            right.append(bool(answer.hits and ((low <= answer.hits[0].center)
-                                               & (answer.hits[0].center <= high)).all()))
+            right.append(bool(answer.hits and ((low <= answer.hits[0].position)
+                                               & (answer.hits[0].position <= high)).all()))
     return {'frames': len(capture.frames), 'features_s': round(fed - start, 1),
             'settled_s': round(settled - fed, 1), 'steps': mapper.steps,
             'snapshot_s': round(indexed - settled, 1), 'points': mapper.points,
