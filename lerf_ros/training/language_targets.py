@@ -42,6 +42,12 @@ class ScaleHistogram:
         return LOW * math.exp(first * width), LOW * math.exp((last + 1) * width)
 
 
+def dense_rows(features: KeyframeFeatures) -> Tensor:
+    """Returns dense features as rows (cells, C), half precision."""
+    rows, columns, channels = features.dense.shape
+    return torch.from_numpy(features.dense.reshape(rows * columns, channels).astype(np.float16))
+
+
 WASTE = 0.25    # part of the cells that may belong to forgotten keyframes
 
 
@@ -64,6 +70,9 @@ class LanguageTargets:
     def put(self, row: int, features: KeyframeFeatures) -> None:
         """Stores the features of the keyframe in a row; those of the one before are forgotten."""
         if row < len(self._owned):
+            if self._fits(row, features):
+                self._overwrite(row, features)
+                return
             self._wasted += self._cells(row)
         self._write(row, features)
         if self._wasted > WASTE * (len(self._tables['ids']) + len(self._tables['dense'])):
@@ -78,11 +87,40 @@ class LanguageTargets:
             self._allocate(features)
         added = [self._add_level(level) for level in features.levels]
         self._tables['keyframe'].write(row, torch.tensor([[added[0], len(added)]]))
-        rows, columns, channels = features.dense.shape
-        at = self._tables['dense'].append(
-            torch.from_numpy(features.dense.reshape(rows * columns, channels).astype(np.float16)))
+        rows, columns, _ = features.dense.shape
+        at = self._tables['dense'].append(dense_rows(features))
         self._tables['dense_layout'].write(row, torch.tensor([[at, columns, rows]]))
         self._owned[row] = [id(level.vocabulary) for level in features.levels]
+
+    def _fits(self, row: int, features: KeyframeFeatures) -> bool:
+        """Returns whether features are just as large as those of a row, whose words are its own."""
+        first, count = self._tables['keyframe'].rows[row].tolist()
+        sizes = self._tables['level'].rows[first:first + count, 1:].tolist()
+        owned, others = self._owned[row], [key for at, keys in self._owned.items() if at != row
+                                           for key in keys]
+        return (sizes == [[level.ids.shape[1], level.ids.shape[0]] for level in features.levels]
+                and self._tables['dense_layout'].rows[row, 1:].tolist()
+                == [features.dense.shape[1], features.dense.shape[0]]
+                and all(id(level.vocabulary) == key or (
+                    id(level.vocabulary) not in self._shared and key not in others
+                    and owned.count(key) == 1
+                    and len(level.vocabulary) == len(self._shared[key][0]))
+                    for key, level in zip(owned, features.levels, strict=True)))
+
+    def _overwrite(self, row: int, features: KeyframeFeatures) -> None:
+        """Writes features over those of a row: a table that is full need not grow."""
+        first = int(self._tables['keyframe'].rows[row, 0])
+        for number, level in enumerate(features.levels):
+            key, new = self._owned[row][number], id(level.vocabulary)
+            if new != key:
+                self._shared[new] = level.vocabulary, self._shared.pop(key)[1]
+                self._tables['vocabulary'].write(self._shared[new][1],
+                                                 torch.from_numpy(level.vocabulary))
+                self._owned[row][number] = new
+            at = int(self._tables['level'].rows[first + number, 0])
+            self._write_level(at, first + number, level)
+        self._tables['dense'].write(int(self._tables['dense_layout'].rows[row, 0]),
+                                    dense_rows(features))
 
     def _cells(self, row: int) -> int:
         """Counts the cells of all levels of a keyframe and of its dense features."""
@@ -142,18 +180,23 @@ class LanguageTargets:
         if key not in self._shared:
             first_word = self._tables['vocabulary'].append(torch.from_numpy(level.vocabulary))
             self._shared[key] = (level.vocabulary, first_word)   # kept, so that its id stays unique
-        first_word = self._shared[key][1]
-        rows, columns, codes = level.ids.shape
+        rows, columns, _ = level.ids.shape
+        at, number = len(self._tables['ids']), len(self._tables['level'])
+        self._write_level(at, number, level)
+        return self._tables['level'].append(torch.tensor([[at, columns, rows]]))
+
+    def _write_level(self, at: int, number: int, level: EmbeddingMap) -> None:
+        """Writes a level whose words are stored: its cells from cell `at` on, and its geometry."""
+        first_word, codes = self._shared[id(level.vocabulary)][1], level.ids.shape[2]
         ids = torch.from_numpy(level.ids.reshape(-1, codes).astype(np.int64)).to(self.device)
         weights = torch.from_numpy(level.weights.reshape(-1, codes).astype(np.float32))
         weights = weights.to(self.device)
         words = self._tables['vocabulary'].rows[ids + first_word]          # (M, K, D)
         norm = (weights[..., None] * words).sum(1).norm(dim=-1, keepdim=True).clamp_min(1e-6)
-        at = self._tables['ids'].append((ids + first_word).int())
-        self._tables['weights'].append((weights / norm).half())
-        self._tables['geometry'].append(torch.tensor(
+        self._tables['ids'].write(at, (ids + first_word).int())
+        self._tables['weights'].write(at, (weights / norm).half())
+        self._tables['geometry'].write(number, torch.tensor(
             [[*level.origin_px, *level.stride_px, level.width_px]], dtype=torch.float32))
-        return self._tables['level'].append(torch.tensor([[at, columns, rows]]))
 
     def embeddings(self, keyframe: Tensor, pixels: Tensor,
                    generator: torch.Generator) -> tuple[Tensor, Tensor]:

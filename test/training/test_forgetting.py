@@ -130,6 +130,27 @@ def test_targets_after_replacements_are_those_of_the_last_keyframes(shared):
     assert targets.bytes_used() <= 2.5 * fresh.bytes_used()
 
 
+@pytest.mark.parametrize('shared', [True, False])
+def test_features_of_the_same_size_take_the_very_place_of_others(shared):
+    words = np.random.default_rng(5).normal(size=(7, 4)).astype(np.float32) if shared else None
+    targets, fresh = LanguageTargets(CPU), LanguageTargets(CPU)
+    for row in range(3):
+        targets.put(row, random_features(row, words))
+    buffers = [table._buffer.data_ptr() for table in targets._tables.values()]
+    replaced = [random_features(row + 6 * (row + 1), words) for row in range(3)]
+    for row, features in enumerate(replaced):
+        targets.put(row, features)
+        fresh.put(row, features)
+    # A table that grows for a moment has another buffer.
+    assert [table._buffer.data_ptr() for table in targets._tables.values()] == buffers
+    assert targets._wasted == 0
+    rows, pixels, size = torch.arange(3).repeat(20), torch.rand(60, 2) * 6, torch.full((60, 2), 6.0)
+    for a, b in zip(*(t.embeddings(rows, pixels, torch.Generator().manual_seed(0))
+                      for t in (targets, fresh)), strict=True):
+        assert torch.equal(a, b)
+    assert torch.equal(targets.dense(rows, pixels, size), fresh.dense(rows, pixels, size))
+
+
 def mapper_of(folder, frames, **settings):
     config = SMALL.override({f'keyframes.{name}': value for name, value in settings.items()})
     mapper = Mapper(config, MapDirectory(folder, True), ColorEncoder(), 'map', True)
