@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -51,10 +52,29 @@ def encode_phrases(request: QueryRequest, encoder: TextEncoder,
     of_parts = [part_phrase(text, part) for text in phrases] if part else []
     rivals = negative_phrases(request, configured)
     check_readable(encoder, [*phrases, *filter(None, [part]), *rivals])
-    rows = encoder.encode_texts([*phrases, *of_parts, *rivals])
-    things, parts, negatives = np.split(rows, np.cumsum([len(phrases), len(of_parts)]))
+    rows, negatives = encode_against([*phrases, *of_parts], rivals, encoder)
+    things, parts = rows[:len(phrases)], rows[len(phrases):]
     doubt = check_language(encoder, phrases, things)
     return Question(phrases, things, negatives, part, parts if part else None, doubt)
+
+
+# The negatives of an encoder's newest question and their embeddings: questions share them.
+_negatives: WeakKeyDictionary[TextEncoder, tuple[tuple[str, ...], np.ndarray]] = WeakKeyDictionary()
+
+
+def encode_against(phrases: Sequence[str], negatives: Sequence[str],
+                   encoder: TextEncoder) -> tuple[np.ndarray, np.ndarray]:
+    """Returns unit embeddings of phrases (P, D) and of negatives (M, D).
+
+    The encoder is called once at most, without the negatives if they are those of its question
+    before. That also keeps their embeddings the same bit by bit.
+    """
+    known, rows = _negatives.get(encoder, ((), np.zeros((0, 0), np.float32)))
+    if known == tuple(negatives):
+        return (encoder.encode_texts(phrases) if phrases else rows[:0]), rows
+    both = encoder.encode_texts([*phrases, *negatives])
+    _negatives[encoder] = tuple(negatives), both[len(phrases):]
+    return both[:len(phrases)], both[len(phrases):]
 
 
 def image_question(request: QueryRequest, embedding: np.ndarray, query: TextQuery) -> Question:
@@ -68,9 +88,9 @@ def image_question(request: QueryRequest, embedding: np.ndarray, query: TextQuer
     name = 'picture' if request.crop is None else f'keyframe {request.crop.keyframe}'
     asked = [*phrases, part] if part else phrases
     check_readable(query.encoder, asked)
-    rows = query.encoder.encode_texts(asked)
-    return Question((name,), embedding, np.concatenate([rows[:len(phrases)], generic[None]]), part,
-                    rows[len(phrases):] if part else None)
+    rows, negatives = encode_against([part] if part else [], phrases, query.encoder)
+    return Question((name,), embedding, np.concatenate([negatives, generic[None]]), part,
+                    rows if part else None)
 
 
 @runtime_checkable
