@@ -20,7 +20,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from lerf_ros.config import FeatureConfig, load_preset, preset_path
-from lerf_ros.encoders.openclip_patches import CONV_FRACTION, VIT_FRACTION, make_tower
+from lerf_ros.encoders.one_pass import CONV_FRACTION, VIT_FRACTION
+from lerf_ros.encoders.openclip_patches import make_tower
 from lerf_ros.encoders.pyramid import resize_factors, tile_grid
 
 PAPER_SIZE = 994, 738    # the photographs of the LERF paper

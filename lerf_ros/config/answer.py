@@ -71,8 +71,10 @@ class QueryConfig(Checked):
         ('object', 'things', 'stuff', 'texture'), 'phrases that a place must beat')
     temperature: float = setting(10.0, 'factor of the cosines before the softmax', low=0.1,
                                  high=1000.0)
-    threshold: float = setting(0.68, 'relevancy from which a phrase counts as found', low=0.0,
-                               high=1.0)
+    threshold: float = setting(
+        0.0, "relevancy from which a phrase counts as found; 0: the encoder's own, 0.68 for conse "
+        'and by the rule of docs/encoders.md for others, or that of a calibration of the map',
+        low=0.0, high=1.0)
     picture_threshold: float = setting(
         0.5, 'the same for a picture or a crop, which must look more like the place than the map '
         'does on the whole', low=0.0, high=1.0)

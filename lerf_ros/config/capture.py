@@ -84,18 +84,32 @@ class SceneConfig(Checked):
 class FeatureConfig(Checked):
     """The image-text encoder, and how a keyframe is encoded."""
 
-    encoder: str = setting('conse', 'conse (offline) or openclip')
+    encoder: str = setting(
+        'conse', 'conse (offline), radio, siglip2, pe, tipsv2, mobileclip2, or openclip for all '
+        'other models of open_clip; docs/encoders.md says which to take')
+    model: str = setting(
+        '', 'which model of radio, siglip2, pe, tipsv2 or mobileclip2: a name in '
+        'docs/encoders.md, a file or folder; empty for its smallest usual one')
+    text_model: str = setting(
+        '', 'text tower of radio, a folder or a repository of the hub; empty for the one that it '
+        'was trained towards')
+    patches: str = setting(
+        'auto', 'how these encode an image: auto: all patches from one run, as suits the model; '
+        'crops: crops one by one, as LERF; the others name a way for the last attention or the '
+        'pooling, docs/encoders.md', choices=('auto', 'crops', 'plain', 'maskclip', 'naclip',
+                                              'value', 'conv', 'radseg'))
     openclip_model: str = setting(
         'ViT-B-16', 'open_clip model name, hf-hub:... or local-dir:...')
     openclip_pretrained: str = setting(
         'laion2b_s34b_b88k', 'open_clip weights tag or file; empty for hf-hub: and local-dir:')
     openclip_dense: str = setting(
-        'none', 'none: crops; maskclip, naclip: the patches of a vision transformer from one run '
-        'at each image size, the last attention changed; conv: the last map of a convolutional '
-        'tower', choices=('none', 'maskclip', 'naclip', 'conv'))
+        'none', 'none: crops; otherwise all cells from one run at each image size. auto: as the '
+        'tower pools; maskclip, naclip: the patches of a transformer, the last attention changed; '
+        'value: of one that pools by attention, its value path; conv: the last map of a '
+        'convolutional tower', choices=('none', 'auto', 'maskclip', 'naclip', 'value', 'conv'))
     openclip_receptive_px: float = setting(
-        0.0, 'width of the resized image that such a cell describes; 0: half of the side that a '
-        'transformer was trained at, 0.69 of it for a convolutional tower', unit='pixels',
+        0.0, 'width of the resized image that a cell from one run describes; 0: half of the side '
+        'that a transformer was trained at, 0.69 of it for a convolutional tower', unit='pixels',
         low=0.0, high=4096.0)
     pyramid: str = setting(
         'widths', 'widths: levels at physical widths, the same in every keyframe; fractions: '

@@ -24,7 +24,7 @@ from lerf_ros.encoders.embedding_map import EmbeddingMap, KeyframeFeatures
 
 # Increase this with every change of the file layout, and with every change of an encoder, the
 # pyramid or dense features after which the same input gives other features.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 Arrays = dict[str, np.ndarray]
 

@@ -17,7 +17,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Protocol, cast
 
-import cv2
 import numpy as np
 import torch
 from safetensors import SafetensorError
@@ -25,9 +24,12 @@ from safetensors.numpy import load_file, save
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from lerf_ros.config import FeatureConfig
 from lerf_ros.encoders.cache import write_atomically
+from lerf_ros.encoders.card import MEASURED_MARGIN, ModelCard
 from lerf_ros.encoders.embedding_map import EmbeddingMap
 from lerf_ros.encoders.hub import require
+from lerf_ros.encoders.one_pass import resize_image
 from lerf_ros.encoders.readable import DOUBTFUL, FOREIGN, EnglishClassifier, unread_words
 from lerf_ros.errors import EncoderUnavailableError
 
@@ -292,6 +294,8 @@ class ConseEncoder:
     name = 'conse'
     dimension = DIMENSION
     receptive_px = RECEPTIVE_PX
+    margin = MEASURED_MARGIN
+    card = ModelCard(f'{MODEL_NAME} and {SENTENCE_MODEL}', 'Apache-2.0', 28_800_000)
 
     def __init__(self, device: str = 'cpu', text_only: bool = False, batch: int = 32) -> None:
         """Raises EncoderUnavailableError when a package is missing."""
@@ -385,10 +389,6 @@ def combine(logits: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     return best.indices.to(torch.int32).cpu().numpy(), weights.cpu().numpy()
 
 
-def resize_image(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Resizes an image (H, W, 3) uint8, with area averaging to shrink and cubic to enlarge it."""
-    if image.shape[:2] == (height, width):
-        return image
-    shrinks = width * height < image.shape[0] * image.shape[1]
-    return cv2.resize(image, (width, height),
-                      interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+def load(config: FeatureConfig, device: str, text_only: bool) -> ConseEncoder:
+    """Loads the encoder; raises EncoderUnavailableError when a package is missing."""
+    return ConseEncoder(device=device, text_only=text_only, batch=config.batch)

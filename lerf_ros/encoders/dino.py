@@ -15,6 +15,7 @@ from torch.nn.functional import linear, normalize, pad
 
 from lerf_ros.config import FeatureConfig
 from lerf_ros.encoders.hub import cache_folder, fingerprint, first_line, hub_or_cache, require
+from lerf_ros.encoders.one_pass import working_precision
 from lerf_ros.errors import ConfigError
 
 ATTENTION_FACETS = ('query', 'key', 'value')
@@ -149,7 +150,11 @@ class DinoFeatures:
         timm = require('timm', 'openclip')
         self._config = config
         self._device = device
-        self._model = create_transformer(timm, config.dense_model, pretrained).to(device).eval()
+        # Half precision on a GPU, as for the encoders: single precision without TF32 is many
+        # times slower there, and features are stored in half precision anyway.
+        self._dtype = working_precision(device)
+        model = create_transformer(timm, config.dense_model, pretrained)
+        self._model = model.to(device=device, dtype=self._dtype).eval()
         self._tap = FacetTap(self._model, config.dense_layer, config.dense_facet)
         self._patch = int(self._model.patch_embed.patch_size[0])
         self._stride = config.dense_stride or self._patch
@@ -186,7 +191,7 @@ class DinoFeatures:
         resized = cv2.resize(image, (cols * self._stride, rows * self._stride),
                              interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
         pixels = torch.from_numpy(resized).to(self._device).permute(2, 0, 1).float() / 255
-        pixels = ((pixels - self._mean) / self._std)[None]
+        pixels = ((pixels - self._mean) / self._std)[None].to(self._dtype)
         beyond = self._patch - self._stride
         if beyond:
             before, after = beyond // 2, beyond - beyond // 2

@@ -15,6 +15,7 @@ from lerf_ros.config import FeatureConfig
 from lerf_ros.encoders.cache import FeatureCache, feature_key
 from lerf_ros.encoders.dino import DenseFeatures, load_dense_features
 from lerf_ros.encoders.embedding_map import KeyframeFeatures, no_features, sort_levels
+from lerf_ros.encoders.hub import OFFLINE_ENCODER
 from lerf_ros.encoders.image_text import DenseEncoder, FeatureEncoder, ImageTextEncoder
 from lerf_ros.encoders.pyramid import (
     CropGrid,
@@ -87,7 +88,7 @@ class FeatureExtractor:
         self._cache = cache
         self.limits = MemoryLimits(config)
         self._dense: DenseFeatures | None = None
-        if config.encoder == 'openclip' and not isinstance(encoder, FeatureEncoder):
+        if config.encoder != OFFLINE_ENCODER and not isinstance(encoder, FeatureEncoder):
             self._dense = load_dense_features(config, getattr(encoder, 'device', 'cpu'))
 
     def extract(self, frame: Frame, widths_world: Sequence[float] = (),

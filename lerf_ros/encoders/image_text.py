@@ -3,18 +3,18 @@
 
 from __future__ import annotations
 
+import importlib
+import logging
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from lerf_ros.config import FeatureConfig
+from lerf_ros.encoders.card import ModelCard
 from lerf_ros.encoders.embedding_map import EmbeddingMap
-from lerf_ros.encoders.hub import OFFLINE_ENCODER
 from lerf_ros.errors import EncoderUnavailableError
 from lerf_ros.settings import nearest
-
-KNOWN_ENCODERS = (OFFLINE_ENCODER, 'openclip')
 
 
 class ImageTextEncoder(Protocol):
@@ -71,23 +71,29 @@ class FeatureEncoder(Protocol):
         """Returns DenseEncoder.dense and unit features (rows, cols, C) float16 of one run."""
 
 
+# Each module has `load(config, device, text_only)`.
+ENCODERS = {'conse': 'conse', 'openclip': 'openclip_patches', 'radio': 'radio',
+            'siglip2': 'openclip_families', 'pe': 'openclip_families', 'tipsv2': 'tipsv2',
+            'mobileclip2': 'openclip_families'}
+log = logging.getLogger(__name__)
+
+
 def load_encoder(config: FeatureConfig, device: str = 'cpu',
                  text_only: bool = False) -> ImageTextEncoder:
     """Loads the encoder that `config.encoder` names; text_only omits what only images need.
 
-    Raises EncoderUnavailableError for an unknown name, a missing package or missing weights, and
-    ConfigError for dense embeddings that the model does not provide.
+    Where it is chosen for a map, its model, size and licence go to the log; a licence that does
+    not allow every use is a warning. Raises EncoderUnavailableError for an unknown name, a missing
+    package or missing weights, and ConfigError for dense embeddings that the model does not
+    provide.
     """
-    if config.encoder == 'conse':
-        from lerf_ros.encoders.conse import ConseEncoder
-        return ConseEncoder(device=device, text_only=text_only, batch=config.batch)
-    if config.encoder == 'openclip' and config.openclip_dense != 'none':
-        from lerf_ros.encoders.openclip_patches import DenseOpenClipEncoder
-        return DenseOpenClipEncoder(config, device=device, text_only=text_only)
-    if config.encoder == 'openclip':
-        from lerf_ros.encoders.openclip import OpenClipEncoder
-        return OpenClipEncoder(config.openclip_model, config.openclip_pretrained, device=device,
-                               batch=config.batch, text_only=text_only)
-    raise EncoderUnavailableError(
-        f'unknown encoder {config.encoder!r}{nearest(config.encoder, list(KNOWN_ENCODERS))}; '
-        f'known are {", ".join(KNOWN_ENCODERS)}')
+    if config.encoder not in ENCODERS:
+        raise EncoderUnavailableError(
+            f'unknown encoder {config.encoder!r}{nearest(config.encoder, list(ENCODERS))}; '
+            f'known are {", ".join(ENCODERS)}')
+    module = importlib.import_module(f'lerf_ros.encoders.{ENCODERS[config.encoder]}')
+    encoder: ImageTextEncoder = module.load(config, device, text_only)
+    card = getattr(encoder, 'card', None)
+    if isinstance(card, ModelCard) and not text_only:
+        log.log(logging.WARNING if card.limits else logging.INFO, card.line(config.encoder))
+    return encoder

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 
+from lerf_ros.encoders.card import ModelCard, margin_of_scale
 from lerf_ros.encoders.hub import (
     OFFLINE_ENCODER,
     cache_folder,
@@ -20,6 +21,7 @@ from lerf_ros.encoders.hub import (
     hub_or_cache,
     require,
 )
+from lerf_ros.encoders.one_pass import unit_rows, working_precision
 from lerf_ros.encoders.readable import unread_words
 from lerf_ros.errors import EncoderUnavailableError
 
@@ -76,6 +78,20 @@ class SquarePixels:
         return ((pixels - self._mean) / self._std).to(self._dtype)
 
 
+RESEARCH = 'for research only'
+# Licences of weights by the prefix of their tag, and what they do not allow.
+LICENCES = {'openai': ('MIT', ''), 'laion': ('MIT', ''), 'webli': ('Apache-2.0', ''),
+            'meta': ('Apache-2.0', ''), 'dfndr2b': ("Apple's for research models", RESEARCH),
+            'datacompdr': ("Apple's", 'see its model card before commercial use')}
+
+
+def openclip_card(model: str, tag: str, parameters: int) -> ModelCard:
+    """Returns what is known of a model of open_clip and of the weights with a tag."""
+    licence, limits = next((known for prefix, known in LICENCES.items()
+                            if tag.startswith(prefix)), ('not known here: see its model card', ''))
+    return ModelCard(' '.join([model, tag]).strip(), licence, parameters, limits)
+
+
 # Prefixes of tags of weights trained on English captions: OpenAI's, LAION-400M and LAION-2B-en.
 ENGLISH_WEIGHTS = ('openai', 'laion400m', 'laion2b')
 
@@ -83,23 +99,22 @@ ENGLISH_WEIGHTS = ('openai', 'laion400m', 'laion2b')
 class OpenClipEncoder:
     """Encodes crops and phrases with open_clip, in half precision on a GPU, single on a CPU."""
 
-    name = 'openclip'
-
     def __init__(self, model: str, pretrained: str, device: str = 'cpu', batch: int = 32,
-                 text_only: bool = False) -> None:
+                 text_only: bool = False, name: str = 'openclip') -> None:
         """Loads a model.
 
         model: open_clip name, `hf-hub:` or `local-dir:`. pretrained: its weights tag or file.
-        batch: images encoded at once. text_only: the image tower is dropped after loading.
+        batch: images encoded at once. text_only: the image tower is dropped after loading. name:
+        what users call the encoder.
         Raises EncoderUnavailableError for a model that does not exist, a missing package, and
         weights that are neither in the cache nor available from the hub.
         """
         open_clip = require('open_clip', 'openclip')
-        self.device = device
+        self.name, self.device = name, device
         self._model_name = model
         self._pretrained = '' if ':' in model else pretrained
         self._batch = batch
-        self._dtype = torch.float16 if device.startswith('cuda') else torch.float32
+        self._dtype = working_precision(device)
         check_model_name(open_clip, model, self._pretrained)
         try:
             with hub_or_cache():
@@ -114,6 +129,9 @@ class OpenClipEncoder:
         except Exception as error:   # whatever the hub's client or the checkpoint raises
             raise EncoderUnavailableError(unavailable(model, self._pretrained, error)) from error
         self._model.eval()
+        self.margin = margin_of_scale(float(self._model.logit_scale.detach().exp()))
+        self.card = openclip_card(model, self._pretrained,
+                                  sum(weight.numel() for weight in self._model.parameters()))
         self._squares = SquarePixels(open_clip.get_model_preprocess_cfg(self._model), device,
                                      self._dtype)
         self._full_weights = ''   # fingerprint of both towers, taken before one is dropped
@@ -180,7 +198,7 @@ class OpenClipEncoder:
 
     @staticmethod
     def _unit(rows: torch.Tensor) -> np.ndarray:
-        return torch.nn.functional.normalize(rows.float(), dim=-1).cpu().numpy()
+        return unit_rows(rows)
 
 
 def check_model_name(open_clip: ModuleType, model: str, pretrained: str) -> None:

@@ -13,7 +13,7 @@ last block make the patches comparable too, without training:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Protocol, cast
 
 import numpy as np
@@ -22,9 +22,10 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, linear, scaled_dot_product_attention
 
 from lerf_ros.config import FeatureConfig
-from lerf_ros.encoders.conse import resize_image
 from lerf_ros.encoders.embedding_map import EmbeddingMap
+from lerf_ros.encoders.one_pass import encode_cells, receptive_field
 from lerf_ros.encoders.openclip import OpenClipEncoder
+from lerf_ros.encoders.timm_towers import ConvMap, TimmTower, Tower, timm_tower
 from lerf_ros.errors import ConfigError
 
 NEIGHBOURS = 5.0   # patches: standard deviation of NACLIP's Gaussian
@@ -71,10 +72,12 @@ class VitTokens:
     def __init__(self, visual: VisionTransformer, mode: str) -> None:
         """Takes an image tower and maskclip or naclip; ConfigError for one without patches."""
         reason = why_not(visual)
+        if mode == 'value':
+            reason = reason or 'the image tower does not pool by attention'
         if reason:
             raise ConfigError(
-                f"features.openclip_dense = {mode!r}: {reason}. Set it to 'conv' for a "
-                "convolutional tower, or to 'none' for crops")
+                f"features.openclip_dense = {mode!r}: {reason}. Set it to 'auto', or to 'none' "
+                'for crops')
         self._visual, self._last = visual, visual.transformer.resblocks[-1]
         self._naclip = mode == 'naclip'
         self.stride = int(visual.patch_size[0])
@@ -171,119 +174,54 @@ def _heads(rows: Tensor, heads: int) -> Tensor:
     return rows.reshape(1, rows.shape[1], heads, -1).transpose(1, 2)
 
 
-# Default receptive field of a cell as a fraction of the side that the tower was trained at.
-# Convolutional: half of the gradient mass of EfficientNet-Lite2 lies within 180 of 260 pixels.
-# Transformer: half of the side, an assumption.
-CONV_FRACTION, VIT_FRACTION = 180 / 260, 0.5
-
-
-class Tower(Protocol):
-    """An image tower that computes an embedding for each cell of an image."""
-
-    stride: int     # pixels from one cell to the next
-    center: float   # pixels from the border to the centre of the first cell
-    side: int       # side in pixels of the images that it was trained on
-
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """Computes (rows, cols, D) of the model's input (1, 3, H, W), multiples of the stride."""
-
-
-class TimmTrunk(Protocol):
-    """A network of timm inside open_clip."""
-
-    feature_info: list[dict[str, object]]
-    modules: Callable[[], Iterator[nn.Module]]
-    forward_features: Callable[[Tensor], Tensor]
-
-
-class TimmTower(Protocol):
-    """open_clip's image tower around a network of timm."""
-
-    trunk: TimmTrunk
-    head: nn.Module
-    image_size: tuple[int, int]
-
-
-class ConvMap:
-    """The last feature map of a convolutional tower, with the model's own head on each cell.
-
-    If the head is linear, the mean over the cells is the embedding of the image. Otherwise a cell
-    gets the embedding of an image that looks like this cell everywhere.
-    """
-
-    def __init__(self, visual: TimmTower) -> None:
-        """Raises ConfigError for a tower that is none of timm's convolutional networks."""
-        trunk = getattr(visual, 'trunk', None)
-        reductions = [info.get('reduction') for info in getattr(trunk, 'feature_info', [])]
-        if trunk is None or not reductions or hasattr(trunk, 'patch_embed') or any(
-                name.startswith('pool') for name, _ in visual.head.named_children()):
-            raise ConfigError(
-                f"features.openclip_dense = 'conv': the image tower {type(visual).__name__} is no "
-                "convolutional network that timm knows; set it to 'maskclip' or 'naclip' for a "
-                "vision transformer, or to 'none' for crops")
-        self._visual = visual
-        self.stride = int(reductions[-1])
-        self.side = int(visual.image_size[0])
-        # TensorFlow's padding adds an odd pixel to the right and below, so each halving shifts the
-        # kernel by a fraction. On photographs the shift was measured as 25 and 23 of 32 pixels.
-        same = any(type(module).__name__ == 'Conv2dSame' for module in trunk.modules())
-        self.center = self.stride * (0.75 if same else 0.5)
-
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """See Tower."""
-        found = self._visual.trunk.forward_features(pixels)[0]             # (C, rows, cols)
-        cells = self._visual.head(found.flatten(1).T)
-        return cells.reshape(*found.shape[1:], -1)
-
-
 class DenseOpenClipEncoder(OpenClipEncoder):
     """An OpenClipEncoder that also computes dense embeddings of an image in one run."""
 
-    def __init__(self, config: FeatureConfig, device: str = 'cpu', text_only: bool = False) -> None:
-        """Loads the model that the openclip_* settings name.
+    def __init__(self, config: FeatureConfig, device: str = 'cpu', text_only: bool = False,
+                 name: str = 'openclip') -> None:
+        """Loads the model that the openclip_* settings name; name: what users call the encoder.
 
         Raises ConfigError for a tower that does not support features.openclip_dense, and what
         OpenClipEncoder raises.
         """
         super().__init__(config.openclip_model, config.openclip_pretrained, device=device,
-                         batch=config.batch, text_only=text_only)
+                         batch=config.batch, text_only=text_only, name=name)
         self.dense_mode = config.openclip_dense
         self.receptive_px = config.openclip_receptive_px
         self._tower: Tower | None = None
         if not text_only:
             self._tower = make_tower(self._model.visual, self.dense_mode)
-            self.receptive_px = self.receptive_px or self._tower.side * (
-                CONV_FRACTION if self.dense_mode == 'conv' else VIT_FRACTION)
+            self.receptive_px = receptive_field(self._tower, self.receptive_px)
 
     @torch.inference_mode()
     def dense(self, image: np.ndarray, factor: float) -> EmbeddingMap:
-        """Encodes the cells of an RGB image (H, W, 3) uint8 that is resized by `factor`.
-
-        Embeddings are rounded to half precision, as those of crops are.
-        """
+        """Encodes the cells of an RGB image (H, W, 3) uint8 that is resized by `factor`."""
         if self._tower is None:
             raise RuntimeError('this encoder was loaded with text_only and cannot encode images')
-        tower, (height, width) = self._tower, image.shape[:2]
-        h, w = (max(tower.stride, round(side * factor / tower.stride) * tower.stride)
-                for side in (height, width))
-        pixels = self._squares.normalised(resize_image(image, w, h)[None])
-        found = tower(pixels)
-        rows, cols = found.shape[:2]
-        ids = np.arange(rows * cols, dtype=np.int32).reshape(rows, cols, 1)
-        sx, sy = width / w, height / h
-        return EmbeddingMap(
-            width_px=self.receptive_px * (sx * sy) ** 0.5,
-            origin_px=(tower.center * sx, tower.center * sy),
-            stride_px=(tower.stride * sx, tower.stride * sy), ids=ids,
-            weights=np.ones(ids.shape, np.float16),
-            vocabulary=self._unit(found.flatten(0, 1)).astype(np.float16).astype(np.float32))
+        return encode_cells(self._tower, self._squares.normalised, image, factor,
+                            self.receptive_px)
 
 
 def make_tower(visual: nn.Module, mode: str) -> Tower:
-    """Wraps an image tower for a mode: maskclip, naclip or conv.
+    """Wraps an image tower for a mode: auto, maskclip, naclip, conv or value.
 
-    Raises ConfigError for a tower that does not support it.
+    auto: conv, value or maskclip, whichever the tower's pooling asks for. Raises ConfigError for a
+    tower that does not support the mode.
     """
+    if hasattr(visual, 'trunk'):
+        return timm_tower(visual, mode)
     if mode == 'conv':
-        return ConvMap(cast(TimmTower, visual))
-    return VitTokens(cast(VisionTransformer, visual), mode)
+        return ConvMap(cast(TimmTower, visual))     # says why not
+    return VitTokens(cast(VisionTransformer, visual), 'maskclip' if mode == 'auto' else mode)
+
+
+def load(config: FeatureConfig, device: str, text_only: bool,
+         name: str = 'openclip') -> OpenClipEncoder:
+    """Loads the model that the openclip_* settings name, for crops or for dense maps.
+
+    Raises what the two encoders raise.
+    """
+    if config.openclip_dense != 'none':
+        return DenseOpenClipEncoder(config, device, text_only, name)
+    return OpenClipEncoder(config.openclip_model, config.openclip_pretrained, device=device,
+                           batch=config.batch, text_only=text_only, name=name)

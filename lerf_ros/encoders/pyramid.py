@@ -6,13 +6,14 @@ LERF's pyramid is described by Kerr et al. (2023), section 3.3.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from lerf_ros.encoders.embedding_map import EmbeddingMap
 from lerf_ros.encoders.image_text import ImageTextEncoder, SquareEncoder
+from lerf_ros.encoders.one_pass import resize_image
 
 # The overlap is interpolated linearly between crops of these fractions of the image height.
 SMALL_FRACTION, LARGE_FRACTION = 0.05, 0.15
@@ -112,6 +113,13 @@ def _encode(encoder: ImageTextEncoder, pieces: list[np.ndarray]) -> np.ndarray:
     if isinstance(encoder, SquareEncoder):
         return encoder.encode_squares(np.stack(pieces))
     return encoder.encode_images(pieces)
+
+
+def squares_of(images: Sequence[np.ndarray], side: int) -> Iterator[np.ndarray]:
+    """Yields each image (h, w, 3) as one square (1, side, side, 3); squares keep their size."""
+    for image in images:
+        square = image.shape[0] == image.shape[1]
+        yield (image if square else resize_image(image, side, side))[None]
 
 
 def check_widths(widths_world: Sequence[float], depth_world: float) -> None:

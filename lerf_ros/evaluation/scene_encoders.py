@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from lerf_ros.config import LerfConfig
 from lerf_ros.encoders.cache import FeatureCache
 from lerf_ros.encoders.embedding_map import KeyframeFeatures
 from lerf_ros.encoders.extractor import FeatureExtractor
+from lerf_ros.encoders.image_text import ENCODERS as IMAGE_ENCODERS
 from lerf_ros.encoders.image_text import load_encoder
 from lerf_ros.errors import ConfigError
 from lerf_ros.evaluation.scenes import EvalScene
@@ -72,9 +74,7 @@ def extract_all(extractor: Extractor, scene: EvalScene, frame: SceneFrame,
 
 # bench/evaluate.py adds the oracle.
 ENCODERS: dict[str, Callable[[LerfConfig], SceneEncoder]] = {
-    'conse': lambda config: ImageEncoder('conse', config),
-    'openclip': lambda config: ImageEncoder('openclip', config),
-}
+    name: partial(ImageEncoder, name) for name in IMAGE_ENCODERS}
 
 
 def make_encoders(names: Sequence[str], config: LerfConfig) -> dict[str, SceneEncoder]:

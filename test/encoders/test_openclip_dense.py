@@ -213,7 +213,7 @@ def test_the_shared_tower_is_a_convolution(tmp_path):
 
     from lerf_ros.encoders.openclip_patches import ConvMap
     name = openclip_checkpoint(tmp_path)
-    with pytest.raises(ConfigError, match='TimmModel has no patch tokens'):
+    with pytest.raises(ConfigError, match='EfficientNet of timm is not changed that way'):
         load(name, 'naclip')
     encoder = load(name, 'conv')
     assert encoder.receptive_px == pytest.approx(180)
