@@ -49,7 +49,7 @@ def asked(query: MapQuery, seed: int) -> tuple[Samples, Samples]:
         places += [(features_of(hit), any(inside_box(hit.position, *box, margin=MARGIN_M)
                                           for box in boxes)) for hit in found.hits]
         found = find(query.text_query, question, None, config.threshold, PLACES)
-        presences.append((features_of(found.candidate), bool(boxes)))
+        presences.append((features_of(found.phrases[0].candidate), bool(boxes)))
     return tuple(Samples(np.array([f for f, _ in rows]), np.array([r for _, r in rows]))
                  for rows in (places, presences))
 

@@ -8,7 +8,7 @@ import logging
 import sys
 
 from lerf_ros import processes
-from lerf_ros.commands import query, reindex, train, view
+from lerf_ros.commands import calibrate, query, reindex, train, view
 from lerf_ros.commands.options import add_settings, read_config
 from lerf_ros.errors import LerfError
 from lerf_ros.evaluation import command
@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
     """Builds the parser of all commands."""
     top = argparse.ArgumentParser(prog='lerf_ros', description='Open-vocabulary 3D maps.')
     commands = top.add_subparsers(dest='command', required=True)
-    for module in (train, query, view, reindex):
+    for module in (train, query, view, calibrate, reindex):
         module.add_parser(commands)
     evaluation = command.add_parser(commands)
     add_settings(evaluation)

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from lerf_ros.config import FeatureConfig, GraspConfig, LerfConfig
+from lerf_ros.config import FeatureConfig, GraspConfig, LerfConfig, QueryConfig
+from lerf_ros.encoders.card import relevancy_threshold
 from lerf_ros.encoders.image_text import ImageTextEncoder, load_encoder
 from lerf_ros.errors import (
     ConfigError,
@@ -28,15 +29,15 @@ from lerf_ros.index.coverage import Coverage
 from lerf_ros.index.language_index import LanguageIndex
 from lerf_ros.lerf import find
 from lerf_ros.query.answer import Answer, PhraseAnswer, Presence, Timing, transform_grasp
-from lerf_ros.query.presence import Calibration, decide_presence, find_calibration
+from lerf_ros.query.presence import Calibration, decide_presence, in_force
 from lerf_ros.query.question import Question, encode_phrases, image_question, request_image
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.query.search import SearchResult
-from lerf_ros.query.text_query import TextQuery
+from lerf_ros.query.text_query import TextEncoder, TextQuery
 from lerf_ros.settings import flat_fields
 from lerf_ros.show.words import still_learning, why_not_found
 from lerf_ros.storage.lock import working_on
-from lerf_ros.storage.map_directory import MapDirectory, Snapshot
+from lerf_ros.storage.map_directory import CALIBRATION, MapDirectory, Snapshot
 from lerf_ros.training.devices import choose_device
 
 # Sections of settings that answers depend on. The other settings were fixed when the map was made.
@@ -184,8 +185,10 @@ class MapQuery:
         except (KeyError, TypeError) as error:
             raise MapUnreadableError(f'{snapshot.path}: {error} is missing; '
                                      'the map was written by another version') from error
-        encoder = self._load_encoder(identity, stored.override(self._settings).features)
-        query = TextQuery(index, encoder, stored.query, radius)
+        config = stored.override(self._settings)
+        encoder = self._load_encoder(identity, config.features)
+        asked = self._asked(replace(stored, query=config.query), identity, encoder)[0]
+        query = TextQuery(index, encoder, asked, radius)
         self._install(LoadedSnapshot(
             query, coverage, None, stored, stored.grasp, frame_id, metric, snapshot.number,
             snapshot.info['stamp_ns'], dict(snapshot.info)))
@@ -195,12 +198,18 @@ class MapQuery:
         with self._installing:
             config = loaded.stored.override(self._settings)
             old = loaded.query
-            query = old if old.config == config.query else TextQuery(
-                old.index, old.encoder, config.query, old.radius)
-            settings = flat_fields(replace(loaded.stored, query=config.query))
-            self._loaded = replace(
-                loaded, query=query, grasp=config.grasp, calibration=find_calibration(
-                    loaded.info['encoder'], {name: value for name, _, value in settings}))
+            asked, calibration = self._asked(replace(loaded.stored, query=config.query),
+                                             loaded.info['encoder'], old.encoder)
+            query = old if old.config == asked else TextQuery(
+                old.index, old.encoder, asked, old.radius)
+            self._loaded = replace(loaded, query=query, grasp=config.grasp,
+                                   calibration=calibration)
+
+    def _asked(self, config: LerfConfig, identity: Mapping[str, str],
+               encoder: TextEncoder) -> tuple[QueryConfig, Calibration | None]:
+        """Returns the settings of queries with the threshold in force, and the calibration."""
+        own = relevancy_threshold(encoder, config.query.temperature)
+        return in_force(config, identity, own, self.directory.path / CALIBRATION)
 
     def settings(self) -> dict[str, object]:
         """Returns query and grasp settings in force, by dotted name; empty before a snapshot."""

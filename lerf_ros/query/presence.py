@@ -13,19 +13,23 @@ were asked.
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
 
+from lerf_ros.config import LerfConfig, QueryConfig
 from lerf_ros.geometry.region import Region
 from lerf_ros.index.coverage import Coverage
 from lerf_ros.query.answer import NEUTRAL, Hit, Presence
+from lerf_ros.settings import flat_fields
 
+log = logging.getLogger(__name__)
 FOLDER = Path(__file__).resolve().parent / 'calibrations'
 # Settings that relevancies depend on; a calibration is valid for their values alone.
 SETTINGS = ('query.negatives', 'query.temperature', 'query.relevant_fraction',
@@ -56,10 +60,14 @@ class Logistic:
 
 @dataclass(frozen=True)
 class Calibration:
-    """hit: that a place is what was asked for. presence: that it is in the map at all."""
+    """hit: that a place is what was asked for. presence: that it is in the map at all.
+
+    threshold: the relevancy that separates best what is there from what is not; 0 if not fitted.
+    """
 
     hit: Logistic
     presence: Logistic
+    threshold: float = 0.0
 
     def of_hit(self, hit: Hit) -> float:
         """Returns the probability that this place is what was asked for."""
@@ -101,23 +109,63 @@ class StoredLogistic(TypedDict):
     intercept: float
 
 
-class StoredCalibration(TypedDict):
-    """A calibration file: the encoder and the settings that it is valid for, and two models."""
+class StoredCalibration(TypedDict, total=False):
+    """A calibration file: the encoder and the settings that it is valid for, and two models.
+
+    threshold: only in files beside a map.
+    """
 
     encoder: dict[str, str]
     settings: dict[str, object]
     hit: StoredLogistic
     presence: StoredLogistic
+    threshold: float
 
 
 def find_calibration(identity: Mapping[str, str], settings: Mapping[str, object],
                      folder: Path = FOLDER) -> Calibration | None:
     """Returns the calibration of an encoder at settings (by dotted name); None without one."""
-    wanted = settings_of(settings)
-    for stored in read_calibrations(folder):
-        if stored['encoder'] == dict(identity) and stored['settings'] == wanted:
-            return Calibration(logistic(stored['hit']), logistic(stored['presence']))
-    return None
+    return next(filter(None, (matching(stored, identity, settings)
+                              for stored in read_calibrations(folder))), None)
+
+
+def matching(stored: StoredCalibration, identity: Mapping[str, str],
+             settings: Mapping[str, object]) -> Calibration | None:
+    """Returns a stored calibration if it is for this encoder at these settings, else None."""
+    if stored['encoder'] != dict(identity) or stored['settings'] != settings_of(settings):
+        return None
+    return Calibration(logistic(stored['hit']), logistic(stored['presence']),
+                       float(stored.get('threshold', 0.0)))
+
+
+def map_calibration(file: Path, identity: Mapping[str, str],
+                    settings: Mapping[str, object]) -> Calibration | None:
+    """Returns the calibration in a file beside a map, if it is for this encoder and settings.
+
+    A file that cannot be read counts as none, with a warning.
+    """
+    if not file.is_file():
+        return None
+    try:
+        return matching(json.loads(file.read_text()), identity, settings)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        log.warning('%s cannot be read (%s: %s): probabilities stay unknown until `lerf_ros '
+                    'calibrate` writes it anew', file, type(error).__name__, error)
+        return None
+
+
+def in_force(config: LerfConfig, identity: Mapping[str, str], own: float,
+             file: Path) -> tuple[QueryConfig, Calibration | None]:
+    """Returns the settings of queries with the threshold in force, and the calibration.
+
+    own: the encoder's threshold. file: the calibration beside the map, which counts before those
+    of the package. A configured threshold counts before that of a calibration, and this before the
+    encoder's own.
+    """
+    settings = {name: value for name, _, value in flat_fields(config)}
+    calibration = map_calibration(file, identity, settings) or find_calibration(identity, settings)
+    threshold = config.query.threshold or (calibration.threshold if calibration else 0.0) or own
+    return replace(config.query, threshold=threshold), calibration
 
 
 @cache

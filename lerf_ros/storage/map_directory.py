@@ -6,6 +6,7 @@
     MAP/transforms.json            all of them in nerfstudio's layout, as of the newest snapshot
     MAP/snapshots/000007/          manifest.json (checksums), field.safetensors, index.safetensors
     MAP/checkpoints/000009/        the same without an index: to go on training from
+    MAP/calibration.json           threshold and probabilities, from `lerf_ros calibrate`
     MAP/features/                  the keyframes' features, so that a restart need not extract them
 
 Every file is written beside its place, flushed to the disk and renamed, a snapshot as a whole
@@ -42,6 +43,7 @@ from lerf_ros.storage.snapshots import Snapshot, SnapshotFolder
 __all__ = ['MapDirectory', 'Snapshot']
 
 FORMAT_VERSION = 3
+CALIBRATION = 'calibration.json'
 # Formats whose fields can still be read, so that their index can be built anew.
 READABLE_FORMATS = (2, 3)
 FOLDERS = ('snapshots', 'checkpoints', 'keyframes', 'images', 'depth', 'masks', 'features')
@@ -186,6 +188,8 @@ class MapDirectory:
         transforms = self.path / 'transforms.json'
         if is_file(transforms) and self.keyframes.transforms_are_ours():
             files.append(transforms)
+        if is_calibration(self.path / CALIBRATION):
+            files.append(self.path / CALIBRATION)
         return files + ([self.path / META] if read_meta(self.path) is not None else [])
 
     def strangers(self) -> list[Path]:
@@ -239,6 +243,15 @@ class MapDirectory:
                 remove_folder_if_empty(folder)
         if self.path.is_dir():
             flush(self.path)
+
+
+def is_calibration(path: Path) -> bool:
+    """Returns whether a file was written by `lerf_ros calibrate`."""
+    try:
+        content = json.loads(path.read_text()) if is_file(path) else None
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and {'encoder', 'settings'} <= content.keys()
 
 
 def new_identity() -> dict[str, str]:

@@ -110,7 +110,7 @@ def stored(tmp_path, monkeypatch):
         {'encoder': {'name': 'words'}, 'settings': settings_of(flat), 'hit': law,
          'presence': {**law, 'intercept': 0}}))
     monkeypatch.setattr(lerf_ros.map_query, 'load_encoder', lambda *_, **__: WordEncoder())
-    monkeypatch.setattr(lerf_ros.map_query, 'find_calibration',
+    monkeypatch.setattr(calibration_module, 'find_calibration',
                         lambda *arguments: find_calibration(*arguments, folder))
     query = MapQuery(write_map(tmp_path / 'map'))
     query.refresh()

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fits threshold and probabilities of one encoder to maps whose ground truth is known.
+
+Asked are all objects of a scene and words for things that it does not hold. A place is right if it
+lies in the object's box in space or, where labels are boxes in images, in one of its boxes in most
+of the labelled views that show both. The threshold is the relevancy that separates best what is
+there from what is not (Youden's index: share of the present found, less share of the absent found);
+the probabilities are two logistic regressions at an even prior (query/presence.py).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from lerf_ros.config import LerfConfig
+from lerf_ros.errors import DatasetError
+from lerf_ros.evaluation.localization import inside_box
+from lerf_ros.evaluation.scenes import EvalScene, EvalView, TruthObject
+from lerf_ros.lerf import find
+from lerf_ros.map_query import MapQuery
+from lerf_ros.query.answer import NEUTRAL
+from lerf_ros.query.presence import FEATURES, Logistic, features_of, settings_of
+from lerf_ros.query.question import encode_phrases
+from lerf_ros.query.request import QueryRequest
+from lerf_ros.settings import flat_fields
+from lerf_ros.simulation.objects import ABSENT
+from lerf_ros.storage.durable import write_json
+from lerf_ros.storage.map_directory import CALIBRATION
+
+ANY = 1e-6          # a threshold that every place reaches
+PLACES = 5          # places of each phrase that are judged
+LEAST = 3           # of each kind that a fit needs
+MARGIN_M = 0.02
+# Inverse of the penalty on the weights: a few scenes say little about three features.
+STRENGTH = 0.1
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Features (N, F), relevancies (N,), and whether each was right (N,) bool."""
+
+    features: np.ndarray
+    relevancy: np.ndarray
+    right: np.ndarray
+
+    def part(self, rows: np.ndarray) -> Samples:
+        """Returns the samples at rows (K,)."""
+        return Samples(self.features[rows], self.relevancy[rows], self.right[rows])
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a calibration file holds, and how good it is.
+
+    found, false: shares of the present and of the absent phrases that reach the threshold. brier:
+    of presence, as fitted and on phrases that were left out; always saying 0.5 has 0.25.
+    """
+
+    threshold: float
+    hit: Logistic
+    presence: Logistic
+    found: float
+    false: float
+    brier: float
+    brier_left_out: float
+
+
+def absent_words(scene: EvalScene) -> list[str]:
+    """Returns words for things that a scene does not hold, as far as its labels tell."""
+    present = ' '.join(f'{thing.name} {thing.query}' for thing in scene.objects).lower()
+    return [word for word in ABSENT if word not in present]
+
+
+def ask_scene(query: MapQuery, scene: EvalScene,
+              absent: Sequence[str]) -> tuple[Samples, Samples]:
+    """Returns samples of places and of presences from the map of one scene."""
+    phrases = dict.fromkeys(thing.query for thing in scene.objects)
+    places, presences = [], []
+    for text in (*phrases, *absent):
+        things = [thing for thing in scene.objects if thing.query == text]
+        asked, config = query.text_query, query.text_query.config
+        question = encode_phrases(QueryRequest(text), asked.encoder, config.negatives)
+        found = find(asked, question, None, ANY, PLACES)
+        for hit in found.hits:
+            right = any(is_there(hit.position, thing, scene) for thing in things)
+            places.append((features_of(hit), hit.relevancy, right))
+        best = find(asked, question, None, config.threshold, PLACES).phrases[0].candidate
+        presences.append((features_of(best), best.relevancy if best else NEUTRAL, bool(things)))
+    return samples(places), samples(presences)
+
+
+def samples(rows: Sequence[tuple[np.ndarray, float, bool]]) -> Samples:
+    """Returns rows of features, relevancy and right or wrong as arrays."""
+    return Samples(np.array([row[0] for row in rows]).reshape(-1, len(FEATURES)),
+                   np.array([row[1] for row in rows], float),
+                   np.array([row[2] for row in rows], bool))
+
+
+def joined(parts: Sequence[Samples]) -> Samples:
+    """Returns the samples of several scenes as one."""
+    return Samples(np.concatenate([part.features for part in parts]),
+                   np.concatenate([part.relevancy for part in parts]),
+                   np.concatenate([part.right for part in parts]))
+
+
+def is_there(position: np.ndarray, thing: TruthObject, scene: EvalScene) -> bool:
+    """Returns whether a position (3,), world, lies at an object."""
+    if thing.box_min is not None and thing.box_max is not None:
+        return inside_box(position, thing.box_min, thing.box_max, MARGIN_M)
+    label = scene.objects.index(thing)
+    seen = [inside for view in scene.views
+            if (inside := inside_view(position, label, view)) is not None]
+    return bool(seen) and float(np.mean(seen)) > 0.5
+
+
+def inside_view(position: np.ndarray, label: int, view: EvalView) -> bool | None:
+    """Returns whether a position is seen in a box of an object; None if the view lacks either."""
+    camera = view.camera
+    size = camera.width, camera.height
+    boxes = view.truth(size).boxes_px.get(label)
+    in_camera = np.linalg.inv(view.T_world_camera) @ np.append(position, 1.0)
+    if boxes is None or in_camera[2] <= 0:
+        return None
+    x, y = camera.project(in_camera[None, :3])[0]
+    if not (0 <= x < size[0] and 0 <= y < size[1]):
+        return None
+    return any(x0 <= x <= x1 and y0 <= y <= y1 for x0, y0, x1, y1 in boxes)
+
+
+def fit_calibration(places: Sequence[Samples], presences: Sequence[Samples]) -> Fit:
+    """Fits threshold and probabilities to the samples of all scenes.
+
+    Raises DatasetError where too few places or phrases are right, or wrong.
+    """
+    hits, present = joined(places), joined(presences)
+    for what, some in (('places', hits), ('phrases', present)):
+        right, wrong = int(some.right.sum()), int((~some.right).sum())
+        if min(right, wrong) < LEAST:
+            raise DatasetError(
+                f'{right} {what} are right and {wrong} wrong: a calibration needs {LEAST} of '
+                'each; label more objects, train the map longer, or calibrate on simulated layouts')
+    threshold = best_threshold(present)
+    model = fit_logistic(present)
+    reach = present.relevancy >= threshold
+    return Fit(threshold, fit_logistic(hits), model, float(reach[present.right].mean()),
+               float(reach[~present.right].mean()), brier(model, present), left_out(present))
+
+
+def best_threshold(some: Samples) -> float:
+    """Returns the relevancy with the largest Youden index, midway between two samples."""
+    levels = np.unique(some.relevancy)
+    between = (levels[1:] + levels[:-1]) / 2 if len(levels) > 1 else levels
+    score = [float((some.relevancy[some.right] >= level).mean()
+                   - (some.relevancy[~some.right] >= level).mean()) for level in between]
+    return float(between[int(np.argmax(score))])
+
+
+def fit_logistic(some: Samples) -> Logistic:
+    """Fits a regularised logistic regression with an even prior."""
+    scaler = StandardScaler().fit(some.features)
+    scale = np.where(scaler.scale_ > 0, scaler.scale_, 1.0)
+    model = LogisticRegression(C=STRENGTH, class_weight='balanced').fit(
+        (some.features - scaler.mean_) / scale, some.right)
+    return Logistic(tuple(map(float, scaler.mean_)), tuple(map(float, scale)),
+                    tuple(map(float, model.coef_[0])), float(model.intercept_[0]))
+
+
+def brier(model: Logistic, some: Samples) -> float:
+    """Returns the Brier score at an even prior."""
+    error = (model.probability(some.features) - some.right) ** 2
+    return float((error[some.right].mean() + error[~some.right].mean()) / 2)
+
+
+def left_out(some: Samples, parts: int = 2) -> float:
+    """Returns the mean Brier score on parts of the phrases that a fit to the others gives."""
+    scores, order = [], np.argsort(some.right, kind='stable')     # both kinds in every part
+    for k in range(parts):
+        rest = np.delete(order, np.s_[k::parts])
+        scores.append(brier(fit_logistic(some.part(rest)), some.part(order[k::parts])))
+    return float(np.mean(scores))
+
+
+def map_config(query: MapQuery) -> LerfConfig:
+    """Returns the settings that a map was made with, and those of queries as they are in force."""
+    made = LerfConfig().override(query.info['config'])
+    return replace(made, query=query.text_query.config)
+
+
+def write_calibration(query: MapQuery, fit: Fit, scenes: Sequence[str]) -> Path:
+    """Writes a calibration beside the map, where queries find it; returns its place."""
+    config = map_config(query)
+    content = {'encoder': dict(query.info['encoder']), 'threshold': fit.threshold,
+               'settings': settings_of({name: value for name, _, value in flat_fields(config)}),
+               'hit': stored(fit.hit), 'presence': stored(fit.presence), 'scenes': list(scenes),
+               'reported': {'found': fit.found, 'false': fit.false, 'brier': fit.brier,
+                            'brier_left_out': fit.brier_left_out}}
+    path = query.directory.path / CALIBRATION
+    write_json(path, json.loads(json.dumps(content)))
+    return path
+
+
+def stored(model: Logistic) -> dict[str, object]:
+    """Returns a regression as it is stored."""
+    return {'mean': list(model.mean), 'scale': list(model.scale), 'weights': list(model.weights),
+            'intercept': model.intercept}
