@@ -146,6 +146,9 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     parser.add_argument('--methods', nargs='+',
                         choices=(*METHODS, *RIVALS), metavar='METHOD',
                         help=f'{", ".join(METHODS)}; on request {", ".join(RIVALS)}')
+    parser.add_argument('--variants', metavar='scales=1,2,4', default='',
+                        help='LERF with so many of the levels of features.widths, beside the '
+                        'methods: whether an encoder needs a pyramid')
     parser.add_argument('--effort', choices=tuple(EFFORTS), default='cpu',
                         help='how long is trained')
     parser.add_argument('--jobs', type=int, default=1, help='scenes judged side by side')
@@ -225,10 +228,13 @@ def make_plan(arguments: argparse.Namespace, config: LerfConfig) -> EvalPlan:
     """Returns what to run, from the command line."""
     from lerf_ros.evaluation.experiment import EvalPlan
     from lerf_ros.evaluation.owl_vit import OwlVitDetector
+    from lerf_ros.evaluation.variants import parse_variants
     from lerf_ros.training.devices import choose_device
     effort = EFFORTS[arguments.effort]
     device = choose_device(config.training.device)
-    return EvalPlan(arguments.methods or effort.methods, effort.radiance_steps,
+    methods = (*(arguments.methods or effort.methods),
+               *(parse_variants(arguments.variants) if arguments.variants else ()))
+    return EvalPlan(methods, effort.radiance_steps,
                     effort.language_steps, effort.convergence, effort.views, EVERYDAY_NAMES,
                     device, partial(OwlVitDetector, device=str(device)))
 

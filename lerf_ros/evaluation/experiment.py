@@ -30,7 +30,7 @@ from lerf_ros.evaluation.scoring import (
     score_phrases,
 )
 from lerf_ros.evaluation.tables import mean_of
-from lerf_ros.evaluation.variants import VARIANTS, TrainedLanguage, train_variant
+from lerf_ros.evaluation.variants import TrainedLanguage, train_variant, variant_of
 from lerf_ros.index.language_index import LanguageIndex, render_embeddings
 from lerf_ros.query.relevancy import relevancy
 
@@ -155,7 +155,7 @@ class MethodEvaluator:
         stops = (*self.plan.convergence, self.plan.language_steps) if method == 'lerf' \
             else (self.plan.language_steps,)
         start = time.monotonic()
-        for trained in train_variant(VARIANTS[method], self.frozen, self.features, heights,
+        for trained in train_variant(variant_of(method), self.frozen, self.features, heights,
                                      self.config, stops, self.plan.device):
             evaluated = self._evaluated(method, trained.index)
             maps = [(truth, self._maps(view, trained))

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from lerf_ros.config import LerfConfig
 from lerf_ros.encoders.embedding_map import KeyframeFeatures
+from lerf_ros.errors import ConfigError
 from lerf_ros.evaluation.frozen_radiance import FrozenRadiance
 from lerf_ros.field.language_field import LanguageField
 from lerf_ros.index.language_index import LanguageIndex, build_index
@@ -87,6 +89,37 @@ VARIANTS = {
     'one scale': Variant(one_scale, NO_SCALE),
     'pixel-aligned': Variant(pixel_aligned, (*NO_SCALE, ('training.dense_weight', 0.0))),
 }
+
+
+SCALES = 'scales='      # of a method that keeps that many of the levels
+
+
+def some_levels(count: int, features: KeyframeFeatures, height: int) -> KeyframeFeatures:
+    """Returns `count` of the levels, evenly from the narrowest to the widest; of one, the middle.
+
+    height: not used. All levels are returned where there are no more.
+    """
+    last = len(features.levels) - 1
+    rows = [last // 2] if count == 1 else [round(last * k / (count - 1)) for k in range(count)]
+    return features if count > last else replace(
+        features, levels=tuple(features.levels[row] for row in rows))
+
+
+def variant_of(method: str) -> Variant:
+    """Returns the variant of a method: one of VARIANTS, or scales=N, which keeps N levels."""
+    if not method.startswith(SCALES):
+        return VARIANTS[method]
+    count = int(method.removeprefix(SCALES))
+    return Variant(partial(some_levels, count), NO_SCALE if count == 1 else ())
+
+
+def parse_variants(text: str) -> tuple[str, ...]:
+    """Returns the methods of an option such as scales=1,2,4; raises ConfigError for others."""
+    name, _, counts = text.partition('=')
+    numbers = counts.split(',')
+    if name != 'scales' or not all(number.isdigit() and int(number) for number in numbers):
+        raise ConfigError(f'--variants {text}: give numbers of scales, such as scales=1,2,4')
+    return tuple(f'{SCALES}{int(number)}' for number in numbers)
 
 
 @dataclass(frozen=True)
