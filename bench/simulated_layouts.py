@@ -102,8 +102,9 @@ def ask(seed: int, scene: TabletopScene, target: Path, config: LerfConfig,
     absent = {text: max([h.relevancy for h in query.answer(text, threshold=1e-6).hits], default=0.0)
               for text in draw_absent(seed, 50, scene)}
     high = sorted(absent.items(), key=lambda item: -item[1])[:6]
+    threshold = query.text_query.config.threshold
     print(f'  right {sum(r.inside_box for r in rows)} of {len(rows)}; absent found '
-          f'{sum(v >= config.query.threshold for v in absent.values())} of {len(absent)}; highest '
+          f'{sum(v >= threshold for v in absent.values())} of {len(absent)}; highest '
           + ', '.join(f'{text} {value:.3f}' for text, value in high), flush=True)
     write_image(arguments.out / f'sheet{seed}.png',
                 contact_sheet(map_views(target), answers, f'seed {seed}'))

@@ -32,6 +32,7 @@ CONFIG = SMALL.override({
     'language.hidden': 64, 'language.layers': 2})
 STEPS = 300
 MEAN_LIMIT = 0.01   # of what relevancies may differ by in the mean
+THRESHOLD = 0.68   # that of conse
 UNDECIDED = 0.02    # from the threshold, where a hit is what noise leaves of it
 REACH = 0.6   # scene radii around the centre; beyond, the floor is seen by a pixel here and there
 # What red, green, blue and the floor are called, seen from near and with what is around them.
@@ -130,7 +131,7 @@ def test_the_best_hit_is_the_same_within_a_centimetre(answers):
     whose relevancies differ by less than that, either may come first.
     """
     small, values, scales, full, full_values, full_scales = answers
-    threshold = CONFIG.query.threshold
+    threshold = THRESHOLD
     undecided = np.abs(full_values.max(1) - threshold) <= UNDECIDED
     found = 0
     for phrase in np.flatnonzero(~undecided):
@@ -151,10 +152,10 @@ def test_the_best_hit_is_the_same_within_a_centimetre(answers):
 def test_the_best_scale_is_about_the_same(answers):
     """Where a phrase fits well, both name about the same width of it."""
     small, values, scales, full, full_values, full_scales = answers
-    fits = full_values >= CONFIG.query.threshold
+    fits = full_values >= THRESHOLD
     ratio = small.index.scales[scales[fits]] / full.index.scales[full_scales[fits]]
     assert np.median(np.abs(np.log(ratio))) < math.log(1.15)
-    assert values[fits].min() > CONFIG.query.threshold - 0.05
+    assert values[fits].min() > THRESHOLD - 0.05
 
 
 class Painted:
