@@ -113,8 +113,8 @@ class MapConfig(Checked):
     snapshot_interval: float = setting(
         20.0, 'time between snapshots while training', unit='seconds', low=1.0, high=86400.0)
     checkpoint_interval: float = setting(
-        30.0, 'training that may be lost when the process is killed, at most', unit='seconds',
-        low=1.0, high=86400.0)
+        30.0, 'training that may be lost when the process is killed, at most; more where writing '
+        'it takes over a tenth of that', unit='seconds', low=1.0, high=86400.0)
     keep_snapshots: int = setting(2, 'complete snapshots kept', low=1, high=1000)
     training_state: bool = setting(
         True, 'keep what resuming the training needs: optimisers, random numbers')

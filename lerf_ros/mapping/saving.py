@@ -16,6 +16,8 @@ from lerf_ros.mapper import Mapper
 
 # Snapshots take this part of the time at most, but no more than so many intervals pass between two.
 MOST_OF_TIME, LONGEST_WAIT = 0.15, 3
+# Checkpoints take this part of it at most: those of a large field are half a gigabyte.
+CHECKPOINTS_SHARE = 0.1
 # Without a keyframe for so long the capture has ended, and queries should see all of it.
 CAPTURE_OVER_S = 5.0
 RETRY_S = 10.0           # between a write that failed and the next
@@ -66,8 +68,9 @@ class SnapshotSchedule:
         until_next = 2 * (now - self._looked_at)
         self._looked_at = now
         ahead = self._checkpoint_s + until_next + (self._snapshot_s if due else 0.0)
+        interval = max(self.config.checkpoint_interval, self._checkpoint_s / CHECKPOINTS_SHARE)
         if self.config.training_state and steps > self._durable_steps \
-                and now - self._durable_at + ahead > self.config.checkpoint_interval:
+                and now - self._durable_at + ahead > interval:
             self.checkpoint()
         if due:
             self.snapshot()

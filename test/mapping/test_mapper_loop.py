@@ -176,6 +176,31 @@ def test_checkpoints_keep_what_may_be_lost_within_the_interval(make, monkeypatch
     assert 25.0 < worst <= 30.5     # the first half second passes before the first look
 
 
+def test_checkpoints_that_take_long_leave_nine_tenths_of_the_time_to_training(make, monkeypatch):
+    clock, written = [0.0], []
+    monkeypatch.setattr('lerf_ros.mapping.saving.time.monotonic', lambda: clock[0])
+    monkeypatch.setattr(loop_module, 'TRAIN_SLICE_S', 0.0)
+    loop = make()
+    loop.saving.config = CONFIG.override({'map.checkpoint_interval': 30.0,
+                                          'map.snapshot_interval': 86400.0}).map
+
+    def slow():
+        written.append(clock[0])
+        clock[0] += 8.0
+
+    monkeypatch.setattr(loop.mapper, 'checkpoint', slow)
+    feed(loop, FRAMES)
+    for _ in range(1000):
+        loop.mapper.guard.step()
+        clock[0] += 0.5
+        loop.saving.tick()
+    # One of 8 s is due each 80 s, from the start of one to the end of the next.
+    assert len(written) >= 4
+    gaps = [after - before for before, after in zip(written[1:], written[2:], strict=False)]
+    assert all(70 <= gap <= 80 for gap in gaps), gaps
+
+
+
 @pytest.mark.parametrize('settle_steps, rays_per_second, frames, written', [
     (0, 32.0, 6, [21, 42]),     # it never settles: one whenever the interval is over
     (50, 16.0, 6, [21, 50]),    # a step a second: 29 s are left at the first, 8 at the next
