@@ -188,7 +188,7 @@ class MapQuery:
         config = stored.override(self._settings)
         encoder = self._load_encoder(identity, config.features)
         asked = self._asked(replace(stored, query=config.query), identity, encoder)[0]
-        query = TextQuery(index, encoder, asked, radius)
+        query = TextQuery(index, encoder, asked, radius, self._device)
         self._install(LoadedSnapshot(
             query, coverage, None, stored, stored.grasp, frame_id, metric, snapshot.number,
             snapshot.info['stamp_ns'], dict(snapshot.info)))
@@ -201,7 +201,7 @@ class MapQuery:
             asked, calibration = self._asked(replace(loaded.stored, query=config.query),
                                              loaded.info['encoder'], old.encoder)
             query = old if old.config == asked else TextQuery(
-                old.index, old.encoder, asked, old.radius)
+                old.index, old.encoder, asked, old.radius, self._device)
             self._loaded = replace(loaded, query=query, grasp=config.grasp,
                                    calibration=calibration)
 
@@ -245,7 +245,8 @@ class MapQuery:
     def replace_index(self, index: LanguageIndex) -> None:
         """Answers from another index of the same map from now on, for control experiments."""
         loaded, old = self._newest(), self.text_query
-        self._loaded = replace(loaded, query=TextQuery(index, old.encoder, old.config, old.radius))
+        self._loaded = replace(loaded, query=TextQuery(index, old.encoder, old.config, old.radius,
+                                                       self._device))
 
     def _load_encoder(self, identity: dict[str, str], features: FeatureConfig) -> ImageTextEncoder:
         encoder = self._encoder or load_encoder(features, self._device, text_only=True)

@@ -26,15 +26,19 @@ class TextQuery:
     """Answers phrases from one index. It holds no state of any single query."""
 
     def __init__(self, index: LanguageIndex, encoder: TextEncoder, config: QueryConfig,
-                 radius: float) -> None:
-        """radius: of the scene frame, world units; the configured lengths are multiples of it."""
+                 radius: float, device: str = 'cpu') -> None:
+        """radius: of the scene frame, world units; the configured lengths are multiples of it.
+
+        device: what compares phrases with the points.
+        """
         self.index, self.encoder, self.config, self.radius = index, encoder, config, radius
+        self.device = device
         self.finder = PlaceFinder(index, config, radius)
 
     @cached_property
     def scorer(self) -> Scorer:
         """Returns what compares phrases with the points of the index."""
-        return Scorer(self.index.codes, self.config.temperature)
+        return Scorer(self.index.codes, self.config.temperature, self.device)
 
     def relevancy(self, text: str, negatives: Sequence[str] = ()) -> tuple[np.ndarray, np.ndarray]:
         """Returns the relevancy (N,) of every point, and its best scale (N,) as an index."""

@@ -144,7 +144,8 @@ class QueryNodeConfig(Checked):
 
     autostart: bool = setting(True, 'configure and activate without a lifecycle manager')
     map_directory: str = setting('', MAP_DIRECTORY_DOC)
-    device: str = setting('cpu', 'where phrases are encoded: cpu, cuda or cuda:n')
+    device: str = setting(
+        'cpu', 'where phrases are encoded and compared with the map: cpu, cuda or cuda:n')
     refresh_period: float = setting(
         1.0, 'time between checks for a newer snapshot', unit='seconds', low=0.05, high=3600.0)
     max_waiting: int = setting(
