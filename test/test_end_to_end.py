@@ -111,7 +111,7 @@ def test_an_untrained_language_field_finds_nothing_right(rgbd_map):
     right = 0
     for name, (low, high) in CUBES.items():
         hits = [place.hit for place in
-                query.places(*query.relevancy(name), config.threshold, 1)]
+                query.places(*query.relevancy(name), 0.68, 1)]
         right += bool(hits) and bool(((hits[0].position > low) & (hits[0].position < high)).all())
     assert right <= 1
 
