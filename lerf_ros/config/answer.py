@@ -76,8 +76,8 @@ class QueryConfig(Checked):
         'and by the rule of docs/encoders.md for others, or that of a calibration of the map',
         low=0.0, high=1.0)
     picture_threshold: float = setting(
-        0.5, 'the same for a picture or a crop, which must look more like the place than the map '
-        'does on the whole', low=0.0, high=1.0)
+        0.6, 'the same for a picture or a crop, which has the mean of the map to beat as well',
+        low=0.0, high=1.0)
     min_observed: float = setting(
         0.5, 'fraction of the region, or of the mapped space, that must have been observed so that '
         'an object that was not found counts as absent', low=0.0, high=1.0)

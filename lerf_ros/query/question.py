@@ -15,6 +15,7 @@ from lerf_ros.errors import BadImageError, DatasetError, NotUnderstoodError
 from lerf_ros.frames.image_files import read_color
 from lerf_ros.query.parts import part_phrase
 from lerf_ros.query.request import KeyframeCrop, QueryRequest
+from lerf_ros.query.spelling import doubtful_spelling
 from lerf_ros.query.text_query import TextEncoder, TextQuery
 
 MIN_IMAGE_PX = 8   # an image with a shorter side shows nothing
@@ -54,7 +55,8 @@ def encode_phrases(request: QueryRequest, encoder: TextEncoder,
     check_readable(encoder, [*phrases, *filter(None, [part]), *rivals])
     rows, negatives = encode_against([*phrases, *of_parts], rivals, encoder)
     things, parts = rows[:len(phrases)], rows[len(phrases):]
-    doubt = check_language(encoder, phrases, things)
+    doubt = '; '.join(filter(None, [check_language(encoder, phrases, things),
+                                    doubtful_spelling([*phrases, part])]))
     return Question(phrases, things, negatives, part, parts if part else None, doubt)
 
 

@@ -165,6 +165,16 @@ def test_a_picture_finds_what_it_shows(map_query, loads):
     assert at(answer.hits[0], 'plate')
 
 
+def test_a_picture_has_a_threshold_of_its_own(tmp_path):
+    """Its relevancy is lower than a phrase's, because it must beat the map's mean as well."""
+    query = MapQuery(write_map(tmp_path), {'query.threshold': 0.9, 'query.picture_threshold': 0.4})
+    query.refresh()
+    crop = KeyframeCrop(0, 12, 12, 20, 10)
+    assert query.ask(QueryRequest('mug')).threshold == 0.9
+    assert query.ask(QueryRequest(crop=crop)).threshold == 0.4
+    assert query.ask(QueryRequest(crop=crop, threshold=0.7)).threshold == 0.7
+
+
 def test_a_crop_of_a_keyframe_finds_what_it_shows(map_query):
     answer = map_query.ask(QueryRequest(crop=KeyframeCrop(0, 12, 12, 20, 10)))
     assert at(answer.hits[0], 'mug') and answer.hits[0].label == 'keyframe 0'
