@@ -100,11 +100,9 @@ def seconds(run: Callable[[], object], repeats: int) -> list[float]:
 
 def answer(query: TextQuery, phrases: np.ndarray, negatives: np.ndarray) -> int:
     """Computes scores, places and boxes of phrases (P, r); returns the number of places."""
-    values, scales, labels = query.scorer.best_phrase(phrases, negatives)
     found = 0
-    for label in range(len(phrases)):
-        own = values if len(phrases) == 1 else np.where(labels == label, values, 0.0)
-        found += len(query.places(own, scales, THRESHOLD, query.config.max_hits))
+    for values, scales in zip(*query.scorer.each_phrase(phrases, negatives), strict=True):
+        found += len(query.places(values, scales, THRESHOLD, query.config.max_hits))
     return found
 
 

@@ -24,7 +24,7 @@ from lerf_ros.nodes.common.conversions import stamp_to_ns
 from lerf_ros.nodes.demo.client import answer_from_response
 from lerf_ros.nodes.query.messages import fill_response, prompt_to_request, snapshot_age
 from lerf_ros.nodes.query_node import QueryNode
-from lerf_ros.query.answer import Presence
+from lerf_ros.query.answer import PhraseAnswer, Presence
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.srv import Query
 
@@ -232,3 +232,16 @@ def test_a_response_is_read_back_as_the_answer():
     assert read.grasps[0].score == pytest.approx(0.9)
     np.testing.assert_allclose(read.grasps[0].T_world_gripper, GRASP.T_world_gripper)
     np.testing.assert_allclose(read.T_world_target, GRASP.T_world_grasp)
+
+
+def test_a_response_tells_of_every_phrase():
+    answered = full_answer()
+    response = Response()
+    fill_response(response, replace(answered, phrases=(
+        PhraseAnswer('mug', Presence.ABSENT, probability=0.25,
+                     not_found_reason='the best place has relevancy 0.41, threshold 0.55'),
+        PhraseAnswer('cup', Presence.PRESENT, answered.hits, 0.875))), Header().stamp)
+    assert response.found == Response.PRESENT
+    assert response.message.startswith("'cup': 1 place, best at (1.00, 2.00, 3.00) m in 'map'")
+    assert ("'mug' was not found: the best place has relevancy 0.41, threshold 0.55, in the map "
+            'with probability 0.25') in response.message

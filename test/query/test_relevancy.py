@@ -108,3 +108,16 @@ def test_requests_are_checked_at_the_door():
     for threshold in (-0.1, 1.5, math.nan):
         with pytest.raises(InvalidThresholdError):
             QueryRequest('mug', threshold=threshold).check()
+
+
+def test_phrases_that_are_compared_together_have_the_relevancies_of_each_alone():
+    query = TextQuery(index_of_two_mugs(), Words(), CONFIG, radius=1.0)
+    phrases, negatives = np.eye(3, dtype=np.float32)[:2], np.eye(3, dtype=np.float32)[2:]
+    values, scales = query.scorer.each_phrase(phrases, negatives)
+    for row in range(2):
+        alone, scale, _ = query.scorer.best_phrase(phrases[row:row + 1], negatives)
+        np.testing.assert_allclose(values[row], alone, atol=1e-6)
+        assert (scales[row] == scale).all()
+    # The first mug at temperature 3: 1 better than the negative; the floor is an object.
+    assert values[0, 0] == pytest.approx(sigmoid(3), abs=1e-4)
+    assert values[1, -1] == pytest.approx(sigmoid(3), abs=1e-4)
