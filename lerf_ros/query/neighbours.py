@@ -17,7 +17,8 @@ SAMPLE = 2000      # points that the spacing of an index is measured at
 CONTACT = 1.5      # times the spacing: points of two segments that are nearer touch
 # Of the smaller of two segments this fraction of points must touch the other so that both are one
 # thing: fragments share a whole side, things that merely stand together a line or a point.
-JOINT_SHARE = 0.05
+JOINT_SHARE = 0.08
+JOINT_POINTS = 5   # and so many at least, because a few points of the table cling to a foot
 CONCAVE = 0.3      # bend from which a crease counts as concave, as where one thing meets another
 MOST_CONCAVE = 0.5
 
@@ -64,7 +65,7 @@ class SegmentNeighbours:
         a = self.segments[small]
         distance, nearest = self._nearest(large, a, CONTACT * self.spacing)
         touching = np.isfinite(distance)
-        if touching.sum() < max(JOINT_SHARE * len(a), 1):
+        if touching.sum() < max(JOINT_SHARE * len(a), JOINT_POINTS):
             return False
         a, b = a[touching], self.segments[large][nearest[touching]]
         step = self.index.points[b] - self.index.points[a]
