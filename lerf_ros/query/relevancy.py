@@ -72,8 +72,8 @@ class Scorer:
         (P, N) float32 in 0..1 and the best scales (P, N) int16, as indices into the searched ones.
         """
         strongest, count = self.strongest(negatives), self.codes.shape[1]
-        margin = torch.empty(len(positives), count)
-        scale = torch.empty(len(positives), count, dtype=torch.int16)
+        margin = torch.empty(len(positives), count, device=self.device)
+        scale = torch.empty(len(positives), count, dtype=torch.int16, device=self.device)
 
         def fit(part: slice) -> None:
             cosines = self._cosines(part, positives)
@@ -83,7 +83,8 @@ class Scorer:
                 scale[row, part] = at.short()
 
         self._for_each_chunk(count, fit)
-        return torch.sigmoid(self.temperature * margin).numpy(), scale.numpy()
+        values = torch.sigmoid(self.temperature * margin)
+        return values.cpu().numpy(), scale.cpu().numpy()
 
     def strongest(self, negatives: np.ndarray) -> Tensor:
         """Returns the largest cosine (S, N) of the negatives (M, r) at each stored scale."""
