@@ -116,8 +116,7 @@ def hash_grid_torch(positions: Tensor, table: Tensor, geometry: np.ndarray) -> T
 def level_torch(positions: Tensor, table: Tensor, offset: int, size: int, resolution: int,
                 scale: float) -> Tensor:
     """Looks up features (N, F) of one level, whose entries lie from `offset` on in the table."""
-    corner = torch.tensor([[(c >> axis) & 1 for axis in range(3)] for c in range(8)],
-                          device=positions.device)                    # (8, 3)
+    corner = _corners(positions.device)                               # (8, 3)
     position = positions * scale + 0.5
     low = position.detach().floor()
     part = (position - low)[:, None]                                  # (N, 1, 3)
@@ -133,6 +132,12 @@ def level_torch(positions: Tensor, table: Tensor, offset: int, size: int, resolu
     # The other backends count in unsigned 32 bits, which matters outside of 0..1.
     entries = table[offset + (index & UINT32) % size]                 # (N, 8, F)
     return (weight[..., None] * entries).sum(1)
+
+
+@lru_cache(maxsize=16)
+def _corners(device: torch.device) -> Tensor:
+    """Returns the corners (8, 3) of a cell, 0 or 1; copied to a device once, not in each step."""
+    return torch.tensor([[(c >> axis) & 1 for axis in range(3)] for c in range(8)], device=device)
 
 
 class _NativeHashGrid(torch.autograd.Function):
