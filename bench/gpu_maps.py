@@ -299,5 +299,3 @@ def keyframes_without_memory(arguments: argparse.Namespace) -> str:
         steps = [mapper.guard.step() for _ in range(12)]
         assert steps[-1] is not None and (arguments.smoke or mapper.memory_fault)
         return mapper.memory_fault
-
-

@@ -7,5 +7,8 @@ mypy
 if (($#)); then
     exec pytest "$@"
 fi
-# The whole suite, with the lines that it reaches, also those of processes that it starts.
-exec pytest --cov --cov-report=term:skip-covered --cov-fail-under=85
+# The whole suite, with the lines that it reaches, also those of processes that it starts. Files are
+# shared out among processes, one thread each: most of the time a test waits or has one core's work.
+export OMP_NUM_THREADS=1
+exec pytest -n auto --maxprocesses 4 --dist loadfile \
+    --cov --cov-report=term:skip-covered --cov-fail-under=85

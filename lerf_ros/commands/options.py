@@ -24,7 +24,10 @@ def read_config(arguments: argparse.Namespace) -> LerfConfig:
 
 
 def overrides(pairs: list[str]) -> dict[str, object]:
-    """Parses NAME=VALUE pairs with YAML values; raises ConfigError for anything else."""
+    """Parses NAME=VALUE pairs with YAML values; raises ConfigError for anything else.
+
+    Nothing after the sign is the empty text, as a shell means it, where YAML has null.
+    """
     import yaml
     out: dict[str, object] = {}
     for pair in pairs:
@@ -32,5 +35,5 @@ def overrides(pairs: list[str]) -> dict[str, object]:
         if not equals:
             known = [n for n, _, _ in flat_fields(LerfConfig())]
             raise ConfigError(f'--set {pair}: expected NAME=VALUE{nearest(name, known)}')
-        out[name] = yaml.safe_load(value)
+        out[name] = yaml.safe_load(value) if value.strip() else ''
     return out

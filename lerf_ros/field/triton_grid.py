@@ -48,8 +48,9 @@ def _entry(x, y, z, corners, size, dense):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _forward(positions, table, levels, scales, out, rows, level_count,  # type: ignore[no-untyped-def]
-             FEATURES: tl.constexpr, BLOCK: tl.constexpr):
+def _forward(  # type: ignore[no-untyped-def]
+        positions, table, levels, scales, out, rows, level_count, FEATURES: tl.constexpr,
+        BLOCK: tl.constexpr):
     level = tl.program_id(1)
     row = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     live = row < rows
@@ -70,8 +71,9 @@ def _forward(positions, table, levels, scales, out, rows, level_count,  # type: 
 
 
 @triton.jit
-def _backward_table(positions, grad, levels, scales, grad_table, rows,  # type: ignore[no-untyped-def]
-                    level_count, FEATURES: tl.constexpr, BLOCK: tl.constexpr):
+def _backward_table(  # type: ignore[no-untyped-def]
+        positions, grad, levels, scales, grad_table, rows, level_count, FEATURES: tl.constexpr,
+        BLOCK: tl.constexpr):
     level = tl.program_id(1)
     row = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     live = row < rows
@@ -148,7 +150,8 @@ class TritonGrid:
 class _TritonHashGrid(torch.autograd.Function):
 
     @staticmethod
-    def forward(ctx, positions, table, levels, scales, dtype):  # type: ignore[no-untyped-def, override]
+    def forward(  # type: ignore[no-untyped-def, override]
+            ctx, positions, table, levels, scales, dtype):
         out = positions.new_empty((len(positions), len(levels) * table.shape[1]), dtype=dtype)
         _launch(_forward, len(levels), table.shape[1], positions, table, levels, scales, out)
         # Only the gradient of the positions reads the table.

@@ -30,6 +30,7 @@ SCORE_SHARE = 0.1   # and of this fraction of a large hit, which is more than a 
 NOISE = 5           # fewer points that lie together are ignored
 # Half of the way from NEUTRAL to a relevancy: what is less relevant does not belong with it.
 HALF = 0.5
+MOST_SPILL = 4      # times its own points, in no segment, may be a thing's spill
 FAINT = 0.05        # nearer to NEUTRAL all relevancies are alike
 
 
@@ -200,12 +201,15 @@ class PlaceFinder:
                   wholes: Mapping[int, float], scores: Mapping[int, float]) -> int | None:
         """Returns the best thing that a patch (indices) adjoins and spilled from; None without one.
 
-        What is not even half as relevant as the patch does not explain it. A thing that is no place
-        yet must fit better than the negatives for the most part: others took some spill themselves.
+        What is not even half as relevant as the patch does not explain it, nor does a crumb beside
+        many points in no segment: those are a thing that was not segmented. A thing that is no
+        place yet must fit better than the negatives for the most part: others took some spill.
         """
         needed = way_to(relevancy, HALF)
+        unsegmented = np.count_nonzero(self.index.segments[patch] < 0)
         for k in sorted(scores, key=lambda k: -scores[k]):
-            if k < len(self.index.planes) or scores[k] < needed:
+            if k < len(self.index.planes) or scores[k] < needed \
+                    or self.sizes[k] * MOST_SPILL < unsegmented:
                 continue
             fits = k in wholes or np.median(values[self.segments[k]]) > NEUTRAL
             if fits and self.neighbours.adjoins(k, patch):

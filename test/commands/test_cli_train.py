@@ -14,7 +14,9 @@ from tiny_world import ColorEncoder, orbit, photograph
 
 import lerf_ros.encoders.image_text
 from lerf_ros import cli
+from lerf_ros.commands.options import overrides
 from lerf_ros.commands.train import index_line
+from lerf_ros.config import LerfConfig
 from lerf_ros.frames.frame import Keyframe
 from lerf_ros.mapper import Mapper
 from lerf_ros.mapping.saving import SnapshotSchedule
@@ -76,6 +78,13 @@ def test_resuming_nothing_is_said_in_words(folder, preset, tmp_path, capsys):
                      '--resume']) == 2
     assert 'no training to go on with' in capsys.readouterr().err
     assert not (tmp_path / 'map').exists()
+
+
+def test_a_setting_may_be_empty():
+    # YAML would read nothing as null, which no text may be.
+    assert overrides(['features.dense_model=', 'training.rays=64']) == {
+        'features.dense_model': '', 'training.rays': 64}
+    assert LerfConfig().override(overrides(['features.dense_model='])).features.dense_model == ''
 
 
 def test_an_unknown_preset_names_those_there_are(folder, tmp_path, capsys):

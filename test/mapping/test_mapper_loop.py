@@ -200,7 +200,6 @@ def test_checkpoints_that_take_long_leave_nine_tenths_of_the_time_to_training(ma
     assert all(70 <= gap <= 80 for gap in gaps), gaps
 
 
-
 @pytest.mark.parametrize('settle_steps, rays_per_second, frames, written', [
     (0, 32.0, 6, [21, 42]),     # it never settles: one whenever the interval is over
     (50, 16.0, 6, [21, 50]),    # a step a second: 29 s are left at the first, 8 at the next

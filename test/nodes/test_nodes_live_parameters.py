@@ -163,10 +163,12 @@ def test_a_threshold_counts_from_the_next_query_on(client, hand_made):
     def ask():
         return c.call(Query, topics.QUERY, Query.Request(texts=list(COLORS)))
     assert len(ask().hits) == 3
-    assert c.set('query.max_hits', 2).successful and len(ask().hits) == 2
+    # Of each phrase, and each has one place: none goes for another's.
+    assert c.set('query.max_hits', 1).successful and len(ask().hits) == 3
+    assert c.node.map.text_query.config.max_hits == 1
     assert c.set('query.threshold', 1.0).successful and not ask().hits
     assert c.set('query.negatives', [], Parameter.Type.STRING_ARRAY).successful
-    assert c.dump()['query.max_hits'] == 2
+    assert c.dump()['query.max_hits'] == 1
 
 
 def test_what_is_not_given_is_shown_as_the_map_has_it(client, hand_made):
@@ -182,7 +184,7 @@ def test_what_is_not_given_is_shown_as_the_map_has_it(client, hand_made):
         0.75, 2, ['object'])
     assert set(c.node.given) == {'query.max_hits'}      # shown, not given
     response = c.call(Query, topics.QUERY, Query.Request(texts=list(COLORS)))
-    assert len(response.hits) == 2
+    assert len(response.hits) == 3 and c.node.map.text_query.config.max_hits == 2
 
 
 def test_a_reset_takes_the_erased_map_off_the_display(client, hand_made):

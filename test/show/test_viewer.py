@@ -65,9 +65,10 @@ def nodes(page):
     return set(page.server.scene._handle_from_node_name)
 
 
-def shown(page, text):
-    return wait_for(lambda: page.answer is not None and page.answer.text == text
-                    and text in page.words.content)
+def shown(page, *phrases):
+    """Whether the page answers these phrases, and tells of each."""
+    return wait_for(lambda: page.answer is not None and page.answer.text == ', '.join(phrases)
+                    and all(phrase in page.words.content for phrase in phrases))
 
 
 def test_it_serves_to_this_machine_only(page):
@@ -131,7 +132,7 @@ def test_the_gripper_stands_at_the_best_grasp(query):
 
 def test_several_phrases_have_a_colour_each(page):
     page.submit('mug; plate')
-    assert shown(page, 'mug, plate')
+    assert shown(page, 'mug', 'plate')
     colors = np.asarray(page.server.scene._handle_from_node_name['/cloud'].colors)
     assert len(np.unique(colors[:216], axis=0)) == len(np.unique(colors[216:432], axis=0)) == 1
     assert (colors[0] != colors[216]).any()
