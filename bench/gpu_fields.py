@@ -14,9 +14,14 @@ import torch
 from gpu_inputs import GPU, features, frames_of_cubes, keyframe, preset, tiny_config
 
 from lerf_ros.config import LerfConfig
-from lerf_ros.field.hash_encoding import HashEncoding, HashGridBackend, TorchGrid, hash_grid_torch
+from lerf_ros.field.hash_encoding import (
+    HashEncoding,
+    HashGridBackend,
+    TorchGrid,
+    hash_grid_torch,
+    make_triton_grid,
+)
 from lerf_ros.field.tinycudann_grid import make_tiny_cuda_grid
-from lerf_ros.field.triton_grid import TritonGrid
 from lerf_ros.frames.frame import Frame, Keyframe
 from lerf_ros.geometry.scene_frame import SceneFrame
 from lerf_ros.training.learners import RadianceLearner, Trainer
@@ -48,10 +53,10 @@ def grids(config: LerfConfig) -> Iterator[HashEncoding]:
 
 def backends(encoding: HashEncoding) -> dict[str, HashGridBackend]:
     """Returns what can look up on a GPU here, by name."""
-    found: dict[str, HashGridBackend] = {'torch': TorchGrid(encoding.geometry),
-                                         'triton': TritonGrid(encoding.geometry)}
-    tiny = make_tiny_cuda_grid(encoding.grid_config, encoding.table.numel())
-    return {**found, **({'tiny-cuda-nn': tiny} if tiny else {})}
+    found: dict[str, HashGridBackend | None] = {
+        'torch': TorchGrid(encoding.geometry), 'triton': make_triton_grid(encoding.geometry),
+        'tiny-cuda-nn': make_tiny_cuda_grid(encoding.grid_config, encoding.table.numel())}
+    return {name: backend for name, backend in found.items() if backend is not None}
 
 
 def grids_agree(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -10,5 +10,5 @@ fi
 # The whole suite, with the lines that it reaches, also those of processes that it starts. Files are
 # shared out among processes, one thread each: most of the time a test waits or has one core's work.
 export OMP_NUM_THREADS=1
-exec pytest -n auto --maxprocesses 4 --dist loadfile \
+exec pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
     --cov --cov-report=term:skip-covered --cov-fail-under=85

@@ -234,7 +234,7 @@ class HashEncoding(nn.Module):
                 tiny = make_tiny_cuda_grid(self.grid_config, self.table.numel())
                 if tiny is not None and self._agrees(tiny, 'tiny-cuda-nn'):
                     return tiny
-                grid = _make_triton_grid(self.geometry)
+                grid = make_triton_grid(self.geometry)
                 if grid is not None and self._agrees(grid, 'Triton'):
                     return grid
                 _warn_once('the hash grid runs in plain torch on the GPU, many times slower: '
@@ -264,7 +264,7 @@ def _warn_once(message: str) -> None:
     log.warning(message)
 
 
-def _make_triton_grid(geometry: np.ndarray) -> HashGridBackend | None:
+def make_triton_grid(geometry: np.ndarray) -> HashGridBackend | None:
     """Makes the grid of Triton kernels; None where Triton is not installed."""
     try:
         from lerf_ros.field.triton_grid import TritonGrid

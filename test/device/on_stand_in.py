@@ -78,6 +78,7 @@ def main(arguments: list[str]) -> None:
             runpy.run_module(arguments[1], run_name='__main__', alter_sys=True)
         else:
             sys.argv = arguments
+            sys.path.insert(0, str(Path(arguments[0]).resolve().parent))    # as python does
             runpy.run_path(arguments[0], run_name='__main__')
 
 

@@ -40,9 +40,14 @@ def shapes(config: LerfConfig) -> set[tuple[int, int, int, int, int]]:
 def differences(encoding: HashEncoding) -> list[float]:
     """Returns the largest differences of values and of both gradients, parts of the largest."""
     torch.nn.init.normal_(encoding.table)
-    positions = torch.rand(100, 3) * 1.2 - 0.1      # a backend counts beyond 0..1 as the others do
+    positions = torch.rand(300, 3) * 1.2 - 0.1      # a backend counts beyond 0..1 as the others do
     positions[0], positions[1] = 0.0, 1.0
     # Away from the borders of cells, where the last bit of a position decides on its gradient.
+    for scale in encoding.geometry['scale'].tolist():
+        part = (positions * scale + 0.5) % 1
+        positions = positions[((part > 2e-3) & (part < 1 - 2e-3)).all(1)]
+    assert len(positions) >= 100
+    positions = positions[:100]
     weight, found = torch.randn(len(positions), encoding.output_dimension), []
     for double in (True, False):
         table = encoding.table.detach().clone().requires_grad_()
