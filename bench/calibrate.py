@@ -15,14 +15,25 @@ import argparse
 import json
 from pathlib import Path
 
-import numpy as np
-from logistic_fit import Samples, brier, fit_logistic, plot_reliability
+from reliability import plot_reliability
 from simulated_maps import open_query
 
 from lerf_ros.config import LerfConfig
+from lerf_ros.evaluation.calibration import (
+    ANY,
+    MARGIN_M,
+    PLACES,
+    Samples,
+    brier,
+    fit_logistic,
+    joined,
+    samples,
+    stored,
+)
 from lerf_ros.evaluation.localization import inside_box
 from lerf_ros.lerf import find
 from lerf_ros.map_query import MapQuery
+from lerf_ros.query.answer import NEUTRAL
 from lerf_ros.query.presence import FOLDER, features_of, settings_of
 from lerf_ros.query.question import encode_phrases
 from lerf_ros.query.request import QueryRequest
@@ -32,9 +43,6 @@ from lerf_ros.simulation.evaluation_layout import evaluation_layout
 from lerf_ros.simulation.objects import draw_absent
 
 ABSENT = 50          # words in each layout
-ANY = 1e-6           # a threshold that every place reaches
-PLACES = 5           # places of each phrase that are used
-MARGIN_M = 0.02
 
 
 def asked(query: MapQuery, seed: int) -> tuple[Samples, Samples]:
@@ -46,12 +54,13 @@ def asked(query: MapQuery, seed: int) -> tuple[Samples, Samples]:
         boxes = [(o.box_min, o.box_max) for o in scene.objects if o.query == text]
         question = encode_phrases(QueryRequest(text), query.text_query.encoder, config.negatives)
         found = find(query.text_query, question, None, ANY, PLACES)
-        places += [(features_of(hit), any(inside_box(hit.position, *box, margin=MARGIN_M)
-                                          for box in boxes)) for hit in found.hits]
+        places += [(features_of(hit), hit.relevancy, any(
+            inside_box(hit.position, *box, margin=MARGIN_M) for box in boxes))
+            for hit in found.hits]
         found = find(query.text_query, question, None, config.threshold, PLACES)
-        presences.append((features_of(found.phrases[0].candidate), bool(boxes)))
-    return tuple(Samples(np.array([f for f, _ in rows]), np.array([r for _, r in rows]))
-                 for rows in (places, presences))
+        best = found.phrases[0].candidate
+        presences.append((features_of(best), best.relevancy if best else NEUTRAL, bool(boxes)))
+    return samples(places), samples(presences)
 
 
 def main() -> None:
@@ -62,21 +71,20 @@ def main() -> None:
     parser.add_argument('--write', action='store_true')
     parser.add_argument('--out', type=Path, default=Path('out/bench'))
     a = parser.parse_args()
-    samples, encoder = {}, a.maps.name
+    asked_of, encoder = {}, a.maps.name
     for seed in (*a.fit, *a.report):
         query = open_query(a.maps / str(seed), encoder)
-        samples[seed] = asked(query, seed)
+        asked_of[seed] = asked(query, seed)
     content = {'encoder': query.info['encoder'], 'settings': settings_of(
         {name: value for name, _, value in
          flat_fields(LerfConfig().override(query.info['config']))})}
     a.out.mkdir(parents=True, exist_ok=True)
     panels, held_out = {}, {}
     for k, name in enumerate(('hit', 'presence')):
-        fitted = Samples.join([samples[seed][k] for seed in a.fit])
-        reported = Samples.join([samples[seed][k] for seed in a.report])
+        fitted = joined([asked_of[seed][k] for seed in a.fit])
+        reported = joined([asked_of[seed][k] for seed in a.report])
         model = fit_logistic(fitted)
-        content[name] = {'mean': model.mean, 'scale': model.scale, 'weights': model.weights,
-                         'intercept': model.intercept}
+        content[name] = stored(model)
         panels[name] = (model, reported)
         held_out[name] = {'brier': brier(model, reported), 'brier_fitted': brier(model, fitted),
                           'samples': len(reported.right), 'right': int(reported.right.sum())}

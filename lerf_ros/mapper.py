@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Iterable, Mapping
@@ -16,7 +15,12 @@ from lerf_ros.config import LerfConfig
 from lerf_ros.encoders.cache import FeatureCache
 from lerf_ros.encoders.extractor import FeatureExtractor
 from lerf_ros.encoders.image_text import ImageTextEncoder, load_encoder
-from lerf_ros.errors import NothingToUndoError, StorageError, TrainingFailedError
+from lerf_ros.errors import (
+    MapUnreadableError,
+    NothingToUndoError,
+    StorageError,
+    TrainingFailedError,
+)
 from lerf_ros.field.language_field import LanguageField
 from lerf_ros.frames.capture_check import tells_depth
 from lerf_ros.frames.frame import Frame, Keyframe
@@ -38,8 +42,6 @@ from lerf_ros.training.ray_batches import KeyframeStore
 from lerf_ros.training.scene_measurement import measure_scene
 from lerf_ros.training.step_guard import StepGuard
 
-log = logging.getLogger(__name__)
-
 MOST_FIRST = 64     # keyframes that are looked at for depth, or for a camera that moved
 
 
@@ -58,7 +60,6 @@ class Mapper:
         self.held_out: KeyframeStore | None = None
         self.waiting = KeyframeQueue(directory.keyframes)
         self.learned = LearnedKeyframes(config.keyframes, free_megabytes(self.device))
-        self.memory_fault = ''      # what is done since memory ran out, empty before
         self.moves = MoveCheck(self.learned)
         self.weak_areas = np.zeros((0, 3))      # world, as of the newest snapshot
         self.quality, self.view_cache = Quality(), ViewCache()  # as of the newest snapshot
@@ -118,14 +119,21 @@ class Mapper:
             return False
         trainer = self.trainer or self._start(measure_scene(first, self.config))
         try:
-            self._learn(trainer, self.waiting.pop())
-            self.steps_at_newest = trainer.radiance.steps
-        finally:    # also after one that cannot be read
-            if self._earlier is not None and self._earlier.complete(len(self.waiting)):
-                self._earlier.resume(trainer)
-                self._earlier = None
-                self.steps_at_newest = trainer.radiance.newest_step
+            keyframe = self.waiting.pop()
+        except MapUnreadableError:
+            self._resume_when_complete(trainer)
+            raise
+        self._learn(trainer, keyframe)
+        self.steps_at_newest = trainer.radiance.steps
+        self._resume_when_complete(trainer)
         return True
+
+    def _resume_when_complete(self, trainer: Trainer) -> None:
+        """Resumes the earlier training once its keyframes are learned, or cannot be read."""
+        if self._earlier is not None and self._earlier.complete(len(self.waiting)):
+            self._earlier.resume(trainer)
+            self._earlier = None
+            self.steps_at_newest = trainer.radiance.newest_step
 
     def _first_frames(self) -> list[Frame]:
         """Returns the frames to measure the scene from; none while they are too few to tell."""
@@ -150,13 +158,12 @@ class Mapper:
                 'encoder': self.encoder.identity(), 'config': to_dict(self.config)}
 
     def _learn(self, trainer: Trainer, keyframe: Keyframe) -> None:
-        held_out = self._is_held_out(keyframe)
+        held_out = is_held_out(keyframe.index, self.config.keyframes.holdout_every)
         # What training stopped with fits, and goes on with just that.
         instead_of = None if self.restoring else \
             self.learned.to_forget(keyframe, held_out, self.bytes_used())
         instead_of = self._take(trainer, keyframe, held_out, instead_of)
-        # Where memory has run out, keyframes that are not trained on stay on the disk.
-        if instead_of is not None and not self.memory_fault:
+        if instead_of is not None and self.learned.deletes:
             self.waiting.forget(instead_of)
         self._unlearn(self.learned.add(keyframe, held_out, instead_of))
         if self.moves.learned(keyframe.index):
@@ -185,18 +192,12 @@ class Mapper:
                 reason = str(error)
             else:
                 if place != instead_of:
-                    self._tell_fewer(reason)
+                    self.learned.grow_no_more(reason)
                 return place
         raise TrainingFailedError(
             f'keyframe {keyframe.index} does not fit into the memory of {self.device}, even in the '
             f'place of another ({reason.partition(chr(10))[0]}): end other programs there, choose '
             'a smaller encoder (features.*), or smaller images')
-
-    def _tell_fewer(self, reason: str) -> None:
-        self.learned.most = len(self.learned)
-        self.memory_fault = (f'out of memory: {self.learned.most} keyframes are trained on, and '
-                             'new ones take the place of others; all stay on the disk')
-        log.warning('%s: %s', self.memory_fault, reason.partition('\n')[0])
 
     def move_keyframes(self, poses: Mapping[int, np.ndarray]) -> int:
         """Takes better poses (4, 4) by index, as after a loop closure; returns how many moved.
@@ -257,9 +258,6 @@ class Mapper:
             return 0
         return (self.trainer.radiance.store.bytes_used() + self.held_out.bytes_used()
                 + self.trainer.language.targets.bytes_used())
-
-    def _is_held_out(self, keyframe: Keyframe) -> bool:
-        return is_held_out(keyframe.index, self.config.keyframes.holdout_every)
 
     @property
     def ready(self) -> bool:

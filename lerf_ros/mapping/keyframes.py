@@ -179,7 +179,8 @@ class LearnedKeyframes:
     def __init__(self, config: KeyframeConfig, free_megabytes: int = 0) -> None:
         """free_megabytes: what the GPU has at the start; 0 for a CPU."""
         self.config = config
-        self.most = config.max_count    # fewer once memory has run out
+        self.memory_fault = ''  # what is done since memory ran out; empty before
+        self._most = config.max_count   # fewer once memory has run out
         self._megabytes = config.memory_megabytes or int(GPU_SHARE * free_megabytes)
         self.changes = WorldChanges(config.stale_views, config.stale_depth)
         self.forgotten = 0      # keyframes that had to go for others
@@ -203,9 +204,25 @@ class LearnedKeyframes:
         It is one of those with the same use. bytes_used: memory that all keyframes take now.
         """
         limit, count = self._megabytes * 2**20, len(self)
-        full = count >= self.most or (
+        full = count >= self._most or (
             0 < limit < GROWTH * bytes_used * (count + 1) / max(count, 1))
         return self.most_redundant(keyframe, held_out) if full else None
+
+    @property
+    def deletes(self) -> bool:
+        """Whether a keyframe that has to go also goes from the disk.
+
+        Only limits that somebody set are a reason for that, not what memory there happens to be.
+        """
+        return not self.memory_fault and (
+            self.config.memory_megabytes > 0 or len(self) >= self.config.max_count)
+
+    def grow_no_more(self, reason: str) -> None:
+        """Lets new keyframes take the place of others from now on, because memory ran out."""
+        self._most = len(self)
+        self.memory_fault = (f'out of memory: {self._most} keyframes are trained on, and new ones '
+                             'take the place of others; all stay on the disk')
+        log.warning('%s: %s', self.memory_fault, reason.partition('\n')[0])
 
     def most_redundant(self, keyframe: Keyframe, held_out: bool) -> int | None:
         """Returns the index of the keyframe that a new one replaces best, of the same use."""

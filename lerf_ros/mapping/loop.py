@@ -246,7 +246,7 @@ class Loop:
             self.lock.announce(leave=self.stopping, doing=told)
         words = [doing, mapper.waiting.fault, saving.fault,
                  mapper.moves.message,
-                 mapper.extractor.limits.message, mapper.memory_fault,
+                 mapper.extractor.limits.message, mapper.learned.memory_fault,
                  mapper.guard.message if mapper.guard else '']
         self.status = replace(
             self.status, state=state, message='; '.join(filter(None, words)),

@@ -42,7 +42,7 @@ def test_the_memory_of_the_steps_is_tried_first(tmp_path, monkeypatch):
     fails_when(monkeypatch, KeyframeStore, '_write', lambda *_: calls.append(1) or len(calls) == 1)
     mapper.add_frame(MORE[0])
     assert len(calls) == 2 and len(mapper.learned) == len(FRAMES) + 1
-    assert not mapper.memory_fault and not mapper.learned.forgotten
+    assert not mapper.learned.memory_fault and not mapper.learned.forgotten
     run(mapper, 2)
 
 
@@ -56,7 +56,7 @@ def test_then_keyframes_take_the_place_of_others_which_stay_on_the_disk(
     for frame in MORE:
         mapper.add_frame(frame)
     assert len(mapper.learned) == len(FRAMES) and mapper.learned.forgotten == len(MORE)
-    assert f'{len(FRAMES)} keyframes are trained on' in mapper.memory_fault
+    assert f'{len(FRAMES)} keyframes are trained on' in mapper.learned.memory_fault
     assert sorted(trained.rows.values()) == list(range(len(FRAMES)))
     assert set(trained.rows) == {known.index for known in mapper.learned}
     assert MapDirectory(tmp_path).keyframes.indices() == list(range(len(FRAMES) + len(MORE)))
@@ -109,6 +109,19 @@ def test_a_gpu_sets_a_limit_of_its_own():
     newcomer = Keyframe(10, FRAMES[0])
     assert full.to_forget(newcomer, False, 50 * 2**20) is not None      # 68.75 > 60
     assert room.to_forget(newcomer, False, 50 * 2**20) is None          # 68.75 < 72
+    # Nobody set that limit: what has to go for it stays on the disk.
+    assert not full.deletes
+    asked = LearnedKeyframes(KeyframeConfig(memory_megabytes=60))
+    assert asked.deletes
     cpu = LearnedKeyframes(KeyframeConfig())
     cpu.add(Keyframe(0, FRAMES[0]), False)
     assert cpu.to_forget(newcomer, False, 2**40) is None
+
+
+def test_what_goes_for_the_memory_of_a_gpu_stays_on_the_disk(tmp_path):
+    mapper = mapper_on(tmp_path)
+    mapper.learned._megabytes = 1e-3        # as if a GPU had next to nothing
+    for frame in MORE:
+        mapper.add_frame(frame)
+    assert len(mapper.learned) == len(FRAMES) and mapper.learned.forgotten == len(MORE)
+    assert MapDirectory(tmp_path).keyframes.indices() == list(range(len(FRAMES) + len(MORE)))

@@ -13,6 +13,7 @@ from hand_made_map import CONFIG, WordEncoder, write_map
 import lerf_ros.map_query
 import lerf_ros.query.presence as calibration_module
 from lerf_ros.commands.query import lines
+from lerf_ros.evaluation.calibration import Samples, brier, fit_logistic
 from lerf_ros.map_query import MapQuery
 from lerf_ros.query.answer import Hit
 from lerf_ros.query.presence import (
@@ -32,7 +33,7 @@ from lerf_ros.show.words import summary
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / 'bench'))
 
-from logistic_fit import Samples, brier, fit_logistic, plot_reliability, reliability
+from reliability import plot_reliability, reliability
 
 # P = sigmoid(2 x - 3 + 0 y + 0 z)
 LAW = Logistic((0.0, 0, 0), (1.0, 1, 1), (2.0, 0, 0), -3.0)
@@ -50,7 +51,12 @@ def drawn(law=LAW, count=20000, seed=0):
     """Samples that follow a law exactly, both classes equally often by weight."""
     rng = np.random.default_rng(seed)
     features = rng.normal(1.5, 1.0, (count, 3))      # 2 * 1.5 - 3 = 0: half of them are right
-    return Samples(features, rng.random(count) < law.probability(features))
+    return of(features, rng.random(count) < law.probability(features))
+
+
+def of(features, right):
+    """Samples whose relevancies are not asked for."""
+    return Samples(features, np.zeros(len(features)), right)
 
 
 def off(fitted, samples):
@@ -77,12 +83,12 @@ def test_the_fit_recovers_the_law():
 def test_the_prior_is_even_whatever_was_asked():
     samples = drawn()
     keep = samples.right | (np.arange(20000) % 10 == 0)     # a tenth of the wrong ones
-    fewer = fit_logistic(Samples(samples.features[keep], samples.right[keep]))
+    fewer = fit_logistic(samples.part(keep))
     assert off(fewer, samples) < 0.02
 
 
 def test_brier_of_a_coin_is_a_quarter_and_of_a_prophet_nothing():
-    samples = Samples(np.array([[-9.0, 0, 0], [9, 0, 0], [9, 0, 0]]), np.array([False, True, True]))
+    samples = of(np.array([[-9.0, 0, 0], [9, 0, 0], [9, 0, 0]]), np.array([False, True, True]))
     coin = Logistic((0.0,) * 3, (1.0,) * 3, (0.0,) * 3, 0.0)
     prophet = Logistic((0.0,) * 3, (1.0,) * 3, (9.0, 0, 0), 0.0)
     assert brier(coin, samples) == pytest.approx(0.25)

@@ -1,43 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fits probabilities to places whose ground truth is known, and measures them on other places."""
+"""Shows how well fitted probabilities (evaluation/calibration.py) hold on places of other maps."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import brier_score_loss
-from sklearn.preprocessing import StandardScaler
 
+from lerf_ros.evaluation.calibration import Samples, brier
 from lerf_ros.evaluation.plots import finish, new_figure, save, style
-from lerf_ros.query.presence import FEATURES, Logistic
+from lerf_ros.query.presence import Logistic
 
 BINS = 8
-# Inverse of the penalty on the weights: a few layouts say little about three features.
-STRENGTH = 0.1
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Features (N, F) of places, and whether each place was right (N,) bool."""
-
-    features: np.ndarray
-    right: np.ndarray
-
-    @classmethod
-    def join(cls, parts: Sequence[Samples]) -> Samples:
-        """Returns all samples in a row; rows have FEATURES columns even where there are none."""
-        return cls(np.concatenate([np.zeros((0, len(FEATURES))), *(p.features for p in parts)]),
-                   np.concatenate([np.zeros(0, bool), *(p.right for p in parts)]))
-
-    @property
-    def weights(self) -> np.ndarray:
-        """Returns weights (N,) by which right and wrong samples weigh the same; their mean is 1."""
-        fraction = np.where(self.right, self.right.mean(), 1 - self.right.mean())
-        return 0.5 / fraction
 
 
 @dataclass(frozen=True)
@@ -52,28 +27,14 @@ class Reliability:
     counts: np.ndarray
 
 
-def fit_logistic(samples: Samples) -> Logistic:
-    """Fits a regularised logistic regression with an even prior.
-
-    Raises ValueError when all samples are right or all are wrong.
-    """
-    scaler = StandardScaler().fit(samples.features)
-    scale = np.where(scaler.scale_ > 0, scaler.scale_, 1.0)
-    model = LogisticRegression(C=STRENGTH, class_weight='balanced').fit(
-        (samples.features - scaler.mean_) / scale, samples.right)
-    return Logistic(tuple(map(float, scaler.mean_)), tuple(map(float, scale)),
-                    tuple(map(float, model.coef_[0])), float(model.intercept_[0]))
-
-
-def brier(model: Logistic, samples: Samples) -> float:
-    """Returns the Brier score at an even prior; always predicting 0.5 scores 0.25."""
-    return float(brier_score_loss(samples.right, model.probability(samples.features),
-                                  sample_weight=samples.weights))
+def class_weights(samples: Samples) -> np.ndarray:
+    """Returns weights (N,) by which right and wrong samples weigh the same; their mean is 1."""
+    return 0.5 / np.where(samples.right, samples.right.mean(), 1 - samples.right.mean())
 
 
 def reliability(model: Logistic, samples: Samples, bins: int = BINS) -> Reliability:
     """Computes how often places of similar probability were right; empty bins are left out."""
-    p, weight = model.probability(samples.features), samples.weights
+    p, weight = model.probability(samples.features), class_weights(samples)
     which = np.minimum((p * bins).astype(int), bins - 1)
     counts = np.bincount(which, minlength=bins)
     total = np.bincount(which, weight, bins)
