@@ -42,7 +42,7 @@ from lerf_ros.mapping.messages import (
 )
 from lerf_ros.mapping.restart import check_same_map
 from lerf_ros.mapping.saving import SnapshotSchedule
-from lerf_ros.storage.lock import FolderLock
+from lerf_ros.storage.lock import FolderLock, parent_pid
 from lerf_ros.storage.map_directory import MapDirectory
 from lerf_ros.storage.saved_maps import SavedMaps, finish_load
 from lerf_ros.training.devices import choose_device, reuse_memory
@@ -71,7 +71,7 @@ class Loop:
         Raises LockedError while another mapper works there, ForeignFolderError for a folder that
         is no map, and the errors of `Mapper.restore`.
         """
-        self.config, self.channels, self.parent = config, channels, os.getppid()
+        self.config, self.channels, self.parent = config, channels, parent_pid()
         self.path, self.frame_id, self.metric = Path(map_directory), frame_id, metric
         reuse_memory()
         if config.training.threads:

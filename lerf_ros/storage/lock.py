@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import multiprocessing
 import os
 import time
 from pathlib import Path
@@ -61,7 +62,7 @@ class FolderLock:
         """Writes into the lock file what this process does, and if others may wait for its end."""
         if self._descriptor is None:
             return
-        content = json.dumps({'pid': os.getpid(), 'parent': os.getppid(), 'leaving': leave,
+        content = json.dumps({'pid': os.getpid(), 'parent': parent_pid(), 'leaving': leave,
                               'doing': doing})
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, content.encode(), 0)
@@ -106,12 +107,18 @@ def working_on(folder: Path) -> str:
     return str(holder.get('doing') or 'working on it')
 
 
+def parent_pid() -> int:
+    """Returns the process that started this one, also where that has died since."""
+    parent = multiprocessing.parent_process()
+    return os.getppid() if parent is None or parent.pid is None else parent.pid
+
+
 def leaving(holder: JsonObject) -> bool:
     """Returns whether the holder said so, lost its parent, or was stopped by this one's parent.
 
     A node starts a process on its map directory only after it has stopped the one before.
     """
-    if not holder or holder.get('leaving') or holder.get('parent') == os.getppid():
+    if not holder or holder.get('leaving') or holder.get('parent') == parent_pid():
         return True
     try:
         os.kill(int(holder['parent']), 0)

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The mapper in its child process: it maps, names its faults, and ends when it should."""
 
+import contextlib
 import logging
 import os
 import queue
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from test_end_to_end import SMALL
@@ -13,6 +17,7 @@ from tiny_world import orbit, photograph
 
 from lerf_ros.mapping.messages import OutboxHandler
 from lerf_ros.mapping.process import MapperProcess
+from lerf_ros.storage.lock import FolderLock
 from lerf_ros.storage.map_directory import MapDirectory
 
 PATIENCE_S = 120.0   # loading models takes seconds, on a busy machine many
@@ -67,6 +72,37 @@ def test_a_killed_child_is_noticed(tmp_path, conse):
         assert 'exit code -9' in status.message
     finally:
         process.stop(1.0)
+
+
+# Its parent is killed while the child still imports torch.
+ORPHAN = '''
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+sys.path.insert(0, {here!r})
+from test_mapper_process import started
+process = started({folder!r})
+print(process.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+'''
+
+
+def test_a_child_whose_parent_dies_at_once_leaves_the_map_to_the_next_one(tmp_path):
+    here = Path(__file__).resolve().parent
+    script = ORPHAN.format(tests=str(here.parent), here=str(here), folder=str(tmp_path))
+    # The child inherits the pipe, which ends with it only: one line is read.
+    with subprocess.Popen([sys.executable, '-c', script], stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        child = int(run.stdout.readline())
+        assert run.wait() == -signal.SIGKILL
+    end = time.monotonic() + PATIENCE_S
+    try:
+        while Path(f'/proc/{child}').exists() and time.monotonic() < end:
+            time.sleep(0.1)
+        assert not Path(f'/proc/{child}').exists(), 'the child outlives its parent'
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+    FolderLock(tmp_path).acquire()
 
 
 def test_an_unknown_encoder_is_named(tmp_path, caplog, capfd):
