@@ -12,7 +12,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 
+import cv2
 import numpy as np
 
 from lerf_ros.config import CheckConfig
@@ -36,6 +38,10 @@ SURFACES, SURE = 'surfaces that two images measured', 0.9
 FACTORS = np.geomspace(1e-3, 1e3, 91)       # factors of depth that are tried first, 17 % apart
 FINER = np.geomspace(0.84, 1.19, 11)
 FOCALS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 1.1, 1.2, 1.25, 1.35, 1.5, 1.7, 2.0)
+# Degrees about each axis of the camera by which its mount may be turned, then ever finer steps.
+TURNS = (-20.0, -10.0, 0.0, 10.0, 20.0)
+FINER_TURNS = (5.0, 2.5, 1.2, 0.6)
+MOST_STEPS = 4
 DECADE = 0.15           # relative distance at which a factor is taken for a power of ten
 
 # Pose of an optical frame in a body frame (REP-103: x forward, y left, z up).
@@ -179,13 +185,15 @@ class Evidence:
         candidates = [(name, text, hypothesis) for name, (hypothesis, text) in CONVENTIONS.items()]
         if found := self._best(candidates, given):
             return found    # mistakes of axes are not confused with others
-        candidates = []
-        if self._depths or any(pair.meeting(Hypothesis()) is not None for pair in self._features):
-            factor = self._best_factor()
-            candidates.append(('factor', factor_text(factor), Hypothesis(factor=factor)))
-            candidates += [('focal', focal_text(focal), Hypothesis(focal=focal))
-                           for focal in FOCALS]
-        return self._best(candidates, given)
+        if not self._depths and all(pair.meeting(Hypothesis()) is None for pair in self._features):
+            return None         # without depth, many turns of the camera fit nearly as well
+        factor = self._best_factor()
+        candidates = [('factor', factor_text(factor), Hypothesis(factor=factor)),
+                      *(('focal', focal_text(focal), Hypothesis(focal=focal)) for focal in FOCALS)]
+        if found := self._best(candidates, given):
+            return found
+        turn = self._best_turn()
+        return self._best([('turn', turn_text(turn), turned(turn))], given)
 
     def _best(self, candidates: Sequence[tuple[str, str, Hypothesis]],
               given: dict[str, float]) -> Explanation | None:
@@ -204,11 +212,29 @@ class Evidence:
 
     def _best_factor(self) -> float:
         """Returns the factor of depth with the best agreement over all pairs."""
-        coarse = max(FACTORS.tolist(), key=self._support)
-        return max((coarse * FINER).tolist(), key=self._support)
+        def support(factor: float) -> float:
+            return self._support(Hypothesis(factor=factor))
 
-    def _support(self, factor: float) -> float:
-        hypothesis = Hypothesis(factor=factor)
+        coarse = max(FACTORS.tolist(), key=support)
+        return max((coarse * FINER).tolist(), key=support)
+
+    def _best_turn(self) -> np.ndarray:
+        """Returns the rotation vector (3,), degrees, of the camera's mount with the best agreement.
+        """
+        def support(turn: np.ndarray) -> float:
+            return self._support(turned(turn))
+
+        best = max((np.array(turn) for turn in product(TURNS, repeat=3)), key=support)
+        for step in FINER_TURNS:
+            for _ in range(MOST_STEPS):
+                around = [best + step * np.array(signs) for signs in product((-1, 0, 1), repeat=3)]
+                better = max([best, *around], key=support)
+                if better is best:
+                    break
+                best = better
+        return best
+
+    def _support(self, hypothesis: Hypothesis) -> float:
         return (sum(pair.agreeing(hypothesis) for pair in self._depths)
                 + sum(pair.meeting(hypothesis) or 0.0 for pair in self._features))
 
@@ -240,3 +266,21 @@ def focal_text(focal: float) -> str:
     return (f'depth fits a lens with {focal:.2g} times the focal length: the depth image is not '
             "registered to the colour image, or camera_info is another camera's. Use the depth "
             'that the driver aligns to colour, and the intrinsics of the same camera')
+
+
+def turned(turn: np.ndarray) -> Hypothesis:
+    """Returns the hypothesis that the camera is mounted turned by a rotation vector (3,), degrees.
+    """
+    T_given_camera = np.eye(4)
+    T_given_camera[:3, :3] = cv2.Rodrigues(np.radians(np.asarray(turn, np.float64)))[0]
+    return Hypothesis(lambda frame: frame.T_world_camera @ T_given_camera)
+
+
+def turn_text(turn: np.ndarray) -> str:
+    """Explains a camera that is turned against the poses, by the same in all images."""
+    x, y, z = turn
+    return (f'in all images the camera is turned by {np.linalg.norm(turn):.0f} degrees against '
+            f'its poses: {x:+.1f} about its x axis (right), {y:+.1f} about y (down), {z:+.1f} '
+            'about z (forward). Correct the mounting of the camera, that is, the fixed transform '
+            'from the robot to the optical frame, by this rotation (hand-eye calibration '
+            'measures it)')

@@ -4,6 +4,7 @@
 import re
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from tiny_world import CAMERA, orbit, photograph
@@ -157,3 +158,14 @@ def test_a_low_fit_refuses_unless_it_is_trusted():
     fine.require(CHECK, trusted=False)
     InputFit().require(CHECK, trusted=False)
     assert not InputFit().doubt(CHECK) and '40%' in InputFit(0.4, 'surfaces').doubt(CHECK)
+
+
+@pytest.mark.parametrize('turn', [(12.0, -7.0, 4.0), (0.0, 15.0, 0.0), (-3.0, 0.0, -18.0)])
+def test_a_camera_that_is_mounted_turned_is_named_with_its_turn(turn):
+    """As with a wrong transform from the robot to the camera: each pose is off by the same."""
+    mounted = np.eye(4)
+    mounted[:3, :3] = cv2.Rodrigues(np.radians(turn))[0]
+    fit = measure_fit(posed(around(), lambda T: T @ invert_pose(mounted)))
+    assert fit.wrong(CHECK) and fit.explanation.name == 'turn'
+    found = re.findall(r'([+-][\d.]+) about', fit.doubt(CHECK))
+    assert [float(angle) for angle in found] == pytest.approx(turn, abs=2.0)
