@@ -16,4 +16,4 @@ export LERF_ROS_VENV=$root/.venv-jazzy LERF_ROS_PINS=jazzy LERF_ROS_EDITABLE=0 \
 mkdir -p out/jazzy
 # From another folder, so that no process of a test imports the source tree.
 exec bash scripts/run bash -c 'cd out/jazzy && exec pytest -c "$0/pyproject.toml" \
-    --rootdir "$0" -p no:cacheprovider "${@/#/$0/}"' "$root" "${tests[@]}"
+    --rootdir "$0" -p no:cacheprovider -n 2 --dist loadfile "${@/#/$0/}"' "$root" "${tests[@]}"
