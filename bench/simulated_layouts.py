@@ -41,22 +41,23 @@ CAMERA = PinholeCamera(640, 480, 550.0, 550.0, 320.0, 240.0)
 
 
 def frames(scene: TabletopScene, seed: int, duration_s: float, rate: float,
-           cache: Path) -> list[Frame]:
+           cache: Path, camera: PinholeCamera = CAMERA) -> list[Frame]:
     """Returns all frames of the simulated capture, rendered or from the cache."""
     # Frames from another version of the simulation must not be reused.
     boxes = np.concatenate([np.concatenate([t.box_min, t.box_max]) for t in scene.objects])
     key = hashlib.sha256(boxes.tobytes() + repr([t.name for t in scene.objects]).encode())
+    key.update(repr(camera).encode())
     file = cache / f'seed{seed}_{duration_s:.0f}s_{rate:g}Hz_{key.hexdigest()[:8]}.npz'
     path = hand_held_path(seed, scene, duration_s)
     times = np.arange(0, duration_s, 1 / rate)
     if not file.exists():
         renderer = SceneRenderer(scene)
-        views = [renderer.render(CAMERA, path(float(t))) for t in times]
+        views = [renderer.render(camera, path(float(t))) for t in times]
         cache.mkdir(parents=True, exist_ok=True)
         np.savez(file, image=np.stack([v.image for v in views]),
                  depth_m=np.stack([v.depth_m for v in views]))
     stored = np.load(file)
-    return [Frame(int(t * 1e9), image, CAMERA, path(float(t)), depth)
+    return [Frame(int(t * 1e9), image, camera, path(float(t)), depth)
             for t, image, depth in zip(times, stored['image'], stored['depth_m'], strict=True)]
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import re
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
@@ -14,6 +15,8 @@ from lerf_ros.errors import ConfigError
 
 if typing.TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+POWER_OF_TEN = re.compile(r'[+-]?\d+[eE][+-]?\d+')
 
 Value = TypeVar('Value')
 Settings = TypeVar('Settings', bound='DataclassInstance')
@@ -44,9 +47,12 @@ class Checked:
 def coerce(name: str, value: object, hint: type) -> object:
     """Returns a value as the type of its setting: integers become floats, lists become tuples.
 
-    Raises ConfigError for a value of another type.
+    So do numbers such as 5e-4, which YAML 1.1 reads as text because they have no point. Raises
+    ConfigError for a value of another type.
     """
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is float and isinstance(value, str) and POWER_OF_TEN.fullmatch(value):
         return float(value)
     if typing.get_origin(hint) is tuple:
         if isinstance(value, str) or not isinstance(value, Iterable):

@@ -101,6 +101,9 @@ class PoseConfig(Checked):
     learning_rate: float = setting(1e-3, 'of the corrections', low=1e-7, high=1.0)
     final_learning_rate: float = setting(1e-4, 'floor of it', low=1e-8, high=1.0)
     decay_steps: int = setting(5000, 'steps from one to the other', low=1, high=10**7)
+    start_step: int = setting(
+        300, 'before it nothing is corrected: a field that knows little moves poses at random',
+        low=0, high=10**7)
     translation_penalty: float = setting(
         1e-2, 'of the mean length of the translations', unit='1 / scene radius', low=0.0,
         high=100.0)

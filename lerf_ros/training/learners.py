@@ -69,7 +69,7 @@ class RadianceLearner:
                 c.proposal_learning_rate, c.proposal_final_learning_rate, c.decay_steps), c.beta2)]
         if self.poses is not None:
             groups.append(ParameterGroup(self.poses.parameters(), 'adam', Decay(
-                p.learning_rate, p.final_learning_rate, p.decay_steps), c.beta2))
+                p.learning_rate, p.final_learning_rate, p.decay_steps, p.start_step), c.beta2))
         return groups
 
     def add(self, keyframe: Keyframe, instead_of: int | None = None) -> int:

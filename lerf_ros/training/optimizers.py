@@ -43,15 +43,19 @@ class WeightAverage(Generic[Module]):
 class Decay:
     """A learning rate that decays exponentially from `first` to `last` over `steps` steps.
 
-    It then stays, so that the last room is learned as well as the first.
+    It then stays, so that the last room is learned as well as the first. Before step `start` it is
+    zero.
     """
 
     first: float
     last: float
     steps: int
+    start: int = 0
 
     def at(self, step: int) -> float:
         """Returns the rate of a step."""
+        if step < self.start:
+            return 0.0
         return float(self.first * (self.last / self.first) ** min(step / self.steps, 1.0))
 
 
@@ -69,10 +73,10 @@ class ParameterGroup:
         # On a GPU a fused step skips losses that are not finite by itself, and can be captured as
         # a CUDA graph; its rate must then lie on the GPU too.
         self.skips_itself = kind == 'adam' and values[0].device.type == 'cuda'
-        rate: Tensor | float = decay.first
+        rate: Tensor | float = decay.at(0)
         if self.skips_itself:
             fast['capturable'] = True
-            rate = torch.tensor(decay.first, device=values[0].device)
+            rate = torch.tensor(decay.at(0), device=values[0].device)
         self.optimizer = make(values, lr=rate, eps=1e-15, betas=(0.9, beta2),
                               weight_decay=weight_decay, **fast)
 

@@ -16,7 +16,8 @@ class PoseRefinement(nn.Module):
     """A rotation and a translation for each keyframe row, applied to its rays in the scene frame.
 
     Only rays that are drawn for training move: d' = R d, o' = o + t. Held-out keyframes keep their
-    poses. Two penalties keep the whole map from drifting away from the measured poses.
+    poses. The mean correction is taken off all of them: images do not tell where the whole map is,
+    which would drift away from the measured poses, and from what a robot knows of its place.
     """
 
     count: Tensor
@@ -29,9 +30,14 @@ class PoseRefinement(nn.Module):
 
     def forward(self, rays: Rays, keyframe: Tensor) -> Rays:
         """Returns the corrected rays of keyframe rows (R,); gradients reach the corrections."""
-        correction = self.table[keyframe]
+        correction = self.table[keyframe] - self.mean()
         turned = rotation_matrix(correction[:, 3:]) @ rays.directions[..., None]
         return replace(rays, origins=rays.origins + correction[:, :3], directions=turned[..., 0])
+
+    def mean(self) -> Tensor:
+        """Returns the mean of the rows in use (6,); the others get no gradient."""
+        used = torch.arange(len(self.table), device=self.table.device) < self.count
+        return (self.table * used[:, None]).sum(0) / self.count.clamp_min(1)
 
     def penalty(self) -> Tensor:
         """Returns the weighted mean length of the corrections in use (nerfstudio's L2 penalties).
@@ -51,7 +57,7 @@ class PoseRefinement(nn.Module):
     def corrected(self, row: int, T_scene_camera: Tensor) -> Tensor:
         """Applies the correction of a row to a pose (4, 4)."""
         out = T_scene_camera.clone()
-        correction = self.table[row].to(device='cpu', dtype=out.dtype)
+        correction = (self.table[row] - self.mean()).to(device='cpu', dtype=out.dtype)
         out[:3, :3] = rotation_matrix(correction[None, 3:])[0] @ out[:3, :3]
         out[:3, 3] += correction[:3]
         return out

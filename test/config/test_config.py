@@ -30,6 +30,15 @@ def test_integers_pass_for_floats_and_lists_for_tuples():
     assert config.features.widths == (1.0, 2.0) and isinstance(config.features.widths[0], float)
 
 
+def test_powers_of_ten_are_numbers_as_yaml_has_them(tmp_path):
+    """YAML 1.1 reads 5e-4 as text, because it has no point."""
+    preset = tmp_path / 'slow.yaml'
+    preset.write_text('poses: {learning_rate: 5e-4}\n')
+    assert load_preset(preset).poses.learning_rate == 5e-4
+    with pytest.raises(ConfigError, match='expected float, got str'):
+        LerfConfig().override({'poses.learning_rate': 'e4'})
+
+
 @pytest.mark.parametrize('name, hint', [
     ('keyframes.min_rotaton', "'keyframes.min_rotation'"),
     ('keyframes.min_translatoin', "'keyframes.min_translation'"),

@@ -86,7 +86,7 @@ def test_nerfacto_numbers_of_the_reference():
     assert (t.proposal_every, t.proposal_warmup) == (5, 5000)
     assert (p.refine, p.learning_rate, p.final_learning_rate, p.decay_steps) == (
         True, 1e-3, 1e-4, 5000)
-    assert (p.translation_penalty, p.rotation_penalty) == (1e-2, 1e-3)
+    assert (p.translation_penalty, p.rotation_penalty, p.start_step) == (1e-2, 1e-3, 0)
 
 
 def test_the_two_contractions_of_the_released_code():

@@ -75,7 +75,7 @@ def test_a_killed_child_is_noticed(tmp_path, conse):
 
 
 # Its parent is killed while the child still imports torch.
-ORPHAN = '''
+ORPHAN = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
 sys.path.insert(0, {here!r})
@@ -83,7 +83,7 @@ from test_mapper_process import started
 process = started({folder!r})
 print(process.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
-'''
+"""
 
 
 def test_a_child_whose_parent_dies_at_once_leaves_the_map_to_the_next_one(tmp_path):

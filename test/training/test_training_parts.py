@@ -171,6 +171,32 @@ def test_pose_refinement_finds_a_shifted_camera():
     assert torch.allclose(poses.corrected(1, T), torch.eye(4, dtype=torch.float64), atol=3e-3)
 
 
+def test_the_whole_map_stays_where_the_measured_poses_are():
+    """A shift that all keyframes share is none; rows that are not in use pull at nothing."""
+    poses = PoseRefinement(400, PoseConfig())
+    for row in range(4):
+        poses.reset_row(row)
+    shifts = torch.tensor([0.1, 0.2, 0.3, 0.4])
+    with torch.no_grad():
+        poses.table[:4, 0] = shifts
+    moved = poses(Rays(torch.zeros(4, 3), torch.tensor([[0.0, 0.0, 1.0]]).expand(4, -1)),
+                  torch.arange(4))
+    assert moved.origins[:, 0].tolist() == pytest.approx([-0.15, -0.05, 0.05, 0.15])
+    moved.origins[0, 0].backward()
+    # Its own row counts 1 - 1/4, each other one -1/4.
+    assert poses.table.grad[:4, 0].tolist() == pytest.approx([0.75, -0.25, -0.25, -0.25])
+    assert not poses.table.grad[4:].any()
+    T = poses.corrected(3, torch.eye(4, dtype=torch.float64))
+    assert T[:3, 3].tolist() == pytest.approx([0.15, 0, 0])
+
+
+def test_poses_stay_until_the_field_knows_something():
+    rate = Decay(1e-3, 1e-4, 1000, start=300)
+    # Half way from one to the other, by the logarithm, is 10^-3.5.
+    assert [rate.at(step) for step in (0, 299)] == [0, 0]
+    assert rate.at(500) == pytest.approx(10 ** -3.5)
+
+
 def test_penalties_of_pose_corrections():
     # Rows for four hundred, of which two are in use.
     poses = PoseRefinement(400, PoseConfig(translation_penalty=0.1, rotation_penalty=0.01))
