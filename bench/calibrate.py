@@ -52,7 +52,8 @@ def asked(query: MapQuery, seed: int) -> tuple[Samples, Samples]:
     places, presences, config = [], [], query.text_query.config
     for text in phrases:
         boxes = [(o.box_min, o.box_max) for o in scene.objects if o.query == text]
-        question = encode_phrases(QueryRequest(text), query.text_query.encoder, config.negatives)
+        question = encode_phrases(QueryRequest(text, whole_phrase=True),
+                                  query.text_query.encoder, config.negatives)
         found = find(query.text_query, question, None, ANY, PLACES)
         places += [(features_of(hit), hit.relevancy, any(
             inside_box(hit.position, *box, margin=MARGIN_M) for box in boxes))

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from lerf_ros.geometry.scene_frame import SceneFrame
     from lerf_ros.index.surface import PosedCamera
     from lerf_ros.index.survey import Survey, ViewCache
+    from lerf_ros.query.phrases.reading import Viewpoint
     from lerf_ros.query.presence import Calibration
     from lerf_ros.query.question import Question
     from lerf_ros.query.search import SearchResult
@@ -130,24 +131,27 @@ def index(radiance: RadianceField, language: LanguageField, cameras: Sequence[Po
 
 
 def find(query: TextQuery, question: Question, region: Region | None, threshold: float,
-         most: int, calibration: Calibration | None = None) -> SearchResult:
+         most: int, calibration: Calibration | None = None,
+         viewer: Viewpoint | None = None) -> SearchResult:
     """Finds the places that look more like a phrase than like canonical phrases (section 3.4).
 
     The relevancy of a point is the least softmax of the phrase against one canonical phrase, at the
     scale where it fits best, and 0 outside of the region. Each phrase has at most `most` places,
-    best first, as if it was asked alone; calibration gives them probabilities.
+    best first, as if it was asked alone; calibration gives them probabilities. Of a phrase with
+    colours and relations its noun is looked for, and what the map shows decides on the rest.
+    viewer: from where things are left of others; None where nobody knows.
     """
     from lerf_ros.query.parts import find_parts
-    from lerf_ros.query.search import Limits, SearchResult, inside_region, search
+    from lerf_ros.query.phrases.selection import search_readings
+    from lerf_ros.query.search import Limits, SearchResult, inside_region
 
-    basis = query.index.basis                                   # (D, r)
-    phrases, canonical = question.positives @ basis, question.negatives @ basis
     inside = None if region is None else inside_region(query.index, region)
-    found = search(query, question.names, phrases, canonical, inside,
-                   Limits(threshold, most, calibration))
+    found = search_readings(query, question, inside, Limits(threshold, most, calibration), viewer)
     if question.parts is None:
         return found
     # A part is looked for inside of its thing alone.
-    relevancy, parts = find_parts(query, found.phrases, phrases, question.parts @ basis, canonical,
-                                  question.part, inside)
+    basis = query.index.basis                                   # (D, r)
+    relevancy, parts = find_parts(
+        query, found.phrases, question.positives @ basis, question.parts @ basis,
+        question.negatives @ basis, question.part, inside)
     return SearchResult(relevancy, found.labels, parts)

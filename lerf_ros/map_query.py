@@ -16,10 +16,9 @@ import numpy as np
 
 from lerf_ros.config import FeatureConfig, GraspConfig, LerfConfig, QueryConfig
 from lerf_ros.encoders.card import relevancy_threshold
-from lerf_ros.encoders.image_text import ImageTextEncoder, load_encoder
+from lerf_ros.encoders.image_text import ImageTextEncoder, check_identity, load_encoder
 from lerf_ros.errors import (
     ConfigError,
-    EncoderMismatchError,
     EncoderUnavailableError,
     MapUnreadableError,
     NoSnapshotError,
@@ -28,9 +27,16 @@ from lerf_ros.grasping.planner import NOT_METRIC, GraspPlan, plan_grasps
 from lerf_ros.index.coverage import Coverage
 from lerf_ros.index.language_index import LanguageIndex
 from lerf_ros.lerf import find
-from lerf_ros.query.answer import Answer, PhraseAnswer, Presence, Timing, transform_grasp
+from lerf_ros.query.answer import (
+    Answer,
+    PhraseAnswer,
+    Timing,
+    surest_presence,
+    transform_grasp,
+)
+from lerf_ros.query.phrases.reading import Viewpoint
 from lerf_ros.query.presence import Calibration, decide_presence, in_force
-from lerf_ros.query.question import Question, encode_phrases, image_question, request_image
+from lerf_ros.query.question import Question, as_read, encode_phrases, image_question, request_image
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.query.search import SearchResult
 from lerf_ros.query.text_query import TextEncoder, TextQuery
@@ -294,9 +300,11 @@ class MapQuery:
         encoded = time.perf_counter()
         threshold = request.threshold or (
             query.config.threshold if request.phrases else query.config.picture_threshold)
+        viewer = request.viewpoint or newest_view(question, self.directory)
         found = find(query, question, request.region, threshold,
-                     request.max_hits or query.config.max_hits, calibration)
+                     request.max_hits or query.config.max_hits, calibration, viewer)
         phrases, observed = judge(found, request, threshold, loaded)
+        phrases = as_read(phrases, question, viewer)
         searched = time.perf_counter()
         plan = plan_hit_grasps(request, found, loaded)
         return Answer(
@@ -361,16 +369,18 @@ def judge(found: SearchResult, request: QueryRequest, threshold: float,
                                              request.region, config.min_observed)
         answers.append(PhraseAnswer(
             phrase.name, presence, phrase.hits,
-            calibration.of_presence(phrase.candidate, observed) if calibration else math.nan,
-            '' if phrase.hits else why_not_found(phrase.candidate, threshold, config.min_points)))
+            phrase.fit * calibration.of_presence(phrase.candidate, observed) if calibration
+            else math.nan,
+            '' if phrase.hits else phrase.reason or why_not_found(
+                phrase.candidate, threshold, config.min_points)))
     return tuple(answers), observed
 
 
-def surest_presence(phrases: Sequence[PhraseAnswer]) -> Presence:
-    """Returns PRESENT if any of the phrases was found, ABSENT only if none may be there."""
-    given = {phrase.presence for phrase in phrases}
-    return next(presence for presence in (
-        Presence.PRESENT, Presence.NOT_OBSERVED, Presence.ABSENT) if presence in given)
+def newest_view(question: Question, directory: MapDirectory) -> Viewpoint | None:
+    """Returns from where the newest keyframe was taken; None where no phrase needs that."""
+    needed = any(reading.needs_viewer for reading in question.readings)
+    T = directory.keyframes.newest_pose() if needed else None
+    return None if T is None else Viewpoint(T[:3, 3], T[:3, 2], 'the newest keyframe')
 
 
 def plan_hit_grasps(request: QueryRequest, found: SearchResult,
@@ -387,12 +397,3 @@ def plan_hit_grasps(request: QueryRequest, found: SearchResult,
     T_world_origin[:3, 3] = index.origin
     return replace(plan, grasps=tuple(transform_grasp(grasp, T_world_origin)
                                       for grasp in plan.grasps))
-
-
-def check_identity(encoder: ImageTextEncoder, identity: dict[str, str]) -> None:
-    """Raises EncoderMismatchError when the map was made with another encoder."""
-    if encoder.identity() != identity:
-        raise EncoderMismatchError(
-            f'the map was made with encoder {identity}, this machine has '
-            f'{encoder.identity()}: their embeddings cannot be compared; install the '
-            "map's encoder or make the map again")

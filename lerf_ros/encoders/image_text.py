@@ -13,7 +13,7 @@ import numpy as np
 from lerf_ros.config import FeatureConfig
 from lerf_ros.encoders.card import ModelCard
 from lerf_ros.encoders.embedding_map import EmbeddingMap
-from lerf_ros.errors import EncoderUnavailableError
+from lerf_ros.errors import EncoderMismatchError, EncoderUnavailableError
 from lerf_ros.settings import nearest
 
 
@@ -97,3 +97,12 @@ def load_encoder(config: FeatureConfig, device: str = 'cpu',
     if isinstance(card, ModelCard) and not text_only:
         log.log(logging.WARNING if card.limits else logging.INFO, card.line(config.encoder))
     return encoder
+
+
+def check_identity(encoder: ImageTextEncoder, identity: dict[str, str]) -> None:
+    """Raises EncoderMismatchError when the map was made with another encoder."""
+    if encoder.identity() != identity:
+        raise EncoderMismatchError(
+            f'the map was made with encoder {identity}, this machine has '
+            f'{encoder.identity()}: their embeddings cannot be compared; install the '
+            "map's encoder or make the map again")

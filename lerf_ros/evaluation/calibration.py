@@ -86,7 +86,8 @@ def ask_scene(query: MapQuery, scene: EvalScene,
     for text in (*phrases, *absent):
         things = [thing for thing in scene.objects if thing.query == text]
         asked, config = query.text_query, query.text_query.config
-        question = encode_phrases(QueryRequest(text), asked.encoder, config.negatives)
+        question = encode_phrases(QueryRequest(text, whole_phrase=True), asked.encoder,
+                                  config.negatives)
         found = find(asked, question, None, ANY, PLACES)
         for hit in found.hits:
             right = any(is_there(hit.position, thing, scene) for thing in things)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -79,6 +80,8 @@ class PhraseAnswer:
 
     hits: its own, best first. probability: of the thing being there; NaN without a calibration.
     not_found_reason: the number that decided that it was not found; empty where it was.
+    understood: how the phrase was read, such as 'mug, red, on table'. not_understood: why it was
+    asked as a whole although it seems to say more; empty where it does not.
     """
 
     text: str
@@ -86,6 +89,8 @@ class PhraseAnswer:
     hits: tuple[Hit, ...] = ()
     probability: float = math.nan
     not_found_reason: str = ''
+    understood: str = ''
+    not_understood: str = ''
 
     @property
     def found(self) -> bool:
@@ -139,6 +144,13 @@ class Answer:
     def found(self) -> bool:
         """Returns whether at least one place reaches the threshold."""
         return self.presence == Presence.PRESENT
+
+
+def surest_presence(phrases: Sequence[PhraseAnswer]) -> Presence:
+    """Returns PRESENT if any of the phrases was found, ABSENT only if none may be there."""
+    given = {phrase.presence for phrase in phrases}
+    return next(presence for presence in (
+        Presence.PRESENT, Presence.NOT_OBSERVED, Presence.ABSENT) if presence in given)
 
 
 def in_frame(answer: Answer, T_frame_world: np.ndarray, frame_id: str) -> Answer:

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 from weakref import WeakKeyDictionary
@@ -13,7 +13,9 @@ import numpy as np
 
 from lerf_ros.errors import BadImageError, DatasetError, NotUnderstoodError
 from lerf_ros.frames.image_files import read_color
+from lerf_ros.query.answer import PhraseAnswer
 from lerf_ros.query.parts import part_phrase
+from lerf_ros.query.phrases.reading import Reading, Viewpoint
 from lerf_ros.query.request import KeyframeCrop, QueryRequest
 from lerf_ros.query.spelling import doubtful_spelling
 from lerf_ros.query.text_query import TextEncoder, TextQuery
@@ -27,7 +29,9 @@ class Question:
 
     names: P labels for the hits. part: the part that is wanted, and parts: unit embeddings (P, D)
     of that part of each thing; empty and None for the things themselves. doubt: why a phrase may
-    not have been understood; empty where there is no doubt.
+    not have been understood; empty where there is no doubt. readings: how each of P phrases was
+    read, none for a picture. rows: unit embeddings (D,) of the nouns in readings that are not
+    plain, and of those with their colours.
     """
 
     names: tuple[str, ...]
@@ -36,6 +40,8 @@ class Question:
     part: str = ''
     parts: np.ndarray | None = None
     doubt: str = ''
+    readings: tuple[Reading, ...] = ()
+    rows: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def negative_phrases(request: QueryRequest, configured: Sequence[str]) -> list[str]:
@@ -49,15 +55,22 @@ def encode_phrases(request: QueryRequest, encoder: TextEncoder,
 
     Raises NotUnderstoodError for phrases that the encoder cannot read.
     """
-    phrases, part = request.phrases, request.part.strip()
-    of_parts = [part_phrase(text, part) for text in phrases] if part else []
+    readings, part = request.readings(), request.part.strip()
+    nouns = [reading.thing.noun for reading in readings]
+    of_parts = [part_phrase(noun, part) for noun in nouns] if part else []
+    named = list(dict.fromkeys(
+        text for reading in readings if not reading.plain
+        for thing in (reading.thing, *reading.things) for text in (thing.noun, thing.described)))
     rivals = negative_phrases(request, configured)
-    check_readable(encoder, [*phrases, *filter(None, [part]), *rivals])
-    rows, negatives = encode_against([*phrases, *of_parts], rivals, encoder)
-    things, parts = rows[:len(phrases)], rows[len(phrases):]
-    doubt = '; '.join(filter(None, [check_language(encoder, phrases, things),
-                                    doubtful_spelling([*phrases, part])]))
-    return Question(phrases, things, negatives, part, parts if part else None, doubt)
+    check_readable(encoder, [*nouns, *named, *filter(None, [part]), *rivals])
+    rows, negatives = encode_against([*nouns, *of_parts, *named], rivals, encoder)
+    things, parts = rows[:len(nouns)], rows[len(nouns):len(nouns) + len(of_parts)]
+    wholes = [f'{reading.text!r} is asked as a whole: {reading.not_understood}'
+              for reading in readings if reading.not_understood]
+    doubt = '; '.join(filter(None, [check_language(encoder, nouns, things),
+                                    doubtful_spelling([*request.phrases, part]), *wholes]))
+    return Question(request.phrases, things, negatives, part, parts if part else None, doubt,
+                    readings, dict(zip(named, rows[len(nouns) + len(of_parts):], strict=True)))
 
 
 # The negatives of an encoder's newest question and their embeddings: questions share them.
@@ -177,3 +190,13 @@ def check_size(image: np.ndarray) -> np.ndarray:
         raise BadImageError(f'the picture has {image.shape[1]} x {image.shape[0]} pixels: at '
                             f'least {MIN_IMAGE_PX} x {MIN_IMAGE_PX} are needed')
     return image
+
+
+def as_read(phrases: Sequence[PhraseAnswer], question: Question,
+            viewer: Viewpoint | None) -> tuple[PhraseAnswer, ...]:
+    """Returns the answers with how each phrase was read, and from where its relations are seen."""
+    readings = question.readings or [None] * len(phrases)
+    return tuple(phrase if reading is None else replace(
+        phrase, not_understood=reading.not_understood, understood=str(reading) + (
+            f', seen from {viewer.name}' if viewer and reading.needs_viewer else ''))
+        for phrase, reading in zip(phrases, readings, strict=True))

@@ -24,12 +24,16 @@ TOGETHER = 16   # phrases that are compared with the points at once: more only t
 class PhraseResult:
     """What one phrase found. places: best first.
 
-    candidate: the best place, however low; None where none beats the negatives.
+    candidate: the best place, however low; None where none beats the negatives. fit: how well what
+    a phrase says of colours and relations holds for the best place, 0..1. reason: which part of
+    the phrase holds for none of the places of its noun; empty where that is not why.
     """
 
     name: str
     places: tuple[Place, ...]
     candidate: Hit | None
+    fit: float = 1.0
+    reason: str = ''
 
     @property
     def hits(self) -> tuple[Hit, ...]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from lerf_ros.config import QueryConfig
 from lerf_ros.index.language_index import LanguageIndex
+from lerf_ros.query.phrases.colors import balanced
 from lerf_ros.query.places import NOISE, Place, PlaceFinder, way_to
 from lerf_ros.query.relevancy import Scorer
 
@@ -39,6 +40,11 @@ class TextQuery:
     def scorer(self) -> Scorer:
         """Returns what compares phrases with the points of the index."""
         return Scorer(self.index.codes, self.config.temperature, self.device)
+
+    @cached_property
+    def lab(self) -> np.ndarray:
+        """Returns the colours (N, 3) of the points, CIELAB, freed of the cast of the light."""
+        return balanced(self.index.colors)
 
     def relevancy(self, text: str, negatives: Sequence[str] = ()) -> tuple[np.ndarray, np.ndarray]:
         """Returns the relevancy (N,) of every point, and its best scale (N,) as an index."""

@@ -94,7 +94,8 @@ def answer_fields(answer: Answer, cloud: str) -> dict[str, object]:
 def phrase_fields(phrase: PhraseAnswer) -> dict[str, object]:
     """Returns what is said of one phrase as JSON data; its hits are those with its label."""
     return {'text': phrase.text, 'found': phrase.presence.name, 'places': len(phrase.hits),
-            'probability': known(phrase.probability), 'not_found_reason': phrase.not_found_reason}
+            'probability': known(phrase.probability), 'not_found_reason': phrase.not_found_reason,
+            'understood': phrase.understood, 'not_understood': phrase.not_understood}
 
 
 def hit_fields(hit: Hit) -> dict[str, object]:

@@ -20,8 +20,14 @@ def summary(answer: Answer) -> str:
     if answer.presence == Presence.NOT_OBSERVED:
         text += (f'; only {answer.observed:.0%} of the place was seen well enough, so that it '
                  'may be there: look from more sides')
-    notes = [answer.doubt, answer.learning, '' if answer.metric else NOT_METRIC]
+    notes = [*read_as(answer), answer.doubt, answer.learning, '' if answer.metric else NOT_METRIC]
     return '; '.join(filter(None, [text, *notes]))
+
+
+def read_as(answer: Answer) -> list[str]:
+    """Returns how phrases were read in which more than a noun was understood."""
+    return [f'{phrase.text!r} was read as: {phrase.understood}' for phrase in answer.phrases
+            if phrase.understood not in ('', phrase.text)][:MOST_TOLD]
 
 
 def of_one(answer: Answer) -> str:

@@ -157,6 +157,13 @@ class KeyframeFiles:
         except (KeyError, TypeError, ValueError) as error:
             raise MapUnreadableError(f'keyframe {index} has no {error}') from error
 
+    def newest_pose(self) -> np.ndarray | None:
+        """Reads T_world_camera (4, 4) of the newest keyframe that is whole; None without one."""
+        for index in reversed(self.indices()):
+            with contextlib.suppress(MapUnreadableError):
+                return self.pose(index)[1]
+        return None
+
     def set_pose(self, index: int, T_world_camera: np.ndarray, move: int) -> None:
         """Stores a better pose (4, 4), and the one before it under the number of the move.
 

@@ -1,0 +1,344 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds what a reading says: places of its noun, of which those stay that fit all the rest.
+
+Each thing that a phrase names is a query of its own. Its noun is asked, and the noun with its
+colours as well, because an encoder may know something of colours; then the colours of the map's
+points decide which of the places are red, and their geometry which of them stand on the shelf.
+What fits best of several ('largest', 'nearest') is chosen last, among those that fit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+
+from lerf_ros.query.answer import NEUTRAL, Hit
+from lerf_ros.query.phrases.colors import word_memberships
+from lerf_ros.query.phrases.reading import (
+    CHOOSING,
+    VIEWER,
+    Reading,
+    Relation,
+    RelationKind,
+    Thing,
+    Viewpoint,
+)
+from lerf_ros.query.phrases.relations import (
+    DIRECTIONS,
+    HOLDS,
+    Body,
+    degree,
+    directions,
+    distance,
+)
+from lerf_ros.query.phrases.vocabulary import BASIC_COLORS, COLORS, SIZES, SUPERLATIVES
+from lerf_ros.query.places import FAINT, Place
+from lerf_ros.query.question import Question
+from lerf_ros.query.search import Limits, PhraseResult, SearchResult, named, search
+from lerf_ros.query.text_query import TextQuery
+
+MOST_CANDIDATES = 20     # places of a noun that colours and relations choose from
+MOST_ANCHORS = 5
+# Fraction of its points that must have a colour, so that a thing is said to have it. Nearly
+# everything has black, gray and white somewhere: shadows, metal, highlights.
+COLORED, UNCOLORED = 0.15, 0.3
+NEUTRALS = ('black', 'gray', 'white')
+TWIN = 0.5               # with less than this fraction of the best one's colour it is another thing
+SAME = 0.5               # of two places with this fraction of points in common one is enough
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A place of a noun. fit: how well all else that was said holds for it, 0..1."""
+
+    place: Place
+    body: Body
+    fit: float = 1.0
+
+    @property
+    def rank(self) -> float:
+        """Returns what candidates are sorted by, the best has the largest."""
+        return self.fit * max(self.place.hit.relevancy - NEUTRAL, 0.0)
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What is needed to ask an index for the things of readings.
+
+    rows: codes (r,) of each noun, and of each noun with colours. negatives (M, r). inside (N,)
+    bool: points that the thing itself may have; None for all. viewer: None where nobody knows.
+    """
+
+    query: TextQuery
+    rows: Mapping[str, np.ndarray]
+    negatives: np.ndarray
+    inside: np.ndarray | None
+    limits: Limits
+    viewer: Viewpoint | None = None
+
+    def places(self, thing: Thing, inside: np.ndarray | None) -> SearchResult:
+        """Returns what the noun finds, and what it finds with its colours."""
+        texts = list(dict.fromkeys([thing.noun, thing.described]))
+        return search(self.query, texts, np.stack([self.rows[text] for text in texts]),
+                      self.negatives, inside, replace_most(self.limits))
+
+    def anchors(self, thing: Thing) -> list[Candidate]:
+        """Returns where an anchor is: it is taken to exist, so the best place is enough."""
+        found = self.places(thing, None)
+        places = distinct([place for phrase in found.phrases for place in phrase.places])
+        if not places:
+            values, scales = self.query.scorer.best_phrase(
+                self.rows[thing.noun][None], self.negatives)[:2]
+            best = self.query.best_place(values, scales)
+            places = [best] if best is not None and best.hit.relevancy >= NEUTRAL + FAINT else []
+        fitting, _ = colored(self, thing, [self.candidate(place) for place in places])
+        return sized(thing, fitting)[:MOST_ANCHORS]
+
+    def candidate(self, place: Place) -> Candidate:
+        """Returns the candidate of a place; one on a supporting plane is all of that plane."""
+        index, members = self.query.index, place.members
+        segments = index.segments[members]
+        planes, counts = np.unique(segments[(segments >= 0) & (segments < len(index.planes))],
+                                   return_counts=True)
+        if counts.sum() > len(members) / 2:
+            members = np.flatnonzero(index.segments == planes[counts.argmax()])
+        return Candidate(place, Body(index.points_world[members], place.hit.rotation))
+
+
+def replace_most(limits: Limits) -> Limits:
+    """Returns limits with enough places to choose from."""
+    return limits._replace(most=MOST_CANDIDATES)
+
+
+def search_readings(query: TextQuery, question: Question, inside: np.ndarray | None,
+                    limits: Limits, viewer: Viewpoint | None = None) -> SearchResult:
+    """Looks for each phrase of a question as it was read.
+
+    inside (N,) bool: points that a thing, not its anchors, may have; None for all. viewer: None
+    where nobody knows.
+    """
+    basis = query.index.basis                                       # (D, r)
+    phrases, negatives = question.positives @ basis, question.negatives @ basis
+    special = [k for k, reading in enumerate(question.readings) if not reading.plain]
+    if not special:
+        return search(query, question.names, phrases, negatives, inside, limits)
+    rows = {text: row @ basis for text, row in question.rows.items()}
+    asking = Asking(query, rows, negatives, inside, limits, viewer)
+    plain = [k for k in range(len(phrases)) if k not in special]
+    relevancy = np.zeros(len(query.index.points), np.float32)
+    labels = np.zeros(len(relevancy), np.uint32)
+    found: dict[int, PhraseResult] = {}
+    for numbers, result in (
+            (plain, search(query, [question.names[k] for k in plain], phrases[plain], negatives,
+                           inside, limits)),
+            *(([k], find_reading(asking, question.names[k], question.readings[k]))
+              for k in special)):
+        better = result.relevancy > relevancy
+        relevancy[better] = result.relevancy[better]
+        labels[better] = np.array(numbers, np.uint32)[result.labels[better]]
+        found.update(zip(numbers, result.phrases, strict=True))
+    return SearchResult(relevancy, labels, tuple(found[k] for k in sorted(found)))
+
+
+def find_reading(asking: Asking, name: str, reading: Reading) -> SearchResult:
+    """Returns the places that a reading describes, best first, with `name` as their label."""
+    found = asking.places(reading.thing, asking.inside)
+    places = distinct([place for phrase in found.phrases for place in phrase.places])
+    candidates = [asking.candidate(place) for place in places]
+    fitting, reason = colored(asking, reading.thing, candidates)
+    for relation in reading.relations:
+        if relation.kind not in CHOOSING and relation.anchors and not reason:
+            fitting, reason = related(asking, reading, relation, fitting)
+    if not reason:
+        fitting = chosen(asking, reading, sized(reading.thing, fitting))
+    best = max((c.fit for c in fitting), default=0.0) if not reason else best_fit(fitting)
+    kept = [] if reason else sorted(fitting, key=lambda c: -c.rank)[:asking.limits.most]
+    taken = [labelled(c, name, asking.limits) for c in kept]
+    relevancy = outshone(found.relevancy, places, kept)
+    candidate = taken[0].hit if taken else next(
+        (phrase.candidate for phrase in found.phrases if phrase.candidate), None)
+    return SearchResult(relevancy, np.zeros(len(relevancy), np.uint32), (PhraseResult(
+        name, tuple(taken), candidate, fit=best if places else 1.0, reason=reason),))
+
+
+def best_fit(candidates: Sequence[Candidate]) -> float:
+    """Returns the fit of the best of those that do not fit."""
+    return min(max((c.fit for c in candidates), default=0.0), HOLDS)
+
+
+def labelled(candidate: Candidate, name: str, limits: Limits) -> Place:
+    """Returns the place of a candidate as a hit of the whole phrase."""
+    place = named(candidate.place, name, limits.calibration)
+    return Place(replace(place.hit, probability=place.hit.probability * candidate.fit),
+                 place.members)
+
+
+def outshone(relevancy: np.ndarray, places: Sequence[Place],
+             kept: Sequence[Candidate]) -> np.ndarray:
+    """Returns the relevancy (N,) in which places that were not kept are no better than neutral."""
+    out = relevancy.copy()
+    for place in places:
+        out[place.members] = np.minimum(out[place.members], NEUTRAL)
+    for candidate in kept:
+        out[candidate.place.members] = relevancy[candidate.place.members]
+    return out
+
+
+def distinct(places: Sequence[Place]) -> list[Place]:
+    """Returns the places, best first, without those that share most points with a better one."""
+    kept: list[Place] = []
+    for place in sorted(places, key=lambda p: -p.hit.relevancy):
+        if all(len(np.intersect1d(place.members, other.members)) < SAME * min(
+                len(place.members), len(other.members)) for other in kept):
+            kept.append(place)
+    return kept
+
+
+def colored(asking: Asking, thing: Thing,
+            candidates: Sequence[Candidate]) -> tuple[list[Candidate], str]:
+    """Returns the candidates that have the thing's colours, and why there are none, or ''.
+
+    Where none has them all are returned, each with its fit.
+    """
+    if not thing.colors or not candidates:
+        return list(candidates), ''
+    shares = np.array([word_memberships(asking.query.lab[c.place.members], thing.colors,
+                                        thing.shade).mean(0) for c in candidates])    # (C, W)
+    needed = np.array([least_share(word) for word in thing.colors])
+    if len(thing.colors) > 1 and not thing.any_color:
+        needed = needed / len(thing.colors)
+    join = np.max if thing.any_color else np.min
+    degrees = join(np.clip(shares / needed * HOLDS, 0, 1), axis=1)
+    raw = join(shares / needed, axis=1)
+    judged = [replace(c, fit=c.fit * float(d)) for c, d in zip(candidates, degrees, strict=True)]
+    fits = (degrees >= HOLDS) & (raw >= TWIN * raw.max())
+    if fits.any():
+        return [c for c, fit in zip(judged, fits, strict=True) if fit], ''
+    return judged, (f'{counted(len(candidates), thing.noun)}, but none is '
+                    f'{thing.described.removesuffix(thing.noun).strip()}: '
+                    f'{main_colors(asking, candidates)}')
+
+
+def least_share(word: str) -> float:
+    """Returns the fraction of a thing's points that must have a colour."""
+    return UNCOLORED if set(COLORS[word]) <= set(NEUTRALS) else COLORED
+
+
+def main_colors(asking: Asking, candidates: Sequence[Candidate]) -> str:
+    """Returns what colours the candidates have, in words."""
+    names = [BASIC_COLORS[int(word_memberships(asking.query.lab[c.place.members], BASIC_COLORS)
+                              .mean(0).argmax())] for c in candidates]
+    return ('it is ' if len(names) == 1 else 'they are ') + ', '.join(dict.fromkeys(names))
+
+
+def counted(places: int, noun: str) -> str:
+    """Returns how often a noun was found, in words."""
+    return f'{noun!r} was found in {places} place{"s" * (places > 1)}'
+
+
+def related(asking: Asking, reading: Reading, relation: Relation,
+            candidates: Sequence[Candidate]) -> tuple[list[Candidate], str]:
+    """Returns the candidates for which a relation holds, and why there are none, or ''.
+
+    Of several things that an anchor may be, the one counts for which it holds best.
+    """
+    if not candidates:
+        return [], ''
+    viewer, missing = view_of(asking, reading)
+    bodies = [bodies_of(asking, anchor, viewer) for anchor in relation.anchors]
+    for anchor, found in zip(relation.anchors, bodies, strict=True):
+        missing = missing or ('' if found else f'{str(anchor)!r} was not found, and so nothing '
+                                               f'is known to be {relation}')
+    if missing:
+        return [replace(c, fit=0.0) for c in candidates], missing
+    judged = []
+    for c in candidates:
+        degrees = [degree(relation.kind, c.body, anchors, viewer)
+                   for anchors in product(*bodies) if not overlap(c.body, anchors)]
+        judged.append(replace(c, fit=c.fit * max(degrees, default=0.0)))
+    fitting = [c for c, old in zip(judged, candidates, strict=True) if c.fit >= HOLDS * old.fit]
+    if fitting:
+        return fitting, ''
+    return judged, f'{counted(len(candidates), str(reading.thing))}, but none is {relation}'
+
+
+def view_of(asking: Asking, reading: Reading) -> tuple[Viewpoint, str]:
+    """Returns from where relations are seen, and why that is not known, or ''."""
+    nobody = Viewpoint(np.zeros(3), np.array([1.0, 0.0, 0.0]), '')
+    if reading.seen_from is not None:
+        seen = asking.anchors(reading.seen_from)
+        if not seen:
+            return nobody, f'{str(reading.seen_from)!r} was not found, and it is seen from there'
+        return Viewpoint(seen[0].body.center, nobody.forward, str(reading.seen_from)), ''
+    if reading.needs_viewer and asking.viewer is None:
+        return nobody, 'nobody knows where the viewer is: the map has no keyframes'
+    return asking.viewer or nobody, ''
+
+
+def bodies_of(asking: Asking, anchor: Thing, viewer: Viewpoint) -> list[Body]:
+    """Returns what an anchor may be: the viewer is a point."""
+    if anchor == VIEWER:
+        return [Body(viewer.position[None], np.eye(3))]
+    return [candidate.body for candidate in asking.anchors(anchor)]
+
+
+def overlap(body: Body, anchors: Sequence[Body]) -> bool:
+    """Returns whether an anchor is the thing itself."""
+    return any(len(body.points) == len(anchor.points) and np.array_equal(
+        body.points, anchor.points) for anchor in anchors)
+
+
+def sized(thing: Thing, candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Returns the candidates that are as large, tall, ... as was said, of all that there are."""
+    left = list(candidates)
+    for word in thing.sizes:
+        what, sign = SUPERLATIVES.get(word) or SIZES[word]
+        lengths = [sign * MEASURES[what](c.place.hit) for c in left]
+        if len(left) < 2:
+            continue
+        if word in SUPERLATIVES:
+            left = [left[int(np.argmax(lengths))]]
+            continue
+        middle = (max(lengths) + min(lengths)) / 2
+        left = [c for c, length in zip(left, lengths, strict=True) if length >= middle]
+    return left
+
+
+# Logarithms, so that the middle between a small and a large thing is not next to the large one.
+MEASURES: dict[str, Callable[[Hit], float]] = {
+    'volume': lambda hit: float(np.log(np.maximum(hit.size, 1e-9)).sum()),
+    'height': lambda hit: math.log(max(float((np.abs(hit.rotation[2]) * hit.size).sum()), 1e-9)),
+    'length': lambda hit: math.log(max(float(max(hit.size)), 1e-9)),
+    'thickness': lambda hit: math.log(max(float(min(hit.size)), 1e-9)),
+    'elevation': lambda hit: float(hit.position[2])}
+
+
+def chosen(asking: Asking, reading: Reading,
+           candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Returns the candidates, or the nearest, leftmost, ... of them where that was asked."""
+    left = list(candidates)
+    for relation in reading.relations:
+        if len(left) < 2 or (relation.kind not in CHOOSING and relation.anchors):
+            continue
+        viewer, missing = view_of(asking, reading)
+        costs = [] if missing else choice_costs(asking, relation, left, viewer)
+        if costs:
+            left = [left[int(np.argmin(costs))]]
+    return left
+
+
+def choice_costs(asking: Asking, relation: Relation, candidates: Sequence[Candidate],
+                 viewer: Viewpoint) -> list[float]:
+    """Returns a number for each candidate, least for the one that is chosen; [] without anchor."""
+    if not relation.anchors:
+        everything = Body(np.concatenate([c.body.points for c in candidates]), np.eye(3))
+        direction = DIRECTIONS[relation.kind] @ directions(everything, viewer)
+        return [-float(c.body.center[:2] @ direction) for c in candidates]
+    anchors = bodies_of(asking, relation.anchors[0], viewer)
+    sign = 1.0 if relation.kind is RelationKind.NEAREST_TO else -1.0
+    return [sign * min(distance(c.body, anchor) for anchor in anchors)
+            for c in candidates] if anchors else []
