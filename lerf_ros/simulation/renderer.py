@@ -15,8 +15,13 @@ import numpy as np
 
 from lerf_ros.geometry.camera import PinholeCamera, invert_pose, transform_points
 from lerf_ros.simulation.raycast import NOTHING, Hits, RayScene, dot
-from lerf_ros.simulation.room import ROOM_HALF, TABLE_HEIGHT, TABLE_SIZE
-from lerf_ros.simulation.scene import Light, TabletopScene, label_names, part_labels
+from lerf_ros.simulation.scene import (
+    Light,
+    LitPlane,
+    TabletopScene,
+    label_names,
+    part_labels,
+)
 from lerf_ros.simulation.textures import f32, sample
 
 SUBPIXELS = np.array([[-0.125, -0.375], [0.375, -0.125], [0.125, 0.375], [-0.375, 0.125]])
@@ -53,10 +58,9 @@ class SceneRenderer:
         self.object_parts = len(self.parts) - len(scene.room)
         self.rays = RayScene(self.parts)
         self.object_openness = self._bake_openness()
-        light, blocked = scene.light, self.rays.occluded
-        half = (TABLE_SIZE[0] / 2, TABLE_SIZE[1] / 2)
-        self.table_light = PlaneLight(TABLE_HEIGHT, half, 0.005, light, blocked)
-        self.floor_light = PlaneLight(0.013, (ROOM_HALF, ROOM_HALF), 0.05, light, blocked)
+        baked = [(plane.parts, PlaneLight(plane, scene.light, self.rays.occluded))
+                 for plane in scene.planes]
+        self.plane_light = {part: light for parts, light in baked for part in parts}
         self._camera: PinholeCamera | None = None
         self._directions = np.zeros((0, 3), np.float32)
 
@@ -121,11 +125,9 @@ class SceneRenderer:
         return (~blocked).astype(np.float32), dot(corners, hits.weights[pick])
 
     def _room_light(self, index: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the same for the room; only the light of table and floor is baked."""
-        if index == 0:
-            return self.table_light.at(points)
-        if index in (1, 5):
-            return self.floor_light.at(points)
+        """Returns the same for the room; only the light of its planes is baked."""
+        if index in self.plane_light:
+            return self.plane_light[index].at(points)
         return np.ones(len(points), np.float32), np.ones(len(points), np.float32)
 
     def _reflect(self, albedo: np.ndarray, gloss: float, points: np.ndarray, normals: np.ndarray,
@@ -231,22 +233,23 @@ def visibility(points: np.ndarray, light: Light, occluded: Occlusion, count: int
 class PlaneLight:
     """Visibility of the lamp and openness of a horizontal rectangle, as a picture."""
 
-    def __init__(self, height: float, half: tuple[float, float], texel: float, light: Light,
-                 occluded: Occlusion) -> None:
+    def __init__(self, plane: LitPlane, light: Light, occluded: Occlusion) -> None:
+        half, texel = np.asarray(plane.half), plane.texel
         columns, rows = (round(2 * h / texel) for h in half)
-        x, y = np.meshgrid((np.arange(columns) + 0.5) * texel - half[0],
-                           (np.arange(rows) + 0.5) * texel - half[1])
-        points = np.stack([x, y, np.full_like(x, height + LIFT)], -1).reshape(-1, 3)
+        self.corner = np.asarray(plane.center) - half
+        x, y = np.meshgrid((np.arange(columns) + 0.5) * texel + self.corner[0],
+                           (np.arange(rows) + 0.5) * texel + self.corner[1])
+        points = np.stack([x, y, np.full_like(x, plane.height + LIFT)], -1).reshape(-1, 3)
         up = np.broadcast_to([0.0, 0.0, 1.0], points.shape)
         seen = visibility(points, light, occluded, 12).reshape(rows, columns)
         open_ = openness(points, up, occluded, 20).reshape(rows, columns)
         # Few rays per texel are noisy. The blur is finer than the penumbra.
         self.picture = np.dstack([cv2.GaussianBlur(a.astype(np.float32), (0, 0), 0.8)
                                   for a in (seen, open_)])
-        self.half, self.texel = f32(half), f32(texel)
+        self.corner, self.texel = f32(self.corner), f32(texel)
 
     def at(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Returns visibility of the lamp and openness, (N,) each, at world points (N, 3)."""
-        xy = (points[:, :2] + self.half) / self.texel - f32(0.5)
+        xy = (points[:, :2] - self.corner) / self.texel - f32(0.5)
         values = sample(self.picture, xy)
         return values[:, 0], values[:, 1]

@@ -14,7 +14,13 @@ from lerf_ros.errors import LerfError
 from lerf_ros.simulation.meshes import rotation
 from lerf_ros.simulation.models import Kind, Model, Part, pose
 from lerf_ros.simulation.objects import CATALOGUE
-from lerf_ros.simulation.room import ROOM_NAMES, TABLE_HEIGHT, TABLE_SIZE, room_parts
+from lerf_ros.simulation.room import (
+    ROOM_HALF,
+    ROOM_NAMES,
+    TABLE_HEIGHT,
+    TABLE_SIZE,
+    room_parts,
+)
 
 OBJECT_COUNT = (10, 12)         # fewest and most objects
 MIN_GAP = 0.08                  # metres between the boxes of two objects
@@ -62,13 +68,37 @@ class Light:
 
 
 @dataclass(frozen=True)
+class LitPlane:
+    """A level rectangle of the room on which soft shadows are drawn.
+
+    parts: indices into the scene's room. height, center (2,), half (2,) and texel in metres.
+    """
+
+    parts: tuple[int, ...]
+    height: float
+    center: tuple[float, float]
+    half: tuple[float, float]
+    texel: float
+
+
+TABLETOP_PLANES = (
+    LitPlane((0,), TABLE_HEIGHT, (0.0, 0.0), (TABLE_SIZE[0] / 2, TABLE_SIZE[1] / 2), 0.005),
+    LitPlane((1, 5), 0.013, (0.0, 0.0), (ROOM_HALF, ROOM_HALF), 0.05))
+
+
+@dataclass(frozen=True)
 class TabletopScene:
-    """Objects on a table in a room. `room[0]` is the table top and `room[1]` the floor."""
+    """Objects on tables in a room.
+
+    room_names: the name of each part of the room. planes: where shadows are soft.
+    """
 
     seed: int
     objects: tuple[SceneObject, ...]
     room: tuple[Part, ...]
     light: Light
+    room_names: tuple[str, ...] = ROOM_NAMES
+    planes: tuple[LitPlane, ...] = TABLETOP_PLANES
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -167,7 +197,12 @@ def pushed_apart(centres: np.ndarray, half: np.ndarray, room: np.ndarray) -> np.
 
 def on_table(item: SceneObject, offset: np.ndarray) -> SceneObject:
     """Returns the object moved by (2,) metres and lifted onto the table."""
-    T = pose(offset[0], offset[1], TABLE_HEIGHT)
+    return moved(item, (offset[0], offset[1], TABLE_HEIGHT))
+
+
+def moved(item: SceneObject, offset: tuple[float, float, float]) -> SceneObject:
+    """Returns the object moved by (3,) metres."""
+    T = pose(*offset)
     return SceneObject(item.name, item.query, item.group, tuple(p.placed(T) for p in item.parts),
                        item.box_min + T[:3, 3], item.box_max + T[:3, 3])
 
@@ -178,12 +213,12 @@ def label_names(scene: TabletopScene) -> tuple[str, ...]:
     Objects go by the phrase that one would type, so that an encoder that knows all names does not
     fail because of a synonym.
     """
-    return (*(thing.query for thing in scene.objects), *dict.fromkeys(ROOM_NAMES))
+    return (*(thing.query for thing in scene.objects), *dict.fromkeys(scene.room_names))
 
 
 def part_labels(scene: TabletopScene) -> np.ndarray:
     """Returns the label (P,) int32 of each of scene.parts: the N objects, then table, floor, ..."""
-    room = list(dict.fromkeys(ROOM_NAMES))
+    room = list(dict.fromkeys(scene.room_names))
     objects = [k for k, thing in enumerate(scene.objects) for _ in thing.parts]
-    return np.array([*objects, *(len(scene.objects) + room.index(name) for name in ROOM_NAMES)],
-                    np.int32)
+    names = (len(scene.objects) + room.index(name) for name in scene.room_names)
+    return np.array([*objects, *names], np.int32)

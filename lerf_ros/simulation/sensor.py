@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from lerf_ros.geometry.camera import PinholeCamera
@@ -15,6 +16,33 @@ IMAGE_NOISE = 2.0       # of a colour, grey levels of 256
 DEPTH_NOISE = 0.003     # of a depth, fraction of it
 # Parts of red, green and blue in the luminance (ITU-R BT.709).
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722])
+
+
+@dataclass(frozen=True)
+class StereoDepth:
+    """What a depth camera that triangulates measures of a view.
+
+    noise: standard deviation at a metre, metres; it grows with the square of the z-depth. near and
+    far: metres between which there is depth. edge: step between neighbouring pixels, as a fraction
+    of the depth, beside which there is none, because only one of the two imagers sees it.
+    """
+
+    noise: float = 0.0015
+    near: float = 0.25
+    far: float = 6.0
+    edge: float = 0.06
+
+    def measure(self, depth_m: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Returns what is measured (H, W) float32 of z-depths (H, W); 0 where there is nothing."""
+        noise = rng.standard_normal(depth_m.shape, np.float32) * np.float32(self.noise)
+        measured = depth_m + noise * depth_m ** 2
+        known = (depth_m >= self.near) & (depth_m <= self.far) & ~self.beside_edges(depth_m)
+        return np.where(known, measured, 0).astype(np.float32)
+
+    def beside_edges(self, depth_m: np.ndarray) -> np.ndarray:
+        """Returns which pixels (H, W) bool lie behind an edge, beside the nearer surface."""
+        nearest = cv2.erode(depth_m.astype(np.float32), np.ones((3, 3), np.uint8))
+        return nearest < depth_m * (1 - self.edge)
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def test_ball_is_red_and_shades_the_table(ball_renderer):
     away = ball.center - ball_renderer.scene.light.position
     shaded = np.append((ball.center + away * (RADIUS * 0.98 / -away[2]))[:2], TABLE_HEIGHT)
     lit = 2 * np.append(ball.center[:2], TABLE_HEIGHT) - shaded - away * (1, 1, 0) * 0.1
-    seen, _ = ball_renderer.table_light.at(np.float32([shaded, lit]))
+    seen, _ = ball_renderer.plane_light[0].at(np.float32([shaded, lit]))
     assert seen[0] < 0.5 < 0.9 < seen[1]
 
 
