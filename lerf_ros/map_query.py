@@ -26,6 +26,7 @@ from lerf_ros.errors import (
 from lerf_ros.grasping.planner import NOT_METRIC, GraspPlan, plan_grasps
 from lerf_ros.index.coverage import Coverage
 from lerf_ros.index.language_index import LanguageIndex
+from lerf_ros.index.resolution import PART, Resolution
 from lerf_ros.lerf import find
 from lerf_ros.query.answer import (
     Answer,
@@ -34,6 +35,7 @@ from lerf_ros.query.answer import (
     surest_presence,
     transform_grasp,
 )
+from lerf_ros.query.mapped_place import MappedPlace
 from lerf_ros.query.phrases.reading import Viewpoint
 from lerf_ros.query.presence import Calibration, decide_presence, in_force
 from lerf_ros.query.question import Question, as_read, encode_phrases, image_question, request_image
@@ -61,6 +63,7 @@ class LoadedSnapshot:
 
     query: TextQuery
     coverage: Coverage | None
+    resolution: Resolution | None
     calibration: Calibration | None
     stored: LerfConfig
     grasp: GraspConfig
@@ -104,7 +107,7 @@ class MapQuery:
         """
         query = cls(map_directory)
         query.refresh()
-        query._newest()
+        assert query.snapshot
         return query
 
     @property
@@ -184,7 +187,9 @@ class MapQuery:
         try:
             index = LanguageIndex.from_arrays(snapshot.arrays('index'))
             coverage = Coverage.from_arrays(snapshot.arrays('coverage')) \
-                if 'coverage.safetensors' in snapshot.info['files'] else None
+                if snapshot.has('coverage') else None
+            resolution = Resolution.from_arrays(snapshot.arrays(PART)) \
+                if snapshot.has(PART) else None
             stored = LerfConfig().override(meta['config'])
             radius, frame_id, metric = meta['scene']['radius'], meta['frame_id'], meta['metric']
             identity = snapshot.info['encoder']
@@ -196,8 +201,8 @@ class MapQuery:
         asked = self._asked(replace(stored, query=config.query), identity, encoder)[0]
         query = TextQuery(index, encoder, asked, radius, self._device)
         self._install(LoadedSnapshot(
-            query, coverage, None, stored, stored.grasp, frame_id, metric, snapshot.number,
-            snapshot.info['stamp_ns'], dict(snapshot.info)))
+            query, coverage, resolution, None, stored, stored.grasp, frame_id, metric,
+            snapshot.number, snapshot.info['stamp_ns'], dict(snapshot.info)))
 
     def _install(self, loaded: LoadedSnapshot) -> None:
         """Makes this snapshot the one that answers, under the current settings."""
@@ -239,18 +244,20 @@ class MapQuery:
             self._install(self._loaded)
 
     @property
-    def text_query(self) -> TextQuery:
-        """Returns the loaded index with its encoder; raises NoSnapshotError without a snapshot."""
-        return self._newest().query
-
-    def _newest(self) -> LoadedSnapshot:
+    def snapshot(self) -> LoadedSnapshot:
+        """Returns what is loaded; raises NoSnapshotError without a snapshot."""
         if self._loaded is None:
             raise NoSnapshotError(no_snapshot(self.directory.path))
         return self._loaded
 
+    @property
+    def text_query(self) -> TextQuery:
+        """Returns the loaded index with its encoder; raises NoSnapshotError without a snapshot."""
+        return self.snapshot.query
+
     def replace_index(self, index: LanguageIndex) -> None:
         """Answers from another index of the same map from now on, for control experiments."""
-        loaded, old = self._newest(), self.text_query
+        loaded, old = self.snapshot, self.text_query
         self._loaded = replace(loaded, query=TextQuery(index, old.encoder, old.config, old.radius,
                                                        self._device))
 
@@ -293,7 +300,7 @@ class MapQuery:
         and EncoderUnavailableError.
         """
         request.check()
-        loaded = self._newest()
+        loaded = self.snapshot
         query, calibration = loaded.query, calibration_of(request, loaded)
         start = time.perf_counter()
         question = self._question(request, query)
@@ -303,15 +310,16 @@ class MapQuery:
         viewer = request.viewpoint or newest_view(question, self.directory)
         found = find(query, question, request.region, threshold,
                      request.max_hits or query.config.max_hits, calibration, viewer)
-        phrases, observed = judge(found, request, threshold, loaded)
-        phrases = as_read(phrases, question, viewer)
+        place = MappedPlace.of(loaded.coverage, loaded.resolution, request.region, query.config,
+                               1.0 if loaded.metric else query.radius, loaded.metric)
+        phrases = as_read(judge(found, request, threshold, place, loaded), question, viewer)
         searched = time.perf_counter()
         plan = plan_hit_grasps(request, found, loaded)
         return Answer(
             text=', '.join(question.names), texts=question.names, phrases=phrases,
-            presence=surest_presence(phrases), observed=observed, threshold=threshold,
+            presence=surest_presence(phrases), observed=place.observed, threshold=threshold,
+            too_coarse=place.too_coarse, hits=found.hits, doubt=question.doubt,
             probability=max((phrase.probability for phrase in phrases), default=math.nan),
-            hits=found.hits, doubt=question.doubt,
             points_world=query.index.points_world, relevancy=found.relevancy, labels=found.labels,
             colors=query.index.colors, grasps=plan.grasps,
             T_world_target=plan.grasps[0].T_world_grasp if plan.grasps else None,
@@ -356,24 +364,16 @@ def calibration_of(request: QueryRequest, loaded: LoadedSnapshot) -> Calibration
     return loaded.calibration if as_fitted else None
 
 
-def judge(found: SearchResult, request: QueryRequest, threshold: float,
-          loaded: LoadedSnapshot) -> tuple[tuple[PhraseAnswer, ...], float]:
-    """Returns what is to be said of each phrase, and the observed fraction of the region, 0..1.
-
-    The fraction is NaN for a map without coverage.
-    """
+def judge(found: SearchResult, request: QueryRequest, threshold: float, place: MappedPlace,
+          loaded: LoadedSnapshot) -> tuple[PhraseAnswer, ...]:
+    """Returns what is to be said of each phrase about a place."""
     config, calibration = loaded.query.config, calibration_of(request, loaded)
-    answers, observed = [], math.nan
-    for phrase in found.phrases:
-        presence, observed = decide_presence(phrase.hits, phrase.candidate, loaded.coverage,
-                                             request.region, config.min_observed)
-        answers.append(PhraseAnswer(
-            phrase.name, presence, phrase.hits,
-            phrase.fit * calibration.of_presence(phrase.candidate, observed) if calibration
-            else math.nan,
-            '' if phrase.hits else phrase.reason or why_not_found(
-                phrase.candidate, threshold, config.min_points)))
-    return tuple(answers), observed
+    return tuple(PhraseAnswer(
+        phrase.name, decide_presence(phrase.hits, phrase.candidate, place), phrase.hits,
+        phrase.fit * calibration.of_presence(phrase.candidate, place.known) if calibration
+        else math.nan,
+        '' if phrase.hits else phrase.reason or why_not_found(
+            phrase.candidate, threshold, config.min_points)) for phrase in found.phrases)
 
 
 def newest_view(question: Question, directory: MapDirectory) -> Viewpoint | None:

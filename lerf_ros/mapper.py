@@ -30,6 +30,7 @@ from lerf_ros.index.surface import PosedCamera
 from lerf_ros.index.survey import ViewCache
 from lerf_ros.mapping.keyframes import KeyframeQueue, LearnedKeyframes
 from lerf_ros.mapping.moves import MoveCheck
+from lerf_ros.mapping.outside import OutsideViews
 from lerf_ros.mapping.restart import EarlierRun, find_earlier_run
 from lerf_ros.settings import to_dict
 from lerf_ros.storage.durable import JsonObject
@@ -60,7 +61,7 @@ class Mapper:
         self.held_out: KeyframeStore | None = None
         self.waiting = KeyframeQueue(directory.keyframes)
         self.learned = LearnedKeyframes(config.keyframes, free_megabytes(self.device))
-        self.moves = MoveCheck(self.learned)
+        self.moves, self.outside = MoveCheck(self.learned), OutsideViews(self.learned, metric)
         self.weak_areas = np.zeros((0, 3))      # world, as of the newest snapshot
         self.quality, self.view_cache = Quality(), ViewCache()  # as of the newest snapshot
         self.loss = self.color_error = math.nan
@@ -166,6 +167,7 @@ class Mapper:
         if instead_of is not None and self.learned.deletes:
             self.waiting.forget(instead_of)
         self._unlearn(self.learned.add(keyframe, held_out, instead_of))
+        self.outside.note(keyframe.index, trainer.scene)
         if self.moves.learned(keyframe.index):
             self.undo_move()
 
@@ -323,15 +325,15 @@ class Mapper:
             self.config, self.learned.changes.contradicted,
             None if self.settled else self.view_cache)      # the last one renders all views anew
         self.weak_areas, self.points = survey.weak_areas, len(survey.index.points)
-        info = {**self.info(trainer), 'stamp_ns': self.snapshot_stamp_ns,
-                'points': self.points,
+        info = {**self.info(trainer), 'stamp_ns': self.snapshot_stamp_ns, 'points': self.points,
                 'trained_scales': list(trained_scales),
                 'learned_until': self.waiting.learned_until,
                 # Where training has no end of its own, each snapshot is one.
                 'settled': self.settled or not self.config.training.settle_steps,
                 **self.quality.known()}
         parts: dict[str, Mapping[str, np.ndarray]] = {
-            'field': field_arrays(trainer.radiance.field, language), **survey.arrays()}
+            'field': field_arrays(trainer.radiance.field, language), **survey.arrays(),
+            **self.outside.resolution(survey.index)}
         if self.config.map.training_state:
             parts['training'] = training_arrays(trainer)
         try:

@@ -81,6 +81,13 @@ class QueryConfig(Checked):
     min_observed: float = setting(
         0.5, 'fraction of the region, or of the mapped space, that must have been observed so that '
         'an object that was not found counts as absent', low=0.0, high=1.0)
+    thing_size: float = setting(
+        0.1, 'width of the smallest thing of which the map says that it is absent: where keyframes '
+        'looked from close by, query.min_points of its points must fit onto such a square',
+        unit='metres; scene radii in a map that is not metric', low=1e-4, high=1000.0)
+    min_resolved: float = setting(
+        0.9, 'fraction of the surface that keyframes looked at from close by that must be mapped '
+        'so finely that an object that was not found counts as absent', low=0.0, high=1.0)
     max_hits: int = setting(5, 'hits returned of each phrase', low=1, high=1000)
     cluster_radius: float = setting(
         0.03, 'relevant points closer than this belong to one hit', unit='scene radii', low=1e-4,

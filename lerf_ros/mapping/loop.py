@@ -245,7 +245,7 @@ class Loop:
             self.announced = told
             self.lock.announce(leave=self.stopping, doing=told)
         words = [doing, mapper.waiting.fault, saving.fault,
-                 mapper.moves.message,
+                 mapper.moves.message, mapper.outside.message,
                  mapper.extractor.limits.message, mapper.learned.memory_fault,
                  mapper.guard.message if mapper.guard else '']
         self.status = replace(

@@ -20,6 +20,7 @@ from lerf_ros.field.radiance_field import RadianceField
 from lerf_ros.frames.captures.load import load_folder
 from lerf_ros.frames.selection import is_held_out
 from lerf_ros.geometry.scene_frame import SceneFrame
+from lerf_ros.index.resolution import PART, Resolution, measure_resolution
 from lerf_ros.index.surface import PosedCamera
 from lerf_ros.index.survey import Survey
 from lerf_ros.settings import flat_fields, flatten, to_dict
@@ -145,6 +146,9 @@ def reindex(path: str | Path, changes: JsonObject | None = None) -> int:
 def _reindex(stored: StoredMap) -> int:
     survey, old = stored.survey(), stored.snapshot
     parts = {Path(file).stem: old.arrays(Path(file).stem) for file in old.info['files']}
+    if PART in parts:
+        looked_at = Resolution.from_arrays(parts[PART]).points_world()
+        parts[PART] = measure_resolution(looked_at, survey.index, stored.scene.radius).arrays()
     info = {name: value for name, value in old.info.items() if name not in ('files', 'checksum')}
     info.update(stamp_ns=time.time_ns(), points=len(survey.index.points),
                 config=to_dict(stored.config))

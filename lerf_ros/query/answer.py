@@ -112,7 +112,8 @@ class Answer:
     behind its keyframes; empty when it does not. finger_depth: finger length of the gripper that
     grasps were planned for, metres. phrases: each phrase's own answer; hits holds those of all,
     presence and probability are those of the surest. doubt: why a phrase may not have been
-    understood; empty where there is no doubt.
+    understood; empty where there is no doubt. too_coarse: what is mapped too coarsely to say that
+    a thing is absent; empty where nothing is.
     """
 
     text: str
@@ -139,6 +140,7 @@ class Answer:
     timing: Timing = Timing()
     phrases: tuple[PhraseAnswer, ...] = ()
     doubt: str = ''
+    too_coarse: str = ''
 
     @property
     def found(self) -> bool:

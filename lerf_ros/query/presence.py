@@ -24,9 +24,8 @@ from typing import TypedDict
 import numpy as np
 
 from lerf_ros.config import LerfConfig, QueryConfig
-from lerf_ros.geometry.region import Region
-from lerf_ros.index.coverage import Coverage
 from lerf_ros.query.answer import NEUTRAL, Hit, Presence
+from lerf_ros.query.mapped_place import MappedPlace
 from lerf_ros.settings import flat_fields
 
 log = logging.getLogger(__name__)
@@ -180,20 +179,16 @@ def logistic(stored: StoredLogistic) -> Logistic:
                     float(stored['intercept']))
 
 
-def decide_presence(hits: tuple[Hit, ...], candidate: Hit | None, coverage: Coverage | None,
-                    region: Region | None, min_observed: float) -> tuple[Presence, float]:
-    """Returns whether the thing is there, and the observed fraction of the region, 0..1.
+def decide_presence(hits: tuple[Hit, ...], candidate: Hit | None,
+                    place: MappedPlace) -> Presence:
+    """Returns whether the thing is there.
 
-    A hit means PRESENT. Without a hit the verdict is NOT_OBSERVED where too little of the region
-    was seen, or where the best place below the threshold (candidate) beats the negatives but few
-    keyframes saw it. A map without coverage counts as fully observed; its fraction is NaN.
+    A hit means PRESENT. Without a hit the verdict is NOT_OBSERVED where too little of the place
+    was seen or mapped finely enough, or where the best place below the threshold (candidate) beats
+    the negatives but few keyframes saw it.
     """
-    observed = coverage.observed(region) if coverage is not None else math.nan
     if hits:
-        return Presence.PRESENT, observed
-    if coverage is None:
-        return Presence.ABSENT, observed
+        return Presence.PRESENT
     doubtful = (candidate is not None and candidate.relevancy > NEUTRAL
-                and candidate.keyframes < int(coverage.needed[1]))
-    unseen = observed < min_observed
-    return (Presence.NOT_OBSERVED if unseen or doubtful else Presence.ABSENT), observed
+                and candidate.keyframes < place.keyframes)
+    return Presence.ABSENT if place.enough and not doubtful else Presence.NOT_OBSERVED

@@ -17,7 +17,10 @@ def summary(answer: Answer) -> str:
     text = of_several(answer) if len(answer.phrases) > 1 else of_one(answer)
     if answer.found and answer.no_target_reason:
         text += f'; no grasp: {answer.no_target_reason}'
-    if answer.presence == Presence.NOT_OBSERVED:
+    told = {answer.presence, *(phrase.presence for phrase in answer.phrases)}
+    if answer.too_coarse and Presence.NOT_OBSERVED in told:
+        text += f'; {answer.too_coarse}'
+    elif answer.presence == Presence.NOT_OBSERVED:
         text += (f'; only {answer.observed:.0%} of the place was seen well enough, so that it '
                  'may be there: look from more sides')
     notes = [*read_as(answer), answer.doubt, answer.learning, '' if answer.metric else NOT_METRIC]

@@ -41,6 +41,10 @@ class Snapshot:
     path: Path
     info: JsonObject
 
+    def has(self, name: str) -> bool:
+        """Returns whether there is a NAME.safetensors."""
+        return f'{name}.safetensors' in self.info['files']
+
     def arrays(self, name: str) -> dict[str, np.ndarray]:
         """Reads the arrays of NAME.safetensors; MapUnreadableError when it is damaged."""
         from safetensors import SafetensorError  # loads torch, which nodes may not need

@@ -14,6 +14,7 @@ from lerf_ros.index.coverage import Coverage, measure_coverage, voxel_centers
 from lerf_ros.index.surface import view_grid
 from lerf_ros.map_query import MapQuery
 from lerf_ros.query.answer import Hit, Presence
+from lerf_ros.query.mapped_place import MappedPlace
 from lerf_ros.query.presence import decide_presence
 from lerf_ros.query.request import QueryRequest
 
@@ -111,10 +112,11 @@ def hit(relevancy, keyframes):
 
 
 def test_three_answers():
-    c, enough = coverage_of(), QueryConfig().min_observed
+    c = coverage_of()
 
-    def judge(*arguments):
-        return decide_presence(*arguments, enough)[0]
+    def judge(hits, candidate, coverage, region):
+        place = MappedPlace.of(coverage, None, region, QueryConfig())
+        return decide_presence(hits, candidate, place)
     assert judge((hit(0.9, 9),), hit(0.9, 9), c, ASIDE) == Presence.PRESENT
     assert judge((), None, c, BEFORE) == Presence.ABSENT
     assert judge((), None, c, ASIDE) == Presence.NOT_OBSERVED
