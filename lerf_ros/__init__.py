@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ['Answer', 'LerfConfig', 'MapQuery', 'Mapper', 'QueryRequest', 'load_folder']
 
+__version__ = '0.1.0'   # also in setup.py, package.xml and CHANGELOG.rst
+
 # From the source tree, find the generated msg and srv in the installed package.
 __path__ = extend_path(__path__, __name__)
 

@@ -1,49 +1,84 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line `lerf_ros`, which runs the same core as the nodes without ROS."""
+"""The command line `lerf_ros`, which runs the same core as the nodes without ROS.
+
+Nothing heavy is imported until a command runs, so that help comes at once.
+"""
 
 from __future__ import annotations
 
 import argparse
 import logging
 import sys
+from collections.abc import Sequence
 
-from lerf_ros import processes
-from lerf_ros.commands import calibrate, query, reindex, train, view
-from lerf_ros.commands.options import add_settings, read_config
+from lerf_ros import __version__, processes
+from lerf_ros.commands import (
+    calibrate,
+    doctor,
+    evaluate,
+    export,
+    query,
+    reindex,
+    robot,
+    train,
+    view,
+    welcome,
+)
+from lerf_ros.commands.parser import CommandParser, spread_settings
 from lerf_ros.errors import LerfError
-from lerf_ros.evaluation import command
+
+# In the order of a first hour.
+MODULES = (train, query, view, export, doctor, processes, robot, calibrate, evaluate, reindex)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; returns its exit status, or 2 after printing a LerfError to stderr."""
-    logging.basicConfig(level=logging.INFO, format='%(message)s')
-    logging.getLogger('httpx').setLevel(logging.WARNING)
-    parsed = parser().parse_args(arguments)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit status, or 2 after an error in one line on stderr."""
+    words = spread_settings(sys.argv[1:] if arguments is None else arguments)
+    parsed = parser().parse_args(words)
+    if parsed.command is None:
+        print(welcome.next_steps())
+        return 0
+    logging.basicConfig(level=logging.DEBUG if parsed.verbose else logging.INFO,
+                        format='%(message)s')
+    for name in ('httpx', 'httpcore', 'urllib3', 'filelock', 'matplotlib', 'PIL'):
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         return int(parsed.func(parsed))
-    except LerfError as error:
-        print(f'lerf_ros {parsed.command}: {error}', file=sys.stderr)
+    except (LerfError, OSError) as error:
+        if parsed.verbose:
+            logging.getLogger(__name__).debug('', exc_info=True)
+        print(f'lerf_ros {parsed.command}: {in_one_line(error)}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
 
 
-def parser() -> argparse.ArgumentParser:
+def in_one_line(error: Exception) -> str:
+    """Returns an error without a traceback: what could not be done, and with which file."""
+    if not isinstance(error, OSError) or error.filename is None:
+        return str(error)
+    return f'{error.filename}: {error.strerror}'
+
+
+def parser() -> CommandParser:
     """Builds the parser of all commands."""
-    top = argparse.ArgumentParser(prog='lerf_ros', description='Open-vocabulary 3D maps.')
-    commands = top.add_subparsers(dest='command', required=True)
-    for module in (train, query, view, calibrate, reindex):
+    top = CommandParser(prog='lerf_ros', description='Open-vocabulary 3D maps: lerf_ros alone '
+                        'says what to do next.')
+    top.add_argument('--version', action='version', version=f'lerf_ros {__version__}')
+    add_verbose(top, False)
+    commands = top.add_subparsers(dest='command', metavar='COMMAND')
+    for module in MODULES:
         module.add_parser(commands)
-    evaluation = command.add_parser(commands)
-    add_settings(evaluation)
-    evaluation.set_defaults(func=run_eval)
-    processes.add_parsers(commands)
+    for command in commands.choices.values():
+        # Left out where it is not given, or it would undo the one before the command.
+        add_verbose(command, argparse.SUPPRESS)
     return top
 
 
-def run_eval(arguments: argparse.Namespace) -> int:
-    """Runs the evaluation; a named function, because --jobs pickles the arguments."""
-    return command.run(arguments, read_config(arguments))
+def add_verbose(command: argparse.ArgumentParser, default: bool | str) -> None:
+    """Adds --verbose to a command."""
+    command.add_argument('-v', '--verbose', action='store_true', default=default,
+                         help='say more, and show where an error comes from')
 
 
 if __name__ == '__main__':

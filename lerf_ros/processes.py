@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lerf_ros.config.presets import share_directory
 from lerf_ros.errors import ConfigError, ForeignFolderError, MapInTheWayError
 from lerf_ros.process_group import run
 
@@ -17,7 +17,7 @@ MAIN_NODES = ('mapper_node', 'query_node')
 DEMO_NODES = ('sim_camera_node', *MAIN_NODES, 'demo_client_node')
 
 
-def add_parsers(subparsers: argparse._SubParsersAction) -> None:
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
     """Registers `up` and `demo` with the command line."""
     up = subparsers.add_parser('up', help='start the mapper and the query node')
     up.add_argument('--params-file', help='ROS parameters of both nodes (default: lerf.yaml)')
@@ -95,6 +95,7 @@ def parameter_options(params_file: str | Path, values: Mapping[str, object]) -> 
 
 def config_file(name: str) -> Path:
     """Returns a file of config/, from the source tree or from where the package was installed."""
+    from lerf_ros.config.presets import share_directory
     return share_directory() / 'config' / name
 
 
@@ -131,5 +132,7 @@ def isolate_ros() -> None:
             or 'ROS_DOMAIN_ID' not in os.environ:
         os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
         os.environ['ROS_DOMAIN_ID'] = str(60 + os.getpid() % 40)
-    print(f'lerf_ros: ROS 2 on this machine only, ROS_DOMAIN_ID='
-          f'{os.environ["ROS_DOMAIN_ID"]}', flush=True)
+    names = ('ROS_DOMAIN_ID', 'ROS_AUTOMATIC_DISCOVERY_RANGE')
+    given = ' '.join(f'{name}={os.environ[name]}' for name in names)
+    print(f'lerf_ros: ROS 2 on this machine only; to ask from another terminal:\n'
+          f'  {given} {shlex.quote(sys.argv[0])} call "red mug"', flush=True)

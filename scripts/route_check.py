@@ -97,7 +97,7 @@ def says_what_to_install(*arguments: object) -> None:
     run = subprocess.run(command_line(*arguments), capture_output=True, text=True)
     print(run.stderr.strip())
     assert run.returncode == 2 and 'Traceback' not in run.stderr, run.stderr
-    assert 'pip install "lerf_ros[offline]"' in run.stderr, run.stderr
+    assert "pip install '.[offline]'" in run.stderr, run.stderr
 
 
 def check_command_line(capture: Path, settings: list[str], judged: bool) -> None:

@@ -136,7 +136,7 @@ def test_a_signal_to_the_parent_stops_all_nodes(tmp_path, number):
 
 def parse(words):
     parser = argparse.ArgumentParser()
-    processes.add_parsers(parser.add_subparsers())
+    processes.add_parser(parser.add_subparsers())
     return parser.parse_args(words)
 
 

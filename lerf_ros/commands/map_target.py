@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Chooses the folder in which `train` writes its map, and checks that nothing else is lost.
+"""Finds the map that a command means: where `train` writes it, and where others read it.
 
-It also checks that a map that is resumed was made from the same images.
+It checks that nothing else is lost, and that a map that is resumed was made from the same images.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from lerf_ros.storage.ownership import read_meta, require_apart
 
 COMPARED = 8            # images of a map that are compared with those of the folder, at most
 DEPTH_TOLERANCE_M = 1e-3
+DEFAULT_MAPS = Path('out/maps')
+MAX_NAMED = 5           # maps that an error lists
 
 
 def map_place(capture: str | Path, given: str | None) -> Path:
@@ -40,10 +42,26 @@ def map_place(capture: str | Path, given: str | None) -> Path:
     if given:
         return Path(given)
     source = Path(capture).resolve()
-    place = Path('out/maps') / (source.name or 'map')
+    place = DEFAULT_MAPS / (source.name or 'map')
     other = place.with_name(f'{place.name}-{hashlib.sha256(os.fsencode(source)).hexdigest()[:8]}')
     made = [p for p in (place, other) if source_of(p).get('capture') == str(source)]
     return made[0] if made else place if _free(place, source) else other
+
+
+def require_map(place: str | Path) -> MapDirectory:
+    """Returns the map directory; raises NoSnapshotError where no map was begun.
+
+    Raises MapUnreadableError for a file, and for a folder that holds other things.
+    """
+    directory = MapDirectory(place)
+    if not directory.exists():
+        there = Path(place).is_dir()
+        others = sorted(str(meta.parent) for meta in DEFAULT_MAPS.glob('*/meta.json'))
+        raise NoSnapshotError(
+            f'there is no map in {place}, {"an empty folder" if there else "which does not exist"}'
+            f': lerf_ros train FOLDER --map {place} makes one from a capture'
+            f'{"; maps here: " + ", ".join(others[:MAX_NAMED]) if others else ""}')
+    return directory
 
 
 def source_of(place: Path) -> dict[str, object]:

@@ -10,15 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from lerf_ros.commands.options import overrides
+from lerf_ros.commands.options import add_set, overrides, phrases
 from lerf_ros.errors import BadImageError, DatasetError, EmptyTextError
-from lerf_ros.geometry.region import Region
-from lerf_ros.query.request import QueryRequest
 
 if TYPE_CHECKING:
     from lerf_ros.query.answer import Answer
+    from lerf_ros.query.request import QueryRequest
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -31,9 +28,12 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
                        'of the cloud gets the phrase that fits it best')
     query.add_argument('--image', metavar='FILE', help='a picture of the thing instead of phrases')
     query.add_argument('--part', default='', help='only this part of the thing: --part handle')
-    query.add_argument('--negatives', nargs='*', default=(), help='phrases it must win against')
-    query.add_argument('--rather-than', nargs='*', default=(), metavar='TEXT',
-                       help='phrases that must lose as well, beside the negatives')
+    query.add_argument('--negatives', action='append', default=[], metavar='TEXT',
+                       help='a phrase it must win against, instead of object, things, stuff and '
+                       'texture; several with ; between them, or the option again')
+    query.add_argument('--rather-than', action='append', default=[], metavar='TEXT',
+                       help='a phrase that must lose as well, beside the negatives; several as '
+                       'above')
     query.add_argument('--region', nargs=6, type=float,
                        metavar=('X', 'Y', 'Z', 'SIZE_X', 'SIZE_Y', 'SIZE_Z'),
                        help='search only in this box: its centre and lengths, map frame')
@@ -43,15 +43,17 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     query.add_argument('--pictures', metavar='FOLDER', help='overlay picture of each answer')
     query.add_argument('--export', metavar='FOLDER',
                        help='each answer as PLY (points with relevancy) and JSON (all fields)')
-    query.add_argument('--set', nargs='*', default=(), metavar='NAME=VALUE',
-                       help='settings of query, features and grasp, such as query.threshold=0.7; '
-                       'they win over those of the map')
+    add_set(query, 'settings of query, features and grasp, such as query.threshold=0.7; they win '
+            'over those of the map')
     query.set_defaults(func=run_query)
 
 
 def run_query(arguments: argparse.Namespace) -> int:
     """Prints the answer to each request, and writes it with --pictures and --export."""
+    from lerf_ros.commands.map_target import require_map
+
     asked = list(requests(arguments))
+    require_map(arguments.map)
     claim_folders(arguments)
     from lerf_ros.map_query import MapQuery
 
@@ -74,13 +76,18 @@ def claim_folders(arguments: argparse.Namespace) -> None:
 
 def requests(arguments: argparse.Namespace) -> Iterator[QueryRequest]:
     """Yields the requests of a command line; raises LerfError for invalid ones."""
+    import numpy as np
+
+    from lerf_ros.geometry.region import Region
+    from lerf_ros.query.request import QueryRequest
+
     region = None
     if arguments.region:
         T_world_region = np.eye(4)
         T_world_region[:3, 3] = arguments.region[:3]
         region = Region(T_world_region, np.array(arguments.region[3:]))
     base = QueryRequest(
-        negatives=tuple(arguments.negatives), rather_than=tuple(arguments.rather_than),
+        negatives=phrases(arguments.negatives), rather_than=phrases(arguments.rather_than),
         part=arguments.part, region=region, threshold=arguments.threshold,
         max_hits=arguments.max_hits)
     if arguments.image:
@@ -114,9 +121,9 @@ def lines(answer: Answer) -> Iterator[str]:
         sure = '' if math.isnan(hit.probability) else (
             f', is it with probability {hit.probability:.2f}')
         name = f'{hit.label} ' if len(answer.texts) > 1 else ''
-        yield (f'  {rank}. {name}({x:.3f}, {y:.3f}, {z:.3f}) size '
-               f'{np.round(hit.size, 3).tolist()} relevancy {hit.relevancy:.2f}{sure}, '
-               f'{hit.points} points, {hit.keyframes} keyframes')
+        size = [round(float(edge), 3) for edge in hit.size]
+        yield (f'  {rank}. {name}({x:.3f}, {y:.3f}, {z:.3f}) size {size} relevancy '
+               f'{hit.relevancy:.2f}{sure}, {hit.points} points, {hit.keyframes} keyframes')
     if answer.grasps:
         best = answer.grasps[0]
         x, y, z = best.T_world_grasp[:3, 3]

@@ -6,15 +6,14 @@ from __future__ import annotations
 import argparse
 import time
 
-from lerf_ros.commands.options import overrides
+from lerf_ros.commands.options import add_set, overrides
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Registers `reindex`."""
     anew = commands.add_parser('reindex', help="build a finished map's index anew from its fields")
     anew.add_argument('map', help='map directory, also one of the format before')
-    anew.add_argument('--set', nargs='*', default=(), metavar='NAME=VALUE',
-                      help='settings of the index and of queries, such as index.rays=200000')
+    add_set(anew, 'settings of the index and of queries, such as index.rays=200000')
     anew.set_defaults(func=run_reindex)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import shlex
 import signal
 import sys
 import threading
@@ -17,9 +18,11 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from lerf_ros.commands.options import add_settings, read_config
+from lerf_ros.commands.parser import seconds
 from lerf_ros.errors import StorageError
 
 if TYPE_CHECKING:
+    from lerf_ros.commands.progress import Forecast
     from lerf_ros.frames.captures.posed_folder import PosedFolder
     from lerf_ros.mapper import Mapper
     from lerf_ros.training.quality import Quality
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 SLICE_S, SLICE_STEPS = 1.0, 20
 FEW_POINTS = 200        # in an index; fewer are warned about
 NO_SNAPSHOT_S = 86400.0             # interval that leaves only the snapshot at the end
+# The progress of a training whose time is given.
+TIMED = {'bar_format': '{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total_fmt} s{postfix}'}
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -39,7 +44,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
                          'instant-ngp), or an export of Polycam, Record3D or COLMAP')
     command.add_argument('--map', help='map directory to write, a new or an empty folder (default: '
                          'out/maps/NAME_OF_FOLDER)')
-    command.add_argument('--steps', type=int, default=2000, help='optimisation steps')
+    long = command.add_mutually_exclusive_group()
+    long.add_argument('--steps', type=int, default=2000, help='optimisation steps')
+    long.add_argument('--time', type=seconds, metavar='DURATION',
+                      help='train for this long instead, such as 60s, 10m or 2h; reading the '
+                      'images and the index come on top')
     command.add_argument('--scale', type=float, default=1.0,
                          help='metres a unit of the poses, where that is known')
     command.add_argument('--mask', help='image that is black where the robot shows in every image')
@@ -154,23 +163,65 @@ def train_folder(arguments: argparse.Namespace) -> int:
 def train(mapper: Mapper, folder: PosedFolder, arguments: argparse.Namespace,
           stop: StopRequest) -> None:
     """Adds all images, trains and writes a snapshot, also of a training that was stopped early."""
+    from lerf_ros.commands.progress import Speeds, remember, working
+    from lerf_ros.field.native_kernel import cache_folder
     from lerf_ros.training.devices import rank
 
-    start = time.monotonic()
+    first, expected = mapper.steps, expect(mapper, folder, arguments)
+    if rank() == 0:
+        print(expected.line(), flush=True)
+    start = learned = trained = time.monotonic()
     if take_keyframes(mapper, folder, stop):
-        take_steps(mapper, arguments.steps, stop)
+        learned = time.monotonic()
+        take_steps(mapper, arguments.steps, arguments.time, stop)
+        trained = time.monotonic()
     if rank() > 0:
         return
-    path, number = mapper.directory.path, mapper.snapshot()
-    print(f'map {path}, snapshot {number}: ' if number else f'map {path}, no snapshot yet: ',
-          f'{mapper.stored} keyframes, {mapper.steps} steps in {time.monotonic() - start:.0f} s',
-          f', {quality_line(mapper.quality, folder.metric)}' if number else '', sep='')
+    with working('index and snapshot', expected.speeds.snapshot_s, mapper.ready):
+        number = mapper.snapshot()
+    end, taken = time.monotonic(), mapper.steps - first
+    if number and not stop.signal and taken > 0:
+        remember(cache_folder(), kind_of(mapper), Speeds(
+            (learned - start) / len(folder.frames), (trained - learned) / taken, end - trained))
+    print(result_line(mapper, number, end - start, folder.metric))
     if number:
         print(index_line(mapper))
     if stop.signal:
-        print(stopped_line(mapper, len(folder.frames), arguments.steps))
-    elif number and mapper.config.map.training_state:
-        mapper.directory.checkpoints.clear()    # the snapshot replaces them
+        steps = arguments.steps if arguments.time is None else None
+        print(stopped_line(mapper, len(folder.frames), steps))
+    elif number:
+        if mapper.config.map.training_state:
+            mapper.directory.checkpoints.clear()    # the snapshot replaces them
+        name = shlex.quote(str(mapper.directory.path))
+        print(f'next: lerf_ros query {name} "a phrase", or lerf_ros view {name}')
+
+
+def expect(mapper: Mapper, folder: PosedFolder, arguments: argparse.Namespace) -> Forecast:
+    """Returns how long the training will take, and how much memory."""
+    from lerf_ros.commands.progress import forecast
+    from lerf_ros.field.native_kernel import cache_folder
+    from lerf_ros.frames.capture_check import bytes_of
+
+    cameras = [folder.frames[0].camera] * len(folder.frames)
+    steps = max(arguments.steps - mapper.steps, 0)
+    return forecast(cache_folder(), kind_of(mapper), str(mapper.device), len(folder.frames),
+                    bytes_of(cameras), steps, arguments.time)
+
+
+def kind_of(mapper: Mapper) -> str:
+    """Returns, as a key, what the speed of a training depends on most."""
+    import torch
+    c = mapper.config.training
+    return (f'{mapper.device} {torch.get_num_threads()} {mapper.encoder.name} {c.rays} '
+            f'{c.language_rays}')
+
+
+def result_line(mapper: Mapper, number: int, seconds_taken: float, metric: bool) -> str:
+    """Returns what was written, and how good it is. number: of the snapshot, 0 for none."""
+    written = f'snapshot {number}' if number else 'no snapshot yet'
+    quality = f', {quality_line(mapper.quality, metric)}' if number else ''
+    return (f'map {mapper.directory.path}, {written}: {mapper.stored} keyframes, {mapper.steps} '
+            f'steps in {seconds_taken:.0f} s{quality}')
 
 
 def index_line(mapper: Mapper) -> str:
@@ -184,10 +235,13 @@ def index_line(mapper: Mapper) -> str:
             'longer (--steps), and check poses, overlap and exposure of the images')
 
 
-def stopped_line(mapper: Mapper, images: int, steps: int) -> str:
-    """Returns the message of a training that was stopped: what is kept, and how to resume it."""
-    trained = f'{mapper.steps} of {steps} steps' if mapper.config.map.training_state else \
-        'no training (map.training_state is off)'
+def stopped_line(mapper: Mapper, images: int, steps: int | None) -> str:
+    """Returns the message of a training that was stopped: what is kept, and how to resume it.
+
+    steps: all that were asked for, None where a time was.
+    """
+    trained = f'{mapper.steps} {"" if steps is None else f"of {steps} "}steps' \
+        if mapper.config.map.training_state else 'no training (map.training_state is off)'
     return (f'stopped; kept are {mapper.stored} of {images} keyframes and {trained}: the same '
             'command with --resume (and without --force) goes on')
 
@@ -214,25 +268,36 @@ def take_keyframes(mapper: Mapper, folder: PosedFolder, stop: StopRequest) -> bo
     return True
 
 
-def take_steps(mapper: Mapper, steps: int, stop: StopRequest) -> None:
-    """Trains up to this number of steps, with checkpoints against a kill."""
+def take_steps(mapper: Mapper, steps: int, time_s: float | None, stop: StopRequest) -> None:
+    """Trains up to this number of steps, or for time_s seconds, with checkpoints against a kill."""
     from tqdm import tqdm
 
+    from lerf_ros.commands.progress import state_of
     from lerf_ros.mapping.saving import SnapshotSchedule
-    from lerf_ros.training.devices import processes, rank, separate_noise
+    from lerf_ros.training.devices import for_any, processes, rank, separate_noise
 
     separate_noise(mapper.config.training.seed + mapper.steps)
     saving = SnapshotSchedule(mapper, replace(mapper.config.map, snapshot_interval=NO_SNAPSHOT_S))
-    with tqdm(total=steps, initial=mapper.steps, desc='training', unit='step',
-              disable=rank() > 0) as bar:
-        while mapper.steps < steps and not stop.asked:
+    last, start = steps if time_s is None else math.inf, time.monotonic()
+
+    def spent() -> float:
+        return time.monotonic() - start
+
+    with tqdm(total=steps if time_s is None else math.ceil(time_s), desc='training',
+              initial=mapper.steps if time_s is None else 0, disable=rank() > 0,
+              unit='step' if time_s is None else 's', **TIMED if time_s else {}) as bar:
+        while mapper.steps < last and not stop.asked and not for_any(
+                time_s is not None and spent() >= time_s):
             # Processes of a group take the same steps between two collective checks.
-            mapper.train_for(*(SLICE_S, steps) if processes() == 1 else
-                             (math.inf, min(mapper.steps + SLICE_STEPS, steps)))
+            mapper.train_for(*(min(SLICE_S, (time_s or math.inf) - spent()), last)
+                             if processes() == 1 else
+                             (math.inf, min(mapper.steps + SLICE_STEPS, last)))
             if rank() == 0:
                 saving.tick()
-            bar.update(min(mapper.steps, steps) - bar.n)
-            bar.set_postfix(loss=f'{mapper.loss:.3f}', rays_per_s=f'{mapper.rays_per_second:.0f}')
+            done = mapper.steps if time_s is None else spent()
+            bar.set_postfix_str(f'{mapper.steps} steps, ' * (time_s is not None)
+                                + state_of(mapper), refresh=False)
+            bar.update(min(done, bar.total) - bar.n)
 
 
 def quality_line(quality: Quality, metric: bool) -> str:

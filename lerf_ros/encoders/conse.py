@@ -123,6 +123,8 @@ def class_embeddings(encode: Encode, version: str, folder: Path | None = None) -
     path = (folder or cache_folder()) / f'conse_classes_{key}.safetensors'
     embeddings = _read(path)
     if embeddings is None:
+        log.info('encoding the names of %d classes for %s, once: half a minute', CLASSES,
+                 ConseEncoder.name)
         embeddings = compute_class_embeddings(encode, names, descriptions)
         _write(path, embeddings)
     return embeddings

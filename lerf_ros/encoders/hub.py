@@ -28,7 +28,7 @@ def require(module: str, extra: str) -> ModuleType:
     except ImportError as error:
         raise EncoderUnavailableError(
             f'the encoder needs the Python module {module!r}, which cannot be imported ({error}): '
-            f'pip install "lerf_ros[{extra}]"') from error
+            f"pip install '.[{extra}]' in the folder of lerf_ros") from error
 
 
 # Values of each tensor in the fingerprint: enough to tell any two trained models apart.

@@ -6,26 +6,20 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import multiprocessing
 import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lerf_ros.config import LerfConfig
-from lerf_ros.evaluation.plots import plot_convergence, plot_precision_recall
-from lerf_ros.evaluation.records import EvalResults, plain
-from lerf_ros.evaluation.tables import comparisons, markdown, row_json, table_rows
-from lerf_ros.storage.output_folder import OutputFolder
-
 if TYPE_CHECKING:
+    from lerf_ros.config import LerfConfig
     from lerf_ros.evaluation.experiment import EvalPlan
+    from lerf_ros.evaluation.records import EvalResults
     from lerf_ros.evaluation.scenes import EvalScene
 
 METHODS = ('lerf', 'no dense', 'one scale', 'pixel-aligned', 'fusion')
@@ -109,6 +103,11 @@ def write(results: EvalResults, folder: str | Path) -> list[Path]:
 
     Creates the folder. Raises LerfError without matplotlib, after JSON and tables were written.
     """
+    from lerf_ros.evaluation.plots import plot_convergence, plot_precision_recall
+    from lerf_ros.evaluation.records import plain
+    from lerf_ros.evaluation.tables import comparisons, markdown, row_json, table_rows
+    from lerf_ros.storage.output_folder import OutputFolder
+
     folder = Path(folder)
     rows, compared = table_rows(results), comparisons(results)
     write_json({'rows': [row_json(row) for row in rows], 'comparisons': plain(compared),
@@ -122,6 +121,7 @@ def write(results: EvalResults, folder: str | Path) -> list[Path]:
 
 def write_json(content: Mapping[str, object], folder: str | Path) -> None:
     """Writes results.json."""
+    from lerf_ros.storage.output_folder import OutputFolder
     with OutputFolder(folder).file('results.json') as path:
         path.write_text(json.dumps(content, indent=2, allow_nan=False) + '\n')
 
@@ -159,6 +159,7 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace, config: LerfConfig) -> int:
     """Evaluates all scenes, stores the records after each, and writes the report at the end."""
     from lerf_ros.evaluation import plots
+    from lerf_ros.storage.output_folder import OutputFolder
 
     config = settings(arguments, config)
     OutputFolder(arguments.out).claim(arguments.folders)    # before hours are spent
@@ -179,6 +180,7 @@ def run(arguments: argparse.Namespace, config: LerfConfig) -> int:
 
 def settings(arguments: argparse.Namespace, config: LerfConfig) -> LerfConfig:
     """Returns the configuration of an evaluation, in which --set overrides the effort."""
+    from lerf_ros.config import LerfConfig
     from lerf_ros.settings import flat_fields
     defaults = {name: value for name, _, value in flat_fields(LerfConfig())}
     given = {name for name, _, value in flat_fields(config) if value != defaults[name]}
@@ -194,6 +196,8 @@ def each_scene(arguments: argparse.Namespace, config: LerfConfig) -> Iterator[Ev
     if arguments.jobs == 1:
         yield from (run_one(make, arguments, config) for make in makers)
         return
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
     context = multiprocessing.get_context('spawn')
     with ProcessPoolExecutor(arguments.jobs, context, share_cores, (arguments.jobs,)) as pool:
         yield from pool.map(run_one, makers, repeat(arguments), repeat(config))
@@ -217,6 +221,7 @@ def run_one(make: Callable[[], EvalScene], arguments: argparse.Namespace,
 
 def joined(parts: Sequence[EvalResults], info: dict[str, object]) -> EvalResults:
     """Joins the records of several scenes."""
+    from lerf_ros.evaluation.records import EvalResults
     return EvalResults([r for part in parts for r in part.objects],
                        [r for part in parts for r in part.phrases],
                        [r for part in parts for r in part.convergence],

@@ -56,7 +56,8 @@ def new_figure(title: str, panels: int) -> tuple[Figure, list[Axes]]:
         from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError as error:
         raise LerfError(
-            f'plots need matplotlib ({error}): pip install "lerf_ros[eval]"') from error
+            f"plots need matplotlib ({error}): pip install matplotlib, or pip install '.[eval]' "
+            'in the folder of lerf_ros') from error
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.06)   # inches around a panel
     figure = Figure(figsize=(4.8 * panels, 5.0), dpi=DPI, layout=layout)
     FigureCanvasAgg(figure)

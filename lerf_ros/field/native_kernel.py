@@ -57,6 +57,7 @@ def _build(compiler: str) -> Path:
     target = cache_folder() / f'fields_{hashlib.sha256(key.encode()).hexdigest()[:16]}.so'
     if target.exists():
         return target
+    log.info('building the kernels of the fields for this processor, once: half a minute')
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         library = Path(folder) / 'fields.so'

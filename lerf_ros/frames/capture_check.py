@@ -23,6 +23,7 @@ from lerf_ros.frames.image_files import read_color
 from lerf_ros.frames.pose_check import measure_fit, pairs_to_check
 from lerf_ros.frames.pose_evidence import feature_pairs
 from lerf_ros.frames.selection import is_empty
+from lerf_ros.geometry.camera import PinholeCamera
 
 NAMES_SHOWN = 3
 SAME_PLACE = 1e-6       # extent of camera positions, relative to their size, that counts as none
@@ -149,8 +150,13 @@ def fitting_side(entries: Sequence[FrameEntry], share: float) -> int:
 
 def needed_bytes(entries: Sequence[FrameEntry]) -> int:
     """Estimates the memory in bytes that training needs for images at their own size."""
-    pixels = [entry.camera.width * entry.camera.height for entry in entries]
-    rays = sum(camera.width * camera.height for camera in {entry.camera for entry in entries})
+    return bytes_of([entry.camera for entry in entries])
+
+
+def bytes_of(cameras: Sequence[PinholeCamera]) -> int:
+    """Estimates the memory in bytes that training needs for images of these cameras."""
+    pixels = [camera.width * camera.height for camera in cameras]
+    rays = sum(camera.width * camera.height for camera in set(cameras))
     tables = GROWTH * (PIXEL_BYTES * sum(pixels) + RAY_BYTES * rays)
     return int(tables + WAITING_BYTES * sum(sorted(pixels)[-WAITING:])
                + WORK_BYTES * max(pixels, default=0))

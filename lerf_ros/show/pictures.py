@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from lerf_ros.frames.captures.load import load_folder
 from lerf_ros.geometry.camera import PinholeCamera, invert_pose, transform_points
 from lerf_ros.query.answer import Answer
 from lerf_ros.show.colors import NEUTRAL, relevancy_colors
+from lerf_ros.show.files import file_name
 from lerf_ros.show.outlines import box_corners, box_outline, target_outline
 from lerf_ros.storage.output_folder import OutputFolder
 
@@ -310,7 +310,7 @@ def save_overlay(map_directory: Path, answer: Answer, folder: Path) -> Path:
     """Writes the photograph that shows the best hit best beside its overlay; returns the path."""
     views = map_views(map_directory)
     view = views[ViewChooser(views, answer.points_world).best(answer)]
-    name = f'{re.sub(r"[^a-z0-9]+", "_", answer.text.lower())}.png'
+    name = f'{file_name(answer.text)}.png'
     with OutputFolder(folder).file(name) as path:
         write_image(path, np.concatenate([view.image, overlay(view, answer)], 1))
     return folder / name

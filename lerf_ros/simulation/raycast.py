@@ -27,8 +27,8 @@ def load_open3d() -> Any:
         import open3d
     except (ImportError, OSError) as error:
         raise LerfError(
-            f'the simulated camera needs open3d ({error}): pip install lerf_ros[sim], and the '
-            'system library libusb-1.0-0') from error
+            f"the simulated camera needs open3d ({error}): pip install '.[sim]' in "
+            'the folder of lerf_ros, and the system library libusb-1.0-0') from error
     return open3d
 
 

@@ -113,8 +113,8 @@ def test_a_part_and_rivals_reach_the_query(map_directory, capsys, monkeypatch):
         return ask(self, replace(request, part='', rather_than=()))
 
     monkeypatch.setattr(MapQuery, 'ask', record)
-    code, _, _ = run(capsys, map_directory, 'mug', '--part', 'handle', '--rather-than', 'plate',
-                     'ball', '--threshold', 0.6, '--max-hits', 2, '--negatives', 'things')
+    code, _, _ = run(capsys, map_directory, 'mug', '--part', 'handle', '--rather-than',
+                     'plate; ball', '--threshold', 0.6, '--max-hits', 2, '--negatives', 'things')
     assert code == 0
     assert asked == [QueryRequest('mug', part='handle', rather_than=('plate', 'ball'),
                                   threshold=0.6, max_hits=2, negatives=('things',))]

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +16,7 @@ from tiny_world import ColorEncoder, orbit, photograph
 import lerf_ros.encoders.image_text
 from lerf_ros import cli
 from lerf_ros.commands.options import overrides
+from lerf_ros.commands.progress import Speeds, forecast, remember
 from lerf_ros.commands.train import index_line
 from lerf_ros.config import LerfConfig
 from lerf_ros.frames.frame import Keyframe
@@ -33,7 +35,11 @@ def color_encoder(monkeypatch, tmp_path):
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp('capture')
+    return capture(tmp_path_factory.mktemp('capture'))
+
+
+def capture(path):
+    """Six images of the tiny world with depth, as a folder that `train` reads."""
     directory = MapDirectory(path, True)
     for i, T in enumerate(orbit(6)):
         directory.keyframes.add(Keyframe(i, photograph(T, i)))
@@ -90,6 +96,36 @@ def test_a_setting_may_be_empty():
 def test_an_unknown_preset_names_those_there_are(folder, tmp_path, capsys):
     assert cli.main(['train', str(folder), '--map', str(tmp_path), '--preset', 'offlin']) == 2
     assert "did you mean 'offline'" in capsys.readouterr().err
+
+
+# Time and memory ---------------------------------------------------------------------------------
+
+def test_a_time_is_given_instead_of_steps(folder, preset, tmp_path, capsys):
+    with pytest.raises(SystemExit):     # one of both
+        cli.main(['train', str(folder), '--time', '60s', '--steps', '3'])
+    before = time.monotonic()
+    assert train(folder, preset, tmp_path / 'map', '--time', '1s').info['steps'] > 0
+    assert time.monotonic() - before > 1
+    out = capsys.readouterr().out
+    assert '1 s of steps' in out and 'a guess for two cores' in out
+    assert f'next: lerf_ros query {tmp_path}/map' in out
+
+
+def test_the_next_training_is_expected_to_take_what_the_last_one_took(tmp_path):
+    images, bytes_each = 40, 2_500_000
+    first = forecast(tmp_path, 'cpu', 'cpu', images, images * bytes_each, 2000, None)
+    assert '2 min' in first.line() and '2000 steps' in first.line() and 'guess' in first.line()
+    assert first.memory_gb == pytest.approx(1.2 + 0.1)
+    remember(tmp_path, 'cpu', Speeds(0.5, 0.1, 30.0))
+    remember(tmp_path, 'cuda', Speeds(0.01, 0.01, 3.0))
+    known = forecast(tmp_path, 'cpu', 'cpu', images, 0, 2000, None)
+    assert known.line() == (
+        'about 4 min on cpu: 20 s for 40 images, 3 min for 2000 steps, 30 s for the index; 1.2 GB '
+        'of memory (as the last training here took)')
+    assert forecast(tmp_path, 'cuda', 'cuda', images, 0, 0, 90.0).line().startswith(
+        'about 93 s on cuda: 1 s for 40 images, 90 s of steps, 3 s for the index')
+    (tmp_path / 'training_speed.json').write_text('[1]')
+    assert not forecast(tmp_path, 'cpu', 'cpu', images, 0, 2000, None).measured
 
 
 # What stands in the way --------------------------------------------------------------------------

@@ -219,7 +219,7 @@ def test_convergence_is_the_mean_of_the_measured_scenes():
 
 def test_a_missing_matplotlib_is_named_after_the_numbers_are_safe(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'matplotlib.figure', None)
-    with pytest.raises(LerfError, match=r'pip install "lerf_ros\[eval\]"'):
+    with pytest.raises(LerfError, match=r"pip install '\.\[eval\]'"):
         new_figure('', 1)
     with pytest.raises(LerfError):
         eval_report.write(EvalResults((), heard([0.5], 'present')), tmp_path)
