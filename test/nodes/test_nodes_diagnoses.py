@@ -53,6 +53,18 @@ def offer(reliable=True, kind=KIND):
                            node_namespace='/cam')
 
 
+def test_each_fault_is_logged_once_while_it_lasts():
+    warned = []
+    new = diagnoses.NewFaults(warned.append)
+    new.tell(['nothing on /a for 5 s'])
+    new.tell(['nothing on /a for 6 s', 'nobody publishes on /b'])
+    new.tell(['nothing on /a for 7.5 s', 'nobody publishes on /b'])
+    assert warned == ['nothing on /a for 5 s', 'nobody publishes on /b']
+    new.tell([])
+    new.tell(['nothing on /a for 5 s'])
+    assert warned[2:] == ['nothing on /a for 5 s']
+
+
 def test_waits_forever_theme_topic_never_seen_names_the_topics_there_are():
     clock, watch = watched()
     topics_now = {'/other': [KIND], '/tf': ['tf2_msgs/msg/TFMessage']}

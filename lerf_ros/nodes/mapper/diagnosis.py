@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import Point
@@ -24,6 +25,7 @@ PATIENCE_S = 5.0        # discovery and the repetition of lost messages take up 
 SILENT_S = 5.0          # without a message, an input that once arrived is silent
 RECENT_S = 10.0         # refusals are diagnoses for so long
 MAX_NAMES = 5
+NUMBER = re.compile(r'\d+(\.\d+)?')
 
 
 def diagnose_topic(monitor: InputMonitor, offers: Sequence[TopicEndpointInfo],
@@ -105,6 +107,21 @@ def stale_poses(newest_image_ns: int, newest_pose_ns: int, patience_s: float) ->
             'or old, or the clocks of camera and robot differ (use one time source)')
 
 
+class NewFaults:
+    """Warns of each fault when it appears, and not again while it lasts."""
+
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        """warn: logs a text."""
+        self._warn, self._known = warn, frozenset[str]()
+
+    def tell(self, faults: Iterable[str]) -> None:
+        """Takes all faults of this moment; texts that differ in numbers alone are the same one."""
+        now = {NUMBER.sub('#', text): text for text in faults}
+        for kind in now.keys() - self._known:
+            self._warn(now[kind])
+        self._known = frozenset(now)
+
+
 class InputDiagnosis:
     """Diagnoses the inputs of the mapper node; keeps the newest faults and publishes them."""
 
@@ -115,6 +132,7 @@ class InputDiagnosis:
             node, DiagnosticArray, topics.DIAGNOSTICS, topics.DIAGNOSTICS_QOS)
         self.faults: dict[str, str] = {}    # by topic
         self.others: list[str] = []
+        self._new = NewFaults(node.get_logger().warning)
 
     def update(self, inputs: CameraInputs | None, poses: PoseSource | None,
                monitors: Sequence[InputMonitor], refusals: Refusals, others: list[str]) -> None:
@@ -131,6 +149,8 @@ class InputDiagnosis:
         if stale := stale_poses(inputs.newest_stamp_ns, poses.newest_ns,
                                  self._tf_timeout_s):
             self.others.append(stale)
+        # The others are logged where they are found.
+        self._new.tell(filter(None, [*self.faults.values(), *poses.faults(), stale]))
         if inputs.restarts:
             self.others.append(f'time went back {inputs.restarts} times since activation (a bag '
                                'that starts again, or a clock that was set)')
