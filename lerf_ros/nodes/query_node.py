@@ -190,7 +190,7 @@ class QueryNode(ManagedNode):
     def start_refresh(self) -> None:
         """Checks for a newer snapshot in a thread, so that answers go on meanwhile."""
         self.answer_prompt()
-        if self.page is not None and self.page.answer is None:
+        if self.page is not None and self.page.waiting:
             self.page.refreshed()
         if not self._refreshing.locked():
             threading.Thread(target=self.refresh, name='refresh', daemon=True).start()

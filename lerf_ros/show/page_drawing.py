@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +15,8 @@ from lerf_ros.errors import DatasetError
 from lerf_ros.frames.captures.posed_folder import FrameEntry
 from lerf_ros.frames.captures.transforms_json import posed_images
 from lerf_ros.frames.image_files import read_color
-from lerf_ros.geometry.camera import nearest_to_axes
-from lerf_ros.query.answer import Answer, in_frame
+from lerf_ros.geometry.up_direction import UpDirection, up_of_cameras
+from lerf_ros.query.answer import Answer, Hit, in_frame
 from lerf_ros.show.colors import label_colors, level_colors, relevancy_colors
 from lerf_ros.show.outlines import box_outline, frustum_depth, target_outline
 from lerf_ros.show.words import label_text
@@ -32,7 +31,6 @@ GRIPPER_COLOR, KEYFRAME_COLOR = (20, 200, 70), (90, 110, 160)
 POINT_SIZE = 2.0        # times the median distance to the nearest point, so surfaces look closed
 SPACING_POINTS = 4000   # points that this distance is measured at
 SMALLEST = 1e-4
-VIEW_FROM = np.array([0.8, -0.9, 1.2])  # times the distance of the keyframes
 # The page is centred anew when the middle of the map moves by more than so many world units: a
 # browser computes in single precision, which is no longer exact to millimetres there.
 FAR = 1000.0
@@ -40,11 +38,13 @@ KEYFRAME_SCALE = 0.4    # relative to markers, because the pictures of keyframes
 
 
 class MapDrawing:
-    """Draws answers on a viser server. The newest answer replaces the previous one."""
+    """Draws answers for one browser. The newest answer replaces the previous one."""
 
-    def __init__(self, server: viser.ViserServer) -> None:
-        self._scene, self._atomic = server.scene, server.atomic
-        self._scene.set_up_direction('+z')
+    def __init__(self, place: viser.ViserServer | viser.ClientHandle) -> None:
+        """place: the browser; the server draws for all of them."""
+        self._scene, self._atomic = place.scene, place.atomic
+        self.up: UpDirection = up_of_cameras(np.zeros((0, 4, 4)))
+        self._entries: list[FrameEntry] = []
         self._cloud: viser.PointCloudHandle | None = None
         self._enlarged = 1.0
         self._keyframes: dict[str, viser.CameraFrustumHandle] = {}
@@ -94,11 +94,9 @@ class MapDrawing:
             self._scene.add_line_segments(
                 f'/answer/{number}/box', box_outline(hit).astype(np.float32), tuple(color),
                 thickness=BOX_LINE_PX, thickness_units='screen')
-            top = box_outline(hit).reshape(-1, 3)[:, 2].max()
             self._scene.add_label(
                 f'/answer/{number}/label', label_text(hit, hit.label or answer.text),
-                position=(float(hit.position[0]), float(hit.position[1]), float(top)),
-                anchor='bottom-center')
+                position=tuple(above(hit, self.up.direction).tolist()), anchor='bottom-center')
 
     def _draw_gripper(self, answer: Answer) -> None:
         segments = target_outline(answer)
@@ -107,32 +105,39 @@ class MapDrawing:
                 '/answer/gripper', segments.astype(np.float32), GRIPPER_COLOR,
                 thickness=GRIPPER_LINE_PX, thickness_units='screen')
 
-    def draw_keyframes(self, map_directory: Path, visible: bool) -> None:
-        """Shows the poses of the map's photographs, with a thumbnail of each.
-
-        Keyframes on display stay. Unreadable keyframes are left out.
-        """
+    def read_keyframes(self, map_directory: Path) -> None:
+        """Reads the poses of the map's photographs, which tell where up is."""
         try:
-            entries = posed_images(map_directory, MAX_KEYFRAMES)
+            self._entries = posed_images(map_directory, MAX_KEYFRAMES)
         except DatasetError:
-            entries = []    # the map was copied without its photographs
-        self.poses = [entry.T_world_camera for entry in entries]
+            self._entries = []      # the map was copied without its photographs
+        self.poses = [entry.T_world_camera for entry in self._entries]
+        self.up = up_of_cameras(np.array(self.poses).reshape(-1, 4, 4))
+        self._scene.set_up_direction(self.up.direction)
+
+    def show_keyframes(self, visible: bool) -> None:
+        """Shows the map's photographs where they were taken, or hides them.
+
+        Those on display stay. Unreadable ones are left out.
+        """
+        entries = self._entries if visible else []
         names = {f'/keyframes/{Path(entry.image_path.name).stem}': entry for entry in entries}
-        for name in set(self._keyframes) - set(names):
-            self._keyframes.pop(name).remove()
+        with self._atomic():
+            for name in set(self._keyframes) - set(names):
+                self._keyframes.pop(name).remove()
         depth = KEYFRAME_SCALE * frustum_depth(np.array(self.poses)[:, :3, 3]) if entries else 0.0
         for name in [name for name in names if name not in self._keyframes]:
-            self._keyframes[name] = self._draw_keyframe(name, names[name], depth, visible)
+            self._keyframes[name] = self._draw_keyframe(name, names[name], depth)
 
-    def _draw_keyframe(self, name: str, entry: FrameEntry, depth: float,
-                       visible: bool) -> viser.CameraFrustumHandle:
+    def _draw_keyframe(self, name: str, entry: FrameEntry,
+                       depth: float) -> viser.CameraFrustumHandle:
         camera, T = entry.camera, entry.T_world_camera
         return self._scene.add_camera_frustum(
             name, fov=2 * float(np.arctan(camera.height / 2 / camera.fy)),
             aspect=camera.width / camera.height, scale=depth, color=KEYFRAME_COLOR,
             thickness=1.5, thickness_units='screen', image=thumbnail(entry), format='jpeg',
             wxyz=tuple(np.roll(Rotation.from_matrix(T[:3, :3]).as_quat(), 1)),
-            position=tuple(self.place(T[:3, 3])), visible=visible)
+            position=tuple(self.place(T[:3, 3])))
 
     def enlarge_points(self, factor: float) -> None:
         """Draws points larger, by this factor, than what closes the gaps between them."""
@@ -140,11 +145,11 @@ class MapDrawing:
             self._cloud.point_size *= factor / self._enlarged
         self._enlarged = factor
 
-    def show_keyframes(self, visible: bool) -> None:
-        """Shows or hides all keyframes."""
-        with self._atomic():
-            for handle in self._keyframes.values():
-                handle.visible = visible
+
+def above(hit: Hit, up: np.ndarray) -> np.ndarray:
+    """Returns the point (3,) over the middle of a hit, at the height of the top of its box."""
+    heights = (box_outline(hit).reshape(-1, 3) - hit.position) @ up
+    return np.asarray(hit.position + heights.max() * up)
 
 
 def cloud_colors(answer: Answer, plain: bool) -> np.ndarray:
@@ -174,27 +179,3 @@ def point_size(points_world: np.ndarray) -> float:
     step = max(len(points_world) // SPACING_POINTS, 1)
     distance, _ = cKDTree(points_world).query(points_world[::step], k=2)
     return max(POINT_SIZE * float(np.median(distance[:, 1])), SMALLEST)
-
-
-def overview(points_world: np.ndarray, poses: Sequence[np.ndarray]
-             ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the position (3,) and the target (3,) of a view of the map from above.
-
-    poses: T_world_camera (4, 4) of the keyframes, which give the target; without any, the view
-    shows most of the points (N, 3).
-    """
-    points = np.asarray(points_world, np.float64).reshape(-1, 3)
-    if len(poses):
-        center, distance = looked_at(np.stack(list(poses)))
-    elif len(points):
-        low, high = np.percentile(points, (10, 90), axis=0)
-        center, distance = (low + high) / 2, float(np.linalg.norm(high - low))
-    else:
-        center, distance = np.zeros(3), 1.0
-    return center + max(distance, SMALLEST) * VIEW_FROM, center
-
-
-def looked_at(T_world_camera: np.ndarray) -> tuple[np.ndarray, float]:
-    """Returns the point (3,) nearest to all optical axes, and the distance of the cameras."""
-    center, _ = nearest_to_axes(T_world_camera)
-    return center, float(np.median(np.linalg.norm(T_world_camera[:, :3, 3] - center, axis=1)))

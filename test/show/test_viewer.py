@@ -23,8 +23,10 @@ from lerf_ros.map_query import MapQuery
 from lerf_ros.query.answer import Grasp, Presence
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.show import page as page_module
-from lerf_ros.show.page import MapPage, in_words
-from lerf_ros.show.page_drawing import overview, point_size
+from lerf_ros.show.page import MapPage
+from lerf_ros.show.page_drawing import point_size
+from lerf_ros.show.session import NO_WHOLE, in_words
+from lerf_ros.show.viewpoint import first_view
 
 PHOTOGRAPH = np.full((CAMERA.height, CAMERA.width, 3), 200, np.uint8)
 CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
@@ -55,14 +57,20 @@ def query(tmp_path):
 
 
 @pytest.fixture
-def page(query):
+def served(query):
     page = MapPage(query.ask, query.directory.path, port=free_port())
     yield page
     page.close()
 
 
+@pytest.fixture
+def page(served):
+    """The session of a browser; on the server itself, as no browser is needed then."""
+    return served.open(served.server)
+
+
 def nodes(page):
-    return set(page.server.scene._handle_from_node_name)
+    return set(page.place.scene._handle_from_node_name)
 
 
 def shown(page, *phrases):
@@ -71,7 +79,8 @@ def shown(page, *phrases):
                     and all(phrase in page.words.content for phrase in phrases))
 
 
-def test_it_serves_to_this_machine_only(page):
+def test_it_serves_to_this_machine_only(served):
+    page = served
     assert page.url.startswith('http://127.0.0.1:')
     with urllib.request.urlopen(page.url, timeout=10) as reply:
         assert reply.status == 200 and b'<html' in reply.read()
@@ -79,9 +88,14 @@ def test_it_serves_to_this_machine_only(page):
 
 def test_before_the_first_phrase_the_surface_is_shown(page):
     assert wait_for(lambda: '/cloud' in nodes(page))
+    assert not [name for name in nodes(page) if name.startswith('/keyframes/')]
+    page.keyframes.value = True
+    page.drawing.show_keyframes(True)
     assert '/keyframes/000000' in nodes(page)
+    page.drawing.show_keyframes(False)
+    assert '/keyframes/000000' not in nodes(page)
     assert not [name for name in nodes(page) if name.endswith('/box')]
-    cloud = page.server.scene._handle_from_node_name['/cloud']
+    cloud = page.place.scene._handle_from_node_name['/cloud']
     assert (np.asarray(cloud.colors) == 90).all()       # the map's own grey
 
 
@@ -92,7 +106,7 @@ def test_a_typed_phrase_is_answered(page):
     assert '/answer/gripper' not in nodes(page)     # a solid lattice of points cannot be gripped
 
     np.testing.assert_allclose(page.answer.hits[0].position, CUBES['mug'][0], atol=0.02)
-    cloud = page.server.scene._handle_from_node_name['/cloud']
+    cloud = page.place.scene._handle_from_node_name['/cloud']
     # The mug has turbo's end, and what fits as well as the negatives (0.5) turbo's beginning.
     np.testing.assert_allclose(np.asarray(cloud.colors)[:216], [[122, 4, 2]] * 216, atol=4)
     np.testing.assert_allclose(np.asarray(cloud.colors)[216:648], [[48, 18, 59]] * 432, atol=4)
@@ -105,35 +119,38 @@ def test_a_map_far_from_the_origin_is_shown_around_it(tmp_path):
     index = replace(cube_index(CUBES), origin=np.array([388096.0, 5948996.0, 50.0]))
     query = MapQuery(write_map(tmp_path / 'utm', index), encoder=WordEncoder())
     query.refresh()
-    page = MapPage(query.ask, query.directory.path, port=free_port())
+    served = MapPage(query.ask, query.directory.path, port=free_port())
     try:
+        page = served.open(served.server)
         page.submit('mug')
         assert shown(page, 'mug')
-        handles = page.server.scene._handle_from_node_name
+        handles = page.place.scene._handle_from_node_name
         np.testing.assert_allclose(np.asarray(handles['/answer/0/label'].position)[:2],
                                    CUBES['mug'][0][:2], atol=1e-4)
         assert np.abs(handles['/cloud'].position).max() < 1
-        assert np.abs(page.server.initial_camera.position).max() < 10
+        assert np.abs(page.place.initial_camera.position).max() < 10
     finally:
-        page.close()
+        served.close()
 
 
 def test_the_gripper_stands_at_the_best_grasp(query):
     T = np.eye(4)
     grasp = Grasp(T, T, T, 0.05, 1.0, 1.0, 1.0)
-    page = MapPage(lambda request: replace(query.ask(request), grasps=(grasp,), T_world_target=T),
-                   query.directory.path, port=free_port())
+    served = MapPage(lambda request: replace(query.ask(request), grasps=(grasp,),
+                                             T_world_target=T),
+                     query.directory.path, port=free_port())
     try:
+        page = served.open(served.server)
         page.submit('mug')
         assert shown(page, 'mug') and '/answer/gripper' in nodes(page)
     finally:
-        page.close()
+        served.close()
 
 
 def test_several_phrases_have_a_colour_each(page):
     page.submit('mug; plate')
     assert shown(page, 'mug', 'plate')
-    colors = np.asarray(page.server.scene._handle_from_node_name['/cloud'].colors)
+    colors = np.asarray(page.place.scene._handle_from_node_name['/cloud'].colors)
     assert len(np.unique(colors[:216], axis=0)) == len(np.unique(colors[216:432], axis=0)) == 1
     assert (colors[0] != colors[216]).any()
 
@@ -145,6 +162,29 @@ def test_the_other_boxes_make_the_request(page):
     assert page.request() is None
 
 
+def test_a_part_without_its_whole_says_what_is_missing(page):
+    page.part.value = 'handle'
+    page.submit('')
+    assert wait_for(lambda: page.words.content == NO_WHOLE)
+
+
+def test_each_browser_has_its_own_query(served, page):
+    import viser
+    elsewhere = viser.ViserServer(port=free_port(), verbose=False)
+    try:
+        other = served.open(elsewhere)
+        page.submit('mug')
+        assert shown(page, 'mug') and wait_for(lambda: other.answer is not None)
+        other.submit('plate')
+        assert shown(other, 'plate')
+        assert page.answer.text == 'mug' and page.phrase.value == 'mug'
+        served.refreshed()
+        assert wait_for(lambda: not served.waiting)
+        assert shown(page, 'mug') and shown(other, 'plate')
+    finally:
+        elsewhere.stop()
+
+
 def test_a_phrase_that_cannot_be_answered_is_told(page):
     page.submit('x' * 5000)
     assert wait_for(lambda: '1000' in page.words.content)
@@ -152,19 +192,21 @@ def test_a_phrase_that_cannot_be_answered_is_told(page):
     assert shown(page, 'ball')
 
 
-def test_a_newer_snapshot_is_asked_again(page, query):
+def test_a_newer_snapshot_is_asked_again(page, served):
     page.submit('mug')
     assert shown(page, 'mug')
     first = page.answer
-    page.refreshed()
+    served.refreshed()
     assert wait_for(lambda: page.answer is not first)
 
 
 def test_a_map_that_comes_later_appears(tmp_path):
     (tmp_path / 'map').mkdir()
     query = MapQuery(tmp_path / 'map', encoder=WordEncoder())
-    page = MapPage(query.ask, tmp_path / 'map', port=free_port())
+    served = MapPage(query.ask, tmp_path / 'map', port=free_port())
     try:
+        page = served.open(served.server)
+        assert served.waiting
         assert wait_for(lambda: 'no snapshot' in page.words.content)
         with pytest.raises(NoSnapshotError):
             query.ask(QueryRequest('mug'))
@@ -177,10 +219,10 @@ def test_a_map_that_comes_later_appears(tmp_path):
                 self.looks += 1
                 return self.looks > 1
 
-        follow(query, page, Once())
-        assert wait_for(lambda: page.answer is not None)
+        follow(query, served, Once())
+        assert wait_for(lambda: page.answer is not None and not served.waiting)
     finally:
-        page.close()
+        served.close()
 
 
 def test_without_viser_the_error_says_how_to_install_it(monkeypatch, query):
@@ -196,26 +238,66 @@ def test_the_words_of_an_answer(query):
     answer = query.ask(QueryRequest('mug'))
     assert '| 1 |' in in_words(answer) and 'nan' not in in_words(answer)
     sure = replace(answer, probability=0.5, hits=(replace(answer.hits[0], probability=0.25),))
-    assert '0.25' in in_words(sure)
+    assert '| 25% |' in in_words(sure)
     absent = replace(answer, hits=(), presence=Presence.ABSENT)
     assert 'not found' in in_words(absent) and '| 1 |' not in in_words(absent)
 
 
-def test_the_page_opens_where_the_cameras_looked():
-    poses = []
-    for x, y in ((1.0, 0), (0, 1.0), (-1.0, 0)):    # around (0, 0, 0.5), looking at it
-        T = np.eye(4)
-        forward = -np.array([x, y, 0])
-        T[:3, :3] = np.stack([np.cross(forward, [0, 0, 1.0]), [0, 0, -1.0], forward], 1)
-        T[:3, 3] = x, y, 0.5
-        poses.append(T)
-    position, target = overview(np.zeros((0, 3)), poses)
-    np.testing.assert_allclose(target, [0, 0, 0.5], atol=1e-9)
-    assert position[2] > target[2] and math.dist(position, target) > 1.0
+def test_the_table_of_several_phrases_begins_with_the_size(query):
+    answer = query.ask(QueryRequest(texts=('mug', 'plate')))
+    lines = in_words(answer).splitlines()
+    assert lines[lines.index('**mug**') + 2].startswith('| # | size (cm) | relevancy')
+    assert any(line.startswith('| 1 | 10\u00a0×\u00a010\u00a0×\u00a010 |') for line in lines)
+    assert [line.split()[1] for line in lines if line.startswith('| ') and 'cm' not in line
+            and '-' not in line] == ['1', '2']
+
+
+def looking(position, target, up):
+    """The pose (4, 4) of a level camera."""
+    forward = np.subtract(target, position) / np.linalg.norm(np.subtract(target, position))
+    right = np.cross(forward, up) / np.linalg.norm(np.cross(forward, up))
+    T = np.eye(4)
+    T[:3, :3] = np.stack([right, np.cross(forward, right), forward], 1)
+    T[:3, 3] = position
+    return T
+
+
+def ring(up=(0, 0, 1.0), count=8):
+    """Cameras around the origin that look at it, a little down."""
+    up = np.array(up)
+    one = np.cross(up, [1.0, 0, 0] if abs(up[0]) < 0.9 else [0, 1.0, 0])
+    two = np.cross(up, one)
+    return [looking(one * math.cos(a) + two * math.sin(a) + 0.4 * up, np.zeros(3), up)
+            for a in np.linspace(0, 2 * math.pi, count, endpoint=False)]
+
+
+def test_the_page_opens_where_a_camera_stood():
+    poses = [*ring(), looking((0.1, 0.2, 5.0), (0, 0, 0), (0, 1.0, 0))]
+    position, target = first_view(np.zeros((0, 3)), poses, np.array([0, 0, 1.0]))
+    np.testing.assert_allclose(target, 0, atol=0.05)
+    distance = math.hypot(1.0, 0.4)
+    assert np.linalg.norm(position - target) == pytest.approx(1.15 * distance, rel=0.05)
+    nearest = min(poses, key=lambda T: np.linalg.norm(T[:3, 3] - position))
+    assert np.linalg.norm(nearest[:3, 3] - position) == pytest.approx(0.15 * distance, rel=0.05)
     grid = np.stack(np.meshgrid(np.arange(5.0), np.arange(5.0), [0.0]), -1).reshape(-1, 3)
     assert point_size(grid) == pytest.approx(2.0)       # twice the pitch
-    _, target = overview(grid, [])
+    position, target = first_view(grid, [], np.array([0, -1.0, 0]))
     np.testing.assert_allclose(target, [2, 2, 0], atol=1e-9)
+    assert position[1] < target[1] - 1      # above, where up is -y
+
+
+def test_a_map_on_its_side_is_shown_upright(query, served):
+    directory = query.directory.keyframes
+    for i, T in enumerate(ring((0, -1.0, 0)), 2):
+        directory.add(Keyframe(i, Frame(i, PHOTOGRAPH, CAMERA, T)))
+    directory.write_transforms()
+    page = served.open(served.server)
+    page.submit('mug')
+    assert shown(page, 'mug')
+    np.testing.assert_allclose(page.drawing.up.direction, [0, -1, 0], atol=0.05)
+    np.testing.assert_allclose(page.place.initial_camera.up, [0, -1, 0], atol=0.05)
+    label = page.place.scene._handle_from_node_name['/answer/0/label']
+    assert label.position[1] < page.drawing.place(np.array(CUBES['mug'][0]))[1] - 0.04
 
 
 class Browser:
@@ -266,12 +348,13 @@ class Browser:
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason='chromium is not installed')
-def test_a_phrase_typed_in_a_browser_changes_the_picture(page, tmp_path):
-    browser = Browser(page.url, tmp_path / 'profile')
+def test_a_phrase_typed_in_a_browser_changes_the_picture(served, tmp_path):
+    browser = Browser(served.url, tmp_path / 'profile')
     try:
         box = "[...document.querySelectorAll('input.mantine-TextInput-input')].find(e => !e.value)"
         assert wait_for(lambda: browser.evaluate(f'!!{box}'), 60)
-        assert wait_for(lambda: len(page.server.get_clients()) == 1)
+        assert wait_for(lambda: len(served.sessions) == 1)
+        page = next(iter(served.sessions.values()))
         browser.evaluate(f'{box}.focus()')
         browser.call('Input.insertText', text='mug')
         assert shown(page, 'mug')

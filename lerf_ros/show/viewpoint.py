@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From where a map is looked at first: from where somebody stood who took its photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lerf_ros.geometry.camera import nearest_to_axes
+from lerf_ros.geometry.up_direction import rotation_to
+
+SMALLEST = 1e-4
+STEP_BACK = 0.15                        # of the distance, so that a little more is seen
+VIEW_FROM = np.array([0.8, -0.9, 1.2])  # without photographs, times the extent; z is up
+
+
+def first_view(points_world: np.ndarray, poses: Sequence[np.ndarray], up: np.ndarray
+               ) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the position (3,) and the target (3,) of the first view of a map.
+
+    poses: T_world_camera (4, 4) of keyframes: the view is that of the one that looks at the middle
+    of what all look at from a usual distance, a step further back. Without any, the view shows most
+    of the points (N, 3) from above. up: unit vector (3,).
+    """
+    if len(poses):
+        return _as_a_keyframe(np.stack(list(poses)))
+    points = np.asarray(points_world, np.float64).reshape(-1, 3)
+    if not len(points):
+        return VIEW_FROM, np.zeros(3)
+    low, high = np.percentile(points, (10, 90), axis=0)
+    extent = max(float(np.linalg.norm(high - low)), SMALLEST)
+    return (low + high) / 2 + extent * rotation_to(up) @ VIEW_FROM, (low + high) / 2
+
+
+def _as_a_keyframe(T_world_camera: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    places, axes = T_world_camera[:, :3, 3], T_world_camera[:, :3, 2]
+    center, _ = nearest_to_axes(T_world_camera)
+    offsets = center - places
+    distances = np.maximum(np.linalg.norm(offsets, axis=1), SMALLEST)
+    cosines = (axes * offsets).sum(1) / distances
+    unusual = np.abs(np.log(distances / np.median(distances)))
+    best = int(np.argmax(cosines - 0.5 * unusual))
+    reach = distances[best]
+    return places[best] - STEP_BACK * reach * axes[best], places[best] + reach * axes[best]
