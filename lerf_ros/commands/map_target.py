@@ -136,7 +136,7 @@ def difference(before: Frame, now: Frame) -> str:
         sizes = [f'{frame.camera.width}x{frame.camera.height}' for frame in (before, now)]
         return f'{sizes[1]} pixels instead of {sizes[0]} (--max-side)'
     if not np.allclose(before.T_world_camera, now.T_world_camera, rtol=1e-9, atol=1e-9):
-        return 'another pose (another capture, or --scale)'
+        return 'another pose (another capture, --scale or --up)'
     if not same_lens(before.camera, now.camera):
         return 'another lens or focal length'
     for name, one, two in (('depth', before.depth_m, now.depth_m),

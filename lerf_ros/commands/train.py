@@ -51,6 +51,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
                       'images and the index come on top')
     command.add_argument('--scale', type=float, default=1.0,
                          help='metres a unit of the poses, where that is known')
+    command.add_argument('--up', default='auto', metavar='AXIS',
+                         help='which way is up in the poses: auto (from how the cameras were '
+                         'held), z, --up=-y, or X,Y,Z; where it is not z the map is turned')
     command.add_argument('--mask', help='image that is black where the robot shows in every image')
     command.add_argument('--max-side', type=int, default=0,
                          help='shrink images to this longer side in pixels; 0 shrinks them only '
@@ -119,6 +122,7 @@ def train_folder(arguments: argparse.Namespace) -> int:
     from lerf_ros.field.native_kernel import cache_folder
     from lerf_ros.frames.capture_check import check_folder
     from lerf_ros.frames.captures.load import load_folder
+    from lerf_ros.frames.upright import stand_upright
     from lerf_ros.mapper import Mapper
     from lerf_ros.storage.lock import FolderLock
     from lerf_ros.storage.map_directory import MapDirectory
@@ -130,6 +134,10 @@ def train_folder(arguments: argparse.Namespace) -> int:
                          max_side=arguments.max_side)
     for note in folder.notes if rank() == 0 else ():
         print(f'{arguments.folder}: {note}', flush=True)
+    upright = stand_upright(folder, arguments.up)
+    folder = upright.folder
+    if rank() == 0:
+        print(upright.line(), flush=True)
     target = map_place(arguments.folder, arguments.map)
     if rank() == 0:
         check_place(target, folder.root, map(str, folder.files), arguments.resume,
@@ -151,7 +159,8 @@ def train_folder(arguments: argparse.Namespace) -> int:
             check_same_images(directory, arguments.folder, folder.frames)
         else:
             directory.clear({**make().meta(None), 'source': {
-                'capture': str(Path(arguments.folder).resolve()), 'images': count}})
+                'capture': str(Path(arguments.folder).resolve()), 'images': count,
+                **({'T_map_capture': upright.T_map_capture.tolist()} if upright.turned else {})}})
         mapper = make()
         if arguments.resume:
             mapper.restore()

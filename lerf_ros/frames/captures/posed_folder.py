@@ -142,7 +142,7 @@ class LazyFrames(Sequence[Frame]):
 
     def __init__(self, entries: Sequence[FrameEntry], max_side: int) -> None:
         self.entries = tuple(entries)
-        self._max_side = max_side
+        self.max_side = max_side
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -155,8 +155,8 @@ class LazyFrames(Sequence[Frame]):
 
     def __getitem__(self, index: int | slice) -> Frame | LazyFrames:
         if isinstance(index, slice):
-            return LazyFrames(self.entries[index], self._max_side)
-        return self.entries[index].read(self._max_side)
+            return LazyFrames(self.entries[index], self.max_side)
+        return self.entries[index].read(self.max_side)
 
 
 @dataclass(frozen=True)
