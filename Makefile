@@ -13,7 +13,8 @@ ROUTES ?=
 TORCH ?=
 export PYTHON
 
-.PHONY: help setup demo test eval eval-quick grasp bench gpu kill-test soak lint colcon jazzy package routes clean
+.PHONY: help setup demo test eval eval-quick grasp bench gpu kill-test soak lint colcon jazzy package routes docs \
+	docs-check clean
 
 help:
 	@echo 'make demo [SEED=n]  simulated camera, mapper and queries as ROS 2 processes; see $(OUT)'
@@ -30,6 +31,8 @@ help:
 	@echo 'make jazzy          the interfaces and node tests on the ROS 2 Jazzy wheels'
 	@echo 'make package        pip install . into throw-away places, with and without interfaces'
 	@echo 'make routes         each way of the README to install it, tried in an environment of its own'
+	@echo 'make docs           the documentation as a site; out/docs/site'
+	@echo 'make docs-check     runs the commands of README.md, parses those of docs/, checks links'
 	@echo 'make clean          remove builds, keep .venv'
 
 setup:
@@ -82,6 +85,13 @@ package:
 # ROUTES="core ros" names some of them, TORCH=2.13.0 a version where the newest is too large.
 routes:
 	@bash scripts/run python scripts/routes.py $(ROUTES) $(if $(TORCH),--torch $(TORCH))
+
+docs:
+	@bash scripts/docs.sh
+
+docs-check:
+	@bash scripts/run python scripts/docs_check.py --run
+	@bash scripts/run python scripts/docs_site.py out/docs/source
 
 clean:
 	rm -rf build install log lerf_ros.egg-info .mypy_cache .ruff_cache .pytest_cache

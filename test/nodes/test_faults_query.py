@@ -225,7 +225,7 @@ def newest(folder):
 
 # name: (what is done to a sound map, code of the next query)
 MAPS = {
-    'map that nothing is wrong with': (break_nothing, R.NONE),
+    'undamaged map': (break_nothing, R.NONE),
     'newest index truncated': (truncate_index, R.NONE),
     'newest index with one bit flipped': (flip_a_bit, R.NONE),
     'newest manifest empty': (empty_manifest, R.NONE),
