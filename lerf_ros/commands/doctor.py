@@ -107,8 +107,8 @@ def torch_and_gpu() -> Iterator[Finding]:
         cure = 'nvidia-smi is here but torch sees no GPU: is the driver new enough for this CUDA?'
     elif torch.version.cuda:
         cure = ('with an NVIDIA GPU: install its driver, in a container start with --gpus all; '
-                'without one all is well, and the CPU wheel of torch is 2 GB smaller: pip install '
-                'torch --index-url https://download.pytorch.org/whl/cpu')
+                'without one all is well, and the CPU build of torch is gigabytes smaller '
+                '(pytorch.org lists the command)')
     else:
         cure = ''
     yield Finding('GPU', NOTE, 'none that torch can use: training takes minutes on the CPU', cure)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The web page: it serves, answers what is typed, and shows it; in a browser where there is one."""
 
+import contextlib
 import json
 import math
 import shutil
@@ -10,6 +11,7 @@ import time
 import urllib.request
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 from hand_made_map import CAMERA, CUBES, WordEncoder, cube_index, write_map
@@ -190,6 +192,37 @@ def test_a_phrase_that_cannot_be_answered_is_told(page):
     assert wait_for(lambda: '1000' in page.words.content)
     page.submit('ball')
     assert shown(page, 'ball')
+
+
+@contextlib.contextmanager
+def browser(served):
+    """What a browser does when it opens the page: it connects and tells where its camera is."""
+    import viser
+    from viser._messages import ViewerCameraMessage
+    from websockets.sync.client import connect
+    address = served.url.replace('http', 'ws')
+    with connect(address, subprotocols=[f'viser-v{viser.__version__}'], max_size=None) as socket:
+        camera = ViewerCameraMessage((1.0, 0, 0, 0), (3.0, 3.0, 3.0), 1.3, 0.01, 100.0, 600, 800,
+                                     (0.0, 0, 0), (0.0, 0, 1.0))
+        fields = camera.as_serializable_dict() if hasattr(camera, 'as_serializable_dict') else {
+            'type': type(camera).__name__, **vars(camera)}
+        socket.send(msgspec.msgpack.encode(fields))
+        yield socket
+
+
+def test_a_session_opens_and_closes_with_its_browser(served):
+    with browser(served):
+        assert wait_for(lambda: len(served.sessions) == 1)
+        page = next(iter(served.sessions.values()))
+        page.submit('mug')
+        assert shown(page, 'mug') and '/answer/0/box' in nodes(page)
+        with browser(served):
+            assert wait_for(lambda: len(served.sessions) == 2)
+            other = next(s for s in served.sessions.values() if s is not page)
+            other.submit('plate')
+            assert shown(other, 'plate') and page.answer.text == 'mug'
+        assert wait_for(lambda: len(served.sessions) == 1)
+    assert wait_for(lambda: not served.sessions)
 
 
 def test_a_newer_snapshot_is_asked_again(page, served):
