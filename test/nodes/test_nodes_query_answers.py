@@ -215,9 +215,10 @@ def test_the_node_serves_the_page_while_it_is_active(bench):
     b = bench(answer(), viewer_port=port, refresh_period=0.1)
     page = b.node.page
     assert page.url == f'http://127.0.0.1:{port}'
-    page.submit('red mug')
-    assert spin_until(b.nodes, lambda: page.answer is not None and page.words.content
-                      .startswith("'red mug': 1 place"))
+    session = page.open(page.server)
+    session.submit('red mug')
+    assert spin_until(b.nodes, lambda: session.answer is not None and session.words.content
+                      .startswith("'red mug': 1 place") and not page.waiting)
     b.node.trigger_deactivate()
     assert b.node.page is None
 
