@@ -68,7 +68,8 @@ def line(finding: Finding) -> str:
     state = f'{finding.state:4}'
     if sys.stdout.isatty() and 'NO_COLOR' not in os.environ:
         state = f'\033[{COLORS[finding.state]}m{state}\033[0m'
-    cure = f'\n      cure: {finding.cure}' if finding.cure else ''
+    word = 'cure' if finding.state == BAD else 'hint'
+    cure = f'\n      {word}: {finding.cure}' if finding.cure else ''
     return f'{state}  {finding.name}: {finding.text}{cure}'
 
 
