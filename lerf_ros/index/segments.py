@@ -15,7 +15,6 @@ import torch
 from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
-from sklearn.cluster import AgglomerativeClustering
 
 from lerf_ros.config import IndexConfig
 from lerf_ros.geometry.scene_frame import contract
@@ -115,6 +114,8 @@ def grown_together(cloud: PointCloud, config: IndexConfig,
 
 def split(features: np.ndarray, touching: csr_matrix, difference: float) -> np.ndarray:
     """Splits one connected part by its cells' features (M, F); returns their pieces (M,)."""
+    # Here, because it takes a second, and queries import this module as well.
+    from sklearn.cluster import AgglomerativeClustering
     return AgglomerativeClustering(None, connectivity=touching, linkage='average',
                                    distance_threshold=difference).fit_predict(features)
 

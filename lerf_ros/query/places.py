@@ -16,12 +16,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
-from sklearn.cluster import DBSCAN
 
 from lerf_ros.config import QueryConfig
 from lerf_ros.index.language_index import LanguageIndex
 from lerf_ros.query.answer import NEUTRAL, Hit
 from lerf_ros.query.boxes import OrientedBox, ground_below, minimal_box, upright_box
+from lerf_ros.query.clustering import dbscan_labels
 from lerf_ros.query.neighbours import SegmentNeighbours, connected_pieces
 
 TIE_DECIMALS = 3    # relevancies that agree to this count as equal
@@ -262,8 +262,7 @@ class PlaceFinder:
         reach = self.neighbours.reach
         # On a fourth axis segments are farther apart than the reach of the clustering.
         apart = self.index.segments[chosen, None] * (0.0 if across else 2.0 * reach)
-        labels = DBSCAN(eps=reach, min_samples=NOISE, algorithm='kd_tree').fit_predict(
-            np.concatenate([self.index.points[chosen], apart], 1))
+        labels = dbscan_labels(np.concatenate([self.index.points[chosen], apart], 1), reach, NOISE)
         order = np.argsort(labels, kind='stable')
         ends = np.cumsum(np.bincount(labels + 1, minlength=1))
         return [chosen[members] for members in np.split(order, ends[:-1])[1:]]
