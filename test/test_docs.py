@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-INTERNAL = {'design.md', 'queries.md'}      # may be there; they are not part of the site
+INTERNAL = {'design.md'}      # may be there; it is not part of the site
 
 
 def script(name):

@@ -34,6 +34,16 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     query.add_argument('--rather-than', action='append', default=[], metavar='TEXT',
                        help='a phrase that must lose as well, beside the negatives; several as '
                        'above')
+    query.add_argument('--color', action='append', default=[], metavar='COLOR',
+                       help='a colour that it must have: --color red; several as above')
+    query.add_argument('--size', action='append', default=[], metavar='SIZE',
+                       help='what of several it must be: largest, smallest, tall, ...')
+    query.add_argument('--relation', action='append', default=[], metavar='KIND:THING',
+                       help='how it must lie to other things: --relation "on: table", '
+                       '--relation "between: mug; red box", --relation leftmost; the option again '
+                       'for another one')
+    query.add_argument('--whole', action='store_true', help='phrases go to the encoder as they '
+                       'are: neither colours nor relations are read in them')
     query.add_argument('--region', nargs=6, type=float,
                        metavar=('X', 'Y', 'Z', 'SIZE_X', 'SIZE_Y', 'SIZE_Z'),
                        help='search only in this box: its centre and lengths, map frame')
@@ -79,7 +89,7 @@ def requests(arguments: argparse.Namespace) -> Iterator[QueryRequest]:
     import numpy as np
 
     from lerf_ros.geometry.region import Region
-    from lerf_ros.query.request import QueryRequest
+    from lerf_ros.query.request import QueryRequest, relation
 
     region = None
     if arguments.region:
@@ -89,7 +99,10 @@ def requests(arguments: argparse.Namespace) -> Iterator[QueryRequest]:
     base = QueryRequest(
         negatives=phrases(arguments.negatives), rather_than=phrases(arguments.rather_than),
         part=arguments.part, region=region, threshold=arguments.threshold,
-        max_hits=arguments.max_hits)
+        max_hits=arguments.max_hits, colors=phrases(arguments.color),
+        sizes=phrases(arguments.size), whole_phrase=arguments.whole,
+        relations=tuple(relation(kind, *phrases([things] * bool(things))) for kind, _, things in (
+            text.partition(':') for text in arguments.relation)))
     if arguments.image:
         from lerf_ros.frames.image_files import read_color
         try:

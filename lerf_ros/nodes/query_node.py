@@ -38,9 +38,11 @@ from lerf_ros.nodes.query.messages import (
     fill_response,
     prompt_to_request,
     to_request,
+    viewpoint_of,
 )
 from lerf_ros.nodes.tf.lookup import FrameLookup
 from lerf_ros.query.answer import Answer, in_frame
+from lerf_ros.query.phrases.reading import Viewpoint
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.show.words import summary
 from lerf_ros.srv import Query
@@ -258,9 +260,10 @@ class QueryNode(ManagedNode):
         return QueryNodeState(self.map, self.active, str(self._map_error or ''), waiting)
 
     def _answer(self, request: Query.Request, response: Query.Response) -> Callable[[], None]:
-        T_frame_map = self._frame_of(request)
+        T_frame_map = self._frame_of(request.frame_id)
         answer = self.ask(to_request(
-            request, np.eye(4) if T_frame_map is None else invert_pose(T_frame_map)))
+            request, np.eye(4) if T_frame_map is None else invert_pose(T_frame_map),
+            self._viewpoint(request.view_frame or request.frame_id)))
         stamp = self.get_clock().now().to_msg()
         shown, cloud = answer, None
         if T_frame_map is not None:
@@ -279,14 +282,19 @@ class QueryNode(ManagedNode):
         except Exception:
             self.get_logger().error(f'query {query_id}: {traceback.format_exc()}')
 
-    def _frame_of(self, request: Query.Request) -> np.ndarray | None:
+    def _viewpoint(self, frame_id: str) -> Viewpoint | None:
+        """Returns the viewpoint in a frame; None for the map frame, where nobody looks from."""
+        T_frame_map = self._frame_of(frame_id)
+        return None if T_frame_map is None else viewpoint_of(invert_pose(T_frame_map), frame_id)
+
+    def _frame_of(self, frame_id: str) -> np.ndarray | None:
         """Returns T_frame_map (4, 4) of the frame that a request names; None for the map frame."""
         map_ = self.ready_map()
-        if request.frame_id.lstrip('/') in ('', map_.frame_id):
+        if frame_id.lstrip('/') in ('', map_.frame_id):
             return None
-        check_frame(request.frame_id)
+        check_frame(frame_id)
         self.frames.listen()
-        return self.frames.T_frame_map(request.frame_id, map_.frame_id)
+        return self.frames.T_frame_map(frame_id, map_.frame_id)
 
     def ready_map(self) -> MapQuery:
         """Returns the map to ask; raises NotActiveError, or why no snapshot could be loaded."""

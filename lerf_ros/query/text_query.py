@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Protocol
 
@@ -12,7 +13,7 @@ import numpy as np
 from lerf_ros.config import QueryConfig
 from lerf_ros.index.language_index import LanguageIndex
 from lerf_ros.query.phrases.colors import balanced
-from lerf_ros.query.places import NOISE, Place, PlaceFinder, way_to
+from lerf_ros.query.places import HALF, NOISE, Place, PlaceFinder, way_to
 from lerf_ros.query.relevancy import Scorer
 
 
@@ -45,6 +46,18 @@ class TextQuery:
     def lab(self) -> np.ndarray:
         """Returns the colours (N, 3) of the points, CIELAB, freed of the cast of the light."""
         return balanced(self.index.colors)
+
+    @cached_property
+    def generous(self) -> TextQuery:
+        """Returns a query that also finds places which fit half as well as the best one.
+
+        Among them something else decides, such as a colour that the encoder does not see.
+        """
+        fraction = min(self.config.relevant_fraction, HALF)
+        other = TextQuery(self.index, self.encoder, replace(
+            self.config, relevant_fraction=fraction), self.radius, self.device)
+        other.__dict__.update(scorer=self.scorer, lab=self.lab)
+        return other
 
     def relevancy(self, text: str, negatives: Sequence[str] = ()) -> tuple[np.ndarray, np.ndarray]:
         """Returns the relevancy (N,) of every point, and its best scale (N,) as an index."""

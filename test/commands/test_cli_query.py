@@ -13,7 +13,7 @@ import lerf_ros.map_query
 from lerf_ros import cli
 from lerf_ros.map_query import MapQuery
 from lerf_ros.query.answer import Grasp
-from lerf_ros.query.request import QueryRequest
+from lerf_ros.query.request import QueryRequest, relation
 from lerf_ros.show.files import answer_fields, export_answer, file_name
 
 
@@ -120,7 +120,25 @@ def test_a_part_and_rivals_reach_the_query(map_directory, capsys, monkeypatch):
                                   threshold=0.6, max_hits=2, negatives=('things',))]
 
 
+def test_colours_and_relations_reach_the_query(map_directory, capsys, monkeypatch):
+    asked = []
+    ask = MapQuery.ask
+
+    def record(self, request):
+        asked.append(request)
+        return ask(self, QueryRequest('mug'))
+
+    monkeypatch.setattr(MapQuery, 'ask', record)
+    code, _, _ = run(capsys, map_directory, 'mug', '--color', 'red; blue', '--size', 'largest',
+                     '--relation', 'between: plate; blue ball', '--relation', 'leftmost', '--whole')
+    assert code == 0
+    assert asked == [QueryRequest('mug', colors=('red', 'blue'), sizes=('largest',), relations=(
+        relation('between', 'plate', 'blue ball'), relation('leftmost')), whole_phrase=True)]
+
+
 @pytest.mark.parametrize(('arguments', 'message'), [
+    (['mug', '--color', 'reddest'], "'reddest' is no known colour"),
+    (['mug', '--relation', 'onto: box'], "'onto' is no known relation"),
     ([], 'say what to look for'), (['mug', '--image', '/nowhere.png'], '/nowhere.png'),
     (['mug', '--threshold', '2'], 'between 0 and 1'), (['mug', '--negatives', ' '], 'negative'),
     (['mug', '--region', '0', '0', '0', '1', '1', '-1'], 'positive')])

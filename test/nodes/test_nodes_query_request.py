@@ -12,6 +12,7 @@ pytest.importorskip('lerf_ros.srv', reason='the interfaces of lerf_ros are not b
 from sensor_msgs.msg import Image, RegionOfInterest
 
 from lerf_ros.errors import BadImageError, InvalidRequestError, InvalidThresholdError
+from lerf_ros.msg import QueryRelation
 from lerf_ros.nodes.common.conversions import matrix_to_pose, to_image
 from lerf_ros.nodes.query.messages import (
     MAX_FRAME_CHARACTERS,
@@ -19,7 +20,9 @@ from lerf_ros.nodes.query.messages import (
     MAX_PIXELS,
     check_frame,
     to_request,
+    viewpoint_of,
 )
+from lerf_ros.query.phrases.reading import Relation, RelationKind, Thing
 from lerf_ros.query.request import KeyframeCrop, QueryRequest
 from lerf_ros.srv import Query
 
@@ -37,6 +40,33 @@ def test_words_and_numbers_pass_as_they_are():
     assert to_request(msg, HOME) == QueryRequest(
         texts=('mug', 'cup'), negatives=('thing',), rather_than=('bowl',), part='handle',
         threshold=0.5, max_hits=7, plan_grasps=False)
+
+
+def test_colours_sizes_and_relations_are_fields_of_their_own():
+    msg = Query.Request(text='mug', colors=['red'], sizes=['largest'], whole_phrase=True)
+    msg.relations = [QueryRelation(kind='on', anchors=['blue box']),
+                     QueryRelation(kind='leftmost')]
+    assert to_request(msg, HOME) == QueryRequest(
+        'mug', colors=('red',), sizes=('largest',), whole_phrase=True,
+        relations=(Relation(RelationKind.ON, (Thing('box', ('blue',)),)),
+                   Relation(RelationKind.LEFT_OF)))
+
+
+@pytest.mark.parametrize(('kind', 'anchors', 'said'), [
+    ('onto', ['box'], "'onto' is no known relation"), ('on', [], "'on' needs 1 anchor, not 0"),
+    ('between', ['box'], "'between' needs 2 anchors, not 1"),
+    ('on', ['red one'], "the anchor 'red one'"), ('on', [''], 'names no thing')])
+def test_a_relation_that_is_none_is_named(kind, anchors, said):
+    msg = Query.Request(text='mug', relations=[QueryRelation(kind=kind, anchors=anchors)])
+    with pytest.raises(InvalidRequestError, match=said):
+        to_request(msg, HOME)
+
+
+def test_a_viewpoint_looks_along_the_x_axis_of_a_body_and_the_z_axis_of_a_camera():
+    T = np.array([[0.0, -1, 0, 5], [1, 0, 0, 6], [0, 0, 1, 7], [0, 0, 0, 1]])
+    assert viewpoint_of(T, 'base_link').forward.tolist() == [0, 1, 0]
+    assert viewpoint_of(T, 'camera_optical_frame').forward.tolist() == [0, 0, 1]
+    assert viewpoint_of(T, 'base_link').position.tolist() == [5, 6, 7]
 
 
 @pytest.mark.parametrize('encoding', ['rgb8', 'bgr8', 'rgba8', 'bgra8', 'mono8'])

@@ -27,6 +27,9 @@ def test_a_sound_request_passes(request_):
 
 
 @pytest.mark.parametrize(('request_', 'error'), [
+    (QueryRequest('mug', colors=('reddest',)), InvalidRequestError),
+    (QueryRequest('mug', sizes=('giant',)), InvalidRequestError),
+    (QueryRequest(image=PICTURE, colors=('red',)), InvalidRequestError),
     (QueryRequest(), EmptyTextError),
     (QueryRequest(' \t'), EmptyTextError),
     (QueryRequest(texts=('mug', ' ')), EmptyTextError),

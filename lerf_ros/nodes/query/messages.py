@@ -21,20 +21,23 @@ from lerf_ros.nodes.common.conversions import (
     stamp_to_ns,
 )
 from lerf_ros.query.answer import Answer, Grasp, Hit
-from lerf_ros.query.request import KeyframeCrop, QueryRequest, split_phrases
+from lerf_ros.query.phrases.reading import Relation, Viewpoint
+from lerf_ros.query.request import KeyframeCrop, QueryRequest, relation, split_phrases
 from lerf_ros.show.words import summary
 from lerf_ros.srv import Query
 
 MAX_PIXELS = 2 ** 24            # of an image to search for: larger ones only cost time
 MAX_HITS = 10_000
 MAX_FRAME_CHARACTERS = 255
+MAX_RELATIONS = 16
 
 
-def to_request(msg: Query.Request, T_map_frame: np.ndarray) -> QueryRequest:
+def to_request(msg: Query.Request, T_map_frame: np.ndarray,
+               viewpoint: Viewpoint | None = None) -> QueryRequest:
     """Returns a request in map coordinates.
 
-    T_map_frame: (4, 4), of the frame that `frame_id` names. Raises InvalidRequestError and
-    BadImageError; QueryRequest.check finds what is wrong with the phrases.
+    T_map_frame: (4, 4), of the frame that `frame_id` names. viewpoint: of `view_frame`. Raises
+    InvalidRequestError and BadImageError; QueryRequest.check finds what is wrong with the phrases.
     """
     if msg.max_hits > MAX_HITS:
         raise InvalidRequestError(f'max_hits {msg.max_hits}: at most {MAX_HITS} are returned')
@@ -43,7 +46,22 @@ def to_request(msg: Query.Request, T_map_frame: np.ndarray) -> QueryRequest:
         rather_than=tuple(msg.rather_than), part=msg.part, image=image_from_message(msg.image),
         crop=crop_from_request(msg), region=region_from_request(msg, T_map_frame),
         threshold=float(msg.threshold), max_hits=int(msg.max_hits),
-        plan_grasps=bool(msg.plan_grasps))
+        plan_grasps=bool(msg.plan_grasps), colors=tuple(msg.colors), sizes=tuple(msg.sizes),
+        relations=relations_from_request(msg), viewpoint=viewpoint,
+        whole_phrase=bool(msg.whole_phrase))
+
+
+def relations_from_request(msg: Query.Request) -> tuple[Relation, ...]:
+    """Returns the relations of a request; raises InvalidRequestError for one that is unknown."""
+    if len(msg.relations) > MAX_RELATIONS:
+        raise InvalidRequestError(f'{len(msg.relations)} relations: at most {MAX_RELATIONS}')
+    return tuple(relation(asked.kind, *asked.anchors) for asked in msg.relations)
+
+
+def viewpoint_of(T_map_frame: np.ndarray, frame_id: str) -> Viewpoint:
+    """Returns the viewpoint in a frame, whose pose in the map is T_map_frame (4, 4)."""
+    ahead = 2 if frame_id.endswith('optical_frame') else 0
+    return Viewpoint(T_map_frame[:3, 3], T_map_frame[:3, ahead], frame_id)
 
 
 def prompt_to_request(msg: String) -> QueryRequest | None:
@@ -115,6 +133,8 @@ def fill_response(response: Query.Response, answer: Answer, stamp: Time) -> None
     response.metric = answer.metric
     response.found = int(answer.presence)
     response.probability, response.observed = float(answer.probability), float(answer.observed)
+    response.understood = [phrase.understood for phrase in answer.phrases]
+    response.not_understood = [phrase.not_understood for phrase in answer.phrases]
     response.hits = [to_hit(hit) for hit in answer.hits]
     response.grasps = [to_grasp(grasp) for grasp in answer.grasps]
     response.has_target = answer.T_world_target is not None

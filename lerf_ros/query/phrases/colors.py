@@ -33,6 +33,14 @@ class Level(NamedTuple):
     sectors: tuple[tuple[str, float, float], ...]
 
 
+NEUTRALS = ('black', 'gray', 'white')
+# Fraction of its points that must have a colour, so that a thing is said to have it. Nearly
+# everything has black, gray and white somewhere: shadows, metal, highlights.
+COLORED, UNCOLORED = 0.15, 0.2
+VIVID_CHROMA = 25.0
+VIVID_SHARE = 0.06      # of the points, from which they may tell the colour of a thing
+MOSTLY = 0.5            # of the vivid ones must then have the colour
+
 LIGHTNESS = (31.0, 42.0, 51.0, 66.0, 76.0)     # between the levels
 LEVELS = (
     Level((0.42, 0.25), (5.89, 7.47), 0.041, 9.84, (
@@ -120,7 +128,7 @@ def word_memberships(lab: np.ndarray, words: Sequence[str], shade: str = '') -> 
     words: of vocabulary.COLORS. shade: 'dark', 'light' or ''.
     """
     basic = memberships(lab)
-    neutral = basic[:, [BASIC_COLORS.index(name) for name in ('black', 'gray', 'white')]].sum(1)
+    neutral = basic[:, [BASIC_COLORS.index(name) for name in NEUTRALS]].sum(1)
     lit = memberships(np.minimum(lab * SHADOW, [100.0, np.inf, np.inf]))
     basic = np.maximum(basic, np.where(neutral[:, None] > 0.5, 0.0, SURENESS * lit))
     wide = {'white': neutral * sigmoid(STEEPNESS * (lab[:, 0] - WHITE_FROM)),
@@ -132,6 +140,21 @@ def word_memberships(lab: np.ndarray, words: Sequence[str], shade: str = '') -> 
         return fits
     sign = 1.0 if shade == 'light' else -1.0
     return fits * sigmoid(sign * (lab[:, 0] - SHADE_LIGHTNESS) / 5)[:, None]
+
+
+def thing_colors(lab: np.ndarray, words: Sequence[str], shade: str = '') -> np.ndarray:
+    """Returns how well words say what colour a thing has whose points have colours (n, 3), (W,).
+
+    From 1 on it has that colour. A colour counts by its part of all points, or of the vivid ones: a
+    drum with a white skin and metal hoops is red if its shell is.
+    """
+    fits = word_memberships(lab, words, shade)
+    vivid = np.hypot(lab[:, 1], lab[:, 2]) > VIVID_CHROMA
+    of_vivid = fits[vivid].mean(0) if vivid.any() else np.zeros(len(words))
+    enough = min(vivid.mean() / VIVID_SHARE, 1.0)
+    neutral = np.array([set(COLORS[word]) <= set(NEUTRALS) for word in words])
+    return np.where(neutral, fits.mean(0) / UNCOLORED * (1 - vivid.mean() / 2),
+                    np.maximum(fits.mean(0) / COLORED, enough * of_vivid / MOSTLY))
 
 
 def balanced(colors: np.ndarray) -> np.ndarray:

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 
 import numpy as np
 
 from lerf_ros.query.answer import NEUTRAL, Hit
-from lerf_ros.query.phrases.colors import word_memberships
+from lerf_ros.query.phrases.colors import thing_colors, word_memberships
 from lerf_ros.query.phrases.reading import (
     CHOOSING,
     VIEWER,
@@ -35,7 +35,7 @@ from lerf_ros.query.phrases.relations import (
     directions,
     distance,
 )
-from lerf_ros.query.phrases.vocabulary import BASIC_COLORS, COLORS, SIZES, SUPERLATIVES
+from lerf_ros.query.phrases.vocabulary import BASIC_COLORS, SIZES, SUPERLATIVES
 from lerf_ros.query.places import FAINT, Place
 from lerf_ros.query.question import Question
 from lerf_ros.query.search import Limits, PhraseResult, SearchResult, named, search
@@ -43,11 +43,8 @@ from lerf_ros.query.text_query import TextQuery
 
 MOST_CANDIDATES = 20     # places of a noun that colours and relations choose from
 MOST_ANCHORS = 5
-# Fraction of its points that must have a colour, so that a thing is said to have it. Nearly
-# everything has black, gray and white somewhere: shadows, metal, highlights.
-COLORED, UNCOLORED = 0.15, 0.3
-NEUTRALS = ('black', 'gray', 'white')
 TWIN = 0.5               # with less than this fraction of the best one's colour it is another thing
+SUPPORTING = (RelationKind.ON, RelationKind.IN, RelationKind.UNDER, RelationKind.ABOVE)
 SAME = 0.5               # of two places with this fraction of points in common one is enough
 
 
@@ -79,12 +76,17 @@ class Asking:
     inside: np.ndarray | None
     limits: Limits
     viewer: Viewpoint | None = None
+    _found: dict[tuple[str, str, bool], SearchResult] = field(default_factory=dict)
 
     def places(self, thing: Thing, inside: np.ndarray | None) -> SearchResult:
         """Returns what the noun finds, and what it finds with its colours."""
         texts = list(dict.fromkeys([thing.noun, thing.described]))
-        return search(self.query, texts, np.stack([self.rows[text] for text in texts]),
-                      self.negatives, inside, replace_most(self.limits))
+        key = thing.noun, thing.described, inside is None
+        if key not in self._found:
+            self._found[key] = search(
+                self.query, texts, np.stack([self.rows[text] for text in texts]), self.negatives,
+                inside, self.limits._replace(most=MOST_CANDIDATES))
+        return self._found[key]
 
     def anchors(self, thing: Thing) -> list[Candidate]:
         """Returns where an anchor is: it is taken to exist, so the best place is enough."""
@@ -108,10 +110,13 @@ class Asking:
             members = np.flatnonzero(index.segments == planes[counts.argmax()])
         return Candidate(place, Body(index.points_world[members], place.hit.rotation))
 
-
-def replace_most(limits: Limits) -> Limits:
-    """Returns limits with enough places to choose from."""
-    return limits._replace(most=MOST_CANDIDATES)
+    def reduced(self, candidate: Candidate, members: np.ndarray, values: np.ndarray) -> Candidate:
+        """Returns the candidate with some of its points (indices) alone; values (N,)."""
+        place = self.query.finder.place_of(members, values, np.zeros(len(values), np.int64),
+                                           stands=False)
+        hit = replace(place.hit, scale=candidate.place.hit.scale,
+                      relevancy=candidate.place.hit.relevancy)
+        return replace(self.candidate(Place(hit, place.members)), fit=candidate.fit)
 
 
 def search_readings(query: TextQuery, question: Question, inside: np.ndarray | None,
@@ -127,7 +132,7 @@ def search_readings(query: TextQuery, question: Question, inside: np.ndarray | N
     if not special:
         return search(query, question.names, phrases, negatives, inside, limits)
     rows = {text: row @ basis for text, row in question.rows.items()}
-    asking = Asking(query, rows, negatives, inside, limits, viewer)
+    asking = Asking(query.generous, rows, negatives, inside, limits, viewer)
     plain = [k for k in range(len(phrases)) if k not in special]
     relevancy = np.zeros(len(query.index.points), np.float32)
     labels = np.zeros(len(relevancy), np.uint32)
@@ -206,14 +211,11 @@ def colored(asking: Asking, thing: Thing,
     """
     if not thing.colors or not candidates:
         return list(candidates), ''
-    shares = np.array([word_memberships(asking.query.lab[c.place.members], thing.colors,
-                                        thing.shade).mean(0) for c in candidates])    # (C, W)
-    needed = np.array([least_share(word) for word in thing.colors])
-    if len(thing.colors) > 1 and not thing.any_color:
-        needed = needed / len(thing.colors)
-    join = np.max if thing.any_color else np.min
-    degrees = join(np.clip(shares / needed * HOLDS, 0, 1), axis=1)
-    raw = join(shares / needed, axis=1)
+    words = np.array([thing_colors(asking.query.lab[c.place.members], thing.colors, thing.shade)
+                      for c in candidates])                                   # (C, W)
+    # Several colours share the points.
+    raw = words.max(1) if thing.any_color else words.min(1) * len(thing.colors)
+    degrees = np.clip(raw * HOLDS, 0, 1)
     judged = [replace(c, fit=c.fit * float(d)) for c, d in zip(candidates, degrees, strict=True)]
     fits = (degrees >= HOLDS) & (raw >= TWIN * raw.max())
     if fits.any():
@@ -221,11 +223,6 @@ def colored(asking: Asking, thing: Thing,
     return judged, (f'{counted(len(candidates), thing.noun)}, but none is '
                     f'{thing.described.removesuffix(thing.noun).strip()}: '
                     f'{main_colors(asking, candidates)}')
-
-
-def least_share(word: str) -> float:
-    """Returns the fraction of a thing's points that must have a colour."""
-    return UNCOLORED if set(COLORS[word]) <= set(NEUTRALS) else COLORED
 
 
 def main_colors(asking: Asking, candidates: Sequence[Candidate]) -> str:
@@ -248,11 +245,12 @@ def related(asking: Asking, reading: Reading, relation: Relation,
     """
     if not candidates:
         return [], ''
+    if relation.kind in SUPPORTING:
+        return supported(asking, reading, relation, candidates)
     viewer, missing = view_of(asking, reading)
     bodies = [bodies_of(asking, anchor, viewer) for anchor in relation.anchors]
     for anchor, found in zip(relation.anchors, bodies, strict=True):
-        missing = missing or ('' if found else f'{str(anchor)!r} was not found, and so nothing '
-                                               f'is known to be {relation}')
+        missing = missing or ('' if found else unknown(anchor, relation))
     if missing:
         return [replace(c, fit=0.0) for c in candidates], missing
     judged = []
@@ -260,10 +258,59 @@ def related(asking: Asking, reading: Reading, relation: Relation,
         degrees = [degree(relation.kind, c.body, anchors, viewer)
                    for anchors in product(*bodies) if not overlap(c.body, anchors)]
         judged.append(replace(c, fit=c.fit * max(degrees, default=0.0)))
-    fitting = [c for c, old in zip(judged, candidates, strict=True) if c.fit >= HOLDS * old.fit]
+    return fitting_ones(reading, relation, candidates, judged)
+
+
+def unknown(anchor: Thing, relation: Relation) -> str:
+    """Returns that an anchor was not found."""
+    return f'{str(anchor)!r} was not found, and so nothing is known to be {relation}'
+
+
+def fitting_ones(reading: Reading, relation: Relation, before: Sequence[Candidate],
+                 judged: list[Candidate]) -> tuple[list[Candidate], str]:
+    """Returns those of the judged candidates for which a relation holds, and why none, or ''."""
+    fitting = [c for c, old in zip(judged, before, strict=True) if c.fit >= HOLDS * old.fit]
     if fitting:
         return fitting, ''
-    return judged, f'{counted(len(candidates), str(reading.thing))}, but none is {relation}'
+    return judged, f'{counted(len(before), str(reading.thing))}, but none is {relation}'
+
+
+def supported(asking: Asking, reading: Reading, relation: Relation,
+              candidates: Sequence[Candidate]) -> tuple[list[Candidate], str]:
+    """Returns the same as `related` for things that touch their anchor, as on or in it."""
+    anchors = asking.anchors(relation.anchors[0])
+    if not anchors:
+        return [replace(c, fit=0.0) for c in candidates], unknown(relation.anchors[0], relation)
+    nobody, judged = Viewpoint(np.zeros(3), np.zeros(3), ''), []
+    for c in candidates:
+        best = replace(c, fit=0.0)
+        for anchor in anchors:
+            pair = parted(asking, reading.thing, relation.anchors[0], c, anchor)
+            fit = c.fit * degree(relation.kind, pair[0].body, [pair[1].body], nobody) \
+                if pair else 0.0
+            if pair and fit > best.fit:
+                best = replace(pair[0], fit=fit)
+        judged.append(best)
+    return fitting_ones(reading, relation, candidates, judged)
+
+
+def parted(asking: Asking, thing: Thing, anchor: Thing, one: Candidate,
+           other: Candidate) -> tuple[Candidate, Candidate] | None:
+    """Returns a thing and its anchor apart, where one segment holds both; None if it is one thing.
+
+    What lies on something often grows together with it. Each point is then part of the one whose
+    noun fits it better.
+    """
+    a, b = one.place.members, other.place.members
+    if len(np.intersect1d(a, b)) < SAME * min(len(a), len(b)):
+        return one, other
+    members = np.union1d(a, b)
+    values = [asking.places(*what).relevancy for what in ((thing, asking.inside), (anchor, None))]
+    mine = values[0][members] > values[1][members]
+    parts = members[mine], members[~mine]
+    if min(map(len, parts)) < asking.query.config.min_points:
+        return None
+    return (asking.reduced(one, parts[0], values[0]), asking.reduced(other, parts[1], values[1]))
 
 
 def view_of(asking: Asking, reading: Reading) -> tuple[Viewpoint, str]:
