@@ -152,9 +152,11 @@ def serve_once(words: list[str], place: str) -> None:
     process = subprocess.Popen(words, cwd=place, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
-        line = process.stdout.readline()
-        print(line, end='')
-        assert 'http://' in line, line
+        for line in process.stdout:
+            print(line, end='')
+            if 'shows the map' in line:
+                return
+        raise AssertionError('the page was not served')
     finally:
         process.terminate()
         process.wait(VIEW_S)
