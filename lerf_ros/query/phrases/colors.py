@@ -36,8 +36,10 @@ class Level(NamedTuple):
 NEUTRALS = ('black', 'gray', 'white')
 # Fraction of its points that must have a colour, so that a thing is said to have it. Nearly
 # everything has black, gray and white somewhere: shadows, metal, highlights.
-COLORED, UNCOLORED = 0.15, 0.2
+COLORED, UNCOLORED = 0.15, 0.15
 VIVID_CHROMA = 25.0
+# A field learns colours roughly: with less chroma than this a point of a map counts as neutral.
+ROUGH_CHROMA, ROUGH_STEEPNESS = 11.0, 0.5
 VIVID_SHARE = 0.06      # of the points, from which they may tell the colour of a thing
 MOSTLY = 0.5            # of the vivid ones must then have the colour
 
@@ -128,9 +130,17 @@ def word_memberships(lab: np.ndarray, words: Sequence[str], shade: str = '') -> 
     words: of vocabulary.COLORS. shade: 'dark', 'light' or ''.
     """
     basic = memberships(lab)
-    neutral = basic[:, [BASIC_COLORS.index(name) for name in NEUTRALS]].sum(1)
+    gray = [BASIC_COLORS.index(name) for name in NEUTRALS]
     lit = memberships(np.minimum(lab * SHADOW, [100.0, np.inf, np.inf]))
-    basic = np.maximum(basic, np.where(neutral[:, None] > 0.5, 0.0, SURENESS * lit))
+    basic = np.maximum(basic, np.where(basic[:, gray].sum(1, keepdims=True) > 0.5, 0.0,
+                                       SURENESS * lit))
+    rough = sigmoid(ROUGH_STEEPNESS * (np.hypot(lab[:, 1], lab[:, 2]) - ROUGH_CHROMA))[:, None]
+    neutral = np.maximum(basic[:, gray].sum(1), 1 - rough[:, 0])
+    light = lab[:, :1] >= [BLACK_TO_GRAY[0], GRAY_TO_WHITE[0]]
+    basic = basic * rough
+    # What has too little chroma for a colour is black, gray or white instead.
+    basic[:, gray] += (1 - rough) * np.concatenate(
+        [~light[:, :1], light[:, :1] & ~light[:, 1:], light[:, 1:]], 1)
     wide = {'white': neutral * sigmoid(STEEPNESS * (lab[:, 0] - WHITE_FROM)),
             'black': neutral * sigmoid(STEEPNESS * (BLACK_TO - lab[:, 0]))}
     columns = [np.minimum(sum(wide[name] if name in wide else basic[:, BASIC_COLORS.index(name)]

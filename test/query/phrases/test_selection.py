@@ -13,6 +13,7 @@ from lerf_ros.lerf import find
 from lerf_ros.query.phrases.reading import Viewpoint
 from lerf_ros.query.question import encode_phrases
 from lerf_ros.query.request import QueryRequest, relation
+from lerf_ros.query.text_query import TextQuery
 
 QUERY = colored_query()
 NEGATIVES = QueryConfig().negatives
@@ -161,4 +162,20 @@ TOP_MIDDLE = 0.55
 def test_probabilities_follow_the_fit():
     ahead = found('mug right of the box').phrases[0]
     assert 0.5 <= ahead.fit <= 1
-    assert replace(ahead.places[0].hit, label='') is not None
+
+
+def test_what_grew_together_with_what_it_lies_on_is_taken_apart():
+    index = QUERY.index
+    ball, box = 2 + BALL, 2 + BOX                 # after the two planes
+    joined = replace(index, segments=np.where(index.segments == ball, box, index.segments))
+    query = TextQuery(joined, QUERY.encoder, QUERY.config, QUERY.radius)
+    assert len(found('ball', query=query).places[0].members) > 400      # the box as well
+    hit = found('ball on the box', query=query).hits[0]
+    assert np.allclose(hit.position, (0, 0, 0.64), atol=0.01)
+    assert np.allclose(hit.size, 0.08, atol=0.01)
+    hit = found('box under the ball', query=query).hits[0]
+    assert np.allclose(hit.position, (0, 0, 0.55), atol=0.01)
+
+
+def test_one_thing_is_not_on_itself():
+    assert found('box on the box').hits == ()
