@@ -77,6 +77,8 @@ class StoredMap:
             return None
         poses = PoseRefinement(self.config.keyframes.max_count, self.config.poses)
         poses.table.data.copy_(torch.from_numpy(self.snapshot.arrays('training')['poses']))
+        # Their mean is taken off, so it counts how many there are.
+        poses.count.fill_(len(self.snapshot.info.get('rows', ())))
         return poses
 
     def survey(self, language: LanguageField | None = None) -> Survey:
