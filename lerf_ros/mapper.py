@@ -333,7 +333,7 @@ class Mapper:
                 **self.quality.known()}
         parts: dict[str, Mapping[str, np.ndarray]] = {
             'field': field_arrays(trainer.radiance.field, language), **survey.arrays(),
-            **self.outside.resolution(survey.index)}
+            **self.outside.resolution(survey)}
         if self.config.map.training_state:
             parts['training'] = training_arrays(trainer)
         try:

@@ -10,7 +10,7 @@ where so many of them fit onto it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,12 +75,15 @@ class Resolution:
         return (np.abs((self.points - center) @ R) <= region.size / 2).all(1)
 
 
-def measure_resolution(looked_at: np.ndarray, index: LanguageIndex, radius: float) -> Resolution:
-    """Measures how densely the points of an index lie around surface points.
+def measure_resolution(views: Sequence[np.ndarray], least: int, index: LanguageIndex,
+                       radius: float) -> Resolution:
+    """Measures how densely the points of an index lie where so many keyframes looked.
 
-    looked_at (M, 3), world: what keyframes looked at. radius: of the scene frame, world units.
+    views: surface points (M, 3), world, that each keyframe looked at. least: keyframes that must
+    have looked at a place; of what fewer saw no map is made, and coverage says so. radius: of the
+    scene frame, world units.
     """
-    places = one_per_cell(looked_at - index.origin, radius / CELLS).astype(np.float32)
+    places = one_per_cell([points - index.origin for points in views], radius / CELLS, least)
     count = min(NEIGHBOURS, len(index.points))
     if not count or not len(places):
         return Resolution(places, np.full(len(places), np.inf, np.float32), index.origin)
@@ -91,10 +94,16 @@ def measure_resolution(looked_at: np.ndarray, index: LanguageIndex, radius: floa
     return Resolution(places, spacing.astype(np.float32), index.origin)
 
 
-def one_per_cell(points: np.ndarray, edge: float) -> np.ndarray:
-    """Returns one of the points (N, 3) in each cube of this edge."""
-    cells = np.floor(points / edge).astype(np.int64)
-    return points[np.unique(cells, axis=0, return_index=True)[1]]
+def one_per_cell(views: Sequence[np.ndarray], edge: float, least: int) -> np.ndarray:
+    """Returns one point (float32) in each cube of this edge where `least` views (N, 3) have some.
+    """
+    own, points = [np.zeros((0, 3), np.int64)], [np.zeros((0, 3))]
+    for view in views:
+        cells, first = np.unique(np.floor(view / edge).astype(np.int64), axis=0, return_index=True)
+        own.append(cells)
+        points.append(view[first])
+    _, first, count = np.unique(np.concatenate(own), axis=0, return_index=True, return_counts=True)
+    return np.concatenate(points)[first[count >= least]].astype(np.float32)
 
 
 def nearer_half(points: np.ndarray, depth: np.ndarray) -> np.ndarray:

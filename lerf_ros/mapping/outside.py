@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 
 from lerf_ros.geometry.scene_frame import SceneFrame
-from lerf_ros.index.language_index import LanguageIndex
 from lerf_ros.index.resolution import PART, measure_resolution, nearer_half
+from lerf_ros.index.survey import Survey
 from lerf_ros.mapping.keyframes import LearnedKeyframes
 from lerf_ros.mapping.world_changes import DepthGrid
 
@@ -35,14 +35,15 @@ class OutsideViews:
         if len(points) and beyond.mean() > LOOKS_OUT:
             self._middle[index] = np.median(points, axis=0)
 
-    def resolution(self, index: LanguageIndex) -> dict[str, dict[str, np.ndarray]]:
+    def resolution(self, survey: Survey) -> dict[str, dict[str, np.ndarray]]:
         """Measures how fine an index is where keyframes look, as a part of a snapshot.
 
         Without depth that is not known, and there is no such part.
         """
-        places = [looked_at(grid) for grid in self._learned.changes.grids.values()]
-        return {PART: measure_resolution(np.concatenate(places), index, self._scene.radius)
-                .arrays()} if places else {}
+        views = [looked_at(grid) for grid in self._learned.changes.grids.values()]
+        needed = int(survey.coverage.needed[0])
+        return {PART: measure_resolution(views, needed, survey.index, self._scene.radius)
+                .arrays()} if views else {}
 
     @property
     def message(self) -> str:

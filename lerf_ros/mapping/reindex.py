@@ -149,8 +149,8 @@ def _reindex(stored: StoredMap) -> int:
     survey, old = stored.survey(), stored.snapshot
     parts = {Path(file).stem: old.arrays(Path(file).stem) for file in old.info['files']}
     if PART in parts:
-        looked_at = Resolution.from_arrays(parts[PART]).points_world()
-        parts[PART] = measure_resolution(looked_at, survey.index, stored.scene.radius).arrays()
+        places = Resolution.from_arrays(parts[PART]).points_world()
+        parts[PART] = measure_resolution([places], 1, survey.index, stored.scene.radius).arrays()
     info = {name: value for name, value in old.info.items() if name not in ('files', 'checksum')}
     info.update(stamp_ns=time.time_ns(), points=len(survey.index.points),
                 config=to_dict(stored.config))

@@ -41,7 +41,17 @@ def half_coarse() -> Resolution:
 def measured(looked_at: np.ndarray, points: np.ndarray) -> Resolution:
     """Both (N, 3) from ORIGIN."""
     index = plain_index(points, np.zeros((1, len(points), 9)), np.zeros(len(points)), np.ones(1))
-    return measure_resolution(looked_at + ORIGIN, replace(index, origin=ORIGIN), radius=1.2)
+    return measure_resolution([looked_at + ORIGIN], 1, replace(index, origin=ORIGIN), radius=1.2)
+
+
+def test_what_few_keyframes_looked_at_does_not_count():
+    """As the floor beside a table, which one image of fifty showed from close by."""
+    everywhere, here = floor((0, 4), 0.05) + ORIGIN, floor((0, 1), 0.05) + ORIGIN
+    index = replace(plain_index(floor((0, 1), 0.01), np.zeros((1, 10000, 9)), np.zeros(10000),
+                                np.ones(1)), origin=ORIGIN)
+    shares = [measure_resolution([here, everywhere, here], least, index, 1.2).share(0.1, 20)
+              for least in (1, 2, 3, 4)]
+    assert shares[0] < 0.4 and shares[1:] == [1.0, 1.0, 1.0]
 
 
 def at(x: float, width: float = 0.6) -> Region:

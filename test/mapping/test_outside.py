@@ -13,6 +13,8 @@ from lerf_ros.config import KeyframeConfig
 from lerf_ros.frames.frame import Keyframe
 from lerf_ros.geometry.region import Region
 from lerf_ros.geometry.scene_frame import SceneFrame
+from lerf_ros.index.coverage import Coverage
+from lerf_ros.index.survey import Survey
 from lerf_ros.map_query import MapQuery
 from lerf_ros.mapping.keyframes import LearnedKeyframes
 from lerf_ros.mapping.outside import OutsideViews
@@ -68,7 +70,10 @@ def test_keyframes_that_were_forgotten_do_not_count():
 def test_without_depth_nothing_is_known():
     blind = [replace(frame, depth_m=None) for frame in away(HERE)]
     _, views = learned(blind)
-    assert views.message == '' and views.resolution(cube_index(CUBES)) == {}
+    nothing = np.zeros((8, 8, 8), np.uint16)
+    coverage = Coverage(nothing, nothing, nothing, np.ones(4), np.array([2, 5], np.int32))
+    survey = Survey(cube_index(CUBES), coverage)
+    assert views.message == '' and views.resolution(survey) == {}
 
 
 def test_nothing_is_absent_from_a_place_out_of_the_scene_frame(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from lerf_ros.mapper import Mapper
 from lerf_ros.mapping.reindex import open_stored_map, reindex
 from lerf_ros.storage.map_directory import MapDirectory
 
-CONFIG = SMALL.override({'poses.refine': True, 'field.appearance': 2})
+CONFIG = SMALL.override({'poses.refine': True, 'poses.start_step': 0, 'field.appearance': 2})
 
 
 @pytest.fixture(scope='module')
