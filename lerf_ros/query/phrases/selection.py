@@ -9,15 +9,15 @@ What fits best of several ('largest', 'nearest') is chosen last, among those tha
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 
 import numpy as np
 
-from lerf_ros.query.answer import NEUTRAL, Hit
-from lerf_ros.query.phrases.colors import thing_colors, word_memberships
+from lerf_ros.query.answer import NEUTRAL
+from lerf_ros.query.boxes import LEVEL
+from lerf_ros.query.phrases.candidates import SAME, Candidate, colored, counted, distinct, sized
 from lerf_ros.query.phrases.reading import (
     CHOOSING,
     VIEWER,
@@ -35,7 +35,7 @@ from lerf_ros.query.phrases.relations import (
     directions,
     distance,
 )
-from lerf_ros.query.phrases.vocabulary import BASIC_COLORS, SIZES, SUPERLATIVES
+from lerf_ros.query.phrases.vocabulary import FLOORS, TABLES
 from lerf_ros.query.places import FAINT, Place
 from lerf_ros.query.question import Question
 from lerf_ros.query.search import Limits, PhraseResult, SearchResult, named, search
@@ -43,23 +43,7 @@ from lerf_ros.query.text_query import TextQuery
 
 MOST_CANDIDATES = 20     # places of a noun that colours and relations choose from
 MOST_ANCHORS = 5
-TWIN = 0.5               # with less than this fraction of the best one's colour it is another thing
 SUPPORTING = (RelationKind.ON, RelationKind.IN, RelationKind.UNDER, RelationKind.ABOVE)
-SAME = 0.5               # of two places with this fraction of points in common one is enough
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A place of a noun. fit: how well all else that was said holds for it, 0..1."""
-
-    place: Place
-    body: Body
-    fit: float = 1.0
-
-    @property
-    def rank(self) -> float:
-        """Returns what candidates are sorted by, the best has the largest."""
-        return self.fit * max(self.place.hit.relevancy - NEUTRAL, 0.0)
 
 
 @dataclass(frozen=True)
@@ -97,8 +81,26 @@ class Asking:
                 self.rows[thing.noun][None], self.negatives)[:2]
             best = self.query.best_place(values, scales)
             places = [best] if best is not None and best.hit.relevancy >= NEUTRAL + FAINT else []
-        fitting, _ = colored(self, thing, [self.candidate(place) for place in places])
-        return sized(thing, fitting)[:MOST_ANCHORS]
+        fitting, _ = colored(self.query.lab, thing, [self.candidate(place) for place in places])
+        return [*sized(thing, fitting)[:MOST_ANCHORS], *self.surfaces(thing, fitting)]
+
+    def surfaces(self, thing: Thing, found: Sequence[Candidate]) -> list[Candidate]:
+        """Returns the level planes that a word such as 'table' may mean, if none of them was found.
+
+        An encoder that does not know the word may find it anywhere; a plane is what it is.
+        """
+        index, word = self.query.index, thing.noun.split()[-1:]
+        level = [k for k, plane in enumerate(index.planes) if plane[2] >= LEVEL]
+        known = {k for c in found for k in np.unique(index.segments[c.place.members]).tolist()}
+        if not level or not thing.plain or known & set(level):
+            return []
+        heights = {k: float(index.points_world[index.segments == k, 2].mean()) for k in level}
+        floor = min(level, key=heights.__getitem__)
+        meant = [floor] if set(word) & FLOORS else [k for k in level if set(word) & TABLES and (
+            k != floor or len(level) == 1)]
+        return [self.candidate(self.query.finder.place_of(
+            np.flatnonzero(index.segments == k), np.zeros(len(index.points), np.float32),
+            np.zeros(len(index.points), np.int64), stands=False)) for k in meant]
 
     def candidate(self, place: Place) -> Candidate:
         """Returns the candidate of a place; one on a supporting plane is all of that plane."""
@@ -154,7 +156,7 @@ def find_reading(asking: Asking, name: str, reading: Reading) -> SearchResult:
     found = asking.places(reading.thing, asking.inside)
     places = distinct([place for phrase in found.phrases for place in phrase.places])
     candidates = [asking.candidate(place) for place in places]
-    fitting, reason = colored(asking, reading.thing, candidates)
+    fitting, reason = colored(asking.query.lab, reading.thing, candidates)
     for relation in reading.relations:
         if relation.kind not in CHOOSING and relation.anchors and not reason:
             fitting, reason = related(asking, reading, relation, fitting)
@@ -191,50 +193,6 @@ def outshone(relevancy: np.ndarray, places: Sequence[Place],
     for candidate in kept:
         out[candidate.place.members] = relevancy[candidate.place.members]
     return out
-
-
-def distinct(places: Sequence[Place]) -> list[Place]:
-    """Returns the places, best first, without those that share most points with a better one."""
-    kept: list[Place] = []
-    for place in sorted(places, key=lambda p: -p.hit.relevancy):
-        if all(len(np.intersect1d(place.members, other.members)) < SAME * min(
-                len(place.members), len(other.members)) for other in kept):
-            kept.append(place)
-    return kept
-
-
-def colored(asking: Asking, thing: Thing,
-            candidates: Sequence[Candidate]) -> tuple[list[Candidate], str]:
-    """Returns the candidates that have the thing's colours, and why there are none, or ''.
-
-    Where none has them all are returned, each with its fit.
-    """
-    if not thing.colors or not candidates:
-        return list(candidates), ''
-    words = np.array([thing_colors(asking.query.lab[c.place.members], thing.colors, thing.shade)
-                      for c in candidates])                                   # (C, W)
-    # Several colours share the points.
-    raw = words.max(1) if thing.any_color else words.min(1) * len(thing.colors)
-    degrees = np.clip(raw * HOLDS, 0, 1)
-    judged = [replace(c, fit=c.fit * float(d)) for c, d in zip(candidates, degrees, strict=True)]
-    fits = (degrees >= HOLDS) & (raw >= TWIN * raw.max())
-    if fits.any():
-        return [c for c, fit in zip(judged, fits, strict=True) if fit], ''
-    return judged, (f'{counted(len(candidates), thing.noun)}, but none is '
-                    f'{thing.described.removesuffix(thing.noun).strip()}: '
-                    f'{main_colors(asking, candidates)}')
-
-
-def main_colors(asking: Asking, candidates: Sequence[Candidate]) -> str:
-    """Returns what colours the candidates have, in words."""
-    names = [BASIC_COLORS[int(word_memberships(asking.query.lab[c.place.members], BASIC_COLORS)
-                              .mean(0).argmax())] for c in candidates]
-    return ('it is ' if len(names) == 1 else 'they are ') + ', '.join(dict.fromkeys(names))
-
-
-def counted(places: int, noun: str) -> str:
-    """Returns how often a noun was found, in words."""
-    return f'{noun!r} was found in {places} place{"s" * (places > 1)}'
 
 
 def related(asking: Asking, reading: Reading, relation: Relation,
@@ -337,31 +295,6 @@ def overlap(body: Body, anchors: Sequence[Body]) -> bool:
     """Returns whether an anchor is the thing itself."""
     return any(len(body.points) == len(anchor.points) and np.array_equal(
         body.points, anchor.points) for anchor in anchors)
-
-
-def sized(thing: Thing, candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Returns the candidates that are as large, tall, ... as was said, of all that there are."""
-    left = list(candidates)
-    for word in thing.sizes:
-        what, sign = SUPERLATIVES.get(word) or SIZES[word]
-        lengths = [sign * MEASURES[what](c.place.hit) for c in left]
-        if len(left) < 2:
-            continue
-        if word in SUPERLATIVES:
-            left = [left[int(np.argmax(lengths))]]
-            continue
-        middle = (max(lengths) + min(lengths)) / 2
-        left = [c for c, length in zip(left, lengths, strict=True) if length >= middle]
-    return left
-
-
-# Logarithms, so that the middle between a small and a large thing is not next to the large one.
-MEASURES: dict[str, Callable[[Hit], float]] = {
-    'volume': lambda hit: float(np.log(np.maximum(hit.size, 1e-9)).sum()),
-    'height': lambda hit: math.log(max(float((np.abs(hit.rotation[2]) * hit.size).sum()), 1e-9)),
-    'length': lambda hit: math.log(max(float(max(hit.size)), 1e-9)),
-    'thickness': lambda hit: math.log(max(float(min(hit.size)), 1e-9)),
-    'elevation': lambda hit: float(hit.position[2])}
 
 
 def chosen(asking: Asking, reading: Reading,

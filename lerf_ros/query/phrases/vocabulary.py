@@ -89,6 +89,9 @@ RELATIONS: dict[str, RelationKind] = {
         ('front', RelationKind.FRONT_SIDE), ('near', RelationKind.FRONT_SIDE),
         ('back', RelationKind.BACK_SIDE), ('far', RelationKind.BACK_SIDE))
        for at in ('on', 'at', 'in') for part in ('side', 'half', 'part')}}
+# What other things stand on; the floor is the lowest of them. A map knows these by their geometry.
+FLOORS = frozenset({'floor', 'ground', 'carpet'})
+TABLES = frozenset({'table', 'desk', 'counter', 'countertop', 'tabletop', 'worktop', 'workbench'})
 # The same of all candidates, without an anchor: 'the mug on the left'.
 PLACES: dict[str, RelationKind] = {
     f'{lead} {side}{part}': kind for side, kind in (

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from query.phrases.colored_map import THINGS, VIEWER, colored_query
+from query.phrases.colored_map import THINGS, VIEWER, LastWord, colored_query
 
 from lerf_ros.config import QueryConfig
 from lerf_ros.geometry.region import Region
@@ -179,3 +179,18 @@ def test_what_grew_together_with_what_it_lies_on_is_taken_apart():
 
 def test_one_thing_is_not_on_itself():
     assert found('box on the box').hits == ()
+
+
+class NoFurniture(LastWord):
+    """Takes words for furniture for the tray, which is not on the map."""
+
+    def encode_texts(self, texts):
+        return super().encode_texts([
+            text.replace('desk', 'tray').replace('ground', 'tray') for text in texts])
+
+
+def test_surfaces_are_known_by_their_geometry_where_the_encoder_is_at_a_loss():
+    query = TextQuery(QUERY.index, NoFurniture(), QUERY.config, QUERY.radius)
+    assert set(which('mug on the desk', query=query)) == {RED, BLUE, LARGE}
+    assert which('ball on the ground', query=query) == [FLOOR_BALL]
+    assert which('mug on the tray', query=query) == []
