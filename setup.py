@@ -21,6 +21,9 @@ VERSION = '0.1.0'  # also in package.xml and CHANGELOG.rst
 HERE = Path(__file__).resolve().parent
 INTERFACES = os.environ.get('LERF_ROS_NO_INTERFACES', '0') in ('', '0')
 EXTRAS = ('ros', 'openclip', 'offline', 'sim', 'eval', 'view', 'physics', 'captures', 'dev')
+# What the extra `all` holds: not ROS, which must not meet a sourced one, nor simulators and tests.
+ALL = ('offline', 'openclip', 'captures', 'view', 'eval')
+PAPER = 'https://arxiv.org/abs/2303.09553'
 
 
 def requirements(name: str) -> list[str]:
@@ -149,6 +152,20 @@ setup(
     name=NAME,
     version=VERSION,
     description='Online language embedded radiance fields for ROS 2',
+    long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    author='The lerf_ros developers',
+    author_email='lerf-ros-developers@users.noreply.github.com',
+    url=PAPER,
+    project_urls={'Paper': PAPER},
+    keywords='robotics ros2 nerf lerf open-vocabulary mapping',
+    classifiers=[
+        'Development Status :: 4 - Beta',
+        'Intended Audience :: Science/Research',
+        'Operating System :: POSIX :: Linux',
+        *(f'Programming Language :: Python :: 3.{minor}' for minor in range(10, 15)),
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+    ],
     license='Apache-2.0',
     packages=find_packages(include=[NAME, f'{NAME}.*'],
                            exclude=[f'{NAME}.msg*', f'{NAME}.srv*']),
@@ -156,7 +173,8 @@ setup(
     data_files=configuration(),
     python_requires='>=3.10',
     install_requires=requirements('core'),
-    extras_require={extra: requirements(extra) for extra in EXTRAS},
+    extras_require={**{extra: requirements(extra) for extra in EXTRAS},
+                    'all': sorted({line for extra in ALL for line in requirements(extra)})},
     entry_points={'console_scripts': [f'{NAME} = {NAME}.cli:main']},
     cmdclass={'build_py': BuildPy},
     distclass=InterfaceDistribution,

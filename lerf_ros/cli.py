@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line `lerf_ros`, which runs the same core as the nodes without ROS.
 
-Nothing heavy is imported until a command runs, so that help comes at once.
+Nothing heavy is imported until a command runs, so that help and completion come at once.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from lerf_ros import __version__, processes
 from lerf_ros.commands import (
     calibrate,
+    completion,
     doctor,
     evaluate,
     export,
@@ -28,7 +29,8 @@ from lerf_ros.commands.parser import CommandParser, spread_settings
 from lerf_ros.errors import LerfError
 
 # In the order of a first hour.
-MODULES = (train, query, view, export, doctor, processes, robot, calibrate, evaluate, reindex)
+MODULES = (train, query, view, export, doctor, processes, robot, calibrate, evaluate, reindex,
+           completion)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

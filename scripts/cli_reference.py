@@ -17,6 +17,13 @@ HEAD = """# Command line
 `lerf_ros COMMAND --help` lists the options of a command. Options and names may stand in any order.
 `--set` takes one or several `NAME=VALUE`; `--negatives` and `--rather-than` take phrases with `;`
 between them, or are given again. `-v` says more, and shows where an error comes from.
+
+```sh
+mkdir -p ~/.local/share/bash-completion/completions
+lerf_ros completion bash > ~/.local/share/bash-completion/completions/lerf_ros
+```
+
+completes commands, options and files in bash; `zsh` and `tcsh` work alike.
 """
 CODES = """## Exit status and errors
 

@@ -2,6 +2,7 @@
 """The package as a whole: versions, comments of the interfaces, who imports whom, sizes."""
 
 import ast
+import importlib
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
@@ -58,6 +59,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # The commands that talk to running nodes; all others run without ROS.
     'commands/robot': {'commands', 'nodes'},
     'commands/doctor': {'commands', 'nodes'},
+    'commands/completion': {'cli'},     # completes the whole command line
     'cli': {'commands', 'processes'},
     'nodes': CORE | {'mapper', 'mapping', 'map_query', 'processes', 'process_group',
                      'quiet_threads', 'simulation', 'evaluation', 'show', 'msg', 'srv'},
@@ -117,6 +119,18 @@ def test_versions_agree():
                     re.MULTILINE)
     assert setup and log
     assert package == setup.group(1) == log.group(1) == lerf_ros.__version__
+
+
+def test_pip_shows_who_made_it_and_what_it_is(monkeypatch):
+    pytest.importorskip('setuptools', reason='brings distutils, which Python 3.12 has no more')
+    run_setup = importlib.import_module('distutils.core').run_setup
+    monkeypatch.chdir(ROOT)
+    made = run_setup('setup.py', stop_after='init')
+    of = made.metadata
+    assert of.long_description.startswith('# lerf_ros') and of.author and of.url
+    assert of.long_description_content_type == 'text/markdown'
+    assert {'viser>=1.1', 'timm>=1.0', 'matplotlib>=3.8'} <= set(made.extras_require['all'])
+    assert not [line for line in made.extras_require['all'] if line.startswith('ros-')]
 
 
 def test_the_licence_is_the_same_everywhere():

@@ -188,6 +188,13 @@ def test_all_files_of_a_phrase_have_one_name(capsys, map_directory, tmp_path, mo
         'teddyb\u00e4r.png', 'teddyb\u00e4r.ply', 'teddyb\u00e4r.json'}
 
 
+@pytest.mark.parametrize('shell', ['bash', 'zsh'])
+def test_completion_knows_commands_and_options(capsys, shell):
+    pytest.importorskip('shtab', reason='shtab is not installed')
+    code, out, _ = said(capsys, 'completion', shell)
+    assert code == 0 and 'reindex' in out and '--trust-input' in out
+
+
 # Doctor ------------------------------------------------------------------------------------------
 
 def test_the_doctor_finds_each_point_well_or_names_its_cure(capsys, monkeypatch):
