@@ -18,6 +18,8 @@ from lerf_ros.encoders.embedding_map import KeyframeFeatures, no_features, sort_
 from lerf_ros.encoders.hub import OFFLINE_ENCODER
 from lerf_ros.encoders.image_text import DenseEncoder, FeatureEncoder, ImageTextEncoder
 from lerf_ros.encoders.pyramid import (
+    MERGE_RATIO,
+    MIN_CROP_FRACTION,
     CropGrid,
     check_widths,
     crop_grid,
@@ -87,6 +89,7 @@ class FeatureExtractor:
         self._config = config
         self._cache = cache
         self.limits = MemoryLimits(config)
+        self._coarsest_told = MERGE_RATIO   # times the asked width: what was warned of so far
         self._dense: DenseFeatures | None = None
         if config.encoder != OFFLINE_ENCODER and not isinstance(encoder, FeatureEncoder):
             self._dense = load_dense_features(config, getattr(encoder, 'device', 'cpu'))
@@ -149,10 +152,29 @@ class FeatureExtractor:
             check_widths(widths_world, depth_world)
             widths_px = [w * frame.camera.fx / depth_world for w in widths_world]
         if dense:
-            return resize_factors(widths_px, self._receptive_px, max(height, width),
-                                  self.limits.max_side)
-        return [crop_grid(width, height, side, *overlaps)
-                for side in crop_sides(widths_px, height, width)]
+            factors = resize_factors(widths_px, self._receptive_px, max(height, width),
+                                     self.limits.max_side)
+            self._tell_if_coarse(min(widths_px), self._receptive_px / factors[-1], widths_world)
+            return factors
+        sides = crop_sides(widths_px, height, width)
+        self._tell_if_coarse(min(widths_px), sides[0], widths_world)
+        return [crop_grid(width, height, side, *overlaps) for side in sides]
+
+    def _tell_if_coarse(self, asked_px: float, got_px: float,
+                        widths_world: Sequence[float]) -> None:
+        """Warns where the narrowest width cannot be had: once, and again where it gets worse."""
+        ratio = got_px / asked_px
+        if not widths_world or ratio <= self._coarsest_told:
+            return
+        self._coarsest_told = ratio * MERGE_RATIO
+        asked = min(widths_world)
+        why = (f'features.max_side is {self.limits.max_side}: raise it to '
+               f'{math.ceil(self.limits.max_side * ratio)}' if isinstance(
+                   self._encoder, DenseEncoder) else
+               f'crops are at least {MIN_CROP_FRACTION:.0%} of the height of an image')
+        log.warning('the narrowest width that images are encoded at is %.3g world units instead of '
+                    '%.3g (features.widths), so that smaller things count less: %s, or map from '
+                    'nearer', asked * ratio, asked, why)
 
     def _run(self, image: np.ndarray, levels: Sequence[CropGrid | float]) -> KeyframeFeatures:
         if isinstance(self._encoder, DenseEncoder):

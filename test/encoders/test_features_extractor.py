@@ -67,6 +67,25 @@ def test_a_width_in_the_world_becomes_the_receptive_field():
     assert [level.width_px for level in found.levels] == pytest.approx([90, 180])
 
 
+def test_a_width_that_cannot_be_had_is_told_once(caplog):
+    """0.05 m at 1 m are 30 pixels: factor 6, but 1280 of 640 pixels are 2, which is 0.15 m."""
+    extractor = FeatureExtractor(DenseFake(), FeatureConfig())
+    for _ in range(2):
+        extractor.extract(frame(), (0.05, 0.3), 1.0)
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert '0.15 world units instead of 0.05' in told
+    assert 'features.max_side is 1280: raise it to 3840' in told
+    extractor.extract(frame(), (0.05, 0.3), 2.0)        # from farther away it is worse
+    assert '0.3 world units instead of 0.05' in caplog.records[-1].getMessage()
+    FeatureExtractor(CropFake(), FeatureConfig()).extract(frame(), (0.02,), 1.0)
+    assert 'crops are at least 5% of the height' in caplog.records[-1].getMessage()
+
+
+def test_what_can_be_had_is_not_told(caplog):
+    FeatureExtractor(DenseFake(), FeatureConfig()).extract(frame(), (0.15, 0.3), 1.0)
+    assert caplog.records == []
+
+
 def test_twice_as_far_is_half_the_width():
     near = resize_factors([100.0], 180.0, 640, 4000)
     far = resize_factors([50.0], 180.0, 640, 4000)
