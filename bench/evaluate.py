@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 
-from oracle_encoder import OracleEncoder, OracleExtractor
+from oracle_encoder import OracleEncoder, OracleExtractor, crop_encoder, no_label
 
 from lerf_ros import cli
 from lerf_ros.config import LerfConfig
@@ -20,6 +20,7 @@ from lerf_ros.encoders.embedding_map import KeyframeFeatures
 from lerf_ros.evaluation import scene_encoders
 from lerf_ros.evaluation.scenes import EvalScene
 from lerf_ros.geometry.scene_frame import SceneFrame
+from lerf_ros.index.second_look import SecondLooker
 
 # The oracle sees small crops as sharply as large ones, so its crops are narrower than those of an
 # encoder, and an object fills them.
@@ -44,6 +45,14 @@ class SceneOracle:
         labels = {f.stamp_ns: mask for f, mask in zip(scene.frames, scene.labels, strict=True)}
         extractor = OracleExtractor(self.texts, labels, scene.label_names)
         return scene_encoders.extract_all(extractor, scene, frame, config)
+
+    def looker(self, scene: EvalScene, config: LerfConfig) -> SecondLooker:
+        """Returns second looks at the masks of all frames."""
+        if scene.labels is None:
+            raise ValueError(f'{scene.name}: the oracle needs label masks')
+        labels = scene.labels
+        return SecondLooker(crop_encoder(self.texts, scene.label_names),
+                            lambda index: (labels[index], None), config.index, no_label)
 
 
 # At module level, because the processes of --jobs import this module without running it.

@@ -8,7 +8,7 @@ label's name). For simulated scenes only, in which every pixel has a label.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -82,6 +82,26 @@ class OracleEncoder:
         vocabulary = self.vocabulary(names)
         levels = [crop_level(sums, present, width, stride_px, vocabulary) for width in widths_px]
         return KeyframeFeatures(sort_levels(levels), dense_codes(sums, present, len(names)))
+
+
+def crop_encoder(encoder: OracleEncoder,
+                 names: Sequence[str]) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
+    """Returns what maps crops of label masks (h, w), indices of `names`, to unit rows (N, D).
+
+    Pixels with a label of -1 are blank and do not count.
+    """
+    vocabulary = encoder.vocabulary(names)
+
+    def encode(crops: Sequence[np.ndarray]) -> np.ndarray:
+        areas = np.stack([np.bincount(crop[crop >= 0], minlength=len(names)) for crop in crops])
+        rows = areas.astype(np.float32) @ vocabulary
+        return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)
+    return encode
+
+
+def no_label(labels: np.ndarray) -> np.ndarray:
+    """Returns what a blank pixel of a label mask is."""
+    return np.array(-1, labels.dtype)
 
 
 class OracleExtractor:

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from evaluate import SETTINGS as ORACLE_SETTINGS
-from oracle_encoder import OracleEncoder, OracleExtractor
+from oracle_encoder import OracleEncoder, OracleExtractor, crop_encoder, no_label
 
 from lerf_ros.commands.options import overrides
 from lerf_ros.config import GraspConfig, LerfConfig
@@ -30,6 +30,7 @@ from lerf_ros.encoders.image_text import load_encoder
 from lerf_ros.evaluation.command import EFFORTS
 from lerf_ros.evaluation.scenes import simulated_scene
 from lerf_ros.frames.frame import Frame
+from lerf_ros.index.second_look import SecondLooker
 from lerf_ros.map_query import MapQuery
 from lerf_ros.mapper import Mapper
 from lerf_ros.quiet_threads import run_quietly
@@ -100,6 +101,10 @@ def make_mapper(encoder: str, capture: Capture, target: Path, config: LerfConfig
     mapper = Mapper(config.override(ORACLE_SETTINGS), directory, oracle, 'map', True)
     masks = {f.stamp_ns: m for f, m in zip(capture.frames, capture.labels, strict=True)}
     mapper.extractor = OracleExtractor(oracle, masks, capture.names)
+    # All frames become keyframes, in their order.
+    mapper.looks.looker = SecondLooker(crop_encoder(oracle, capture.names),
+                                       lambda index: (capture.labels[index], None), config.index,
+                                       no_label)
     return mapper
 
 

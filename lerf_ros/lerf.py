@@ -16,7 +16,7 @@ paper's. Imports are inside of the functions: a mapper answers nothing, a query 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lerf_ros.frames.frame import Frame
     from lerf_ros.geometry.region import Region
     from lerf_ros.geometry.scene_frame import SceneFrame
+    from lerf_ros.index.second_look import LookAgain
     from lerf_ros.index.surface import PosedCamera
     from lerf_ros.index.survey import Survey, ViewCache
     from lerf_ros.query.phrases.reading import Viewpoint
@@ -103,12 +104,13 @@ def move_fields(radiance: RadianceLearner, language: LanguageLearner, batch: Pix
 def index(radiance: RadianceField, language: LanguageField, cameras: Sequence[PosedCamera],
           scene: SceneFrame, trained: tuple[float, float], config: LerfConfig,
           contradicted: Callable[[np.ndarray], np.ndarray] | None = None,
-          cache: ViewCache | None = None) -> Survey:
+          cache: ViewCache | None = None, look: LookAgain | None = None) -> Survey:
     """Renders the keyframes' views and indexes the surfaces in them with their language.
 
     trained: the scales that the language was trained at, scene radii. contradicted: which of
     points (N, 3), world, are known to have gone, (N,) bool. cache: of the snapshot before; views
-    that show the same as then are not rendered anew. Raises ValueError without a keyframe.
+    that show the same as then are not rendered anew. look: at the things that were found, in the
+    keyframes that show them best; None for no second looks. Raises ValueError without a keyframe.
     """
     from lerf_ros.index.coverage import measure_coverage
     from lerf_ros.index.language_index import build_index
@@ -123,8 +125,11 @@ def index(radiance: RadianceField, language: LanguageField, cameras: Sequence[Po
     if contradicted is not None:
         surface = surface.without(contradicted(scene.to_world(surface.points.cpu().numpy())))
     scales = index_scales(c, scene.radius, trained)
+    indexed = build_index(surface, language, scene, scales, c)  # embeddings, segments, normals
+    if look is not None:
+        indexed = replace(indexed, looks=look(indexed, scene, cameras, views, depths))
     return Survey(
-        build_index(surface, language, scene, scales, c),       # embeddings, segments, normals
+        indexed,
         measure_coverage(views, depths, scene, c.coverage_cells, c.min_keyframes,
                          cache.counts(c.coverage_cells)),      # what was seen of the space
         scene.to_world(weak_areas(views, surfaces, depths, c)))
@@ -136,9 +141,10 @@ def find(query: TextQuery, question: Question, region: Region | None, threshold:
     """Finds the places that look more like a phrase than like canonical phrases (section 3.4).
 
     The relevancy of a point is the least softmax of the phrase against one canonical phrase, at the
-    scale where it fits best, and 0 outside of the region. Each phrase has at most `most` places,
-    best first, as if it was asked alone; calibration gives them probabilities. Of a phrase with
-    colours and relations its noun is looked for, and what the map shows decides on the rest.
+    scale where it fits best, and 0 outside of the region. Second looks at a thing move the
+    relevancy of all of its points for the search. Each phrase has at most `most` places, best
+    first, as if it was asked alone; calibration gives them probabilities. Of a phrase with colours
+    and relations its noun is looked for, and what the map shows decides on the rest.
     viewer: from where things are left of others; None where nobody knows.
     """
     from lerf_ros.query.parts import find_parts

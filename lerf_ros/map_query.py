@@ -198,7 +198,7 @@ class MapQuery:
                                      'the map was written by another version') from error
         config = stored.override(self._settings)
         encoder = self._load_encoder(identity, config.features)
-        asked = self._asked(replace(stored, query=config.query), identity, encoder)[0]
+        asked = self._asked(replace(stored, query=config.query), identity, encoder, index)[0]
         query = TextQuery(index, encoder, asked, radius, self._device)
         self._install(LoadedSnapshot(
             query, coverage, resolution, None, stored, stored.grasp, frame_id, metric,
@@ -210,17 +210,18 @@ class MapQuery:
             config = loaded.stored.override(self._settings)
             old = loaded.query
             asked, calibration = self._asked(replace(loaded.stored, query=config.query),
-                                             loaded.info['encoder'], old.encoder)
+                                             loaded.info['encoder'], old.encoder, old.index)
             query = old if old.config == asked else TextQuery(
                 old.index, old.encoder, asked, old.radius, self._device)
             self._loaded = replace(loaded, query=query, grasp=config.grasp,
                                    calibration=calibration)
 
-    def _asked(self, config: LerfConfig, identity: Mapping[str, str],
-               encoder: TextEncoder) -> tuple[QueryConfig, Calibration | None]:
+    def _asked(self, config: LerfConfig, identity: Mapping[str, str], encoder: TextEncoder,
+               index: LanguageIndex) -> tuple[QueryConfig, Calibration | None]:
         """Returns the settings of queries with the threshold in force, and the calibration."""
         own = relevancy_threshold(encoder, config.query.temperature)
-        return in_force(config, identity, own, self.directory.path / CALIBRATION)
+        return in_force(config, identity, own, self.directory.path / CALIBRATION,
+                        looks=len(index.looks) > 0)
 
     def settings(self) -> dict[str, object]:
         """Returns query and grasp settings in force, by dotted name; empty before a snapshot."""

@@ -29,6 +29,7 @@ from lerf_ros.geometry.scene_frame import SceneFrame
 from lerf_ros.index.surface import PosedCamera
 from lerf_ros.index.survey import ViewCache
 from lerf_ros.mapping.keyframes import KeyframeQueue, LearnedKeyframes
+from lerf_ros.mapping.map_looks import MapLooks
 from lerf_ros.mapping.moves import MoveCheck
 from lerf_ros.mapping.outside import OutsideViews
 from lerf_ros.mapping.restart import EarlierRun, find_earlier_run
@@ -62,6 +63,7 @@ class Mapper:
         self.waiting = KeyframeQueue(directory.keyframes)
         self.learned = LearnedKeyframes(config.keyframes, free_megabytes(self.device))
         self.moves, self.outside = MoveCheck(self.learned), OutsideViews(self.learned, metric)
+        self.looks = MapLooks.of(encoder, directory.keyframes, config.index, self.learned)
         self.weak_areas = np.zeros((0, 3))      # world, as of the newest snapshot
         self.quality, self.view_cache = Quality(), ViewCache()  # as of the newest snapshot
         self.loss = self.color_error = math.nan
@@ -320,17 +322,15 @@ class Mapper:
             return 0
         self.quality, self.snapshot_stamp_ns = self.measure_quality(), self.now_ns()
         trained_scales = trainer.language.trained_scales()
+        final = self.settled or not self.config.training.settle_steps   # or there is no end
         survey = lerf.index(
             trainer.radiance.field, language, self.cameras(), trainer.scene, trained_scales,
             self.config, self.learned.changes.contradicted,
-            None if self.settled else self.view_cache)      # the last one renders all views anew
+            None if self.settled else self.view_cache, self.looks.within(everything=final))
         self.weak_areas, self.points = survey.weak_areas, len(survey.index.points)
         info = {**self.info(trainer), 'stamp_ns': self.snapshot_stamp_ns, 'points': self.points,
-                'trained_scales': list(trained_scales),
-                'learned_until': self.waiting.learned_until,
-                # Where training has no end of its own, each snapshot is one.
-                'settled': self.settled or not self.config.training.settle_steps,
-                **self.quality.known()}
+                'trained_scales': list(trained_scales), 'settled': final,
+                'learned_until': self.waiting.learned_until, **self.quality.known()}
         parts: dict[str, Mapping[str, np.ndarray]] = {
             'field': field_arrays(trainer.radiance.field, language), **survey.arrays(),
             **self.outside.resolution(survey)}
@@ -391,9 +391,9 @@ class Mapper:
         """Returns the cameras of all keyframes with their refined poses, in the scene frame."""
         trainer = self.trainer
         assert trainer is not None
-        return [PosedCamera(known.camera, trainer.radiance.refined(
-            known.index, trainer.scene.pose_to_scene(known.T_world_camera)), known.valid)
-            for known in self.learned]
+        return [PosedCamera(k.camera, trainer.radiance.refined(
+            k.index, trainer.scene.pose_to_scene(k.T_world_camera)), k.valid, k.index)
+            for k in self.learned]
 
 
 def _running(mean: float, value: float) -> float:

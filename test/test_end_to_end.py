@@ -10,10 +10,11 @@ import torch
 from tiny_world import COLORS, CUBES, ColorEncoder, orbit, photograph
 
 import lerf_ros.map_query
-from lerf_ros.config import LerfConfig
+from lerf_ros.config import IndexConfig, LerfConfig
 from lerf_ros.evaluation.variants import untrained_index
 from lerf_ros.map_query import MapQuery
 from lerf_ros.mapper import Mapper
+from lerf_ros.mapping.map_looks import MapLooks
 from lerf_ros.query.text_query import TextQuery
 from lerf_ros.storage.map_directory import MapDirectory
 
@@ -77,6 +78,29 @@ def test_every_cube_is_found_in_its_place(rgbd_map):
     query = query_of(rgbd_map[1])
     for name in COLORS:
         assert_in_cube(query.answer(name), name)
+
+
+def test_a_hit_names_the_keyframes_that_show_it(rgbd_map):
+    """Of three cubes of 20 pixels, two at least are cut out well enough."""
+    mapper, folder = rgbd_map
+    query, seen = query_of(folder), 0
+    for name, color in COLORS.items():
+        views = query.answer(name).hits[0].confirmed_by
+        assert [v.relevancy for v in views] == sorted((v.relevancy for v in views), reverse=True)
+        for view in views[:1]:
+            x0, y0, x1, y1 = view.box
+            image = mapper.directory.keyframes.read(view.keyframe).frame.image
+            shown = image[round((y0 + y1) / 2), round((x0 + x1) / 2)]
+            seen += shown.tolist() == list(color)
+    assert seen >= 2
+
+
+def test_second_looks_of_a_keyframe_that_is_gone_are_left_out(rgbd_map):
+    mapper = rgbd_map[0]
+    assert mapper.looks.picture(0)[0].shape == (72, 96, 3)
+    assert mapper.looks.picture(10**6) is None
+    assert MapLooks(ColorEncoder().encode_images, mapper.directory.keyframes,
+                    IndexConfig(look_views=0)).within(True) is None
 
 
 def test_what_is_not_there_is_not_found(rgbd_map):

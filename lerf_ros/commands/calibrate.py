@@ -61,9 +61,11 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     query = MapQuery.open(place)
     places, presences, names = [], [], []
     for scene, asked in scenes(arguments, query):
-        hits, present = ask_scene(asked, scene, absent_words(scene))
+        far, near = absent_words(scene, asked.text_query.encoder)
+        hits, present = ask_scene(asked, scene, [*far, *near], near)
         print(f'{scene.name}: {int(present.right.sum())} phrases for things that are there, '
-              f'{int((~present.right).sum())} for others', flush=True)
+              f'{int((~present.right).sum())} for others, {len(near)} of them near in meaning',
+              flush=True)
         places.append(hits)
         presences.append(present)
         names.append(scene.name)

@@ -124,7 +124,7 @@ def requests(arguments: argparse.Namespace) -> Iterator[QueryRequest]:
 
 def lines(answer: Answer) -> Iterator[str]:
     """Yields the lines of an answer for a terminal."""
-    from lerf_ros.show.words import summary
+    from lerf_ros.show.words import confirmed, summary
 
     took = answer.timing
     yield (f'{summary(answer)} (encode {1000 * took.encode:.0f}, search {1000 * took.search:.0f}, '
@@ -133,10 +133,12 @@ def lines(answer: Answer) -> Iterator[str]:
         x, y, z = hit.position
         sure = '' if math.isnan(hit.probability) else (
             f', is it with probability {hit.probability:.2f}')
+        seen = f', confirmed by {confirmed(hit)}' if hit.confirmed_by else ''
         name = f'{hit.label} ' if len(answer.texts) > 1 else ''
         size = [round(float(edge), 3) for edge in hit.size]
         yield (f'  {rank}. {name}({x:.3f}, {y:.3f}, {z:.3f}) size {size} relevancy '
-               f'{hit.relevancy:.2f}{sure}, {hit.points} points, {hit.keyframes} keyframes')
+               f'{hit.relevancy:.2f}{sure}, {hit.points} points, {hit.keyframes} keyframes'
+               f'{seen}')
     if answer.grasps:
         best = answer.grasps[0]
         x, y, z = best.T_world_grasp[:3, 3]

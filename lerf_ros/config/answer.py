@@ -61,6 +61,16 @@ class IndexConfig(Checked):
         0.0001, 'fraction of the energy that the worst part of the map may lose by fewer '
         'dimensions', low=0.0,
         high=1.0)
+    look_views: int = setting(
+        3, 'keyframes in which each thing is looked at a second time, by itself; 0 for no second '
+        'looks', low=0, high=32)
+    look_margins: tuple[float, ...] = setting(
+        (1.2,), "sides of the crops around it that are encoded, times the thing's longer side; "
+        'what is not the thing is blanked',
+        low=1.0, high=10.0)
+    look_seconds: float = setting(
+        4.0, 'time that second looks may take of a snapshot; those that are left follow with the '
+        'next ones, all of them once the map has settled', unit='seconds', low=0.0, high=3600.0)
 
 
 @dataclass(frozen=True)
@@ -88,6 +98,9 @@ class QueryConfig(Checked):
     min_resolved: float = setting(
         0.9, 'fraction of the surface that keyframes looked at from close by that must be mapped '
         'so finely that an object that was not found counts as absent', low=0.0, high=1.0)
+    look_weight: float = setting(
+        0.5, 'weight of the second looks at a thing beside the language field, in the log-odds of '
+        'its relevancy; 0 for the field alone', low=0.0, high=1.0)
     max_hits: int = setting(5, 'hits returned of each phrase', low=1, high=1000)
     cluster_radius: float = setting(
         0.03, 'relevant points closer than this belong to one hit', unit='scene radii', low=1e-4,

@@ -6,6 +6,11 @@ lies in the object's box in space or, where labels are boxes in images, in one o
 of the labelled views that show both. The threshold is the relevancy that separates best what is
 there from what is not (Youden's index: share of the present found, less share of the absent found);
 the probabilities are two logistic regressions at an even prior (query/presence.py).
+
+Half of the absent words' weight is that of words near in meaning to something that is there, if any
+were asked: an encoder mistakes a wine bottle for a beer bottle, hardly for a zebra. Presence is
+fitted to the relevancy alone: how many points and keyframes a thing has depends on the scenes that
+were asked, and would be certainty borrowed from them.
 """
 
 from __future__ import annotations
@@ -21,14 +26,18 @@ from sklearn.preprocessing import StandardScaler
 
 from lerf_ros.config import LerfConfig
 from lerf_ros.errors import DatasetError
+from lerf_ros.evaluation.command import EVERYDAY_NAMES
 from lerf_ros.evaluation.localization import inside_box
 from lerf_ros.evaluation.scenes import EvalScene, EvalView, TruthObject
+from lerf_ros.evaluation.scoring import AbsentWords
+from lerf_ros.evaluation.scoring import absent_words as near_words
 from lerf_ros.lerf import find
 from lerf_ros.map_query import MapQuery
 from lerf_ros.query.answer import NEUTRAL
 from lerf_ros.query.presence import FEATURES, Logistic, features_of, settings_of
 from lerf_ros.query.question import encode_phrases
 from lerf_ros.query.request import QueryRequest
+from lerf_ros.query.text_query import TextEncoder
 from lerf_ros.settings import flat_fields
 from lerf_ros.simulation.objects import ABSENT
 from lerf_ros.storage.durable import write_json
@@ -44,15 +53,39 @@ STRENGTH = 0.1
 
 @dataclass(frozen=True)
 class Samples:
-    """Features (N, F), relevancies (N,), and whether each was right (N,) bool."""
+    """Features (N, F), relevancies (N,), and whether each was right (N,) bool.
+
+    near (N,) bool: wrong ones that are near in meaning to something right; None for none.
+    """
 
     features: np.ndarray
     relevancy: np.ndarray
     right: np.ndarray
+    near: np.ndarray | None = None
+
+    @property
+    def is_near(self) -> np.ndarray:
+        """Returns `near`, (N,) bool."""
+        return np.zeros(len(self.right), bool) if self.near is None else self.near
 
     def part(self, rows: np.ndarray) -> Samples:
         """Returns the samples at rows (K,)."""
-        return Samples(self.features[rows], self.relevancy[rows], self.right[rows])
+        return Samples(self.features[rows], self.relevancy[rows], self.right[rows],
+                       self.is_near[rows])
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Returns the weight (N,) of each sample: half for the right ones, the rest for the wrong.
+
+        Of the wrong ones, near and far words share theirs evenly.
+        """
+        kinds = [self.right, ~self.right & ~self.is_near, ~self.right & self.is_near]
+        wrong = [kind for kind in kinds[1:] if kind.any()]
+        out = np.zeros(len(self.right))
+        for kind, share in [(kinds[0], 0.5), *((kind, 0.5 / len(wrong)) for kind in wrong)]:
+            if kind.any():
+                out[kind] = share / kind.sum()
+        return out
 
 
 @dataclass(frozen=True)
@@ -72,15 +105,24 @@ class Fit:
     brier_left_out: float
 
 
-def absent_words(scene: EvalScene) -> list[str]:
-    """Returns words for things that a scene does not hold, as far as its labels tell."""
-    present = ' '.join(f'{thing.name} {thing.query}' for thing in scene.objects).lower()
-    return [word for word in ABSENT if word not in present]
+def absent_words(scene: EvalScene, encoder: TextEncoder) -> AbsentWords:
+    """Returns words for things that a scene does not hold, as far as its labels tell.
+
+    Near in meaning are those that are near by the cosines of the encoder.
+    """
+    present = [word for thing in scene.objects for word in (thing.name, thing.query)]
+    known = ' '.join(present).lower()
+    far = [word for word in ABSENT if word not in known]
+    near = near_words([*present, *scene.label_names], EVERYDAY_NAMES, encoder.encode_texts).near
+    return AbsentWords(tuple(far), tuple(word for word in near if word not in far))
 
 
-def ask_scene(query: MapQuery, scene: EvalScene,
-              absent: Sequence[str]) -> tuple[Samples, Samples]:
-    """Returns samples of places and of presences from the map of one scene."""
+def ask_scene(query: MapQuery, scene: EvalScene, absent: Sequence[str],
+              near: Sequence[str] = ()) -> tuple[Samples, Samples]:
+    """Returns samples of places and of presences from the map of one scene.
+
+    absent: words for what is not there; near: those of them that are near to what is there.
+    """
     phrases = dict.fromkeys(thing.query for thing in scene.objects)
     places, presences = [], []
     for text in (*phrases, *absent):
@@ -94,7 +136,8 @@ def ask_scene(query: MapQuery, scene: EvalScene,
             places.append((features_of(hit), hit.relevancy, right))
         best = find(asked, question, None, config.threshold, PLACES).phrases[0].candidate
         presences.append((features_of(best), best.relevancy if best else NEUTRAL, bool(things)))
-    return samples(places), samples(presences)
+    asked_near = np.array([text in near for text in (*phrases, *absent)], bool)
+    return samples(places), replace(samples(presences), near=asked_near)
 
 
 def samples(rows: Sequence[tuple[np.ndarray, float, bool]]) -> Samples:
@@ -108,7 +151,8 @@ def joined(parts: Sequence[Samples]) -> Samples:
     """Returns the samples of several scenes as one."""
     return Samples(np.concatenate([part.features for part in parts]),
                    np.concatenate([part.relevancy for part in parts]),
-                   np.concatenate([part.right for part in parts]))
+                   np.concatenate([part.right for part in parts]),
+                   np.concatenate([part.is_near for part in parts]))
 
 
 def is_there(position: np.ndarray, thing: TruthObject, scene: EvalScene) -> bool:
@@ -148,7 +192,7 @@ def fit_calibration(places: Sequence[Samples], presences: Sequence[Samples]) -> 
                 f'{right} {what} are right and {wrong} wrong: a calibration needs {LEAST} of '
                 'each; label more objects, train the map longer, or calibrate on simulated layouts')
     threshold = best_threshold(present)
-    model = fit_logistic(present)
+    model = fit_presence(present)
     reach = present.relevancy >= threshold
     return Fit(threshold, fit_logistic(hits), model, float(reach[present.right].mean()),
                float(reach[~present.right].mean()), brier(model, present), left_out(present))
@@ -163,20 +207,27 @@ def best_threshold(some: Samples) -> float:
     return float(between[int(np.argmax(score))])
 
 
+def fit_presence(some: Samples) -> Logistic:
+    """Fits presence to the relevancy alone; the other features have no weight."""
+    relevancy = np.zeros_like(some.features)
+    relevancy[:, 0] = some.features[:, 0]
+    return fit_logistic(replace(some, features=relevancy))
+
+
 def fit_logistic(some: Samples) -> Logistic:
     """Fits a regularised logistic regression with an even prior."""
     scaler = StandardScaler().fit(some.features)
     scale = np.where(scaler.scale_ > 0, scaler.scale_, 1.0)
-    model = LogisticRegression(C=STRENGTH, class_weight='balanced').fit(
-        (some.features - scaler.mean_) / scale, some.right)
+    model = LogisticRegression(C=STRENGTH).fit(
+        (some.features - scaler.mean_) / scale, some.right, len(some.right) * some.weights)
     return Logistic(tuple(map(float, scaler.mean_)), tuple(map(float, scale)),
                     tuple(map(float, model.coef_[0])), float(model.intercept_[0]))
 
 
 def brier(model: Logistic, some: Samples) -> float:
-    """Returns the Brier score at an even prior."""
+    """Returns the Brier score with the weights of the samples: even for right and wrong."""
     error = (model.probability(some.features) - some.right) ** 2
-    return float((error[some.right].mean() + error[~some.right].mean()) / 2)
+    return float((error * some.weights).sum() / some.weights.sum())
 
 
 def left_out(some: Samples, parts: int = 2) -> float:
@@ -184,7 +235,7 @@ def left_out(some: Samples, parts: int = 2) -> float:
     scores, order = [], np.argsort(some.right, kind='stable')     # both kinds in every part
     for k in range(parts):
         rest = np.delete(order, np.s_[k::parts])
-        scores.append(brier(fit_logistic(some.part(rest)), some.part(order[k::parts])))
+        scores.append(brier(fit_presence(some.part(rest)), some.part(order[k::parts])))
     return float(np.mean(scores))
 
 

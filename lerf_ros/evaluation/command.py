@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from lerf_ros.evaluation.records import EvalResults
     from lerf_ros.evaluation.scenes import EvalScene
 
-METHODS = ('lerf', 'no dense', 'one scale', 'pixel-aligned', 'fusion')
+METHODS = ('lerf', 'no second look', 'no dense', 'one scale', 'pixel-aligned', 'fusion',
+           'fusion_second_look')
 RIVALS = ('owl-vit',)   # run on request only, because their weights must be downloaded
 
 

@@ -34,7 +34,9 @@ from lerf_ros.evaluation.variants import TrainedLanguage, train_variant, variant
 from lerf_ros.index.language_index import LanguageIndex, render_embeddings
 from lerf_ros.query.relevancy import relevancy
 
-FUSION = 'fusion'
+FUSION, FUSION_LOOKS = 'fusion', 'fusion_second_look'
+# The stand-in for LSeg has the field's embeddings alone.
+FIELD_ALONE = ('no second look', 'pixel-aligned')
 RADIANCE = 'radiance field'   # shared by all methods of a scene
 Stage = tuple[EvaluatedIndex, list[ObjectResult], Convergence]
 log = logging.getLogger(__name__)
@@ -141,6 +143,7 @@ class MethodEvaluator:
         self.truths = [view.view.truth((view.camera.width, view.camera.height))
                        for view in frozen.views]
         self.features = encoder.features(scene, frozen.scene, config)
+        self.looker = encoder.looker(scene, config)
         self.overlays: list[Overlay] = []
         # What the room consists of is present as well.
         present = [*scene.label_names, *(o.query for o in scene.objects)]
@@ -148,7 +151,8 @@ class MethodEvaluator:
 
     def stages(self, method: str) -> Iterator[Stage]:
         """Yields the results after each number of steps; the last one is the final result."""
-        yield from self._fusion() if method == FUSION else self._field(method)
+        yield from self._fusion(method) if method in (FUSION, FUSION_LOOKS) else \
+            self._field(method)
 
     def _field(self, method: str) -> Iterator[Stage]:
         heights = [frame.camera.height for frame in self.scene.frames]
@@ -157,7 +161,8 @@ class MethodEvaluator:
         start = time.monotonic()
         for trained in train_variant(variant_of(method), self.frozen, self.features, heights,
                                      self.config, stops, self.plan.device):
-            evaluated = self._evaluated(method, trained.index)
+            evaluated = self._evaluated(method, trained.index if method in FIELD_ALONE else
+                                        self._with_looks(trained.index))
             maps = [(truth, self._maps(view, trained))
                     for truth, view in zip(self.truths, self.frozen.views, strict=True)]
             rows = score_objects(evaluated, self.scene.objects, maps)
@@ -166,7 +171,11 @@ class MethodEvaluator:
                 for view, shown in zip(self.frozen.views, maps, strict=True)])
             yield evaluated, rows, self._convergence(method, trained.steps, rows, start)
 
-    def _fusion(self) -> Iterator[Stage]:
+    def _with_looks(self, index: LanguageIndex) -> LanguageIndex:
+        """Returns the index with second looks, where the settings ask for them."""
+        return self.frozen.with_looks(index, self.looker) if self.config.index.look_views else index
+
+    def _fusion(self, method: str) -> Iterator[Stage]:
         self.overlays = []   # nothing is rendered
         start = time.monotonic()
         trained = [i for i, row in enumerate(self.frozen.trained)
@@ -177,9 +186,10 @@ class MethodEvaluator:
         index = fuse([self.scene.frames[i] for i in trained], [self.features[i] for i in trained],
                      [w * radius for w in self.config.features.widths],
                      self.config.index.voxel * radius, self.config)
-        evaluated = self._evaluated(FUSION, index)
+        evaluated = self._evaluated(method, self._with_looks(index) if method == FUSION_LOOKS
+                                    else index)
         rows = score_objects(evaluated, self.scene.objects)
-        yield evaluated, rows, self._convergence(FUSION, 0, rows, start)
+        yield evaluated, rows, self._convergence(method, 0, rows, start)
 
     def _evaluated(self, method: str, index: LanguageIndex) -> EvaluatedIndex:
         labels = label_points(index.points_world, self.scene)

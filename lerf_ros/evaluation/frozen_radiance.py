@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -22,7 +22,17 @@ from lerf_ros.field.radiance_field import RadianceField
 from lerf_ros.frames.frame import Frame, Keyframe
 from lerf_ros.geometry.camera import PinholeCamera
 from lerf_ros.geometry.scene_frame import SceneFrame
-from lerf_ros.index.surface import Surface, all_rays, find_surface, view_grid
+from lerf_ros.index.language_index import LanguageIndex
+from lerf_ros.index.second_look import SecondLooker
+from lerf_ros.index.surface import (
+    PosedCamera,
+    Surface,
+    ViewGrid,
+    all_rays,
+    confirmed_surface,
+    render_views,
+    view_grid,
+)
 from lerf_ros.training.learners import LanguageSamples, RadianceLearner
 from lerf_ros.training.quality import Quality, measure_quality
 from lerf_ros.training.ray_batches import KeyframeStore
@@ -59,7 +69,8 @@ class FrozenRadiance:
     """What all language variants share.
 
     samples: the rays that they are trained on. trained: row of each frame in `samples`, -1 for
-    held-out frames. curve: quality after some numbers of steps.
+    held-out frames. curve: quality after some numbers of steps. grids, depths (rows, columns): of
+    all frames, as they were rendered to find the surface.
     """
 
     scene: SceneFrame
@@ -70,11 +81,22 @@ class FrozenRadiance:
     trained: tuple[int, ...]
     curve: tuple[tuple[int, Quality], ...]
     seconds: float
+    grids: tuple[ViewGrid, ...]
+    depths: tuple[np.ndarray, ...]
 
     @property
     def quality(self) -> Quality:
         """Returns the quality after the last step."""
         return self.curve[-1][1]
+
+    def with_looks(self, index: LanguageIndex, looker: SecondLooker) -> LanguageIndex:
+        """Returns the index with second looks at its things in the frames that were trained on."""
+        used = [i for i, row in enumerate(self.trained) if row >= 0]
+        grids = [self.grids[i] for i in used]
+        cameras = [PosedCamera(grid.camera, grid.T_scene_camera, None, i)
+                   for i, grid in zip(used, grids, strict=True)]
+        return replace(index, looks=looker.look(index, self.scene, cameras, grids,
+                                                [self.depths[i] for i in used]))
 
     def render(self, view: EvalView, side: int, samples: int) -> RayView:
         """Renders a view with a longer side of at most `side` pixels, and `samples` per ray."""
@@ -99,22 +121,23 @@ def train_radiance(frames: Sequence[Frame], config: LerfConfig, steps: int,
         learner.step()
         if step in (steps // 4, steps // 2, steps):
             curve.append((step, measure_quality(learner.field, held_out, scene.radius)))
+    grids = _grids(learner, frames, scene, config, device)
+    surfaces, depths = render_views(learner.field, grids, config.index, config.language.samples)
     return FrozenRadiance(
-        scene, learner.field, _surface(learner, frames, scene, config, device),
+        scene, learner.field, confirmed_surface(grids, surfaces, depths, config.index),
         _samples(learner, config),
         tuple(render_view(learner.field, scene, view, VIEW_SIDE, config.language.samples)
               for view in views),
         tuple(rows), tuple(curve),
-        time.monotonic() - start)
+        time.monotonic() - start, tuple(grids), tuple(depths))
 
 
-def _surface(learner: RadianceLearner, frames: Sequence[Frame], scene: SceneFrame,
-             config: LerfConfig, device: torch.device) -> Surface:
+def _grids(learner: RadianceLearner, frames: Sequence[Frame], scene: SceneFrame,
+           config: LerfConfig, device: torch.device) -> list[ViewGrid]:
     pixels = sum(f.camera.width * f.camera.height for f in frames)
     step = max(1, math.ceil(math.sqrt(pixels / config.index.rays)))
-    grids = [view_grid(f.camera, learner.refined(i, scene.pose_to_scene(f.T_world_camera)), step,
-                       f.valid, device) for i, f in enumerate(frames)]
-    return find_surface(learner.field, grids, config.index, config.language.samples)
+    return [view_grid(f.camera, learner.refined(i, scene.pose_to_scene(f.T_world_camera)), step,
+                      f.valid, device) for i, f in enumerate(frames)]
 
 
 @torch.no_grad()

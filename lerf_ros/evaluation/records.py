@@ -52,7 +52,7 @@ class ObjectResult:
 
 @dataclass(frozen=True)
 class PhraseScore:
-    """The existence score of a phrase: its highest relevancy in the map.
+    """The existence score of a phrase: the relevancy of its best place.
 
     near: whether an absent phrase has a sentence cosine above 0.6 to a present one.
     """

@@ -7,17 +7,20 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
+import numpy as np
+
 from lerf_ros.config import LerfConfig
 from lerf_ros.encoders.cache import FeatureCache
 from lerf_ros.encoders.embedding_map import KeyframeFeatures
-from lerf_ros.encoders.extractor import FeatureExtractor
+from lerf_ros.encoders.extractor import FeatureExtractor, fill_masked
 from lerf_ros.encoders.image_text import ENCODERS as IMAGE_ENCODERS
-from lerf_ros.encoders.image_text import load_encoder
+from lerf_ros.encoders.image_text import ImageTextEncoder, load_encoder
 from lerf_ros.errors import ConfigError
 from lerf_ros.evaluation.scenes import EvalScene
 from lerf_ros.field.native_kernel import cache_folder
 from lerf_ros.frames.frame import Frame
 from lerf_ros.geometry.scene_frame import SceneFrame
+from lerf_ros.index.second_look import SecondLooker
 from lerf_ros.query.text_query import TextEncoder
 from lerf_ros.settings import nearest
 from lerf_ros.training.scene_measurement import viewing_depth
@@ -36,6 +39,9 @@ class SceneEncoder(Protocol):
     def features(self, scene: EvalScene, frame: SceneFrame,
                  config: LerfConfig) -> list[KeyframeFeatures]:
         """Returns the features of all frames, in order."""
+
+    def looker(self, scene: EvalScene, config: LerfConfig) -> SecondLooker:
+        """Returns what looks at things again in the frames, whose indices are their places."""
 
 
 class ImageEncoder:
@@ -56,6 +62,18 @@ class ImageEncoder:
                  config: LerfConfig) -> list[KeyframeFeatures]:
         """Returns features that are extracted as in the mapper."""
         return extract_all(self.extractor, scene, frame, config)
+
+    def looker(self, scene: EvalScene, config: LerfConfig) -> SecondLooker:
+        """Returns second looks as the mapper takes them."""
+        return looker_of(self.texts, scene, config)
+
+
+def looker_of(encoder: ImageTextEncoder, scene: EvalScene, config: LerfConfig) -> SecondLooker:
+    """Returns second looks at the frames of a scene."""
+    def picture(index: int) -> tuple[np.ndarray, np.ndarray | None]:
+        frame = scene.frames[index]
+        return fill_masked(frame.image, frame.valid), frame.valid
+    return SecondLooker(encoder.encode_images, picture, config.index)
 
 
 class Extractor(Protocol):

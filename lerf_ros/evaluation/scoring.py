@@ -21,7 +21,7 @@ from lerf_ros.evaluation.localization import (
 from lerf_ros.evaluation.records import ObjectResult, PhraseScore
 from lerf_ros.evaluation.scenes import TruthObject, ViewTruth
 from lerf_ros.index.language_index import LanguageIndex
-from lerf_ros.query.places import SCORE_POINTS, Place
+from lerf_ros.query.places import Place
 from lerf_ros.query.text_query import TextEncoder, TextQuery
 
 OVS_SIDE = 990   # pixels: about the longer side of the images of LERF-OVS
@@ -106,12 +106,11 @@ def score_objects(evaluated: EvaluatedIndex, objects: Sequence[TruthObject],
     query, rows = evaluated.query(), []
     for thing in objects:
         meant = [i for i, other in enumerate(objects) if other.query == thing.query]
-        values, scales = query.relevancy(thing.query)
-        place = query.best_place(values, scales)
+        place = query.best_place(query.fit(thing.query))
         hit, iou_3d = score_place(evaluated, {i: objects[i] for i in meant}, place)
         rows.append(ObjectResult(
             evaluated.scene, evaluated.encoder, evaluated.method, thing.query, thing.pixels, hit,
-            iou_3d, existence_score(values), *score_views(thing.query, meant, views)))
+            iou_3d, existence_score(place), *score_views(thing.query, meant, views)))
     return rows
 
 
@@ -164,9 +163,9 @@ def kernel_px(relevancy: np.ndarray) -> int:
     return max(1, round(OVS_KERNEL * max(relevancy.shape) / OVS_SIDE))
 
 
-def existence_score(values: np.ndarray) -> float:
-    """Returns the relevancy of a whole map: the mean of its best points, since one may be noise."""
-    return float(np.sort(values)[-SCORE_POINTS:].mean()) if len(values) else 0.0
+def existence_score(place: Place | None) -> float:
+    """Returns the relevancy of a phrase's best place, which decides whether it counts as found."""
+    return place.hit.relevancy if place else 0.0
 
 
 def score_phrases(evaluated: EvaluatedIndex, present: Sequence[str],
@@ -174,7 +173,7 @@ def score_phrases(evaluated: EvaluatedIndex, present: Sequence[str],
     """Returns the existence scores of present phrases and of absent ones, far and near."""
     query = evaluated.query()
     return [PhraseScore(evaluated.scene, evaluated.encoder, evaluated.method, text, there, near,
-                        existence_score(query.relevancy(text)[0]))
+                        existence_score(query.best_place(query.fit(text))))
             for texts, there, near in ((dict.fromkeys(present), True, False),
                                        (absent.far, False, False), (absent.near, False, True))
             for text in texts]

@@ -85,6 +85,7 @@ class Variant:
 NO_SCALE = (('language.scale_rule', 'none'), ('index.scales', 1))
 VARIANTS = {
     'lerf': Variant(),
+    'no second look': Variant(),        # left out where the index is asked (experiment.py)
     'no dense': Variant(settings=(('training.dense_weight', 0.0),)),
     'one scale': Variant(one_scale, NO_SCALE),
     'pixel-aligned': Variant(pixel_aligned, (*NO_SCALE, ('training.dense_weight', 0.0))),

@@ -15,6 +15,7 @@ from torch import Tensor
 from lerf_ros.config import IndexConfig
 from lerf_ros.field.language_field import LanguageField
 from lerf_ros.geometry.scene_frame import SceneFrame, contract
+from lerf_ros.index.looks import SecondLooks
 from lerf_ros.index.planes import surface_normals
 from lerf_ros.index.scales import STEPS, searched_scales
 from lerf_ros.index.segments import PointCloud, find_segments
@@ -38,7 +39,7 @@ class LanguageIndex:
     are searched; every STEPS-th of them is stored. normals (N, 3) float16: unit, outward, towards
     the cameras. segments (N,) int32: the thing that each point is part of, -1 for none. planes
     (P, 4): the supporting planes (n, d), from origin, with n . p + d = 0 and n towards the cameras;
-    they are the segments 0 to P - 1.
+    they are the segments 0 to P - 1. looks: what keyframes show of the other segments.
     """
 
     points: np.ndarray
@@ -51,6 +52,7 @@ class LanguageIndex:
     segments: np.ndarray
     planes: np.ndarray
     origin: np.ndarray = field(default_factory=lambda: np.zeros(3))
+    looks: SecondLooks = field(default_factory=SecondLooks)
 
     @cached_property
     def points_world(self) -> np.ndarray:
@@ -60,24 +62,25 @@ class LanguageIndex:
     def arrays(self) -> dict[str, np.ndarray]:
         """Returns all arrays by name as they are stored: points and planes in world coordinates."""
         stored = {name: getattr(self, name) for name in self.__dataclass_fields__
-                  if name != 'points'}
-        return {**stored, 'points_world': self.points_world,
+                  if name not in ('points', 'looks')}
+        return {**stored, **self.looks.arrays(), 'points_world': self.points_world,
                 'planes': shifted_planes(self.planes, self.origin)}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> LanguageIndex:
         """Makes an index of what `arrays` returned; KeyError when one is missing.
 
-        Maps of earlier versions have no origin: the median of their points replaces it.
+        Maps of earlier versions have no origin: the median of their points replaces it. They have
+        no looks either.
         """
         world = arrays['points_world'].astype(np.float64)
         middle = np.median(world, axis=0) if len(world) else np.zeros(3)
         origin = np.asarray(arrays.get('origin', middle), np.float64)
         planes = shifted_planes(arrays['planes'], -origin)
         names = [name for name in cls.__dataclass_fields__
-                 if name not in ('points', 'planes', 'origin')]
+                 if name not in ('points', 'planes', 'origin', 'looks')]
         return cls(points=(world - origin).astype(np.float32), planes=planes, origin=origin,
-                   **{name: arrays[name] for name in names})
+                   looks=SecondLooks.from_arrays(arrays), **{name: arrays[name] for name in names})
 
     @property
     def stored_scales(self) -> np.ndarray:

@@ -122,12 +122,14 @@ def view_grid(camera: PinholeCamera, T_scene_camera: np.ndarray, step: int,
 class PosedCamera:
     """A keyframe's camera, its pose in the scene frame, and which pixels count.
 
-    T_scene_camera (4, 4) with its translation in scene radii; valid (H, W) or None for all.
+    T_scene_camera (4, 4) with its translation in scene radii; valid (H, W) or None for all. index:
+    of the keyframe in the map directory, -1 where that is not known.
     """
 
     camera: PinholeCamera
     T_scene_camera: np.ndarray
     valid: np.ndarray | None = None
+    index: int = -1
 
 
 def view_grids(cameras: Sequence[PosedCamera], rays: int, device: torch.device) -> list[ViewGrid]:

@@ -14,15 +14,23 @@ import torch
 
 from lerf_ros import lerf
 from lerf_ros.config import LerfConfig
-from lerf_ros.errors import ConfigError, MapUnreadableError, NoSnapshotError
+from lerf_ros.encoders.image_text import ImageTextEncoder, load_encoder
+from lerf_ros.errors import (
+    ConfigError,
+    EncoderUnavailableError,
+    MapUnreadableError,
+    NoSnapshotError,
+)
 from lerf_ros.field.language_field import LanguageField
 from lerf_ros.field.radiance_field import RadianceField
 from lerf_ros.frames.captures.load import load_folder
 from lerf_ros.frames.selection import is_held_out
 from lerf_ros.geometry.scene_frame import SceneFrame
 from lerf_ros.index.resolution import PART, Resolution, measure_resolution
+from lerf_ros.index.second_look import LookAgain
 from lerf_ros.index.surface import PosedCamera
 from lerf_ros.index.survey import Survey
+from lerf_ros.mapping.map_looks import MapLooks
 from lerf_ros.settings import flat_fields, flatten, to_dict
 from lerf_ros.storage.durable import JsonObject
 from lerf_ros.storage.lock import FolderLock
@@ -60,12 +68,14 @@ class StoredMap:
         # The refined poses are in the order of the keyframes: none may be left out.
         stored = load_folder(self.directory.path, most_missing=0.0)
         frames = islice(stored.frames, self.snapshot.info['keyframes'])
+        indices = self.directory.keyframes.indices()
         for i, frame in enumerate(frames):
             T = self.scene.pose_to_scene(frame.T_world_camera)
             if not is_held_out(i, every):
                 T = T if poses is None else poses.corrected(row, torch.from_numpy(T)).numpy()
                 row += 1
-            out.append(PosedCamera(frame.camera, T, frame.valid))
+            out.append(PosedCamera(frame.camera, T, frame.valid,
+                                   indices[i] if i < len(indices) else -1))
         return out
 
     def _refined_poses(self) -> PoseRefinement | None:
@@ -81,13 +91,34 @@ class StoredMap:
         poses.count.fill_(len(self.snapshot.info.get('rows', ())))
         return poses
 
-    def survey(self, language: LanguageField | None = None) -> Survey:
+    def survey(self, language: LanguageField | None = None,
+               look: LookAgain | None = None) -> Survey:
         """Computes index and coverage with the settings of `config`.
 
-        language: another field than the stored one.
+        language: another field than the stored one. look: at the things; None for no second looks.
         """
         return lerf.index(self.radiance, language or self.language, self.cameras(), self.scene,
-                          self.trained_scales, self.config)
+                          self.trained_scales, self.config, look=look)
+
+    def second_looks(self, encoder: ImageTextEncoder | None = None) -> LookAgain | None:
+        """Returns what looks at the things of the map again, with the encoder that made it.
+
+        encoder: the one that the settings name if None. None where the settings ask for no second
+        looks, and where there is no such encoder.
+        """
+        if not self.config.index.look_views:
+            return None
+        try:
+            encoder = encoder or load_encoder(self.config.features, str(choose_device(
+                self.config.training.device)))
+        except EncoderUnavailableError as error:
+            log.warning('no second looks: %s', error)
+            return None
+        if encoder.identity() != self.snapshot.info['encoder']:
+            log.warning('no second looks: the map was made with another encoder, %s',
+                        self.snapshot.info['encoder'])
+            return None
+        return MapLooks.of(encoder, self.directory.keyframes, self.config.index).within(True)
 
 
 def open_stored_map(path: str | Path, changes: JsonObject | None = None) -> StoredMap:
@@ -132,21 +163,23 @@ def known_settings(stored: JsonObject, answers: bool) -> JsonObject:
     return {name: value for name, value in settings.items() if name in names}
 
 
-def reindex(path: str | Path, changes: JsonObject | None = None) -> int:
+def reindex(path: str | Path, changes: JsonObject | None = None,
+            encoder: ImageTextEncoder | None = None) -> int:
     """Builds the index anew and writes it as a new snapshot; returns its number.
 
-    Fields and training stay as they are; the map has this version's format afterwards. Raises as
-    `open_stored_map`, and LockedError while a mapper works on the map.
+    encoder: for second looks; the one that the settings name if None. Fields and training stay as
+    they are; the map has this version's format afterwards. Raises as `open_stored_map`, and
+    LockedError while a mapper works on the map.
     """
     if not Path(path).is_dir():
         raise MapUnreadableError(f'{path} is not a directory')
     MapDirectory(path).claim()
     with FolderLock(Path(path)):
-        return _reindex(open_stored_map(path, changes))
+        return _reindex(open_stored_map(path, changes), encoder)
 
 
-def _reindex(stored: StoredMap) -> int:
-    survey, old = stored.survey(), stored.snapshot
+def _reindex(stored: StoredMap, encoder: ImageTextEncoder | None) -> int:
+    survey, old = stored.survey(look=stored.second_looks(encoder)), stored.snapshot
     parts = {Path(file).stem: old.arrays(Path(file).stem) for file in old.info['files']}
     if PART in parts:
         places = Resolution.from_arrays(parts[PART]).points_world()

@@ -156,6 +156,10 @@ class WorldChanges:
         grid = self._grids[index]
         return grid.pixels(grid.stale(self.views))
 
+    def stale_if_known(self, index: int) -> np.ndarray | None:
+        """Returns `stale`; None for a keyframe without depth, of which nothing is known."""
+        return self.stale(index) if index in self._grids else None
+
     def contradicted(self, points_world: np.ndarray) -> np.ndarray:
         """Returns which surface points (N, 3) newer depth contradicts, (N,) bool.
 

@@ -7,6 +7,7 @@ import enum
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,6 +25,17 @@ class Presence(enum.IntEnum):
     NOT_OBSERVED = 2
 
 
+class ConfirmingView(NamedTuple):
+    """A keyframe, by index, in which a second look saw what was asked for.
+
+    box: where, (x0, y0, x1, y1) in pixels. relevancy: of the crops around it, 0..1.
+    """
+
+    keyframe: int
+    box: tuple[float, ...]
+    relevancy: float
+
+
 @dataclass(frozen=True)
 class Hit:
     """One place where the phrase was found.
@@ -33,6 +45,7 @@ class Hit:
     scale: physical width (world units) at which the phrase matched best. points: number of index
     points in the hit. keyframes: how many keyframes saw a point, median over the points.
     label: the phrase that was found here. probability: 0..1; NaN without a calibration.
+    confirmed_by: the second looks at it that fit the phrase, best first.
     """
 
     position: np.ndarray
@@ -44,6 +57,7 @@ class Hit:
     keyframes: int
     label: str = ''
     probability: float = math.nan
+    confirmed_by: tuple[ConfirmingView, ...] = ()
 
 
 @dataclass(frozen=True)

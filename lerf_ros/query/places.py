@@ -93,14 +93,15 @@ class PlaceFinder:
         return np.array([len(members) for members in self.segments], np.int64)
 
     def find(self, values: np.ndarray, scales: np.ndarray, floor: float, least: int,
-             most: int) -> list[Place]:
+             most: int, field: np.ndarray | None = None) -> list[Place]:
         """Returns up to `most` places of at least `least` points that reach the floor, best first.
 
         values (N,): relevancies. scales (N,): each point's best scale, as an index. How far beyond
         the floor a place must reach depends on the best *place*: points that make none, such as a
-        few on the table beside a thing, decide nothing.
+        few on the table beside a thing, decide nothing. field (N,): what the language field alone
+        says, which spills; None where that is the values.
         """
-        wholes, patches = self._relevant(values, floor, least)
+        wholes, patches = self._relevant(values, values if field is None else field, floor, least)
         groups: list[np.ndarray | int] = [*self._joined(wholes), *patches]
         members = [self.segments[k] if isinstance(k, int) else k for k in groups]
         order = sorted(range(len(groups)), key=lambda i: _sort_key(
@@ -110,15 +111,21 @@ class PlaceFinder:
                   else self.place_of(k, values, scales) for k in (groups[i] for i in order)]
         return sorted(places, key=lambda place: sort_key(place.hit))
 
-    def _relevant(self, values: np.ndarray, floor: float,
+    def _relevant(self, values: np.ndarray, field: np.ndarray, floor: float,
                   least: int) -> tuple[list[int], list[np.ndarray]]:
-        """Returns the segments that are places as wholes, and the patches of points that are."""
+        """Returns the segments that are places as wholes, and the patches of points that are.
+
+        A patch that spilled from a thing goes with it, also where second looks refuse the thing.
+        """
         points = np.flatnonzero(values >= floor)
         scores = self._scores(values, points, floor, least)
+        sources = scores if field is values else self._scores(
+            field, np.flatnonzero(field >= floor), floor, least)
         level = way_to(max(scores.values(), default=0.0), self.config.relevant_fraction)
         wholes = {k: value for k, value in scores.items() if value >= level}
         loose = points[~self._in_segments(points, wholes)]
-        claimed, patches = self._patches(values, loose, floor, least, wholes, scores)
+        refused = {k for k in sources if k not in scores}
+        claimed, patches = self._patches(field, loose, floor, least, wholes, sources, refused)
         wholes.update((k, scores[k]) for k in claimed)
         # Things are surer places than patches, so they may be less relevant than the best patch.
         best = max((score(values[patch]) for patch in patches), default=0.0)
@@ -156,12 +163,13 @@ class PlaceFinder:
         return chosen[self.index.segments[points] + 1]
 
     def _patches(self, values: np.ndarray, loose: np.ndarray, floor: float, least: int,
-                 wholes: Mapping[int, float],
-                 scores: Mapping[int, float]) -> tuple[set[int], list[np.ndarray]]:
+                 wholes: Mapping[int, float], scores: Mapping[int, float],
+                 refused: set[int]) -> tuple[set[int], list[np.ndarray]]:
         """Returns the things that claim a patch of the loose points, and the patches without one.
 
-        loose: indices of points outside of the wholes. A patch that is too small to be a place
-        counts for nothing: then those that are less relevant are looked at.
+        loose: indices of points outside of the wholes. refused: things that are no places whatever
+        they claim. A patch that is too small to be a place counts for nothing: then those that are
+        less relevant are looked at.
         """
         best = max(wholes.values(), default=0.0)
         top = max(best, float(values[loose].max(initial=0.0)))
@@ -172,6 +180,8 @@ class PlaceFinder:
             for patch in self._connected(loose, values, level, least):
                 relevancy = score(values[patch])
                 thing = self._claimant(patch, relevancy, values, wholes, scores)
+                if thing in refused:
+                    continue
                 if thing is not None:
                     claimed.add(thing)
                 elif relevancy > best or self._on_surface(patch):

@@ -34,7 +34,9 @@ FOLDER = Path(__file__).resolve().parent / 'calibrations'
 SETTINGS = ('query.negatives', 'query.temperature', 'query.relevant_fraction',
             'query.cluster_radius', 'query.whole_share', 'features.widths', 'features.pyramid',
             'index.voxel', 'index.scales', 'index.search_low', 'index.search_high',
-            'index.search_unit')
+            'index.search_unit', 'query.look_weight')
+# What settings that are younger than a calibration were when it was fitted.
+BEFORE: Mapping[str, object] = {'query.look_weight': 0.0}
 FEATURES = ('log-odds of the relevancy', 'logarithm of the points', 'logarithm of the keyframes')
 EXTREME = 1e-4   # relevancies are clipped to at least this distance from 0 and 1
 
@@ -131,7 +133,8 @@ def find_calibration(identity: Mapping[str, str], settings: Mapping[str, object]
 def matching(stored: StoredCalibration, identity: Mapping[str, str],
              settings: Mapping[str, object]) -> Calibration | None:
     """Returns a stored calibration if it is for this encoder at these settings, else None."""
-    if stored['encoder'] != dict(identity) or stored['settings'] != settings_of(settings):
+    fitted = {**BEFORE, **stored['settings']}
+    if stored['encoder'] != dict(identity) or fitted != settings_of(settings):
         return None
     return Calibration(logistic(stored['hit']), logistic(stored['presence']),
                        float(stored.get('threshold', 0.0)))
@@ -153,14 +156,16 @@ def map_calibration(file: Path, identity: Mapping[str, str],
         return None
 
 
-def in_force(config: LerfConfig, identity: Mapping[str, str], own: float,
-             file: Path) -> tuple[QueryConfig, Calibration | None]:
+def in_force(config: LerfConfig, identity: Mapping[str, str], own: float, file: Path,
+             looks: bool) -> tuple[QueryConfig, Calibration | None]:
     """Returns the settings of queries with the threshold in force, and the calibration.
 
     own: the encoder's threshold. file: the calibration beside the map, which counts before those
     of the package. A configured threshold counts before that of a calibration, and this before the
-    encoder's own.
+    encoder's own. looks: whether the index has second looks; without any they have no weight.
     """
+    if not looks:
+        config = replace(config, query=replace(config.query, look_weight=0.0))
     settings = {name: value for name, _, value in flat_fields(config)}
     calibration = map_calibration(file, identity, settings) or find_calibration(identity, settings)
     threshold = config.query.threshold or (calibration.threshold if calibration else 0.0) or own

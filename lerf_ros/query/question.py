@@ -31,7 +31,7 @@ class Question:
     of that part of each thing; empty and None for the things themselves. doubt: why a phrase may
     not have been understood; empty where there is no doubt. readings: how each of P phrases was
     read, none for a picture. rows: unit embeddings (D,) of the nouns in readings that are not
-    plain, and of those with their colours.
+    plain, and of those with their colours. picture: whether it asks with one.
     """
 
     names: tuple[str, ...]
@@ -42,6 +42,7 @@ class Question:
     doubt: str = ''
     readings: tuple[Reading, ...] = ()
     rows: Mapping[str, np.ndarray] = field(default_factory=dict)
+    picture: bool = False
 
 
 def negative_phrases(request: QueryRequest, configured: Sequence[str]) -> list[str]:
@@ -105,7 +106,7 @@ def image_question(request: QueryRequest, embedding: np.ndarray, query: TextQuer
     check_readable(query.encoder, asked)
     rows, negatives = encode_against([part] if part else [], phrases, query.encoder)
     return Question((name,), embedding, np.concatenate([negatives, generic[None]]), part,
-                    rows if part else None)
+                    rows if part else None, picture=True)
 
 
 @runtime_checkable

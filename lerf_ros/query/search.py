@@ -15,7 +15,7 @@ from lerf_ros.index.language_index import LanguageIndex
 from lerf_ros.query.answer import NEUTRAL, Hit
 from lerf_ros.query.places import Place, sort_key
 from lerf_ros.query.presence import Calibration
-from lerf_ros.query.text_query import TextQuery
+from lerf_ros.query.text_query import Fit, TextQuery
 
 TOGETHER = 16   # phrases that are compared with the points at once: more only take memory
 
@@ -83,32 +83,49 @@ def inside_region(index: LanguageIndex, region: Region) -> np.ndarray:
 
 
 def search(query: TextQuery, names: Sequence[str], phrases: np.ndarray, negatives: np.ndarray,
-           inside: np.ndarray | None, limits: Limits) -> SearchResult:
+           inside: np.ndarray | None, limits: Limits, look: bool = True) -> SearchResult:
     """Looks for each of the phrases.
 
-    phrases (P, r), negatives (M, r): codes in the index's basis. inside (N,) bool: points that may
-    be used; None for all. Outside of them every relevancy is 0.
+    phrases (P, D), negatives (M, D): unit embeddings. inside (N,) bool: points that may be used;
+    None for all. Outside of them every relevancy is 0. look: whether second looks take part, if
+    there are any.
     """
+    basis = query.index.basis                                           # (D, r)
+    codes, canonical = phrases @ basis, negatives @ basis
+    looked = query.looks.of(phrases, negatives) if look and query.looks_again else None
     relevancy = np.zeros(len(query.index.points), np.float32)
     labels, found = np.zeros(len(relevancy), np.uint32), []
-    for start in range(0, len(phrases), TOGETHER):
-        fields = zip(*query.scorer.each_phrase(phrases[start:start + TOGETHER], negatives),
+    for start in range(0, len(codes), TOGETHER):
+        fields = zip(*query.scorer.each_phrase(codes[start:start + TOGETHER], canonical),
                      strict=True)
         for label, (values, scales) in enumerate(fields, start):
             own = values if inside is None else np.where(inside, values, 0.0)
             better = own > relevancy
             relevancy[better], labels[better] = own[better], label
-            found.append(search_phrase(query, names[label], own, scales, limits))
+            fit = Fit(own if looked is None else query.with_looks(own, looked.segments[label]),
+                      scales, own)
+            result = search_phrase(query, names[label], fit, limits)
+            found.append(result if looked is None else
+                         confirmed(query, result, looked.views[label]))
     return SearchResult(relevancy, labels, tuple(found))
 
 
-def search_phrase(query: TextQuery, name: str, values: np.ndarray, scales: np.ndarray,
-                  limits: Limits) -> PhraseResult:
-    """Looks for one phrase, of whose relevancies values (N,), and best scales (N,), are known."""
+def search_phrase(query: TextQuery, name: str, fit: Fit, limits: Limits) -> PhraseResult:
+    """Looks for one phrase, of which is known how well it fits each point."""
     places = tuple(named(place, name, limits.calibration) for place in query.places(
-        values, scales, limits.threshold, limits.most))
-    return PhraseResult(name, places, places[0].hit if places else
-                        best_candidate(query, values, scales))
+        fit.values, fit.scales, limits.threshold, limits.most, fit.field))
+    return PhraseResult(name, places, places[0].hit if places else best_candidate(query, fit))
+
+
+def confirmed(query: TextQuery, result: PhraseResult, views: np.ndarray) -> PhraseResult:
+    """Returns what was found with the keyframes that confirm it.
+
+    views (C,): relevancies of the phrase in each second look.
+    """
+    places = tuple(Place(replace(place.hit, confirmed_by=query.looks.confirming(np.unique(
+        query.index.segments[place.members]), views)), place.members) for place in result.places)
+    return replace(result, places=places,
+                   candidate=places[0].hit if places else result.candidate)
 
 
 def named(place: Place, name: str, calibration: Calibration | None) -> Place:
@@ -117,9 +134,9 @@ def named(place: Place, name: str, calibration: Calibration | None) -> Place:
     return Place(replace(place.hit, label=name, probability=probability), place.members)
 
 
-def best_candidate(query: TextQuery, values: np.ndarray, scales: np.ndarray) -> Hit | None:
+def best_candidate(query: TextQuery, fit: Fit) -> Hit | None:
     """Returns the best place, however low; None where too few points beat the negatives."""
-    if np.count_nonzero(values > NEUTRAL) < 2 * query.config.min_points:
+    if np.count_nonzero(fit.values > NEUTRAL) < 2 * query.config.min_points:
         return None
-    place = query.best_place(values, scales)
+    place = query.best_place(fit)
     return place.hit if place else None

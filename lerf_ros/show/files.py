@@ -46,7 +46,8 @@ UNITS = {
     'poses': '4x4, from the named frame to frame_id, metres',
     'relevancy, probability, observed, threshold, scores': '0 to 1; null when not known',
     'snapshot_stamp_ns': 'nanoseconds', 'timing': 'seconds', 'opening_width': 'metres',
-    'points, keyframes': 'counts'}
+    'points, keyframes': 'counts',
+    'confirmed_by': 'keyframes by index, boxes (x0, y0, x1, y1) in pixels'}
 
 
 def export_answer(answer: Answer, folder: Path) -> tuple[Path, Path]:
@@ -103,7 +104,9 @@ def hit_fields(hit: Hit) -> dict[str, object]:
     return {'label': hit.label, 'position': np.asarray(hit.position).tolist(),
             'rotation': np.asarray(hit.rotation).tolist(), 'size': np.asarray(hit.size).tolist(),
             'relevancy': float(hit.relevancy), 'probability': known(hit.probability),
-            'scale': float(hit.scale), 'points': int(hit.points), 'keyframes': int(hit.keyframes)}
+            'scale': float(hit.scale), 'points': int(hit.points), 'keyframes': int(hit.keyframes),
+            'confirmed_by': [{'keyframe': view.keyframe, 'box': list(view.box),
+                              'relevancy': view.relevancy} for view in hit.confirmed_by]}
 
 
 def grasp_fields(grasp: Grasp) -> dict[str, object]:

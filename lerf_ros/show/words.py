@@ -60,6 +60,11 @@ def of_several(answer: Answer) -> str:
     return '; '.join(parts)
 
 
+def confirmed(hit: Hit) -> str:
+    """Returns which keyframes confirm a hit, in words; empty where none does."""
+    return ', '.join(str(view.keyframe) for view in hit.confirmed_by)
+
+
 def there(probability: float) -> str:
     """Returns the probability that a thing is in the map at all, in words; empty for NaN."""
     return '' if math.isnan(probability) else f', in the map with probability {probability:.2f}'

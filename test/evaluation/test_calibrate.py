@@ -110,6 +110,9 @@ def test_a_new_map_in_the_folder_starts_without_the_old_calibration(map_folder):
 def test_samples_of_a_scene(map_folder):
     """Three phrases are there; an absent word finds the plate, which is wrong."""
     places, presences = ask_scene(MapQuery.open(map_folder), scene_of_cubes(), ['dolphin'])
+    assert not presences.is_near.any()
+    near = ask_scene(MapQuery.open(map_folder), scene_of_cubes(), ['dolphin'], ['dolphin'])[1]
+    assert near.is_near.tolist() == [False, False, False, True]
     assert presences.right.tolist() == [True, True, True, False]
     assert presences.relevancy[:3] == pytest.approx([1 / (1 + math.exp(-10))] * 3, abs=1e-4)
     assert presences.relevancy[3] == pytest.approx(1 / (1 + math.exp(-3.1)), abs=1e-2)

@@ -28,7 +28,7 @@ from lerf_ros.evaluation.frozen_radiance import fitted
 from lerf_ros.evaluation.labels import ImageLabels, LabelledObject
 from lerf_ros.evaluation.lerf_views import nerfstudio_normalisation
 from lerf_ros.evaluation.records import EvalResults
-from lerf_ros.evaluation.scene_encoders import extract_all
+from lerf_ros.evaluation.scene_encoders import extract_all, looker_of
 from lerf_ros.evaluation.scenes import views_to_evaluate
 from lerf_ros.evaluation.scoring import kernel_px
 from lerf_ros.geometry.camera import OPENGL_TO_OPENCV
@@ -48,6 +48,9 @@ class TinyEncoder:
 
     def features(self, scene, frame, config):
         return extract_all(FeatureExtractor(self.texts, config.features), scene, frame, config)
+
+    def looker(self, scene, config):
+        return looker_of(self.texts, scene, config)
 
 
 def write_folder(folder, with_depth, **more):

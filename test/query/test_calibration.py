@@ -4,6 +4,7 @@
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from hand_made_map import CONFIG, WordEncoder, write_map
 import lerf_ros.map_query
 import lerf_ros.query.presence as calibration_module
 from lerf_ros.commands.query import lines
-from lerf_ros.evaluation.calibration import Samples, brier, fit_logistic
+from lerf_ros.evaluation.calibration import Samples, brier, fit_logistic, fit_presence
 from lerf_ros.map_query import MapQuery
 from lerf_ros.query.answer import Hit
 from lerf_ros.query.presence import (
@@ -87,6 +88,33 @@ def test_the_prior_is_even_whatever_was_asked():
     assert off(fewer, samples) < 0.02
 
 
+def test_presence_is_fitted_to_the_relevancy_alone():
+    """In these samples what is there has more points, and that says nothing elsewhere."""
+    samples = drawn()
+    samples.features[:, 1] += 3 * samples.right
+    fitted = fit_presence(samples)
+    assert fitted.weights[1:] == (0, 0)
+    assert abs(fit_logistic(samples).weights[1]) > abs(fitted.weights[0]) > 1
+    elsewhere = drawn(seed=1)
+    assert off(fitted, elsewhere) < 0.02
+
+
+def test_words_that_are_near_in_meaning_have_half_of_the_absent_weight():
+    """10 present at .9, 90 far words at .1, 10 near words at .9: those are as likely as not."""
+    relevancy = np.array([0.9] * 10 + [0.1] * 90 + [0.9] * 10)
+    features = np.zeros((110, 3))
+    features[:, 0] = np.log(relevancy / (1 - relevancy))
+    right, near = np.arange(110) < 10, np.arange(110) >= 100
+    with_near = Samples(features, relevancy, right, near)
+    assert [with_near.weights[kind].sum() for kind in (right, ~right & ~near, near)] == \
+        pytest.approx([0.5, 0.25, 0.25])
+    at_nine = features[:1]
+    sure = fit_presence(replace(with_near, near=None).part(~near)).probability(at_nine)[0]
+    careful = fit_presence(with_near).probability(at_nine)[0]
+    assert sure > 0.9
+    assert 0.6 < careful < 0.7         # 0.5 of 0.75, and a penalty on the weights
+
+
 def test_brier_of_a_coin_is_a_quarter_and_of_a_prophet_nothing():
     samples = of(np.array([[-9.0, 0, 0], [9, 0, 0], [9, 0, 0]]), np.array([False, True, True]))
     coin = Logistic((0.0,) * 3, (1.0,) * 3, (0.0,) * 3, 0.0)
@@ -112,6 +140,7 @@ def stored(tmp_path, monkeypatch):
     folder.mkdir()
     law = {'mean': [0, 0, 0], 'scale': [1, 1, 1], 'weights': [0.5, 0, 0], 'intercept': -1}
     flat = {name: value for name, _, value in flat_fields(CONFIG)}
+    flat['query.look_weight'] = 0.0     # this map has no second looks
     (folder / 'words.json').write_text(json.dumps(
         {'encoder': {'name': 'words'}, 'settings': settings_of(flat), 'hit': law,
          'presence': {**law, 'intercept': 0}}))
@@ -161,6 +190,18 @@ def test_a_calibration_holds_for_its_own_settings_alone(stored, name):
     _, folder, flat = stored
     assert find_calibration({'name': 'words'}, flat, folder) is not None
     assert find_calibration({'name': 'words'}, {**flat, name: 'another'}, folder) is None
+
+
+def test_a_calibration_from_before_second_looks_holds_for_the_field_alone(stored):
+    _, folder, flat = stored
+    file = folder / 'words.json'
+    content = json.loads(file.read_text())
+    del content['settings']['query.look_weight']
+    file.write_text(json.dumps(content))
+    read_calibrations.cache_clear()
+    assert find_calibration({'name': 'words'}, flat, folder) is not None
+    with_looks = {**flat, 'query.look_weight': 0.5}
+    assert find_calibration({'name': 'words'}, with_looks, folder) is None
 
 
 def test_another_encoder_has_no_calibration(stored):

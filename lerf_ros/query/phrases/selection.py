@@ -50,8 +50,8 @@ SUPPORTING = (RelationKind.ON, RelationKind.IN, RelationKind.UNDER, RelationKind
 class Asking:
     """What is needed to ask an index for the things of readings.
 
-    rows: codes (r,) of each noun, and of each noun with colours. negatives (M, r). inside (N,)
-    bool: points that the thing itself may have; None for all. viewer: None where nobody knows.
+    rows: unit embeddings (D,) of each noun, and of each noun with colours. negatives (M, D). inside
+    (N,) bool: points that the thing itself may have; None for all. viewer: None where nobody knows.
     """
 
     query: TextQuery
@@ -77,9 +77,7 @@ class Asking:
         found = self.places(thing, None)
         places = distinct([place for phrase in found.phrases for place in phrase.places])
         if not places:
-            values, scales = self.query.scorer.best_phrase(
-                self.rows[thing.noun][None], self.negatives)[:2]
-            best = self.query.best_place(values, scales)
+            best = self.query.best_place(self.query.fit_row(self.rows[thing.noun], self.negatives))
             places = [best] if best is not None and best.hit.relevancy >= NEUTRAL + FAINT else []
         fitting, _ = colored(self.query.lab, thing, [self.candidate(place) for place in places])
         return [*sized(thing, fitting)[:MOST_ANCHORS], *self.surfaces(thing, fitting)]
@@ -128,13 +126,13 @@ def search_readings(query: TextQuery, question: Question, inside: np.ndarray | N
     inside (N,) bool: points that a thing, not its anchors, may have; None for all. viewer: None
     where nobody knows.
     """
-    basis = query.index.basis                                       # (D, r)
-    phrases, negatives = question.positives @ basis, question.negatives @ basis
+    phrases, negatives = question.positives, question.negatives
     special = [k for k, reading in enumerate(question.readings) if not reading.plain]
     if not special:
-        return search(query, question.names, phrases, negatives, inside, limits)
-    rows = {text: row @ basis for text, row in question.rows.items()}
-    asking = Asking(query.generous, rows, negatives, inside, limits, viewer)
+        # Pictures are nearer to each other than to any phrase: looks would need their own scale.
+        return search(query, question.names, phrases, negatives, inside, limits,
+                      look=not question.picture)
+    asking = Asking(query.generous, question.rows, negatives, inside, limits, viewer)
     plain = [k for k in range(len(phrases)) if k not in special]
     relevancy = np.zeros(len(query.index.points), np.float32)
     labels = np.zeros(len(relevancy), np.uint32)

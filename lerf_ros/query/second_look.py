@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the second looks say of a phrase, beside the language field.
+
+A thing's relevancy is the mean of two, in log-odds: that of the field, and that of the mean
+embedding of its looks. So all points of a thing move together; what no thing holds stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from lerf_ros.index.looks import SecondLooks
+from lerf_ros.query.answer import NEUTRAL, ConfirmingView
+from lerf_ros.query.places import score
+
+MOST_VIEWS = 4      # that a hit names
+EXTREME = 1e-6      # relevancies are clipped to at least this distance from 0 and 1
+
+
+class Looked(NamedTuple):
+    """What second looks say of P phrases.
+
+    segments (P, S): relevancy at each segment, NaN where none looked. views (P, C): in each look.
+    """
+
+    segments: np.ndarray
+    views: np.ndarray
+
+
+class LookScorer:
+    """Compares phrases with the second looks of one index of S segments."""
+
+    def __init__(self, looks: SecondLooks, segments: int, temperature: float) -> None:
+        self.looks, self.segments, self.temperature = looks, segments, temperature
+
+    @cached_property
+    def _rows(self) -> np.ndarray:
+        """The embeddings (C, D) of the looks in single precision."""
+        return self.looks.embeddings.astype(np.float32)
+
+    @cached_property
+    def seen(self) -> np.ndarray:
+        """Returns the segments (K,) that were looked at, ascending."""
+        return np.unique(self.looks.segments)
+
+    @cached_property
+    def _means(self) -> np.ndarray:
+        """The mean embedding (K, D), unit, of the looks at each segment in `seen`."""
+        first = np.searchsorted(self.looks.segments, self.seen)
+        sums = np.add.reduceat(self._rows, first) if len(first) else self._rows
+        return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-6)
+
+    def of(self, phrases: np.ndarray, negatives: np.ndarray) -> Looked:
+        """Returns the relevancies of phrases (P, D) against negatives (M, D).
+
+        The formula is that of the field (query/relevancy.py).
+        """
+        segments = np.full((len(phrases), self.segments), np.nan, np.float32)
+        views = np.zeros((len(phrases), len(self.looks)), np.float32)
+        if len(self.looks):
+            segments[:, self.seen] = self._relevancy(self._means, phrases, negatives)
+            views[:] = self._relevancy(self._rows, phrases, negatives)
+        return Looked(segments, views)
+
+    def _relevancy(self, rows: np.ndarray, phrases: np.ndarray,
+                   negatives: np.ndarray) -> np.ndarray:
+        margin = phrases @ rows.T - (negatives @ rows.T).max(0)
+        return 1 / (1 + np.exp(-self.temperature * margin))
+
+    def confirming(self, segments: np.ndarray,
+                   relevancy: np.ndarray) -> tuple[ConfirmingView, ...]:
+        """Returns the looks at segments (k,) that fit, of relevancies (C,), best first."""
+        rows = np.flatnonzero(np.isin(self.looks.segments, segments) & (relevancy > NEUTRAL))
+        best = rows[np.argsort(-relevancy[rows], kind='stable')][:MOST_VIEWS]
+        return tuple(ConfirmingView(int(self.looks.keyframes[i]),
+                                    tuple(self.looks.boxes[i].tolist()), float(relevancy[i]))
+                     for i in best)
+
+
+def log_odds(relevancy: np.ndarray | float) -> np.ndarray:
+    """Returns the logarithm of the odds of relevancies."""
+    certain = np.clip(relevancy, EXTREME, 1 - EXTREME)
+    return np.log(certain / (1 - certain))
+
+
+def combined(values: np.ndarray, segments: Sequence[np.ndarray], looked: np.ndarray, weight: float,
+             share: float) -> np.ndarray:
+    """Returns the relevancies (N,) with what second looks say of each thing.
+
+    values (N,): of the field; 0 where nothing may be found, which stays. segments: the indices of
+    the points of each. looked (S,): of the second looks, NaN for none. weight: of these. share: of
+    a thing's points, the best, that tell what the field says of it.
+    """
+    out = values.copy()
+    for k in np.flatnonzero(np.isfinite(looked)).tolist():
+        members = segments[k]
+        members = members[values[members] > 0]
+        if len(members):
+            own = values[members]
+            shift = weight * (log_odds(looked[k]) - log_odds(score(own, share)))
+            out[members] = 1 / (1 + np.exp(-log_odds(own) - shift))
+    return out
