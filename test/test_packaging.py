@@ -47,6 +47,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     'show': BASICS | {'frames', 'query', 'storage'},
     'map_query': CORE | {'show'},
     'mapper': CORE | {'mapping'},
+    'submap_mapper': CORE | {'mapper'},
+    'submap_query': CORE | {'map_query'},
     # What the node's own process loads of it is small; the loop runs in the other one.
     'mapping': CORE | {'process_group', 'quiet_threads'},
     'mapping/loop': CORE | {'mapper', 'mapping'},
