@@ -9,12 +9,13 @@ PYTEST_ARGS ?=
 GRASP_SEEDS ?= 104 105 106 107 108 109 110 111 112 113 114 115
 RIVAL ?= .venv-nerfstudio/bin/python
 DATA ?=
+TABLES ?= 12
 ROUTES ?=
 TORCH ?=
 export PYTHON
 
-.PHONY: help setup demo test eval eval-quick grasp bench gpu kill-test soak lint colcon jazzy package routes docs \
-	docs-check clean
+.PHONY: help setup demo test eval eval-quick grasp bench building gpu kill-test soak lint colcon jazzy package routes \
+	docs docs-check clean
 
 help:
 	@echo 'make demo [SEED=n]  simulated camera, mapper and queries as ROS 2 processes; see $(OUT)'
@@ -23,6 +24,7 @@ help:
 	@echo 'make eval-quick     the same on one small layout, a minute'
 	@echo 'make grasp          maps simulated layouts, lifts everything in MuJoCo; out/bench, hours'
 	@echo 'make bench          table of speed; out/bench/speed.json, about 12 minutes'
+	@echo 'make building       maps a hall of TABLES=$(TABLES) tables; out/bench/building.json'
 	@echo 'make gpu            all that needs an NVIDIA GPU, at most 9 minutes; out/bench/gpu.json'
 	@echo 'make kill-test      kills the nodes 50 times at random moments; out/bench/kill.json'
 	@echo 'make soak           mapper and queries for MINUTES=$(MINUTES); out/bench/soak.json'
@@ -60,6 +62,9 @@ grasp:
 # without them the rows that need them are left out.
 bench:
 	@bash scripts/run python bench/speed.py --rival $(RIVAL) $(if $(DATA),--data $(DATA))
+
+building:
+	@bash scripts/run python bench/building.py --tables $(TABLES)
 
 gpu:
 	@bash scripts/run python bench/gpu.py
