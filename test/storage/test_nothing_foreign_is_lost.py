@@ -82,8 +82,8 @@ class StoringMapper:
         self.waiting = KeyframeQueue(directory.keyframes)
         self.quality, self.guard, self.trainer, self.settled = Quality(), None, None, False
         self.learned, self.restoring, self.ready = [], False, True
-        self.loss = self.rays_per_second = 0.0
-        self.steps = 0
+        self.loss = self.color_error = self.rays_per_second = 0.0
+        self.steps, self.device = 0, 'cpu'
 
     @property
     def stored(self):
@@ -127,7 +127,8 @@ def quick():
                 (loop_module, 'load_encoder', lambda *_, **__: Encoder()),
                 (os, 'fsync', lambda _: None),
                 (stored_map, 'open_stored_map', lambda path, changes: MapDirectory(path)),
-                (stored_map, '_reindex', lambda directory: directory.create(directory.meta()))):
+                (stored_map, '_reindex',
+                 lambda directory, _: directory.create(directory.meta()))):
             stack.enter_context(mock.patch.object(target, name, value))
         yield
 
