@@ -27,7 +27,7 @@ SMALL = LerfConfig().override({
                  'settle_steps': 0,
                  'device': 'cpu', 'newest_count': 4},
     'features': {'widths': [0.1]},
-    'index': {'rays': 8000, 'scales': 1, 'rank': 9, 'voxel': 0.02},
+    'index': {'rays': 8000, 'scales': 1, 'rank': 9, 'voxel': 0.02, 'look_views': 3},
     'query': {'cluster_radius': 0.08, 'min_points': 5}})
 
 

@@ -62,8 +62,8 @@ class IndexConfig(Checked):
         'dimensions', low=0.0,
         high=1.0)
     look_views: int = setting(
-        3, 'keyframes in which each thing is looked at a second time, by itself; 0 for no second '
-        'looks', low=0, high=32)
+        0, 'keyframes in which each thing is looked at a second time, by itself, such as 3; 0 for '
+        'no second looks, of which no gain in hits has been measured yet', low=0, high=32)
     look_margins: tuple[float, ...] = setting(
         (1.2,), "sides of the crops around it that are encoded, times the thing's longer side; "
         'what is not the thing is blanked',

@@ -75,13 +75,17 @@ class RadianceField(nn.Module):
 
     def sample(self, rays: Rays,
                plan: SamplingPlan) -> tuple[Tensor, tuple[tuple[Tensor, Tensor], ...]]:
-        """Samples rays: returns final edges (R, S + 1), and weights and edges of each proposal."""
+        """Samples rays: returns final edges (R, S + 1), and weights and edges of each proposal.
+
+        Their losses reach no poses: how well a proposal bounds the histogram says nothing of these,
+        and summed over the samples it would be a tenth of the colour's gradient.
+        """
         c, proposals = self.config, []
         edges = first_edges(rays, c.near, c.far, c.proposal_samples[0],
                             self._shift(rays, c.proposal_samples[0] - 1, plan))
         for level, proposal in enumerate(self.proposals):
             with torch.set_grad_enabled(plan.learn_proposals and torch.is_grad_enabled()):
-                weights = render_weights(proposal(rays.at(edges)), edges)
+                weights = render_weights(proposal(rays.at(edges).detach()), edges)
             proposals.append((weights, edges))
             guided = c.guided_share if plan.train else 0.0
             soft = weights.detach() ** _column(plan.sharpness)

@@ -124,13 +124,9 @@ class RadianceLearner:
             rendered.weights, rendered.edges, rendered.proposals)
         loss = loss + c.distortion_weight * distortion_loss(rendered.weights, rendered.edges)
         if c.depth_weight > 0 and batch.rays.depth is not None:
-            final, *proposals = (depth_loss(weights, edges, batch.rays.depth, c.depth_zone)
-                                 for weights, edges in ((rendered.weights, rendered.edges),
-                                                        *rendered.proposals))
-            # Adam, which moves the proposals, sees how their two losses compare, not their size;
-            # poses, which they reach too, see that. So this one is as small as the interlevel loss.
-            samples = rendered.weights.shape[1]
-            loss = loss + c.depth_weight * (final + sum(proposals) / samples)
+            for weights, edges in ((rendered.weights, rendered.edges), *rendered.proposals):
+                loss = loss + c.depth_weight * depth_loss(weights, edges, batch.rays.depth,
+                                                          c.depth_zone)
         return (loss if self.poses is None else loss + self.poses.penalty()), color
 
     def descend(self, loss: Tensor) -> Tensor:

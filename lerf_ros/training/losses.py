@@ -50,15 +50,12 @@ def outer_bound(weights: Tensor, edges: Tensor, intervals: Tensor) -> Tensor:
 
 def interlevel_loss(weights: Tensor, edges: Tensor,
                     proposals: tuple[tuple[Tensor, Tensor], ...]) -> Tensor:
-    """Penalises proposals that do not bound the final histogram (mip-NeRF 360, eq. 13).
-
-    The mean over the samples of the histogram, as in nerfstudio, not their sum.
-    """
+    """Penalises proposals that do not bound the final histogram (mip-NeRF 360, eq. 13)."""
     weights, edges = weights.detach(), edges.detach()
     total = weights.new_zeros(())
     for proposal, proposal_edges in proposals:
         lack = (weights - outer_bound(proposal, proposal_edges.contiguous(), edges)).clamp_min(0)
-        total = total + (lack.square() / (weights + 1e-7)).mean()
+        total = total + (lack.square() / (weights + 1e-7)).sum(-1).mean()
     return total
 
 

@@ -21,6 +21,8 @@ NAMES = list(CUBES)
 POSES = orbit(8)
 ENCODER = ColorEncoder()
 
+LOOKS = IndexConfig(look_views=3)
+
 
 class World:
     """The cubes as a looker gets them: index, cameras, grids and depths; keyframes from 100 on."""
@@ -41,7 +43,7 @@ class World:
         return self.frames[index - 100].image, None
 
     def looker(self, **settings):
-        return SecondLooker(self.encode, self.picture, replace(IndexConfig(), **settings))
+        return SecondLooker(self.encode, self.picture, replace(LOOKS, **settings))
 
     def look(self, looker, index=None, seconds=float('inf')):
         scene = SceneFrame((0.0, 0.0, 0.0), 1.0)
@@ -153,9 +155,9 @@ def test_masked_pixels_are_not_looked_at():
     masked = np.ones((72, 96), bool)
     masked[:, :] = False
     looker = SecondLooker(world.encode, lambda i: (world.frames[i - 100].image, masked),
-                          IndexConfig())
+                          LOOKS)
     assert len(world.look(looker)) == 0
-    unread = SecondLooker(world.encode, lambda _: None, IndexConfig())
+    unread = SecondLooker(world.encode, lambda _: None, LOOKS)
     assert len(world.look(unread)) == 0
 
 
@@ -164,7 +166,7 @@ def test_masked_pixels_are_not_looked_at():
 def test_an_encoder_that_fails_is_no_reason_to_lose_a_snapshot(world, error):
     def fails(_crops):
         raise error
-    looker = SecondLooker(fails, world.picture, IndexConfig())
+    looker = SecondLooker(fails, world.picture, LOOKS)
     assert len(world.look(looker)) == 0
     assert looker.left > 0
 

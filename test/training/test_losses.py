@@ -56,15 +56,6 @@ def test_interlevel_loss_is_zero_for_a_bounding_proposal_and_counts_what_lacks()
         (0.8 - 0.3) ** 2 / 0.8, rel=1e-4)
 
 
-def test_interlevel_loss_is_a_mean_over_the_samples():
-    """As in nerfstudio: a finer final histogram must not weigh more beside the colour loss."""
-    proposal = torch.tensor([[0.1, 0.1, 0.1]]), EDGES
-    final = torch.tensor([[0.2, 0.4, 0.1]])
-    # 0.1 is lacking at the first sample, 0.3 at the second, nothing at the third.
-    assert interlevel_loss(final, EDGES, (proposal,)).item() == pytest.approx(
-        (0.1 ** 2 / 0.2 + 0.3 ** 2 / 0.4) / 3, rel=1e-4)
-
-
 def test_distortion_loss_against_all_pairs():
     # In `spacing` 0, 1/4, 1/2 (distance below 1 halves): middles 1/8, 3/8, lengths 1/4.
     edges, weights = torch.tensor([[0.0, 0.5, 1.0]]), torch.tensor([[0.6, 0.4]])

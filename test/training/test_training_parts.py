@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from lerf_ros.config import PoseConfig, TrainingConfig
+from lerf_ros.config import LerfConfig, PoseConfig, TrainingConfig
 from lerf_ros.field.networks import Appearance
-from lerf_ros.field.ray_sampling import Rays
+from lerf_ros.field.radiance_field import RadianceField
+from lerf_ros.field.ray_sampling import Rays, SamplingPlan
 from lerf_ros.training.annealing import Annealing, ProposalSchedule, VisitedSpace
 from lerf_ros.training.language_targets import ScaleHistogram
 from lerf_ros.training.optimizers import Decay, Descent, ParameterGroup, WeightAverage
@@ -188,6 +189,19 @@ def test_the_whole_map_stays_where_the_measured_poses_are():
     assert not poses.table.grad[4:].any()
     T = poses.corrected(3, torch.eye(4, dtype=torch.float64))
     assert T[:3, 3].tolist() == pytest.approx([0.15, 0, 0])
+
+
+def test_the_losses_of_proposals_reach_no_poses():
+    field = RadianceField(LerfConfig().override({'field': {
+        'levels': 4, 'log2_table': 10, 'proposal_log2_table': 10}}).field, 2)
+    origins = torch.zeros(8, 3, requires_grad=True)
+    rays = Rays(origins, torch.tensor([[0.0, 0.0, 1.0]]).expand(8, -1))
+    rendered = field(rays, SamplingPlan(train=True, learn_proposals=True))
+    sum(weights.square().sum() for weights, _ in rendered.proposals).backward()
+    assert origins.grad is None
+    assert all(p.grad is not None for p in field.proposals.parameters())
+    rendered.color.sum().backward()
+    assert origins.grad.any()
 
 
 def test_poses_stay_until_the_field_knows_something():
