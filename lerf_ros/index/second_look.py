@@ -136,7 +136,8 @@ class SecondLooker:
         seen = seen_segments(points, segments, views, depths, tolerance)
         count = seen.visible.shape[1]
         members = [np.flatnonzero(segments == k) for k in range(count)]
-        middles = np.array([points[m].mean(0) if len(m) else np.zeros(3) for m in members])
+        means = [points[m].mean(0) if len(m) else np.zeros(3) for m in members]
+        middles = np.reshape(means, (-1, 3))     # (S, 3), also where there is no thing
         eyes = np.array([view.T_scene_camera[:3, 3] for view in views])
         toward = eyes[:, None] - middles.reshape(1, -1, 3)
         toward /= np.maximum(np.linalg.norm(toward, axis=-1, keepdims=True), 1e-9)

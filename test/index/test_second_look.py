@@ -194,3 +194,13 @@ def test_looks_are_stored_with_the_index_and_maps_without_them_load(world):
         np.testing.assert_array_equal(getattr(back.looks, name), getattr(index.looks, name))
     old = {name: value for name, value in stored.items() if not name.startswith('look_')}
     assert len(LanguageIndex.from_arrays(old).looks) == 0
+
+
+def test_a_map_that_has_lost_its_things_is_looked_at():
+    """As when a snapshot is made of a field that has unlearned them: nothing is there to see."""
+    world = World()
+    looker = world.looker()
+    assert len(world.look(looker)) > 0
+    empty = replace(world.index, segments=np.full_like(world.index.segments, -1),
+                    planes=world.index.planes[:0])
+    assert len(world.look(looker, empty)) == 0
