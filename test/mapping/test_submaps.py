@@ -103,7 +103,8 @@ def test_one_question_goes_to_all_submaps(building):
         off = np.array([[np.linalg.norm(hit.position - middle - [shift, 0, 0]) for hit in hits]
                         for shift in (0.0, APART)])
         assert off.min(1).max() < 0.15, (name, off)     # both cubes have a hit,
-        assert off.min(0).max() < 0.25, (name, off)     # and there is no other
+        # After 250 steps crumbs may lie beside a cube, but nothing lies between the places.
+        assert off.min(0).max() < APART / 4, (name, off)
         assert len(query.ask(replace(request(name), max_hits=1)).hits) == 1
     missing = query.ask(request('purple'))
     assert not missing.found and len(missing.phrases) == 1
