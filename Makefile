@@ -34,7 +34,7 @@ help:
 	@echo 'make package        pip install . into throw-away places, with and without interfaces'
 	@echo 'make routes         each way of the README to install it, tried in an environment of its own'
 	@echo 'make docs           the documentation as a site; out/docs/site'
-	@echo 'make docs-check     runs the commands of README.md, parses those of docs/, checks links'
+	@echo 'make docs-check     runs the first own map of README.md, parses all other commands, checks links'
 	@echo 'make clean          remove builds, keep .venv'
 
 setup:

@@ -107,7 +107,7 @@ class MapQuery:
         """
         query = cls(map_directory)
         query.refresh()
-        assert query.snapshot
+        _ = query.snapshot      # raises where there is none
         return query
 
     @property
@@ -370,7 +370,7 @@ def judge(found: SearchResult, request: QueryRequest, threshold: float, place: M
     """Returns what is to be said of each phrase about a place."""
     config, calibration = loaded.query.config, calibration_of(request, loaded)
     return tuple(PhraseAnswer(
-        phrase.name, decide_presence(phrase.hits, phrase.candidate, place), phrase.hits,
+        phrase.name, decide_presence(phrase.hits, phrase.candidate, place, phrase.fit), phrase.hits,
         phrase.fit * calibration.of_presence(phrase.candidate, place.known) if calibration
         else math.nan,
         '' if phrase.hits else phrase.reason or why_not_found(

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from lerf_ros.evaluation.records import EvalResults
     from lerf_ros.evaluation.scenes import EvalScene
 
-METHODS = ('lerf', 'no second look', 'no dense', 'one scale', 'pixel-aligned', 'fusion',
-           'fusion_second_look')
+# Without second looks these are lerf and fusion, once more.
+LOOKING = ('no second look', 'fusion_second_look')
+METHODS = ('lerf', LOOKING[0], 'no dense', 'one scale', 'pixel-aligned', 'fusion', LOOKING[1])
 RIVALS = ('owl-vit',)   # run on request only, because their weights must be downloaded
 
 
@@ -146,7 +147,8 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     parser.add_argument('--encoders', nargs='+', default=['conse'], help='what is compared')
     parser.add_argument('--methods', nargs='+',
                         choices=(*METHODS, *RIVALS), metavar='METHOD',
-                        help=f'{", ".join(METHODS)}; on request {", ".join(RIVALS)}')
+                        help=f'{", ".join(METHODS)}; on request {", ".join(RIVALS)}; '
+                        f'{" and ".join(LOOKING)} need --set index.look_views=3')
     parser.add_argument('--variants', metavar='scales=1,2,4', default='',
                         help='LERF with so many of the levels of features.widths, beside the '
                         'methods: whether an encoder needs a pyramid')
@@ -164,6 +166,7 @@ def run(arguments: argparse.Namespace, config: LerfConfig) -> int:
 
     config = settings(arguments, config)
     OutputFolder(arguments.out).claim(arguments.folders)    # before hours are spent
+    make_plan(arguments, config)
     plots.new_figure('', 1)   # reports a missing matplotlib now instead of after an hour
     parts, start = [], time.monotonic()
     for part in each_scene(arguments, config):
@@ -238,11 +241,23 @@ def make_plan(arguments: argparse.Namespace, config: LerfConfig) -> EvalPlan:
     from lerf_ros.training.devices import choose_device
     effort = EFFORTS[arguments.effort]
     device = choose_device(config.training.device)
-    methods = (*(arguments.methods or effort.methods),
+    methods = (*methods_of(arguments.methods, effort, config.index.look_views > 0),
                *(parse_variants(arguments.variants) if arguments.variants else ()))
     return EvalPlan(methods, effort.radiance_steps,
                     effort.language_steps, effort.convergence, effort.views, EVERYDAY_NAMES,
                     device, partial(OwlVitDetector, device=str(device)))
+
+
+def methods_of(asked: Sequence[str] | None, effort: Effort, looks: bool) -> list[str]:
+    """Returns the methods that were asked for, or those of the effort.
+
+    Raises ConfigError for those that differ from others by second looks alone, if there are none.
+    """
+    from lerf_ros.errors import ConfigError
+    if asked and not looks and (alike := [method for method in asked if method in LOOKING]):
+        raise ConfigError(f'--methods {", ".join(alike)}: second looks are off: add --set '
+                          'index.look_views=3, or leave that out')
+    return [method for method in asked or effort.methods if looks or method not in LOOKING]
 
 
 def scenes(arguments: argparse.Namespace) -> list[Callable[[], EvalScene]]:

@@ -184,16 +184,17 @@ def logistic(stored: StoredLogistic) -> Logistic:
                     float(stored['intercept']))
 
 
-def decide_presence(hits: tuple[Hit, ...], candidate: Hit | None,
-                    place: MappedPlace) -> Presence:
+def decide_presence(hits: tuple[Hit, ...], candidate: Hit | None, place: MappedPlace,
+                    fit: float = 1.0) -> Presence:
     """Returns whether the thing is there.
 
     A hit means PRESENT. Without a hit the verdict is NOT_OBSERVED where too little of the place
     was seen or mapped finely enough, or where the best place below the threshold (candidate) beats
-    the negatives but few keyframes saw it.
+    the negatives but few keyframes saw it. So it is where nobody can tell whether what the phrase
+    says of colours and relations holds (fit is NaN).
     """
     if hits:
         return Presence.PRESENT
-    doubtful = (candidate is not None and candidate.relevancy > NEUTRAL
-                and candidate.keyframes < place.keyframes)
+    doubtful = math.isnan(fit) or (candidate is not None and candidate.relevancy > NEUTRAL
+                                   and candidate.keyframes < place.keyframes)
     return Presence.ABSENT if place.enough and not doubtful else Presence.NOT_OBSERVED

@@ -25,8 +25,9 @@ class PhraseResult:
     """What one phrase found. places: best first.
 
     candidate: the best place, however low; None where none beats the negatives. fit: how well what
-    a phrase says of colours and relations holds for the best place, 0..1. reason: which part of
-    the phrase holds for none of the places of its noun; empty where that is not why.
+    a phrase says of colours and relations holds for the best place, 0..1; NaN where nobody can
+    tell, as without the thing that it is related to. reason: which part of the phrase holds for
+    none of the places of its noun, or why that is not known; empty where that is not why.
     """
 
     name: str

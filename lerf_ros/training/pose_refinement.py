@@ -52,6 +52,8 @@ class PoseRefinement(nn.Module):
         """Forgets the correction of a row whose keyframe, or whose measured pose, is new."""
         self.table[row] = 0
         self.count.clamp_(min=row + 1)
+        # The mean of the other rows is then that of all, and taking it off leaves nothing.
+        self.table[row] = self.mean() * self.count / (self.count - 1).clamp_min(1)
 
     @torch.no_grad()
     def corrected(self, row: int, T_scene_camera: Tensor) -> Tensor:

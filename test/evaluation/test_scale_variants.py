@@ -40,6 +40,17 @@ def test_the_command_line_adds_them_to_the_methods():
     assert make_plan(given, LerfConfig()).methods == ('lerf', 'scales=1', 'scales=2', 'scales=4')
 
 
+def test_what_differs_by_second_looks_alone_needs_them():
+    config = LerfConfig().override({'index.look_views': 3})
+    all_methods = make_plan(parser().parse_args(['eval']), config).methods
+    without = make_plan(parser().parse_args(['eval']), LerfConfig()).methods
+    assert set(all_methods) - set(without) == {'no second look', 'fusion_second_look'}
+    given = parser().parse_args(['eval', '--methods', 'fusion_second_look'])
+    assert make_plan(given, config).methods == ('fusion_second_look',)
+    with pytest.raises(ConfigError, match='index.look_views=3'):
+        make_plan(given, LerfConfig())
+
+
 @pytest.mark.parametrize('text', ['scales', 'scales=', 'scales=0', 'scales=1,x', 'widths=1'])
 def test_anything_else_is_refused(text):
     with pytest.raises(ConfigError, match='such as scales=1,2,4'):

@@ -54,6 +54,15 @@ def test_cameras_that_look_straight_down_tell_nothing():
     assert up_of_cameras(np.zeros((0, 4, 4))).is_z
 
 
+@pytest.mark.parametrize('pitch', [-90, -60, -40])
+def test_cameras_that_face_one_way_tell_nothing(pitch):
+    """As above a table or along a shelf: how far down they look is no tilt of the map."""
+    rng = np.random.default_rng(0)
+    facing = np.stack([camera(rng.normal(30, 4), pitch, rng.normal(0, 4)) for _ in range(40)])
+    up = up_of_cameras(facing)
+    assert up.is_z and 'do not tell' in up.words
+
+
 def test_z_is_turned_to_up():
     for up in ((0, 0, 1), (0, 0, -1), (0, 1, 0), (0.48, -0.6, 0.64)):
         R = rotation_to(np.array(up, float))

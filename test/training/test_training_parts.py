@@ -189,6 +189,10 @@ def test_the_whole_map_stays_where_the_measured_poses_are():
     assert not poses.table.grad[4:].any()
     T = poses.corrected(3, torch.eye(4, dtype=torch.float64))
     assert T[:3, 3].tolist() == pytest.approx([0.15, 0, 0])
+    for row in (4, 1):      # a new keyframe, and one in the place of another, are not corrected
+        poses.reset_row(row)
+        T = poses.corrected(row, torch.eye(4, dtype=torch.float64))
+        assert T[:3, 3].tolist() == pytest.approx([0, 0, 0], abs=1e-6)
 
 
 def test_the_losses_of_proposals_reach_no_poses():

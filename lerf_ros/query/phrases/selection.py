@@ -9,6 +9,7 @@ What fits best of several ('largest', 'nearest') is chosen last, among those tha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -159,7 +160,7 @@ def find_reading(asking: Asking, name: str, reading: Reading) -> SearchResult:
         if relation.kind not in CHOOSING and relation.anchors and not reason:
             fitting, reason = related(asking, reading, relation, fitting)
     if not reason:
-        fitting = chosen(asking, reading, sized(reading.thing, fitting))
+        fitting, reason = chosen(asking, reading, sized(reading.thing, fitting))
     best = max((c.fit for c in fitting), default=0.0) if not reason else best_fit(fitting)
     kept = [] if reason else sorted(fitting, key=lambda c: -c.rank)[:asking.limits.most]
     taken = [labelled(c, name, asking.limits) for c in kept]
@@ -208,7 +209,7 @@ def related(asking: Asking, reading: Reading, relation: Relation,
     for anchor, found in zip(relation.anchors, bodies, strict=True):
         missing = missing or ('' if found else unknown(anchor, relation))
     if missing:
-        return [replace(c, fit=0.0) for c in candidates], missing
+        return untold(candidates), missing
     judged = []
     for c in candidates:
         degrees = [degree(relation.kind, c.body, anchors, viewer)
@@ -220,6 +221,11 @@ def related(asking: Asking, reading: Reading, relation: Relation,
 def unknown(anchor: Thing, relation: Relation) -> str:
     """Returns that an anchor was not found."""
     return f'{str(anchor)!r} was not found, and so nothing is known to be {relation}'
+
+
+def untold(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Returns candidates of which nobody can tell how well the phrase fits: their fit is NaN."""
+    return [replace(c, fit=math.nan) for c in candidates]
 
 
 def fitting_ones(reading: Reading, relation: Relation, before: Sequence[Candidate],
@@ -236,7 +242,7 @@ def supported(asking: Asking, reading: Reading, relation: Relation,
     """Returns the same as `related` for things that touch their anchor, as on or in it."""
     anchors = asking.anchors(relation.anchors[0])
     if not anchors:
-        return [replace(c, fit=0.0) for c in candidates], unknown(relation.anchors[0], relation)
+        return untold(candidates), unknown(relation.anchors[0], relation)
     nobody, judged = Viewpoint(np.zeros(3), np.zeros(3), ''), []
     for c in candidates:
         best = replace(c, fit=0.0)
@@ -296,17 +302,21 @@ def overlap(body: Body, anchors: Sequence[Body]) -> bool:
 
 
 def chosen(asking: Asking, reading: Reading,
-           candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Returns the candidates, or the nearest, leftmost, ... of them where that was asked."""
+           candidates: Sequence[Candidate]) -> tuple[list[Candidate], str]:
+    """Returns the candidates, or the nearest, leftmost, ... of them where that was asked.
+
+    With them comes why that cannot be told, or ''.
+    """
     left = list(candidates)
     for relation in reading.relations:
-        if len(left) < 2 or (relation.kind not in CHOOSING and relation.anchors):
+        if not left or (relation.kind not in CHOOSING and relation.anchors):
             continue
         viewer, missing = view_of(asking, reading)
         costs = [] if missing else choice_costs(asking, relation, left, viewer)
-        if costs:
-            left = [left[int(np.argmin(costs))]]
-    return left
+        if not costs:
+            return untold(left), missing or unknown(relation.anchors[0], relation)
+        left = [left[int(np.argmin(costs))]]
+    return left, ''
 
 
 def choice_costs(asking: Asking, relation: Relation, candidates: Sequence[Candidate],

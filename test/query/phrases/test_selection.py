@@ -10,7 +10,10 @@ from query.phrases.colored_map import THINGS, VIEWER, LastWord, colored_query
 from lerf_ros.config import QueryConfig
 from lerf_ros.geometry.region import Region
 from lerf_ros.lerf import find
+from lerf_ros.query.answer import Presence
+from lerf_ros.query.mapped_place import MappedPlace
 from lerf_ros.query.phrases.reading import Viewpoint
+from lerf_ros.query.presence import decide_presence
 from lerf_ros.query.question import encode_phrases
 from lerf_ros.query.request import QueryRequest, relation
 from lerf_ros.query.text_query import TextQuery
@@ -110,6 +113,18 @@ def test_an_anchor_that_is_not_there_is_said():
     result = found('mug on the tray').phrases[0]
     assert result.hits == ()
     assert result.reason == "'tray' was not found, and so nothing is known to be on tray"
+
+
+@pytest.mark.parametrize('text', ['mug on the tray', 'mug left of the tray', 'box nearest to the '
+                                  'tray', 'mug nearest to the tray', 'leftmost mug seen from the '
+                                  'tray'])
+def test_what_nobody_can_tell_is_neither_found_nor_absent(text):
+    """The mugs are there: an encoder that does not know a tray must not deny them, nor guess."""
+    result = found(text).phrases[0]
+    assert result.hits == () and np.isnan(result.fit) and "'tray' was not found" in result.reason
+    seen = MappedPlace(1.0)
+    assert decide_presence((), result.candidate, seen, result.fit) is Presence.NOT_OBSERVED
+    assert decide_presence((), result.candidate, seen, 0.3) is Presence.ABSENT
 
 
 def test_without_a_viewer_nothing_is_left_of_anything():
