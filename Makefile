@@ -14,12 +14,13 @@ ROUTES ?=
 TORCH ?=
 export PYTHON
 
-.PHONY: help setup demo test eval eval-quick grasp bench building gpu kill-test soak lint colcon jazzy package routes \
+.PHONY: help setup demo test coverage eval eval-quick grasp bench building gpu kill-test soak lint colcon jazzy package routes \
 	docs docs-check clean
 
 help:
 	@echo 'make demo [SEED=n]  simulated camera, mapper and queries as ROS 2 processes; see $(OUT)'
 	@echo 'make test           ruff, mypy and all tests'
+	@echo 'make coverage       make test with the lines that it reaches, half as long again'
 	@echo 'make eval           tables of localization, existence, extents; out/eval, 45 minutes'
 	@echo 'make eval-quick     the same on one small layout, a minute'
 	@echo 'make grasp          maps simulated layouts, lifts everything in MuJoCo; out/bench, hours'
@@ -45,6 +46,9 @@ demo:
 
 test:
 	@bash scripts/run bash scripts/check.sh $(PYTEST_ARGS)
+
+coverage:
+	@COVERAGE=1 bash scripts/run bash scripts/check.sh
 
 eval:
 	@bash scripts/run python bench/evaluate.py --encoders conse oracle --jobs 2 --out out/eval

@@ -46,7 +46,7 @@ from lerf_ros.storage.output_folder import OutputFolder
 from lerf_ros.storage.saved_maps import SavedMaps
 from lerf_ros.training.quality import Quality
 
-EXAMPLES = int(os.environ.get('LERF_ROS_EXAMPLES', '40'))
+EXAMPLES = int(os.environ.get('LERF_ROS_EXAMPLES', '15'))
 CAMERA = PinholeCamera(4, 3, 3.0, 3.0, 2.0, 1.5)
 CONFIG = LerfConfig().override({'map.keep_snapshots': 1})
 SHARED_MEMORY = '/dev/shm' if os.path.isdir('/dev/shm') else None
