@@ -40,6 +40,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     # The page of the method: it names all that takes part, and holds none of it.
     'lerf': CORE,
     'grasping': BASICS | {'query'},
+    # Geometry for a robot that acts on answers; nothing here knows ROS.
+    'robot': BASICS | {'index', 'query', 'storage'},
     'simulation': BASICS | {'frames'},
     'storage': BASICS | {'frames'},
     # It judges what the method made, so it reads all of it; the method never reads it.
@@ -57,14 +59,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     # its map, and storage knows what may go.
     'process_group': set(),
     'processes': BASICS | {'process_group', 'storage'},
-    'commands': CORE | {'mapper', 'mapping', 'map_query', 'evaluation', 'show', 'quiet_threads'},
+    'commands': CORE | {'mapper', 'mapping', 'map_query', 'evaluation', 'robot', 'show',
+                        'quiet_threads'},
     # The commands that talk to running nodes; all others run without ROS.
     'commands/robot': {'commands', 'nodes'},
     'commands/doctor': {'commands', 'nodes'},
     'commands/completion': {'cli'},     # completes the whole command line
     'cli': {'commands', 'processes'},
     'nodes': CORE | {'mapper', 'mapping', 'map_query', 'processes', 'process_group',
-                     'quiet_threads', 'simulation', 'evaluation', 'show', 'msg', 'srv'},
+                     'quiet_threads', 'robot', 'simulation', 'evaluation', 'show', 'msg', 'srv'},
 }
 ROS_PACKAGES = re.compile(r'(rclpy|tf2_\w+|tf2|launch|launch_ros|ament_index_python|rosbags|'
                           r'builtin_interfaces|rcl_interfaces|std_srvs|\w+_msgs)$')

@@ -70,13 +70,34 @@ class Coverage:
         """`observed` for the many queries without a region."""
         return self._observed(np.nonzero(near(self.surface >= self.needed[0])))
 
-    def _observed(self, voxels: tuple[np.ndarray, ...]) -> float:
-        """Returns the part of these voxels that was seen; those inside of things do not count."""
+    def unseen(self, region: Region | None = None) -> np.ndarray:
+        """Returns the middles (M, 3), world, of the voxels that `observed` misses.
+
+        They are those that may hold a thing and that too few keyframes saw.
+        """
+        voxels = np.nonzero(near(self.surface >= self.needed[0])) if region is None else tuple(
+            np.unique(np.stack(self._voxels(region_points(region))), axis=1))
+        open_space, well = self._judged(voxels)
+        missing = np.stack(voxels, -1)[open_space & ~well]
+        unit = torch.from_numpy((missing + 0.5).astype(np.float32) / len(self.free))
+        return np.asarray(uncontract(unit).numpy() * self.frame[3] + self.frame[:3], np.float64)
+
+    def seen_through(self, points_world: np.ndarray) -> np.ndarray:
+        """Returns at which points (N, 3) keyframes saw that the space is empty, (N,) bool."""
+        return np.asarray(self.free[self._voxels(points_world)]
+                          >= min(SEEN_THROUGH, int(self.needed[0])))
+
+    def _judged(self, voxels: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns which of M voxels may hold a thing, and which were seen well, (M,) bool each."""
         free, surface, hidden = (counts[voxels].astype(np.int32)
                                  for counts in (self.free, self.surface, self.hidden))
         needed = int(self.needed[0])
-        open_space = (free + surface > 0) | (hidden < needed)
-        well = (free >= min(SEEN_THROUGH, needed)) | (free + surface >= needed)
+        return ((free + surface > 0) | (hidden < needed),
+                (free >= min(SEEN_THROUGH, needed)) | (free + surface >= needed))
+
+    def _observed(self, voxels: tuple[np.ndarray, ...]) -> float:
+        """Returns the part of these voxels that was seen; those inside of things do not count."""
+        open_space, well = self._judged(voxels)
         return float(well[open_space].mean()) if open_space.any() else 0.0
 
     def _voxels(self, points_world: np.ndarray) -> tuple[np.ndarray, ...]:

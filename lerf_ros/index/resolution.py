@@ -60,6 +60,11 @@ class Resolution:
         inside = self._inside(region)
         return float(fine[inside].mean()) if inside.any() else 1.0
 
+    def coarse(self, size: float, points: int, region: Region | None = None) -> np.ndarray:
+        """Returns the places (M, 3), world, that `share` misses."""
+        missed = (self.spacing * math.sqrt(points) > size) & self._inside(region)
+        return self.points[missed].astype(np.float64) + self.origin
+
     def coarsest(self, region: Region | None = None) -> np.ndarray | None:
         """Returns the middle (3,), world, of the coarsest tenth of the places; None without any."""
         inside = np.flatnonzero(self._inside(region))
