@@ -20,6 +20,8 @@ NAME = 'lerf_ros'
 VERSION = '0.1.0'  # also in package.xml and CHANGELOG.rst
 HERE = Path(__file__).resolve().parent
 INTERFACES = os.environ.get('LERF_ROS_NO_INTERFACES', '0') in ('', '0')
+# Message packages that no wheel has. Ours have the same fields, so a real one talks to them.
+NOT_IN_WHEELS = ('tf2_msgs', 'vision_msgs')
 EXTRAS = ('ros', 'openclip', 'offline', 'sim', 'eval', 'view', 'physics', 'captures', 'dev')
 # What the extra `all` holds: not ROS, which must not meet a sourced one, nor simulators and tests.
 ALL = ('offline', 'openclip', 'captures', 'view', 'eval')
@@ -51,11 +53,11 @@ def site_packages(prefix: Path) -> list[Path]:
             for folder in sorted((prefix / lib).glob('python3*/*-packages'))]
 
 
-def has_tf2_msgs(prefix: Path) -> bool:
-    """Whether a prefix has tf2_msgs from elsewhere, not from an earlier install of ours."""
-    package = prefix / 'share' / 'tf2_msgs' / 'package.xml'
-    ours = HERE / 'wheels' / 'tf2_msgs' / 'package.xml'
-    return package.exists() and package.read_bytes() != ours.read_bytes()
+def is_there(package: str, prefixes: list[str]) -> bool:
+    """Whether a prefix has a package from elsewhere, not from an earlier install of ours."""
+    ours = HERE / 'wheels' / package / 'package.xml'
+    found = (Path(prefix) / 'share' / package / 'package.xml' for prefix in prefixes)
+    return any(path.exists() and path.read_bytes() != ours.read_bytes() for path in found)
 
 
 def run_cmake(source: Path, name: str, prefixes: list[str]) -> Path:
@@ -107,21 +109,22 @@ class BuildPy(build_py):
             return
         shutil.rmtree(HERE / 'build' / 'pip', ignore_errors=True)
         prefixes = ros_prefixes()
-        stage = run_cmake(HERE, NAME, prefixes)
+        missing = [name for name in NOT_IN_WHEELS if not is_there(name, prefixes)]
+        stages = [run_cmake(HERE / 'wheels' / name, name, prefixes) for name in missing]
+        # In front: an earlier install of ours has no headers.
+        stage = run_cmake(HERE, NAME, [*map(str, stages), *prefixes])
         site = site_packages(stage)[0]
         self.take_generated(site / NAME)
         files = installed_files(stage, skip=site)
-        if not any(has_tf2_msgs(Path(prefix)) for prefix in prefixes):
-            # No wheel has the type of /tf: ours is the same, so a real one talks to it.
-            tf2 = run_cmake(HERE / 'wheels' / 'tf2_msgs', 'tf2_msgs', prefixes)
-            for folder, paths in installed_files(tf2, skip=None).items():
+        for other in stages:
+            for folder, paths in installed_files(other, skip=None).items():
                 files.setdefault(folder, []).extend(paths)
         self.distribution.data_files[:] = files.items()
 
     def take_generated(self, package: Path):
-        """Copy msg, srv and their extensions beside the hand-written modules."""
+        """Copy msg, srv, action and their extensions beside the hand-written modules."""
         target = HERE / NAME if self.editable_mode else Path(self.build_lib) / NAME
-        for folder in ('msg', 'srv'):
+        for folder in ('msg', 'srv', 'action'):
             shutil.rmtree(target / folder, ignore_errors=True)
             shutil.copytree(package / folder, target / folder,
                             ignore=shutil.ignore_patterns('*.c', '__pycache__'))
@@ -168,7 +171,7 @@ setup(
     ],
     license='Apache-2.0',
     packages=find_packages(include=[NAME, f'{NAME}.*'],
-                           exclude=[f'{NAME}.msg*', f'{NAME}.srv*']),
+                           exclude=[f'{NAME}.msg*', f'{NAME}.srv*', f'{NAME}.action*']),
     package_data={'': ['*.cpp', '*/*.cpp', 'calibrations/*.json', 'weights/*.json']},
     data_files=configuration(),
     python_requires='>=3.10',

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 
 class LerfError(Exception):
-    """Base of all errors of this module; `code` is the name of a constant in srv/Query."""
+    """Base of all errors of this module; `code` is the name of a constant in msg/ErrorCode."""
 
     code = 'INTERNAL'
 

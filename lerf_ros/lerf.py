@@ -115,7 +115,7 @@ def index(radiance: RadianceField, language: LanguageField, cameras: Sequence[Po
     from lerf_ros.index.coverage import measure_coverage
     from lerf_ros.index.language_index import build_index
     from lerf_ros.index.scales import index_scales
-    from lerf_ros.index.surface import confirmed_surface, view_grids
+    from lerf_ros.index.surface import confirmed_surface, newest_keyframes, view_grids
     from lerf_ros.index.survey import Survey, ViewCache, weak_areas
 
     c, cache = config.index, cache or ViewCache()
@@ -126,6 +126,7 @@ def index(radiance: RadianceField, language: LanguageField, cameras: Sequence[Po
         surface = surface.without(contradicted(scene.to_world(surface.points.cpu().numpy())))
     scales = index_scales(c, scene.radius, trained)
     indexed = build_index(surface, language, scene, scales, c)  # embeddings, segments, normals
+    indexed = replace(indexed, newest=newest_keyframes(surface, cameras, views, depths, c))
     if look is not None:
         indexed = replace(indexed, looks=look(indexed, scene, cameras, views, depths))
     return Survey(

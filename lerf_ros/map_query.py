@@ -32,6 +32,7 @@ from lerf_ros.query.answer import (
     Answer,
     PhraseAnswer,
     Timing,
+    dated,
     surest_presence,
     transform_grasp,
 )
@@ -178,7 +179,7 @@ class MapQuery:
             raise problem
         if another:
             log.warning('%s was reset: there are no answers until its first snapshot',
-                        self.directory.path)
+                        self.directory.keyframes.stamp)
             self._loaded = None
         return False
 
@@ -301,9 +302,8 @@ class MapQuery:
         and EncoderUnavailableError.
         """
         request.check()
-        loaded = self.snapshot
+        loaded, start = self.snapshot, time.perf_counter()
         query, calibration = loaded.query, calibration_of(request, loaded)
-        start = time.perf_counter()
         question = self._question(request, query)
         encoded = time.perf_counter()
         threshold = request.threshold or (
@@ -316,20 +316,20 @@ class MapQuery:
         phrases = as_read(judge(found, request, threshold, place, loaded), question, viewer)
         searched = time.perf_counter()
         plan = plan_hit_grasps(request, found, loaded)
-        return Answer(
+        return dated(Answer(
             text=', '.join(question.names), texts=question.names, phrases=phrases,
             presence=surest_presence(phrases), observed=place.observed, threshold=threshold,
             too_coarse=place.too_coarse, hits=found.hits, doubt=question.doubt,
             probability=max((phrase.probability for phrase in phrases), default=math.nan),
             points_world=query.index.points_world, relevancy=found.relevancy, labels=found.labels,
-            colors=query.index.colors, grasps=plan.grasps,
+            colors=query.index.colors, grasps=plan.grasps, no_target_reason=plan.reason,
             T_world_target=plan.grasps[0].T_world_grasp if plan.grasps else None,
-            no_target_reason=plan.reason, finger_depth=loaded.grasp.finger_depth,
+            finger_depth=loaded.grasp.finger_depth, frame_id=loaded.frame_id, metric=loaded.metric,
             not_found_reason='' if found.hits else phrases[0].not_found_reason,
             learning=still_learning(loaded.info, self._unlearned),
-            frame_id=loaded.frame_id, metric=loaded.metric, snapshot_id=loaded.snapshot_id,
-            snapshot_stamp_ns=loaded.snapshot_stamp_ns,
-            timing=Timing(encoded - start, searched - encoded, time.perf_counter() - searched))
+            snapshot_id=loaded.snapshot_id, snapshot_stamp_ns=loaded.snapshot_stamp_ns,
+            timing=Timing(encoded - start, searched - encoded, time.perf_counter() - searched)),
+            self.directory.keyframes.stamp)
 
     def _question(self, request: QueryRequest, query: TextQuery) -> Question:
         image = request_image(request, self.directory.path)
@@ -370,11 +370,10 @@ def judge(found: SearchResult, request: QueryRequest, threshold: float, place: M
     """Returns what is to be said of each phrase about a place."""
     config, calibration = loaded.query.config, calibration_of(request, loaded)
     return tuple(PhraseAnswer(
-        phrase.name, decide_presence(phrase.hits, phrase.candidate, place, phrase.fit), phrase.hits,
-        phrase.fit * calibration.of_presence(phrase.candidate, place.known) if calibration
-        else math.nan,
-        '' if phrase.hits else phrase.reason or why_not_found(
-            phrase.candidate, threshold, config.min_points)) for phrase in found.phrases)
+        p.name, decide_presence(p.hits, p.candidate, place, p.fit), p.hits,
+        p.fit * calibration.of_presence(p.candidate, place.known) if calibration else math.nan,
+        '' if p.hits else p.reason or why_not_found(p.candidate, threshold, config.min_points),
+        looks_more_like=p.looks_more_like) for p in found.phrases)
 
 
 def newest_view(question: Question, directory: MapDirectory) -> Viewpoint | None:

@@ -16,11 +16,14 @@ command -v colcon ament_flake8 > /dev/null || python -m pip install --quiet --pr
 rm -rf "$BASE"
 mkdir -p "$BASE"
 export CMAKE_PREFIX_PATH=$VIRTUAL_ENV
-places=(--base-paths "$PWD" --build-base "$BASE/build" --packages-select lerf_ros)
-# The last argument is for the wheels only: a sourced ROS 2 needs none.
+# The wheels lack vision_msgs, which a sourced ROS 2 has.
+places=(--base-paths "$PWD" "$PWD/wheels/vision_msgs" --build-base "$BASE/build"
+    --packages-select lerf_ros vision_msgs)
+# The last arguments are for the wheels only: a sourced ROS 2 needs none.
 colcon --log-base "$BASE/log" build "${places[@]}" --install-base "$BASE/install" \
     --event-handlers console_direct- --cmake-args -DCMAKE_BUILD_TYPE=Release \
     "-DPython3_EXECUTABLE=$VIRTUAL_ENV/bin/python" \
+    "-DCMAKE_PROJECT_vision_msgs_INCLUDE=$PWD/cmake/pypi_wheels.cmake" \
     "-DCMAKE_PROJECT_lerf_ros_INCLUDE=$PWD/cmake/pypi_wheels.cmake"
 
 set +u  # colcon's own scripts read unset variables

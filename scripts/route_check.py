@@ -187,8 +187,8 @@ def ask_all(client, truth: dict, reports: list) -> None:
                 break
             time.sleep(1.0)
         assert response.success, response.message
-        found[text] = ([np.array([h.pose.position.x, h.pose.position.y, h.pose.position.z])
-                        for h in response.hits[:1]], len(response.grasps))
+        places = [hit.box.center.position for hit in response.hits[:1]]
+        found[text] = [np.array([at.x, at.y, at.z]) for at in places], len(response.grasps)
     judge(found, truth, True)
 
 

@@ -107,11 +107,13 @@ def commands(name: str, route: Route, place: Path) -> Iterator[str]:
         for file in ('ros', 'build', 'colcon'):
             yield f'{pip} -r {ROOT}/requirements/{file}.txt'
         activated += f' && export AMENT_PREFIX_PATH={place}/venv CMAKE_PREFIX_PATH={place}/venv'
-        # tf2_msgs is part of that ROS 2 and of no wheel.
-        yield (f'{activated} && colcon build --base-paths {ROOT} {ROOT}/wheels/tf2_msgs '
-               '--event-handlers console_direct- --cmake-args -DBUILD_TESTING=OFF '
-               f'-DCMAKE_PROJECT_tf2_msgs_INCLUDE={ROOT}/cmake/pypi_wheels.cmake '
-               f'-DCMAKE_PROJECT_lerf_ros_INCLUDE={ROOT}/cmake/pypi_wheels.cmake')
+        # tf2_msgs and vision_msgs are part of that ROS 2 and of no wheel.
+        packages = ('tf2_msgs', 'vision_msgs', 'lerf_ros')
+        places = ' '.join(f'{ROOT}/wheels/{package}' for package in packages[:-1])
+        includes = ' '.join(f'-DCMAKE_PROJECT_{package}_INCLUDE={ROOT}/cmake/pypi_wheels.cmake'
+                            for package in packages)
+        yield (f'{activated} && colcon build --base-paths {ROOT} {places} --event-handlers '
+               f'console_direct- --cmake-args -DBUILD_TESTING=OFF {includes}')
         activated = f'set +u && {activated} && . {place}/install/setup.bash'
     else:
         yield f'{sys.executable} -m venv {place}/venv'

@@ -110,9 +110,10 @@ main() {
         "$python" -m venv --clear "$VENV"
     fi
     dependencies=$(hash_of "$pins" requirements/[!c]*.txt requirements/core.txt)
-    mapfile -t sources < <(find msg srv cmake wheels -type f | sort)
+    mapfile -t sources < <(find action msg srv cmake wheels -type f | sort)
     [[ $EDITABLE == 1 ]] || mapfile -t -O "${#sources[@]}" sources < <(
         find lerf_ros launch config rviz -type f -not -name '*.pyc' -not -name '*.so' \
+            -not -path 'lerf_ros/action/*' \
             -not -path 'lerf_ros/msg/*' -not -path 'lerf_ros/srv/*' 2> /dev/null | sort)
     interfaces=$dependencies-$(hash_of setup.py pyproject.toml CMakeLists.txt package.xml \
         scripts/pip_backend.py "${sources[@]}")

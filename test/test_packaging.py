@@ -16,9 +16,10 @@ ROOT = Path(__file__).resolve().parent.parent
 if not (ROOT / 'package.xml').exists():
     pytest.skip('not run from the source tree', allow_module_level=True)
 
-INTERFACE_FILES = sorted([*ROOT.glob('msg/*.msg'), *ROOT.glob('srv/*.srv')])
+INTERFACE_FILES = sorted(path for kind in ('msg', 'srv', 'action')
+                         for path in ROOT.glob(f'{kind}/*.{kind}'))
 MODULES = [path for path in sorted((ROOT / 'lerf_ros').rglob('*.py'))
-           if path.relative_to(ROOT / 'lerf_ros').parts[0] not in ('msg', 'srv')]
+           if path.relative_to(ROOT / 'lerf_ros').parts[0] not in ('msg', 'srv', 'action')]
 
 # Who may import whom. `errors` may be imported by all. A part imports itself freely.
 BASICS = {'config', 'settings', 'geometry'}
@@ -67,7 +68,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     'commands/completion': {'cli'},     # completes the whole command line
     'cli': {'commands', 'processes'},
     'nodes': CORE | {'mapper', 'mapping', 'map_query', 'processes', 'process_group',
-                     'quiet_threads', 'robot', 'simulation', 'evaluation', 'show', 'msg', 'srv'},
+                     'quiet_threads', 'robot', 'simulation', 'evaluation', 'show', 'msg', 'srv',
+                     'action'},
 }
 ROS_PACKAGES = re.compile(r'(rclpy|tf2_\w+|tf2|launch|launch_ros|ament_index_python|rosbags|'
                           r'builtin_interfaces|rcl_interfaces|std_srvs|\w+_msgs)$')

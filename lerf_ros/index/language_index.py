@@ -28,6 +28,10 @@ PARTS = 32             # parts of contracted space along each axis: each an eigh
 ROUNDS = 8             # times that parts are weighted anew where columns are too few
 
 
+# Arrays that every map has.
+REQUIRED = ('colors', 'keyframes', 'codes', 'basis', 'scales', 'normals', 'segments')
+
+
 @dataclass(frozen=True)
 class LanguageIndex:
     """N points and their embeddings at S scales, compressed to r of D dimensions.
@@ -39,7 +43,8 @@ class LanguageIndex:
     are searched; every STEPS-th of them is stored. normals (N, 3) float16: unit, outward, towards
     the cameras. segments (N,) int32: the thing that each point is part of, -1 for none. planes
     (P, 4): the supporting planes (n, d), from origin, with n . p + d = 0 and n towards the cameras;
-    they are the segments 0 to P - 1. looks: what keyframes show of the other segments.
+    they are the segments 0 to P - 1. looks: what keyframes show of the other segments. newest (N,)
+    int32: the newest keyframe that saw each point, by index; empty where that is not known.
     """
 
     points: np.ndarray
@@ -53,6 +58,7 @@ class LanguageIndex:
     planes: np.ndarray
     origin: np.ndarray = field(default_factory=lambda: np.zeros(3))
     looks: SecondLooks = field(default_factory=SecondLooks)
+    newest: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
 
     @cached_property
     def points_world(self) -> np.ndarray:
@@ -71,14 +77,15 @@ class LanguageIndex:
         """Makes an index of what `arrays` returned; KeyError when one is missing.
 
         Maps of earlier versions have no origin: the median of their points replaces it. They have
-        no looks either.
+        no looks either, and do not know when a point was seen.
         """
         world = arrays['points_world'].astype(np.float64)
         middle = np.median(world, axis=0) if len(world) else np.zeros(3)
         origin = np.asarray(arrays.get('origin', middle), np.float64)
         planes = shifted_planes(arrays['planes'], -origin)
         names = [name for name in cls.__dataclass_fields__
-                 if name not in ('points', 'planes', 'origin', 'looks')]
+                 if name not in ('points', 'planes', 'origin', 'looks') and name in (
+                     *arrays, *REQUIRED)]
         return cls(points=(world - origin).astype(np.float32), planes=planes, origin=origin,
                    looks=SecondLooks.from_arrays(arrays), **{name: arrays[name] for name in names})
 

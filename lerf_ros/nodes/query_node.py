@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,17 +22,19 @@ from std_msgs.msg import String
 from lerf_ros.config import FeatureConfig, GraspConfig, QueryConfig
 from lerf_ros.errors import LerfError, NotActiveError
 from lerf_ros.geometry.camera import invert_pose
+from lerf_ros.msg import ErrorCode
 from lerf_ros.nodes.common import qos_overrides, topics
 from lerf_ros.nodes.common.conversions import answer_to_cloud
 from lerf_ros.nodes.common.lifecycle import ManagedNode, started
 from lerf_ros.nodes.common.node_config import QueryNodeConfig, map_directory
 from lerf_ros.nodes.common.parameters import LiveParameters, declare_all, given_settings
 from lerf_ros.nodes.common.running import run_node
-from lerf_ros.nodes.query.answer_publisher import AnswerPublisher
+from lerf_ros.nodes.query.answer_publisher import AnswerPublisher, Asked
 from lerf_ros.nodes.query.deferred_service import DeferredService
 from lerf_ros.nodes.query.diagnostics import QueryDiagnostics, QueryNodeState
 from lerf_ros.nodes.query.heap import limit_heaps, limit_kernel_cache, release_free_memory
 from lerf_ros.nodes.query.messages import (
+    asked_text,
     check_frame,
     error_code,
     fill_error,
@@ -230,7 +233,7 @@ class QueryNode(ManagedNode):
         """Fills the response to a request when too many queries wait."""
         self._queries += 1
         response.query_id = self._queries
-        fill_error(response, Query.Response.BUSY,
+        fill_error(response, ErrorCode.BUSY,
                    f'{self.settings.max_waiting} queries are waiting: ask again later')
         self.diagnostics.statistics.add(response.error_code, 0.0)
 
@@ -242,24 +245,32 @@ class QueryNode(ManagedNode):
         """
         self._queries += 1
         response.query_id = self._queries
-        publish, start = None, time.monotonic()
+        asked, start = Asked(self._queries, asked_text(request)), time.monotonic()
         try:
-            publish = self._answer(request, response)
-        except LerfError as error:
-            fill_error(response, error_code(error), str(error))
+            publish = self._answer(request, response, asked)
         except Exception as error:
-            self.get_logger().error(f'query {self._queries}: {traceback.format_exc()}')
-            fill_error(response, Query.Response.INTERNAL,
-                       f'{type(error).__name__}: {error}; the log of {self.get_name()} says more')
+            code, words = self._reason(error, f'query {self._queries}')
+            fill_error(response, code, words)
+            stamp = response.header.stamp = self.get_clock().now().to_msg()
+            publish = partial(self.publisher.refuse, code, words, stamp, asked)
         self.diagnostics.statistics.add(response.error_code, time.monotonic() - start)
         self.get_logger().info(f'query {self._queries}: {response.message}')
         return publish
+
+    def _reason(self, error: Exception, what: str) -> tuple[int, str]:
+        """Returns code and words for an error; one that is not foreseen goes to the log."""
+        if isinstance(error, LerfError):
+            return error_code(error), str(error)
+        self.get_logger().error(f'{what}: {traceback.format_exc()}')
+        return ErrorCode.INTERNAL, (f'{type(error).__name__}: {error}; the log of '
+                                    f'{self.get_name()} says more')
 
     def _state(self) -> QueryNodeState:
         waiting = self.service.waiting if self.service is not None else 0
         return QueryNodeState(self.map, self.active, str(self._map_error or ''), waiting)
 
-    def _answer(self, request: Query.Request, response: Query.Response) -> Callable[[], None]:
+    def _answer(self, request: Query.Request, response: Query.Response,
+                asked: Asked) -> Callable[[], None]:
         T_frame_map = self._frame_of(request.frame_id)
         answer = self.ask(to_request(
             request, np.eye(4) if T_frame_map is None else invert_pose(T_frame_map),
@@ -272,15 +283,14 @@ class QueryNode(ManagedNode):
         if request.return_cloud:
             response.cloud = answer_to_cloud(answer, stamp)
             cloud = response.cloud if answer is shown else None
-        number = response.query_id
-        return lambda: self._publish(shown, stamp, number, cloud)
+        return partial(self._publish, shown, stamp, asked, cloud)
 
-    def _publish(self, answer: Answer, stamp: Time, query_id: int,
+    def _publish(self, answer: Answer, stamp: Time, asked: Asked,
                  cloud: PointCloud2 | None = None) -> None:
         try:
-            self.publisher.publish(answer, stamp, query_id, cloud)
+            self.publisher.publish(answer, stamp, asked, cloud)
         except Exception:
-            self.get_logger().error(f'query {query_id}: {traceback.format_exc()}')
+            self.get_logger().error(f'query {asked.query_id}: {traceback.format_exc()}')
 
     def _viewpoint(self, frame_id: str) -> Viewpoint | None:
         """Returns the viewpoint in a frame; None for the map frame, where nobody looks from."""
@@ -321,14 +331,17 @@ class QueryNode(ManagedNode):
         request, due, self.prompt.due = self.prompt.request, self.prompt.due, False
         if request is None or not due:      # scheduled twice, and answered before
             return
+        self._queries += 1
+        asked = Asked(self._queries, '; '.join(request.texts or (request.text,)), standing=True)
         try:
             answer = self.ask(request)
-            self._publish(answer, self.get_clock().now().to_msg(), 0)
-            self.get_logger().info(f'standing prompt: {summary(answer)}')
-        except LerfError as error:
-            self.get_logger().warning(f'standing prompt: {error}')
-        except Exception:
-            self.get_logger().error(f'standing prompt: {traceback.format_exc()}')
+        except Exception as error:
+            code, words = self._reason(error, 'standing prompt')
+            self.publisher.refuse(code, words, self.get_clock().now().to_msg(), asked)
+            self.get_logger().warning(f'standing prompt: {words}')
+            return
+        self._publish(answer, self.get_clock().now().to_msg(), asked)
+        self.get_logger().info(f'standing prompt: {summary(answer)}')
 
 
 def main(args: Sequence[str] | None = None) -> int:

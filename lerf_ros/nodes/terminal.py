@@ -14,6 +14,7 @@ from lerf_ros.errors import LerfError
 from lerf_ros.msg import FieldStatus
 from lerf_ros.nodes.common import topics
 from lerf_ros.nodes.graph import other_nodes, terminal_node
+from lerf_ros.nodes.query.messages import error_name
 from lerf_ros.srv import Query
 
 STATES = ('WAITING', 'MAPPING', 'PAUSED', 'FAILED', 'SETTLED')
@@ -44,12 +45,12 @@ def call(requests: Sequence[Mapping[str, object]], namespace: str, timeout_s: fl
 def answer_lines(response: Query.Response) -> Iterator[str]:
     """Yields the lines of a response for a terminal."""
     if not response.success:
-        yield f'not answered (error {response.error_code}): {response.message}'
+        yield f'not answered ({error_name(response.error_code)}): {response.message}'
         return
     yield response.message
-    frame = response.target_pose.header.frame_id
+    frame = response.header.frame_id
     for rank, hit in enumerate(response.hits, 1):
-        at, size = hit.pose.position, hit.size
+        at, size = hit.box.center.position, hit.box.size
         sure = '' if math.isnan(hit.probability) else f', probability {hit.probability:.2f}'
         yield (f'  {rank}. {hit.label} at ({at.x:.3f}, {at.y:.3f}, {at.z:.3f}) in {frame!r}, size '
                f'({size.x:.3f}, {size.y:.3f}, {size.z:.3f}), relevancy {hit.relevancy:.2f}{sure}')

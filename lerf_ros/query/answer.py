@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ NEUTRAL = 0.5   # the relevancy at which a phrase and its strongest negative fit
 
 
 class Presence(enum.IntEnum):
-    """Whether the thing is there. The values are those of srv/Query."""
+    """Whether the thing is there. The values are those of msg/Presence."""
 
     ABSENT = 0
     PRESENT = 1
@@ -45,7 +45,8 @@ class Hit:
     scale: physical width (world units) at which the phrase matched best. points: number of index
     points in the hit. keyframes: how many keyframes saw a point, median over the points.
     label: the phrase that was found here. probability: 0..1; NaN without a calibration.
-    confirmed_by: the second looks at it that fit the phrase, best first.
+    confirmed_by: the second looks at it that fit the phrase, best first. last_keyframe: the newest
+    keyframe that saw it, by index, and last_seen_ns: its stamp; -1 and 0 where that is not known.
     """
 
     position: np.ndarray
@@ -58,6 +59,8 @@ class Hit:
     label: str = ''
     probability: float = math.nan
     confirmed_by: tuple[ConfirmingView, ...] = ()
+    last_keyframe: int = -1
+    last_seen_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,8 @@ class PhraseAnswer:
     hits: its own, best first. probability: of the thing being there; NaN without a calibration.
     not_found_reason: the number that decided that it was not found; empty where it was.
     understood: how the phrase was read, such as 'mug, red, on table'. not_understood: why it was
-    asked as a whole although it seems to say more; empty where it does not.
+    asked as a whole although it seems to say more; empty where it does not. looks_more_like: words
+    that fit its best place better than it does, the best first.
     """
 
     text: str
@@ -105,6 +109,7 @@ class PhraseAnswer:
     not_found_reason: str = ''
     understood: str = ''
     not_understood: str = ''
+    looks_more_like: tuple[str, ...] = ()
 
     @property
     def found(self) -> bool:
@@ -167,6 +172,19 @@ def surest_presence(phrases: Sequence[PhraseAnswer]) -> Presence:
     given = {phrase.presence for phrase in phrases}
     return next(presence for presence in (
         Presence.PRESENT, Presence.NOT_OBSERVED, Presence.ABSENT) if presence in given)
+
+
+def dated(answer: Answer, stamp_ns: Callable[[int], int]) -> Answer:
+    """Returns the answer with the time when each hit was last seen.
+
+    stamp_ns: of a keyframe, by index; 0 where that is not known.
+    """
+    def seen(hit: Hit) -> Hit:
+        return hit if hit.last_keyframe < 0 else replace(
+            hit, last_seen_ns=stamp_ns(hit.last_keyframe))
+
+    return replace(answer, hits=tuple(map(seen, answer.hits)), phrases=tuple(
+        replace(phrase, hits=tuple(map(seen, phrase.hits))) for phrase in answer.phrases))
 
 
 def in_frame(answer: Answer, T_frame_world: np.ndarray, frame_id: str) -> Answer:

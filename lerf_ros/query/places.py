@@ -27,6 +27,7 @@ from lerf_ros.query.neighbours import SegmentNeighbours, connected_pieces
 TIE_DECIMALS = 3    # relevancies that agree to this count as equal
 SCORE_POINTS = 10   # a hit's relevancy is the mean of its best points, because one may be noise,
 SCORE_SHARE = 0.1   # and of this fraction of a large hit, which is more than a neighbour's edge
+LAST_SHARE = 0.1    # of a hit's points that the keyframe must have seen that saw it last
 NOISE = 5           # fewer points that lie together are ignored
 # Half of the way from NEUTRAL to a relevancy: what is less relevant does not belong with it.
 HALF = 0.5
@@ -313,4 +314,11 @@ class PlaceFinder:
         return Place(Hit(
             position=self.index.origin + box.center, rotation=box.rotation, size=box.size,
             relevancy=score(values[members]), scale=float(self.index.scales[scale]),
-            points=len(members), keyframes=int(np.median(self.index.keyframes[members]))), members)
+            points=len(members), keyframes=int(np.median(self.index.keyframes[members])),
+            last_keyframe=self._last_keyframe(members)), members)
+
+    def _last_keyframe(self, members: np.ndarray) -> int:
+        """Returns the newest keyframe, by index, that saw LAST_SHARE of these points; or -1."""
+        newest = self.index.newest
+        return int(np.quantile(newest[members], 1 - LAST_SHARE, method='lower')) \
+            if len(newest) else -1

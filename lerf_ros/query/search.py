@@ -28,6 +28,7 @@ class PhraseResult:
     a phrase says of colours and relations holds for the best place, 0..1; NaN where nobody can
     tell, as without the thing that it is related to. reason: which part of the phrase holds for
     none of the places of its noun, or why that is not known; empty where that is not why.
+    looks_more_like: words that fit the best place better, the best first.
     """
 
     name: str
@@ -35,6 +36,7 @@ class PhraseResult:
     candidate: Hit | None
     fit: float = 1.0
     reason: str = ''
+    looks_more_like: tuple[str, ...] = ()
 
     @property
     def hits(self) -> tuple[Hit, ...]:

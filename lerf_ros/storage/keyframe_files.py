@@ -157,6 +157,13 @@ class KeyframeFiles:
         except (KeyError, TypeError, ValueError) as error:
             raise MapUnreadableError(f'keyframe {index} has no {error}') from error
 
+    def stamp(self, index: int) -> int:
+        """Reads the stamp of a keyframe, ns, from the disk; 0 where it is no more, or damaged."""
+        try:
+            return int(read_sealed(self._record_path(index))['frame']['stamp_ns'])
+        except (MapUnreadableError, KeyError, TypeError, ValueError):
+            return 0
+
     def newest_pose(self) -> np.ndarray | None:
         """Reads T_world_camera (4, 4) of the newest keyframe that is whole; None without one."""
         for index in reversed(self.indices()):

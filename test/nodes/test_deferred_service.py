@@ -17,6 +17,7 @@ import rclpy
 from rclpy.node import Node
 from ros_bench import spin_until
 
+from lerf_ros.msg import ErrorCode
 from lerf_ros.nodes.common import topics
 from lerf_ros.nodes.query.deferred_service import (
     GAP_S,
@@ -33,6 +34,7 @@ BURST = 1000
 CLIENT = textwrap.dedent("""
     import sys, time
     import rclpy
+    from lerf_ros.msg import ErrorCode
     from lerf_ros.srv import Query
     from rclpy.node import Node
 
@@ -46,7 +48,7 @@ CLIENT = textwrap.dedent("""
         rclpy.spin_once(node, timeout_sec=0.1)
     codes = [f.result().error_code for f in futures if f.done()]
     ids = [f.result().query_id for f in futures if f.done()]
-    print(len(codes), codes.count(Query.Response.NONE), codes.count(Query.Response.BUSY),
+    print(len(codes), codes.count(ErrorCode.NONE), codes.count(ErrorCode.BUSY),
           ids == sorted(ids))
 """)
 
@@ -80,7 +82,7 @@ class Server:
 
     def refuse(self, response):
         self.count += 1
-        response.query_id, response.error_code = self.count, Query.Response.BUSY
+        response.query_id, response.error_code = self.count, ErrorCode.BUSY
 
 
 @pytest.mark.slow
@@ -116,7 +118,7 @@ def test_beyond_the_limit_requests_are_refused_in_their_turn(node):
     server.gate.set()
     assert spin_until([node], lambda: all(f.done() for f in futures))
     codes = [f.result().error_code for f in futures]
-    assert codes == [0, 0, 0, 0, Query.Response.BUSY, Query.Response.BUSY]
+    assert codes == [0, 0, 0, 0, ErrorCode.BUSY, ErrorCode.BUSY]
     assert [f.result().query_id for f in futures] == [1, 2, 3, 4, 5, 6]
     assert server.asked == ['0', '1', '2', '3']
     assert spin_until([node], lambda: server.done == server.asked)

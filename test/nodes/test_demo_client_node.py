@@ -16,7 +16,7 @@ from ros_bench import overrides, spin_until  # noqa: E402
 from sensor_msgs.msg import CameraInfo  # noqa: E402
 
 from lerf_ros.geometry.camera import OPENGL_TO_OPENCV  # noqa: E402
-from lerf_ros.msg import FieldStatus  # noqa: E402
+from lerf_ros.msg import ErrorCode, FieldStatus, Presence  # noqa: E402
 from lerf_ros.nodes.common import topics  # noqa: E402
 from lerf_ros.nodes.common.conversions import ns_to_stamp, read_cloud, to_cloud  # noqa: E402
 from lerf_ros.nodes.demo.client import MapProgress  # noqa: E402
@@ -103,10 +103,10 @@ class FakeRobot:
     def answer(self, request, response):
         self.asked.append(request.text)
         if len(self.asked) == 1:     # the query node has not seen the snapshot yet
-            response.error_code = Query.Response.NO_SNAPSHOT
+            response.error_code = ErrorCode.NO_SNAPSHOT
             return response
         things = [t for t in self.scene.objects if t.query == request.text]
-        response.success, response.found, response.metric = True, int(bool(things)), True
+        response.success, response.presence, response.metric = True, int(bool(things)), True
         response.snapshot_stamp = ns_to_stamp(SECOND)
         centres = np.array([t.center for t in self.scene.objects])
         relevancy = np.array([0.9 if t in things else 0.2 for t in self.scene.objects])
@@ -121,9 +121,11 @@ def hit_on(thing, wrong):
     from lerf_ros.msg import QueryHit
     hit = QueryHit(relevancy=0.9, points=1, keyframes=3)
     x, y, z = thing.center
-    hit.pose.position.x, hit.pose.position.y = float(x), float(y)
-    hit.pose.position.z = float(z) + (5.0 if wrong else 0.0)
-    hit.size.x, hit.size.y, hit.size.z = (float(v) for v in thing.box_max - thing.box_min)
+    at = hit.box.center.position
+    at.x, at.y = float(x), float(y)
+    at.z = float(z) + (5.0 if wrong else 0.0)
+    size = hit.box.size
+    size.x, size.y, size.z = (float(v) for v in thing.box_max - thing.box_min)
     return hit
 
 
@@ -183,7 +185,7 @@ def test_a_demo_that_misses_its_bar_ends_with_1_and_says_why(scene, tmp_path, ca
 
     def learning(request, response):
         response = answer(request, response)
-        response.learning, response.hits, response.found = True, [], Query.Response.ABSENT
+        response.learning, response.hits, response.presence = True, [], Presence.ABSENT
         return response
     robot.answer = learning
     robot.serve()

@@ -23,13 +23,14 @@ from tiny_world import WORDS, ColorEncoder, orbit, photograph
 
 import lerf_ros.map_query
 from lerf_ros.map_query import MapQuery
+from lerf_ros.msg import ErrorCode
 from lerf_ros.nodes.common import topics
 from lerf_ros.nodes.query_node import QueryNode
 from lerf_ros.srv import Query
 from lerf_ros.storage.map_directory import MapDirectory
 
 pytestmark = [pytest.mark.ros, pytest.mark.usefixtures('ros')]
-R = Query.Response
+R = ErrorCode
 
 
 class WordEncoder(ColorEncoder):

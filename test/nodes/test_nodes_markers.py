@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What RViz and vision_msgs get of an answer: markers, labels, detections, outlines."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
@@ -10,14 +8,12 @@ pytest.importorskip('rclpy', reason='ROS 2 (rclpy) is not installed')
 pytest.importorskip('lerf_ros.srv', reason='the interfaces of lerf_ros are not built')
 
 from full_answer import full_answer, shifted
-from geometry_msgs.msg import Vector3
 from hand_made_map import CAMERA
 from ros_bench import answer
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker
 
-from lerf_ros.nodes.query import answer_publisher as detections
-from lerf_ros.nodes.query.answer_publisher import to_markers
+from lerf_ros.nodes.query.answer_publisher import to_detections, to_markers
 from lerf_ros.show.outlines import keyframe_outlines
 from lerf_ros.show.words import label_text, summary
 
@@ -49,37 +45,15 @@ def test_summaries_name_the_phrase_of_the_best_place():
     assert "best (cup) at (1.00, 2.00, 3.00) m in 'map'" in summary(full_answer())
 
 
-class FakeVision:
-    """The message types of vision_msgs with the fields that are filled here."""
-
-    @staticmethod
-    def Detection3DArray(header, detections):
-        return SimpleNamespace(header=header, detections=detections)
-
-    @staticmethod
-    def Detection3D(header):
-        box = SimpleNamespace(center=None, size=Vector3())
-        return SimpleNamespace(header=header, bbox=box, results=[])
-
-    @staticmethod
-    def ObjectHypothesisWithPose():
-        return SimpleNamespace(hypothesis=SimpleNamespace(class_id='', score=0.0),
-                               pose=SimpleNamespace(pose=None))
-
-
-def test_hits_as_detections(monkeypatch):
-    vision = FakeVision
-    if detections.vision_msgs is not None:
-        vision = detections.vision_msgs
-    monkeypatch.setattr(detections, 'vision_msgs', vision)
-    msg = detections.to_detections(full_answer(), Header().stamp)
+def test_hits_as_detections():
+    msg = to_detections(full_answer(), Header().stamp)
     (detection,) = msg.detections
     assert msg.header.frame_id == detection.header.frame_id == 'map'
     assert (detection.bbox.center.position.z, detection.bbox.size.z) == (3.0, 0.4)
     (result,) = detection.results
     assert (result.hypothesis.class_id, result.hypothesis.score) == ('cup', 0.75)
     assert result.pose.pose.position.z == 3.0
-    plain = detections.to_detections(answer(), Header().stamp).detections[0]
+    plain = to_detections(answer(), Header().stamp).detections[0]
     assert plain.results[0].hypothesis.score == pytest.approx(0.8)      # relevancy
 
 

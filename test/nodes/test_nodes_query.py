@@ -15,6 +15,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from lerf_ros.errors import EncoderMismatchError, EncoderUnavailableError
 from lerf_ros.map_query import MapQuery
+from lerf_ros.msg import ErrorCode, Presence
 from lerf_ros.nodes.common import topics
 from lerf_ros.nodes.query_node import QueryNode
 from lerf_ros.query.request import QueryRequest
@@ -72,12 +73,12 @@ def fake(result):
 def test_query_before_the_first_snapshot_and_empty_text(bench, tmp_path):
     b = bench(MapQuery, map_directory=str(tmp_path))
     response = b.ask('red mug')
-    assert (response.success, response.error_code) == (False, Response.NO_SNAPSHOT)
+    assert (response.success, response.error_code) == (False, ErrorCode.NO_SNAPSHOT)
     assert str(tmp_path) in response.message
     for text in ('', '  \t'):
-        assert b.ask(text).error_code == Response.EMPTY_TEXT
-    assert b.ask('mug', threshold=2.0).error_code == Response.INVALID_THRESHOLD
-    assert b.ask('mug', negatives=['things', ' ']).error_code == Response.EMPTY_NEGATIVE
+        assert b.ask(text).error_code == ErrorCode.EMPTY_TEXT
+    assert b.ask('mug', threshold=2.0).error_code == ErrorCode.INVALID_THRESHOLD
+    assert b.ask('mug', negatives=['things', ' ']).error_code == ErrorCode.EMPTY_NEGATIVE
     assert b.ask('mug').query_id == 6
 
 
@@ -87,37 +88,38 @@ def test_unreadable_map_directory(bench, tmp_path):
     (tmp_path / 'snapshots' / '000001' / 'manifest.json').write_text('{ not json')
     b = bench(MapQuery, map_directory=str(tmp_path))
     response = b.ask('red mug')
-    assert (response.success, response.error_code) == (False, Response.MAP_UNREADABLE)
+    assert (response.success, response.error_code) == (False, ErrorCode.MAP_UNREADABLE)
     assert response.message
 
 
 def test_a_map_directory_that_is_a_file(bench, tmp_path):
     (tmp_path / 'map').write_text('x')
     b = bench(MapQuery, map_directory=str(tmp_path / 'map'))
-    assert b.ask('red mug').error_code in (Response.MAP_UNREADABLE, Response.NO_SNAPSHOT)
+    assert b.ask('red mug').error_code in (ErrorCode.MAP_UNREADABLE, ErrorCode.NO_SNAPSHOT)
 
 
 @pytest.mark.parametrize(('error', 'code'), [
-    (EncoderUnavailableError('install it'), Response.ENCODER_UNAVAILABLE),
-    (EncoderMismatchError('another'), Response.ENCODER_MISMATCH),
-    (RuntimeError('a bug'), Response.INTERNAL)])
+    (EncoderUnavailableError('install it'), ErrorCode.ENCODER_UNAVAILABLE),
+    (EncoderMismatchError('another'), ErrorCode.ENCODER_MISMATCH),
+    (RuntimeError('a bug'), ErrorCode.INTERNAL)])
 def test_errors_have_codes_and_the_node_lives_on(bench, error, code):
     b = bench(fake(error))
     response = b.ask('red mug')
     assert (response.success, response.error_code) == (False, code)
     assert str(error) in response.message
+    assert response.presence == Presence.NOT_OBSERVED and np.isnan(response.probability)
     assert b.ask('red mug').query_id == 2
 
 
 def test_not_active(bench):
     b = bench(fake(answer()), start=False)
-    assert b.ask('red mug').error_code == Response.NOT_ACTIVE
+    assert b.ask('red mug').error_code == ErrorCode.NOT_ACTIVE
     b.node.trigger_configure()
-    assert b.ask('red mug').error_code == Response.NOT_ACTIVE
+    assert b.ask('red mug').error_code == ErrorCode.NOT_ACTIVE
     b.node.trigger_activate()
     assert b.ask('red mug').success
     b.node.trigger_deactivate()
-    assert b.ask('red mug').error_code == Response.NOT_ACTIVE
+    assert b.ask('red mug').error_code == ErrorCode.NOT_ACTIVE
 
 
 def test_the_request_reaches_the_map(bench):
@@ -136,10 +138,12 @@ def test_an_answer_on_all_topics(bench):
     early = b.listen(PoseStamped, topics.TARGET_POSE, topics.TARGET_POSE_QOS)
     assert spin_until(b.nodes, lambda: b.node.publisher.target.get_subscription_count())
     response = b.ask('red mug', return_cloud=True)
-    assert response.success and response.found and response.has_target and response.metric
-    assert response.error_code == Response.NONE and response.snapshot_stamp.sec == 5
+    assert response.success and response.has_target and response.metric
+    assert response.presence == Presence.PRESENT
+    assert response.error_code == ErrorCode.NONE and response.snapshot_stamp.sec == 5
     (hit,) = response.hits
-    assert (hit.pose.position.x, hit.size.z, hit.points, hit.keyframes) == (1.0, 0.4, 1, 4)
+    assert (hit.box.center.position.x, hit.box.size.z) == (1.0, 0.4)
+    assert (hit.points, hit.keyframes) == (1, 4)
     assert hit.relevancy == pytest.approx(0.8)
     target = response.target_pose
     assert (target.header.frame_id, target.pose.position.z) == ('map', 3.0)
@@ -169,8 +173,9 @@ def test_absent_is_an_answer_without_a_target(bench):
     markers = b.listen(MarkerArray, topics.MARKERS, topics.MARKERS_QOS)
     assert spin_until(b.nodes, lambda: b.node.publisher.target.get_subscription_count())
     response = b.ask('unicorn')
-    assert (response.success, response.found, response.has_target) == (True, Response.ABSENT, False)
-    assert 'not found' in response.message and response.target_pose.header.frame_id == 'map'
+    assert (response.success, response.has_target) == (True, False)
+    assert response.presence == Presence.ABSENT
+    assert 'not found' in response.message and response.header.frame_id == 'map'
     assert response.cloud.width == 0
     assert spin_until(b.nodes, lambda: markers)
     assert [m.action for m in markers[0].markers] == [Marker.DELETEALL] and not targets
@@ -186,7 +191,8 @@ def test_a_map_without_metres_says_so(bench):
 def test_two_robots_do_not_mix(bench):
     a = bench(fake(answer('a')), namespace='/a')
     b = bench(fake(answer(found=False)), namespace='/b')
-    assert a.ask('red mug').found and not b.ask('red mug').found
+    assert a.ask('red mug').presence == Presence.PRESENT
+    assert b.ask('red mug').presence == Presence.ABSENT
     assert (a.node._queries, b.node._queries) == (1, 1)
 
 

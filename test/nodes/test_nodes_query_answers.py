@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip('rclpy', reason='ROS 2 (rclpy) is not installed')
 pytest.importorskip('lerf_ros.srv', reason='the interfaces of lerf_ros are not built')
 
-from full_answer import GRASP, full_answer
+from full_answer import GRASP, full_answer, shifted
 from geometry_msgs.msg import Pose, PoseArray, PoseStamped, TransformStamped, Vector3
 from rclpy.node import Node
 from ros_bench import FakeMap, answer, overrides, spin_until
@@ -19,12 +19,16 @@ from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header, String
 from tf2_msgs.msg import TFMessage
 
+from lerf_ros.errors import NoSnapshotError
+from lerf_ros.msg import Answer as AnswerMsg
+from lerf_ros.msg import ErrorCode
 from lerf_ros.nodes.common import topics
 from lerf_ros.nodes.common.conversions import stamp_to_ns
+from lerf_ros.nodes.common.topics import profile
 from lerf_ros.nodes.demo.client import answer_from_response
-from lerf_ros.nodes.query.messages import fill_response, prompt_to_request, snapshot_age
+from lerf_ros.nodes.query.messages import fill_response, prompt_to_request, snapshot_age, to_hit
 from lerf_ros.nodes.query_node import QueryNode
-from lerf_ros.query.answer import PhraseAnswer, Presence
+from lerf_ros.query.answer import ConfirmingView, PhraseAnswer, Presence
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.srv import Query
 
@@ -57,7 +61,7 @@ def ask(b, **request):
 def test_every_field_of_the_response(bench):
     b = bench(full_answer())
     response = ask(b, texts=['mug', 'cup'], return_cloud=True)
-    assert (response.success, response.found, response.query_id) == (True, Response.PRESENT, 1)
+    assert (response.success, response.presence, response.query_id) == (True, Presence.PRESENT, 1)
     assert (response.probability, response.observed) == (0.875, 0.5)
     assert (response.hits[0].label, response.hits[0].probability) == ('cup', 0.75)
     assert (response.encode_time, response.search_time, response.grasp_time) == (
@@ -85,14 +89,14 @@ def test_without_calibration_the_probabilities_are_nan(bench):
 def test_a_thing_that_cannot_be_grasped_says_why(bench):
     result = replace(answer(), T_world_target=None, no_target_reason='too wide: 0.30 m')
     response = ask(bench(result), text='sofa')
-    assert (response.found, response.has_target) == (Response.PRESENT, False)
+    assert (response.presence, response.has_target) == (Presence.PRESENT, False)
     assert response.no_target_reason == 'too wide: 0.30 m' and '0.30 m' in response.message
 
 
 def test_not_observed_is_told_from_absent(bench):
     result = replace(answer(found=False), presence=Presence.NOT_OBSERVED, observed=0.25)
     response = ask(bench(result), text='mug')
-    assert response.success and response.found == Response.NOT_OBSERVED
+    assert response.success and response.presence == Presence.NOT_OBSERVED
     assert '25%' in response.message
 
 
@@ -115,10 +119,10 @@ def test_the_map_frame_by_name_needs_no_tf(bench):
 def test_an_unknown_frame_is_named(bench):
     b = bench(answer(), frame_timeout=0.3)
     response = ask(b, text='mug', frame_id='base_link')
-    assert response.error_code == Response.NO_TRANSFORM
+    assert response.error_code == ErrorCode.NO_TRANSFORM
     assert 'base_link' in response.message and 'nothing arrived' in response.message
     response = ask(b, text='mug', frame_id='x' * 300)
-    assert response.error_code == Response.INVALID_REQUEST
+    assert response.error_code == ErrorCode.INVALID_REQUEST
 
 
 def test_an_answer_and_its_region_in_another_frame(bench):
@@ -138,9 +142,10 @@ def test_an_answer_and_its_region_in_another_frame(bench):
     response = ask(b, text='mug', frame_id='base_link', return_cloud=True, region_pose=region,
                    region_size=Vector3(x=1.0, y=1.0, z=1.0))
     assert response.success, response.message
-    assert response.target_pose.header.frame_id == response.cloud.header.frame_id == 'base_link'
+    assert response.target_pose.header == response.header == response.cloud.header
+    assert response.header.frame_id == 'base_link'
     # the map's (1, 2, 3) is 2 m straight ahead of it
-    for position in (response.hits[0].pose.position, response.target_pose.pose.position,
+    for position in (response.hits[0].box.center.position, response.target_pose.pose.position,
                      response.grasps[0].pose.position):
         np.testing.assert_allclose([position.x, position.y, position.z], [2, 0, 3], atol=1e-12)
     cloud = np.frombuffer(response.cloud.data, '<f4').reshape(-1, 6)[:, :3]
@@ -152,7 +157,7 @@ def test_an_answer_and_its_region_in_another_frame(bench):
     assert spin_until(b.nodes, lambda: targets)
     assert (targets[0].header.frame_id, targets[0].pose.position.y) == ('map', 2.0)
     response = ask(b, text='mug', frame_id='elsewhere')
-    assert response.error_code == Response.NO_TRANSFORM and 'base_link' in response.message
+    assert response.error_code == ErrorCode.NO_TRANSFORM and 'base_link' in response.message
 
 
 def test_grasps_are_a_topic(bench):
@@ -192,6 +197,75 @@ def test_a_standing_prompt_is_answered_again_after_each_snapshot(bench):
     assert not spin_until(b.nodes, lambda: len(clouds) > 3, timeout_s=0.5)
 
 
+def turned_target(yaw_deg=0.0, **shift):
+    T = shifted(**shift)
+    c, s = math.cos(math.radians(yaw_deg)), math.sin(math.radians(yaw_deg))
+    T[:2, :2] = [[c, -s], [s, c]]
+    return replace(answer(), T_world_target=T)
+
+
+def test_the_target_of_a_standing_prompt_is_sent_when_it_is_another_one(bench):
+    b = bench(answer(), refresh_period=0.05)
+    targets, answers = [], []
+    b.other.create_subscription(PoseStamped, topics.TARGET_POSE, targets.append, profile(10))
+    b.other.create_subscription(AnswerMsg, topics.ANSWER, answers.append, topics.ANSWER_QOS)
+    assert spin_until(b.nodes, lambda: b.node.publisher.target.get_subscription_count()
+                      and b.other.count_publishers('/lerf/answer'))
+    # The target that each answer has, and how many were sent by then.
+    steps = [(turned_target(), 1), (turned_target(x=0.009), 1), (turned_target(x=0.02), 2),
+             (turned_target(x=0.02, yaw_deg=4.0), 2), (turned_target(x=0.02, yaw_deg=10.0), 3),
+             (answer(found=False), 3), (turned_target(x=0.02, yaw_deg=10.0), 4)]
+    for count, (result, sent) in enumerate(steps, 1):
+        b.node.map.result = result
+        if count == 1:
+            b.node.prompt.on_prompt(String(data='red mug'))
+        else:
+            b.node.prompt.due = True
+        assert spin_until(b.nodes, lambda count=count: len(answers) == count)
+        assert spin_until(b.nodes, lambda sent=sent: len(targets) >= sent)
+        assert len(targets) == sent, count
+    assert all(a.standing and a.text == 'red mug' for a in answers)
+    assert [a.presence for a in answers[4:]] == [Presence.PRESENT, Presence.ABSENT,
+                                                 Presence.PRESENT]
+    ask(b, text='red mug')          # who asks gets it, whatever was sent before
+    assert spin_until(b.nodes, lambda: len(targets) == 5)
+
+
+def test_answers_on_the_topic_say_whose_they_are_and_refusals_are_among_them(bench):
+    b = bench(replace(full_answer(), phrases=(
+        PhraseAnswer('mug', Presence.ABSENT, looks_more_like=('bowl',)),
+        PhraseAnswer('cup', Presence.PRESENT, full_answer().hits, 0.875))))
+    answers = []
+    b.other.create_subscription(AnswerMsg, topics.ANSWER, answers.append, topics.ANSWER_QOS)
+    assert spin_until(b.nodes, lambda: b.other.count_publishers('/lerf/answer'))
+    # Until the subscription is matched the first answers may go to nobody.
+    assert spin_until(b.nodes, lambda: ask(b, texts=['mug', 'cup']) and answers)
+    heard = answers[-1]
+    assert (heard.text, heard.standing, heard.success) == ('mug; cup', False, True)
+    assert heard.header.frame_id == 'map' and heard.header == heard.target_pose.header
+    assert [(p.text, p.presence, len(p.hits)) for p in heard.phrases] == [
+        ('mug', Presence.ABSENT, 0), ('cup', Presence.PRESENT, 1)]
+    assert list(heard.phrases[0].looks_more_like) == ['bowl']
+    b.node.map.result = NoSnapshotError('wait for the mapper')
+    response = ask(b, text='mug')
+    assert spin_until(b.nodes, lambda: not answers[-1].success)
+    heard = answers[-1]
+    assert (heard.query_id, heard.error_code) == (response.query_id, ErrorCode.NO_SNAPSHOT)
+    assert heard.presence == response.presence == Presence.NOT_OBSERVED
+    assert heard.message == 'wait for the mapper' and heard.header.stamp.sec > 0
+
+
+def test_a_hit_says_when_it_was_last_seen_and_which_keyframes_confirm_it():
+    hit = replace(answer().hits[0], last_seen_ns=12 * 10**9 + 5, confirmed_by=(
+        ConfirmingView(7, (10.25, 20.0, 30.5, 40.0), 0.75),))
+    msg = to_hit(hit)
+    assert (msg.last_seen.sec, msg.last_seen.nanosec) == (12, 5)
+    (view,) = msg.confirmed_by
+    assert (view.keyframe, view.relevancy) == (7, 0.75)
+    assert (view.roi.x_offset, view.roi.y_offset, view.roi.width, view.roi.height) == (
+        10, 20, 21, 20)      # the whole pixels around the box
+
+
 @pytest.mark.parametrize(('text', 'request_'), [
     ('red mug', QueryRequest('red mug')), ('a; b ;', QueryRequest(texts=('a', 'b'))),
     ('  ', None), (';;', None), ('', None)])
@@ -203,7 +277,7 @@ def test_a_prompt_that_cannot_be_answered_leaves_the_node_alive(bench):
     b = bench(RuntimeError('a bug'))
     b.node.prompt.on_prompt(String(data='mug'))
     assert spin_until(b.nodes, lambda: b.node.map.requests)
-    assert ask(b, text='mug').error_code == Response.INTERNAL
+    assert ask(b, text='mug').error_code == ErrorCode.INTERNAL
 
 
 def test_the_node_serves_the_page_while_it_is_active(bench):
@@ -242,7 +316,7 @@ def test_a_response_tells_of_every_phrase():
         PhraseAnswer('mug', Presence.ABSENT, probability=0.25,
                      not_found_reason='the best place has relevancy 0.41, threshold 0.55'),
         PhraseAnswer('cup', Presence.PRESENT, answered.hits, 0.875))), Header().stamp)
-    assert response.found == Response.PRESENT
+    assert response.presence == Presence.PRESENT
     assert response.message.startswith("'cup': 1 place, best at (1.00, 2.00, 3.00) m in 'map'")
     assert ("'mug' was not found: the best place has relevancy 0.41, threshold 0.55, in the map "
             'with probability 0.25') in response.message

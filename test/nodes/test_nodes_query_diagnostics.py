@@ -11,18 +11,18 @@ from rclpy.node import Node
 from ros_bench import FakeMap, overrides, spin_until
 
 from lerf_ros.errors import MapUnreadableError
+from lerf_ros.msg import ErrorCode
 from lerf_ros.nodes.common import topics
 from lerf_ros.nodes.query.diagnostics import (
-    CODES,
     QueryNodeState,
     QueryStatistics,
     map_status,
 )
+from lerf_ros.nodes.query.messages import error_name
 from lerf_ros.nodes.query_node import QueryNode
 from lerf_ros.srv import Query
 
 pytestmark = [pytest.mark.ros, pytest.mark.usefixtures('ros')]
-Response = Query.Response
 
 
 def values(status):
@@ -35,8 +35,8 @@ def test_counts_rate_and_latency_of_made_up_answers():
     assert statistics.report(0).message == 'none yet'
     for i in range(1, 6):       # five answers in five seconds, of 10 to 50 ms
         now[0] += 1.0
-        statistics.add(Response.NONE, 0.01 * i)
-    statistics.add(Response.EMPTY_TEXT, 0.0)
+        statistics.add(ErrorCode.NONE, 0.01 * i)
+    statistics.add(ErrorCode.EMPTY_TEXT, 0.0)
     status = statistics.report(waiting=3)
     assert status.level == DiagnosticStatus.OK      # an empty phrase is the asker's fault
     # The window of the rate, 5 s, begins just after the first of the five.
@@ -50,7 +50,7 @@ def test_counts_rate_and_latency_of_made_up_answers():
 def test_failures_of_the_node_itself_are_a_warning_for_a_while(code):
     now = [0.0]
     statistics = QueryStatistics(lambda: now[0])
-    statistics.add(getattr(Response, code), 0.0)
+    statistics.add(getattr(ErrorCode, code), 0.0)
     status = statistics.report(0)
     assert status.level == DiagnosticStatus.WARN and code in status.message
     assert values(status)['busy'] == str(int(code == 'BUSY'))
@@ -59,9 +59,10 @@ def test_failures_of_the_node_itself_are_a_warning_for_a_while(code):
     assert statistics.report(0).level == DiagnosticStatus.OK
 
 
-def test_every_error_code_of_the_service_has_its_name():
-    constants = {name for name in dir(Response) if isinstance(getattr(Response, name, None), int)}
-    assert set(CODES.values()) == constants - {'NONE', 'ABSENT', 'PRESENT', 'NOT_OBSERVED'}
+def test_error_codes_have_their_names():
+    assert [error_name(code) for code in (
+        ErrorCode.NONE, ErrorCode.EMPTY_TEXT, ErrorCode.STORAGE, ErrorCode.INTERNAL, 99)] == [
+        'NONE', 'EMPTY_TEXT', 'STORAGE', 'INTERNAL', '99']
 
 
 def test_the_map_and_the_age_of_its_snapshot():

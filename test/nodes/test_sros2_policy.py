@@ -21,9 +21,9 @@ pytestmark = pytest.mark.ros
 # its lease ends, and the graph would show the endpoints of either.
 NAMESPACE = '/policy'
 POLICY = Path(__file__).resolve().parents[2] / 'config' / 'sros2' / 'lerf_ros.policy.xml'
-# A policy may name more than a node uses: where ROS differs between distributions, with simulated
-# time, and where vision_msgs is installed.
-OPTIONAL = {'/clock', '~/get_type_description', 'lerf/detections'}
+# A policy may name more than a node uses: where ROS differs between distributions, and with
+# simulated time.
+OPTIONAL = {'/clock', '~/get_type_description'}
 KINDS = {'publisher': ('topics', 'publish'), 'subscriber': ('topics', 'subscribe'),
          'service': ('services', 'reply'), 'client': ('services', 'request')}
 

@@ -15,7 +15,7 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
 from lerf_ros import cli
-from lerf_ros.msg import FieldStatus, QueryHit
+from lerf_ros.msg import ErrorCode, FieldStatus, QueryHit
 from lerf_ros.nodes import graph
 from lerf_ros.nodes.common import topics
 from lerf_ros.srv import Query
@@ -32,13 +32,13 @@ def robot():
     def answer(request, response):
         node.asked.append(request)
         if request.text == 'nothing':
-            response.success, response.error_code = False, Query.Response.NO_SNAPSHOT
+            response.success, response.error_code = False, ErrorCode.NO_SNAPSHOT
             response.message = 'the map has no snapshot yet'
             return response
         response.success, response.message = True, f'{request.text}: 1 place'
-        response.target_pose.header.frame_id = 'map'
+        response.header.frame_id = 'map'
         hit = QueryHit(label=request.text, relevancy=0.75, probability=float('nan'))
-        hit.pose.position.x, hit.size.z = 1.5, 0.25
+        hit.box.center.position.x, hit.box.size.z = 1.5, 0.25
         response.hits = [hit]
         return response
 
@@ -87,7 +87,8 @@ def test_a_call_prints_the_answer_with_its_places(robot, capsys):
 
 def test_a_call_that_is_refused_ends_with_1(robot, capsys):
     code, out, _ = run(capsys, 'call', 'nothing', 'mug')
-    assert code == 1 and 'no snapshot yet' in out and 'mug: 1 place' in out
+    assert code == 1 and 'mug: 1 place' in out
+    assert 'not answered (NO_SNAPSHOT): the map has no snapshot yet' in out
 
 
 def test_the_status_says_what_the_mapper_does(robot, capsys):

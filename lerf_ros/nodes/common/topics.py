@@ -18,6 +18,7 @@ TARGET_POSE = 'lerf/target_pose'
 MARKERS = 'lerf/markers'
 GRASPS = 'lerf/grasps'
 DETECTIONS = 'lerf/detections'
+ANSWER = 'lerf/answer'
 PROMPTS = 'lerf/prompts'
 QUERY = 'lerf/query'
 SAVE_MAP, LOAD_MAP, LIST_MAPS = 'lerf/save_map', 'lerf/load_map', 'lerf/list_maps'
@@ -52,6 +53,8 @@ MARKERS_QOS = profile(1, latched=True)
 TARGET_POSE_QOS = profile(1)
 GRASPS_QOS = profile(1)
 DETECTIONS_QOS = profile(1)
+# Volatile as the target is: what an old answer says may be done no more.
+ANSWER_QOS = profile(10)
 # As `ros2 topic pub` offers it; a latched subscription would never match.
 PROMPTS_QOS = profile(1)
 # At the default depth of 10 a burst of requests would be lost silently.

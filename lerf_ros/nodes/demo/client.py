@@ -11,10 +11,20 @@ import numpy as np
 from rclpy.node import Node
 
 from lerf_ros.errors import LerfError
-from lerf_ros.msg import FieldStatus, GraspCandidate, QueryHit
+from lerf_ros.msg import ErrorCode, FieldStatus, GraspCandidate, KeyframeView, QueryHit
+from lerf_ros.msg import PhraseAnswer as PhraseAnswerMsg
 from lerf_ros.nodes.common import topics
 from lerf_ros.nodes.common.conversions import pose_to_matrix, read_cloud, stamp_to_ns
-from lerf_ros.query.answer import Answer, Grasp, Hit, Presence, Timing
+from lerf_ros.nodes.query.messages import error_name
+from lerf_ros.query.answer import (
+    Answer,
+    ConfirmingView,
+    Grasp,
+    Hit,
+    PhraseAnswer,
+    Presence,
+    Timing,
+)
 from lerf_ros.srv import Query
 
 RETRY_S = 1.0
@@ -45,10 +55,10 @@ class QueryClient:
             old = stamp_to_ns(response.snapshot_stamp) < newer_than_ns
             if response.success and not (old and waited_s < OLD_SNAPSHOT_PATIENCE_S):
                 return answer_from_response(text, response), latency_s
-            if not response.success and (response.error_code != Query.Response.NO_SNAPSHOT
+            if not response.success and (response.error_code != ErrorCode.NO_SNAPSHOT
                                          or waited_s > self._timeout_s):
-                raise LerfError(f'lerf/query did not answer {text!r}: error '
-                                f'{response.error_code}, {response.message}')
+                raise LerfError(f'lerf/query did not answer {text!r}: '
+                                f'{error_name(response.error_code)}, {response.message}')
             time.sleep(RETRY_S)
 
     def _call(self, request: Query.Request) -> Query.Response:
@@ -69,25 +79,41 @@ def answer_from_response(text: str, response: Query.Response) -> Answer:
     points, colors, relevancy = read_cloud(response.cloud)
     target = pose_to_matrix(response.target_pose.pose) if response.has_target else None
     return Answer(
-        text=text, presence=Presence(response.found), threshold=math.nan,
+        text=text, presence=Presence(response.presence), threshold=math.nan,
         hits=tuple(hit_from_message(hit) for hit in response.hits), points_world=points,
         relevancy=relevancy, colors=colors, T_world_target=target,
-        frame_id=response.target_pose.header.frame_id, metric=response.metric, snapshot_id=0,
+        frame_id=response.header.frame_id, metric=response.metric, snapshot_id=0,
         snapshot_stamp_ns=stamp_to_ns(response.snapshot_stamp),
         grasps=tuple(grasp_from_message(grasp) for grasp in response.grasps),
         no_target_reason=response.no_target_reason,
         learning='the map is still learning' if response.learning else '',
-        probability=response.probability,
-        observed=response.observed,
+        probability=response.probability, observed=response.observed,
+        phrases=tuple(phrase_from_message(phrase) for phrase in response.phrases),
         timing=Timing(response.encode_time, response.search_time, response.grasp_time))
+
+
+def phrase_from_message(msg: PhraseAnswerMsg) -> PhraseAnswer:
+    """Returns the message of what is said of a phrase as the core's PhraseAnswer."""
+    return PhraseAnswer(msg.text, Presence(msg.presence), tuple(map(hit_from_message, msg.hits)),
+                        msg.probability, msg.not_found_reason, msg.understood, msg.not_understood,
+                        tuple(msg.looks_more_like))
 
 
 def hit_from_message(msg: QueryHit) -> Hit:
     """Returns the message of a hit as the core's Hit."""
-    T_world_box = pose_to_matrix(msg.pose)
+    T_world_box = pose_to_matrix(msg.box.center)
     return Hit(T_world_box[:3, 3], T_world_box[:3, :3],
-               np.array([msg.size.x, msg.size.y, msg.size.z]), msg.relevancy, msg.scale,
-               msg.points, msg.keyframes, msg.label, msg.probability)
+               np.array([msg.box.size.x, msg.box.size.y, msg.box.size.z]), msg.relevancy, msg.scale,
+               msg.points, msg.keyframes, msg.label, msg.probability,
+               tuple(view_from_message(view) for view in msg.confirmed_by),
+               last_seen_ns=stamp_to_ns(msg.last_seen))
+
+
+def view_from_message(msg: KeyframeView) -> ConfirmingView:
+    """Returns the message of a confirming keyframe as the core's ConfirmingView."""
+    x, y = msg.roi.x_offset, msg.roi.y_offset
+    return ConfirmingView(msg.keyframe, (float(x), float(y), float(x + msg.roi.width),
+                                         float(y + msg.roi.height)), msg.relevancy)
 
 
 def grasp_from_message(msg: GraspCandidate) -> Grasp:

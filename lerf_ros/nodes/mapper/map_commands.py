@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.task import Future
 from rclpy.timer import Timer
+from std_srvs.srv import Trigger
 
 from lerf_ros.errors import LerfError, NotActiveError
 from lerf_ros.mapping.messages import Command, Load, Reply, Reset, Save, UndoMove
+from lerf_ros.msg import ErrorCode
 from lerf_ros.nodes.common import topics
-from lerf_ros.srv import ListMaps, LoadMap, MapCommand, SaveMap
+from lerf_ros.srv import ListMaps, LoadMap, SaveMap
 from lerf_ros.storage.saved_maps import SavedMaps
 
 if TYPE_CHECKING:
@@ -27,14 +29,24 @@ POLL_PERIOD_S = 0.05    # between checks for the reply of the mapping process
 class CommandResponse(Protocol):
     """What the responses of all these services have in common."""
 
-    INTERNAL: int
-    STORAGE: int
     success: bool
-    error_code: int
     message: str
 
 
 Response = TypeVar('Response', bound=CommandResponse)
+
+
+def refuse(response: CommandResponse, code: str, message: str) -> None:
+    """Writes why a command was not done. code: the name of a constant of msg/ErrorCode.
+
+    The response of a Trigger has no field for it: there it is the first word of the message.
+    """
+    name = code if hasattr(ErrorCode, code) else 'INTERNAL'
+    if isinstance(response, Trigger.Response):
+        response.message = f'{name}: {message}'
+        return
+    response.message = message
+    response.error_code = getattr(ErrorCode, name)      # type: ignore[attr-defined]
 
 
 class MapCommands:
@@ -50,10 +62,10 @@ class MapCommands:
         for kind, name, callback in (
                 (SaveMap, topics.SAVE_MAP, self.on_save), (LoadMap, topics.LOAD_MAP, self.on_load),
                 (ListMaps, topics.LIST_MAPS, self.on_list),
-                (MapCommand, topics.RESET, self.on_reset),
-                (MapCommand, topics.UNDO_MOVE, self.on_undo_move),
-                (MapCommand, topics.PAUSE, self.on_pause),
-                (MapCommand, topics.RESUME, self.on_resume)):
+                (Trigger, topics.RESET, self.on_reset),
+                (Trigger, topics.UNDO_MOVE, self.on_undo_move),
+                (Trigger, topics.PAUSE, self.on_pause),
+                (Trigger, topics.RESUME, self.on_resume)):
             node.create_service(kind, name, callback, qos_profile=topics.COMMAND_QOS,
                                 callback_group=group)
 
@@ -85,8 +97,8 @@ class MapCommands:
             return f'{len(response.names)} maps in {self._root}'
         return await self._answer(response, names, needs_active=False)
 
-    async def on_reset(self, request: MapCommand.Request,
-                       response: MapCommand.Response) -> MapCommand.Response:
+    async def on_reset(self, request: Trigger.Request, response: Trigger.Response
+                       ) -> Trigger.Response:
         """Deletes the map; a new one begins."""
         async def reset() -> str:
             await self._ask(Reset())
@@ -94,24 +106,24 @@ class MapCommands:
             return 'the map is empty; mapping starts anew'
         return await self._answer(response, reset)
 
-    async def on_undo_move(self, request: MapCommand.Request,
-                           response: MapCommand.Response) -> MapCommand.Response:
+    async def on_undo_move(self, request: Trigger.Request, response: Trigger.Response
+                       ) -> Trigger.Response:
         """Moves keyframes back to where they were before their last move."""
         async def undo() -> str:
             reply = await self._ask(UndoMove())
             return f'{reply.keyframes} keyframes are where they were before their last move'
         return await self._answer(response, undo)
 
-    async def on_pause(self, request: MapCommand.Request,
-                       response: MapCommand.Response) -> MapCommand.Response:
+    async def on_pause(self, request: Trigger.Request, response: Trigger.Response
+                       ) -> Trigger.Response:
         """Drops images and pauses training until resume."""
         async def pause() -> str:
             self._node.pause(True)
             return 'paused: nothing is added to the map until lerf/resume'
         return await self._answer(response, pause)
 
-    async def on_resume(self, request: MapCommand.Request,
-                        response: MapCommand.Response) -> MapCommand.Response:
+    async def on_resume(self, request: Trigger.Request, response: Trigger.Response
+                       ) -> Trigger.Response:
         """Resumes mapping after a pause."""
         async def resume() -> str:
             self._node.pause(False)
@@ -128,14 +140,12 @@ class MapCommands:
             response.message = await work()
             response.success = True
         except LerfError as error:
-            response.error_code = getattr(response, error.code, response.INTERNAL)
-            response.message = str(error)
+            refuse(response, error.code, str(error))
         except OSError as error:
-            response.error_code, response.message = response.STORAGE, str(error)
+            refuse(response, 'STORAGE', str(error))
         except Exception as error:
             self._node.get_logger().error(traceback.format_exc())
-            response.error_code = response.INTERNAL
-            response.message = f'{type(error).__name__}: {error}; the log says more'
+            refuse(response, 'INTERNAL', f'{type(error).__name__}: {error}; the log says more')
         self._node.get_logger().info(response.message)
         return response
 

@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
 
+from lerf_ros.msg import ErrorCode
 from lerf_ros.nodes.common import qos_overrides, topics
 from lerf_ros.nodes.common.conversions import ns_to_stamp, stamp_to_ns
 from lerf_ros.nodes.common.diagnostics import RATE_WINDOW_S, diagnostic_status
-from lerf_ros.srv import Query
+from lerf_ros.nodes.query.messages import error_name
 
 if TYPE_CHECKING:
     from lerf_ros.map_query import MapQuery
@@ -26,11 +27,6 @@ if TYPE_CHECKING:
 PERIOD_S = 1.0
 RECENT_S = 10.0     # a failure is reported for so long, and latencies are of this time
 HISTORY = 1000      # answers from which rate and latency are computed, at most
-CODES: Mapping[int, str] = {
-    getattr(Query.Response, error): error for error in (
-        'EMPTY_TEXT', 'NO_SNAPSHOT', 'MAP_UNREADABLE', 'ENCODER_UNAVAILABLE', 'ENCODER_MISMATCH',
-        'INVALID_THRESHOLD', 'NOT_ACTIVE', 'BUSY', 'EMPTY_NEGATIVE', 'INVALID_REQUEST',
-        'NO_TRANSFORM', 'BAD_IMAGE', 'NOT_UNDERSTOOD', 'INTERNAL')}
 # Failures of the node itself; the others are the client's.
 NODE_FAILURES = {'BUSY', 'INTERNAL'}
 
@@ -62,14 +58,14 @@ class QueryStatistics:
         self._failure = ''
 
     def add(self, error_code: int, seconds: float) -> None:
-        """Counts an answer. error_code: of srv/Query. seconds: how long the node worked on it."""
+        """Counts an answer. error_code: of msg/ErrorCode. seconds: that the node worked on it."""
         now = self._clock_s()
         with self._lock:
-            if error_code == Query.Response.NONE:
+            if error_code == ErrorCode.NONE:
                 self.answered += 1
                 self._recent.append((now, seconds))
                 return
-            name = CODES.get(error_code, str(error_code))
+            name = error_name(error_code)
             self.failed[name] += 1
             if name in NODE_FAILURES:
                 self._failed_at, self._failure = now, name

@@ -3,15 +3,20 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from geometry_msgs.msg import PoseArray, PoseStamped
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import Image, RegionOfInterest
 from std_msgs.msg import Header, String
+from vision_msgs.msg import BoundingBox3D
 
 from lerf_ros.errors import BadImageError, FrameError, InvalidRequestError, LerfError
 from lerf_ros.geometry.region import Region
-from lerf_ros.msg import GraspCandidate, QueryHit
+from lerf_ros.msg import Answer as AnswerMsg
+from lerf_ros.msg import ErrorCode, GraspCandidate, KeyframeView, QueryHit
+from lerf_ros.msg import PhraseAnswer as PhraseAnswerMsg
 from lerf_ros.nodes.common.conversions import (
     image_to_rgb,
     matrix_to_pose,
@@ -20,7 +25,7 @@ from lerf_ros.nodes.common.conversions import (
     rounding_note,
     stamp_to_ns,
 )
-from lerf_ros.query.answer import Answer, Grasp, Hit
+from lerf_ros.query.answer import Answer, ConfirmingView, Grasp, Hit, PhraseAnswer, Presence
 from lerf_ros.query.phrases.reading import Relation, Viewpoint
 from lerf_ros.query.request import KeyframeCrop, QueryRequest, relation, split_phrases
 from lerf_ros.show.words import summary
@@ -117,35 +122,84 @@ def region_from_request(msg: Query.Request, T_map_frame: np.ndarray) -> Region |
 
 
 def error_code(error: LerfError) -> int:
-    """Returns the error code of srv/Query for an error; INTERNAL for one without a code there."""
-    return getattr(Query.Response, error.code, Query.Response.INTERNAL)
+    """Returns the constant of msg/ErrorCode for an error; INTERNAL for one without a code there.
+    """
+    return int(getattr(ErrorCode, error.code, ErrorCode.INTERNAL))
 
 
-def fill_error(response: Query.Response, code: int, message: str) -> None:
-    """Writes into a response why there is no answer."""
+def error_name(code: int) -> str:
+    """Returns the name of a constant of msg/ErrorCode, or the number where there is none."""
+    return next((name for name in dir(type(ErrorCode)) if name.isupper()
+                 and getattr(ErrorCode, name) == code), str(code))
+
+
+def fill_error(response: Query.Response | AnswerMsg, code: int, message: str) -> None:
+    """Writes into a response why there is no answer: nothing is said of any thing."""
     response.success, response.error_code, response.message = False, code, message
+    response.presence = int(Presence.NOT_OBSERVED)
+    response.probability = response.observed = math.nan
 
 
 def fill_response(response: Query.Response, answer: Answer, stamp: Time) -> None:
     """Writes into a response everything of an answer, given at `stamp`, but the cloud."""
-    response.success, response.error_code = True, Query.Response.NONE
-    response.message = '; '.join(filter(None, [summary(answer), rounding_note(answer)]))
-    response.metric = answer.metric
-    response.found = int(answer.presence)
-    response.probability, response.observed = float(answer.probability), float(answer.observed)
-    response.understood = [phrase.understood for phrase in answer.phrases]
-    response.not_understood = [phrase.not_understood for phrase in answer.phrases]
-    response.hits = [to_hit(hit) for hit in answer.hits]
-    response.grasps = [to_grasp(grasp) for grasp in answer.grasps]
-    response.has_target = answer.T_world_target is not None
-    response.target_pose = target_pose(answer, stamp)
-    response.no_target_reason = answer.no_target_reason
-    response.learning = bool(answer.learning)
-    response.snapshot_stamp = ns_to_stamp(answer.snapshot_stamp_ns)
+    fill_answer(response, answer, stamp)
     response.map_age = snapshot_age(answer.snapshot_stamp_ns, stamp)
     response.encode_time = float(answer.timing.encode)
     response.search_time = float(answer.timing.search)
     response.grasp_time = float(answer.timing.grasp)
+
+
+def fill_answer(msg: Query.Response | AnswerMsg, answer: Answer, stamp: Time) -> None:
+    """Writes what a response and msg/Answer have in common, of an answer given at `stamp`."""
+    msg.success, msg.error_code = True, ErrorCode.NONE
+    msg.message = '; '.join(filter(None, [summary(answer), rounding_note(answer)]))
+    msg.header = Header(stamp=stamp, frame_id=answer.frame_id)
+    msg.metric = answer.metric
+    msg.presence = int(answer.presence)
+    msg.probability, msg.observed = float(answer.probability), float(answer.observed)
+    msg.phrases = [to_phrase(phrase) for phrase in answer.phrases]
+    msg.hits = [to_hit(hit) for hit in answer.hits]
+    msg.grasps = [to_grasp(grasp) for grasp in answer.grasps]
+    msg.has_target = answer.T_world_target is not None
+    msg.target_pose = target_pose(answer, stamp)
+    msg.no_target_reason = answer.no_target_reason
+    msg.learning = bool(answer.learning)
+    msg.snapshot_stamp = ns_to_stamp(answer.snapshot_stamp_ns)
+
+
+def to_answer(answer: Answer, stamp: Time, query_id: int, text: str,
+              standing: bool = False) -> AnswerMsg:
+    """Returns the message on lerf/answer. text: what was asked. standing: by the prompt."""
+    msg = AnswerMsg(query_id=query_id, text=text, standing=standing)
+    fill_answer(msg, answer, stamp)
+    return msg
+
+
+def to_refusal(code: int, message: str, header: Header, query_id: int, text: str,
+               standing: bool = False) -> AnswerMsg:
+    """Returns the message on lerf/answer for a query that was not answered."""
+    msg = AnswerMsg(header=header, query_id=query_id, text=text, standing=standing)
+    fill_error(msg, code, message)
+    return msg
+
+
+def asked_text(request: Query.Request) -> str:
+    """Returns what a request asks for, as a prompt says it; for a picture what kind."""
+    if request.text or request.texts:
+        return '; '.join(filter(None, [request.text, *request.texts]))
+    crop = request.keyframe_crop
+    if crop.width and crop.height:
+        return f'a crop of keyframe {request.keyframe}'
+    return 'a picture' if len(request.image.data) else ''
+
+
+def to_phrase(phrase: PhraseAnswer) -> PhraseAnswerMsg:
+    """Returns the message of what is said of one phrase."""
+    return PhraseAnswerMsg(
+        text=phrase.text, presence=int(phrase.presence), probability=float(phrase.probability),
+        looks_more_like=list(phrase.looks_more_like), understood=phrase.understood,
+        not_understood=phrase.not_understood, not_found_reason=phrase.not_found_reason,
+        hits=[to_hit(hit) for hit in phrase.hits])
 
 
 def snapshot_age(snapshot_stamp_ns: int, stamp: Time) -> Duration:
@@ -162,13 +216,28 @@ def box_pose(hit: Hit) -> np.ndarray:
     return T
 
 
+def to_box(hit: Hit) -> BoundingBox3D:
+    """Returns the oriented box of a hit."""
+    box = BoundingBox3D(center=matrix_to_pose(box_pose(hit)))
+    box.size.x, box.size.y, box.size.z = (float(v) for v in hit.size)
+    return box
+
+
 def to_hit(hit: Hit) -> QueryHit:
     """Returns the message of a hit."""
-    msg = QueryHit(label=hit.label, pose=matrix_to_pose(box_pose(hit)),
-                   relevancy=float(hit.relevancy), probability=float(hit.probability),
-                   scale=float(hit.scale), points=int(hit.points), keyframes=int(hit.keyframes))
-    msg.size.x, msg.size.y, msg.size.z = (float(v) for v in hit.size)
-    return msg
+    return QueryHit(
+        label=hit.label, box=to_box(hit), relevancy=float(hit.relevancy),
+        probability=float(hit.probability), scale=float(hit.scale), points=int(hit.points),
+        keyframes=int(hit.keyframes), last_seen=ns_to_stamp(hit.last_seen_ns),
+        confirmed_by=[to_view(view) for view in hit.confirmed_by])
+
+
+def to_view(view: ConfirmingView) -> KeyframeView:
+    """Returns the message of a keyframe that confirms a hit, its box in whole pixels."""
+    x0, y0 = (max(math.floor(v), 0) for v in view.box[:2])
+    x1, y1 = (math.ceil(v) for v in view.box[2:])
+    roi = RegionOfInterest(x_offset=x0, y_offset=y0, width=max(x1 - x0, 1), height=max(y1 - y0, 1))
+    return KeyframeView(keyframe=view.keyframe, roi=roi, relevancy=float(view.relevancy))
 
 
 def to_grasp(grasp: Grasp) -> GraspCandidate:

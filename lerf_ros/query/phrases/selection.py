@@ -18,6 +18,7 @@ import numpy as np
 
 from lerf_ros.query.answer import NEUTRAL
 from lerf_ros.query.boxes import LEVEL
+from lerf_ros.query.lookalikes import with_lookalikes
 from lerf_ros.query.phrases.candidates import SAME, Candidate, colored, counted, distinct, sized
 from lerf_ros.query.phrases.reading import (
     CHOOSING,
@@ -122,11 +123,18 @@ class Asking:
 
 def search_readings(query: TextQuery, question: Question, inside: np.ndarray | None,
                     limits: Limits, viewer: Viewpoint | None = None) -> SearchResult:
-    """Looks for each phrase of a question as it was read.
+    """Looks for each phrase of a question as it was read, and for what its best place looks like.
 
     inside (N,) bool: points that a thing, not its anchors, may have; None for all. viewer: None
     where nobody knows.
     """
+    found = find_readings(query, question, inside, limits, viewer)
+    return with_lookalikes(query, question, found)
+
+
+def find_readings(query: TextQuery, question: Question, inside: np.ndarray | None,
+                  limits: Limits, viewer: Viewpoint | None) -> SearchResult:
+    """Returns what each phrase of a question finds; the arguments are those of search_readings."""
     phrases, negatives = question.positives, question.negatives
     special = [k for k, reading in enumerate(question.readings) if not reading.plain]
     if not special:

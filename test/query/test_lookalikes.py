@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An answer says what the best place of a phrase looks more like.
+
+'beaker' is 0.8 of a mug and 0.6 of a plate: the mug is its best place, and 'mug' fits that better.
+"""
+
+import numpy as np
+import pytest
+from hand_made_map import WordEncoder, axis, write_map
+
+import lerf_ros.map_query
+from lerf_ros.map_query import MapQuery
+from lerf_ros.query.request import QueryRequest
+
+BEAKER = 0.8 * axis('mug') + 0.6 * axis('plate')
+
+
+class Beakers(WordEncoder):
+    def encode_texts(self, texts):
+        return np.stack([BEAKER if text == 'beaker' else axis(text) for text in texts])
+
+
+class WithVocabulary(Beakers):
+    """Knows words beside those that are asked, the phrase itself in another order among them."""
+
+    def words(self):
+        return ['plate', 'coffee mug', 'Beaker'], np.stack(
+            [axis('plate'), axis('mug'), axis('mug')])
+
+
+@pytest.fixture
+def ask(tmp_path, monkeypatch):
+    def make(encoder, **request):
+        monkeypatch.setattr(lerf_ros.map_query, 'load_encoder', lambda *_, **__: encoder())
+        query = MapQuery(write_map(tmp_path / encoder.__name__))
+        assert query.refresh()
+        return query.ask(QueryRequest(**request)).phrases
+    return make
+
+
+def test_phrases_that_were_asked_together_are_compared(ask):
+    beaker, mug, ball = ask(Beakers, texts=('beaker', 'mug', 'ball'))
+    assert beaker.found and beaker.hits[0].position[0] == pytest.approx(0.0, abs=1e-3)
+    assert (beaker.looks_more_like, mug.looks_more_like, ball.looks_more_like) == (
+        ('mug',), (), ())
+
+
+def test_what_has_no_place_looks_like_nothing(ask):
+    (texture,) = ask(Beakers, text='texture')       # a negative as well: it wins nowhere
+    assert not texture.found and texture.looks_more_like == ()
+
+
+def test_the_vocabulary_of_an_encoder_is_asked_as_well(ask):
+    (beaker,) = ask(WithVocabulary, text='beaker')
+    assert beaker.looks_more_like == ('coffee mug',)    # not the word itself, nor a worse one
