@@ -17,6 +17,11 @@ from launch.event_handlers import OnProcessExit
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
+from lerf_ros.errors import LerfError
+from lerf_ros.nodes.common.node_config import map_directory
+from lerf_ros.nodes.query.rviz_service import configuration_path
+from lerf_ros.show.rviz_view import map_view, write_configuration
+
 # Launch arguments that set the parameter of the same name, by the nodes that have it.
 BOTH = {
     'preset': 'settings to start from: offline, online or a YAML file',
@@ -50,7 +55,7 @@ RESPAWN_DELAY_S = 2.0
 # The exit code of a node with wrong settings, which another start would not cure.
 EXIT_WRONG_SETTINGS = 2
 # RViz's configuration names topics without a namespace.
-RVIZ_TOPICS = ('lerf/relevancy', 'lerf/target_pose', 'lerf/markers', 'lerf/grasps',
+RVIZ_TOPICS = ('lerf/map', 'lerf/relevancy', 'lerf/markers', 'lerf/grasps',
                'camera/color/image_raw')
 
 
@@ -123,6 +128,20 @@ def lerf_node(name, value, parameters):
         respawn=is_true(value('respawn')), respawn_delay=RESPAWN_DELAY_S)
 
 
+def rviz_file(share, value):
+    """Returns RViz's configuration: for the map that is there already, else the shipped one.
+
+    For a map that begins now, lerf/rviz_config writes one later.
+    """
+    path = configuration_path(value('namespace'))
+    try:
+        view, frame_id = map_view(map_directory(value('map_directory'), value('namespace')))
+        write_configuration(path, view, frame_id)
+    except (LerfError, OSError):
+        return share / 'rviz' / 'lerf.rviz'
+    return path
+
+
 def rviz_node(share, value, map_frame, image):
     """Returns RViz with the topics of the namespace."""
     remappings = [(f'/{topic}', topic) for topic in RVIZ_TOPICS]
@@ -130,5 +149,5 @@ def rviz_node(share, value, map_frame, image):
         remappings[-1] = (f'/{RVIZ_TOPICS[-1]}', image['image_topic'])
     return Node(
         package='rviz2', executable='rviz2', namespace=value('namespace'), output='screen',
-        arguments=['-d', str(share / 'rviz' / 'lerf.rviz'), '-f', map_frame],
+        arguments=['-d', str(rviz_file(share, value)), '-f', map_frame],
         parameters=[{'use_sim_time': is_true(value('use_sim_time'))}], remappings=remappings)

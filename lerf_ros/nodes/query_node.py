@@ -20,7 +20,7 @@ from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import String
 
 from lerf_ros.config import FeatureConfig, GraspConfig, QueryConfig
-from lerf_ros.errors import LerfError, NotActiveError
+from lerf_ros.errors import LerfError, NoSnapshotError, NotActiveError
 from lerf_ros.geometry.camera import invert_pose
 from lerf_ros.msg import ErrorCode
 from lerf_ros.nodes.common import qos_overrides, topics
@@ -43,6 +43,7 @@ from lerf_ros.nodes.query.messages import (
     to_request,
     viewpoint_of,
 )
+from lerf_ros.nodes.query.rviz_service import RvizConfigService
 from lerf_ros.nodes.tf.lookup import FrameLookup
 from lerf_ros.query.answer import Answer, in_frame
 from lerf_ros.query.phrases.reading import Viewpoint
@@ -51,7 +52,7 @@ from lerf_ros.show.words import summary
 from lerf_ros.srv import Query
 
 if TYPE_CHECKING:
-    from lerf_ros.map_query import MapQuery
+    from lerf_ros.map_query import LoadedSnapshot, MapQuery
     from lerf_ros.show.page import MapPage
 
 WARN_PERIOD_S = 10.0
@@ -96,6 +97,11 @@ def create_map_query(directory: Path, settings: Mapping[str, object], device: st
     """
     from lerf_ros.map_query import MapQuery
     return MapQuery(directory, settings, device)
+
+
+def loaded_snapshot(map_: object) -> LoadedSnapshot | None:
+    """Returns what a map has loaded; None before its first snapshot, and for one without any."""
+    return getattr(map_, 'snapshot', None) if getattr(map_, 'ready', False) else None
 
 
 def why_fixed(name: str) -> str:
@@ -145,6 +151,7 @@ class QueryNode(ManagedNode):
             self.refuse)
         self.prompt = StandingPrompt(self, self.answer_prompt)
         self.diagnostics = QueryDiagnostics(self, self._state)
+        RvizConfigService(self, self._points)
 
     def configure(self) -> None:
         """Opens the map directory, which may be empty until the mapper has written a snapshot."""
@@ -222,12 +229,24 @@ class QueryNode(ManagedNode):
         """Updates log, keyframes, parameters, prompt and page for the snapshot that was loaded."""
         self.get_logger().info(f'snapshot {map_.snapshot_id} answers from now on')
         self.publisher.read_keyframes(self.directory)
+        if (snapshot := loaded_snapshot(map_)) is not None:
+            index = snapshot.query.index
+            self.publisher.publish_map(index.points_world, index.colors, map_.frame_id,
+                                       self.get_clock().now().to_msg())
         self.live.show({name: value for name, value in map_.settings().items()
                         if name not in self.given})
         self.prompt.due = True
         release_free_memory()
         if self.page is not None:
             self.page.refreshed()
+
+    def _points(self) -> tuple[np.ndarray, str]:
+        """Returns the points (N, 3) of the map and its frame; raises LerfError without any."""
+        map_ = self.ready_map()
+        snapshot = loaded_snapshot(map_)
+        if snapshot is None:
+            raise NoSnapshotError('no snapshot is loaded yet: wait for the mapper and ask again')
+        return snapshot.query.index.points_world, map_.frame_id
 
     def refuse(self, response: Query.Response) -> None:
         """Fills the response to a request when too many queries wait."""

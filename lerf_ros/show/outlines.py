@@ -43,6 +43,12 @@ def gripper_outline(T_world_grasp: np.ndarray, opening_width: float,
     return transform_points(T_world_grasp, segments.reshape(-1, 3)).reshape(-1, 2, 3)
 
 
+def axes_outline(T: np.ndarray, length: float) -> np.ndarray:
+    """Returns the axes x, y and z of a pose (4, 4), segments (3, 2, 3) in the world."""
+    ends = np.stack([np.zeros((3, 3)), length * np.eye(3)], 1)
+    return transform_points(T, ends.reshape(-1, 3)).reshape(-1, 2, 3)
+
+
 def target_outline(answer: Answer) -> np.ndarray:
     """Returns the gripper at the target of an answer, segments (S, 2, 3); none without a target."""
     if answer.T_world_target is None:

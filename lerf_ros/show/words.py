@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from lerf_ros.query.answer import Answer, Hit, Presence
+from lerf_ros.query.answer import Answer, Hit, PhraseAnswer, Presence
 
 NOT_METRIC = 'the map is not metric: lengths are map units, not metres'
 MOST_TOLD = 12      # phrases of a kind that one line tells of
@@ -111,6 +111,15 @@ def still_learning(info: Mapping[str, object], unlearned: int) -> str:
         return ('the map is still learning: it was trained on its newest keyframes for less than '
                 f'training.settle_steps ({info["steps"]} steps so far)')
     return ''
+
+
+def legend_text(phrase: PhraseAnswer) -> str:
+    """Returns a phrase with what became of it, such as `cup: 2 places` or `tea pot: not found`."""
+    if phrase.found:
+        return f'{phrase.text}: {places(len(phrase.hits))}'
+    missing = 'not observed' if phrase.presence == Presence.NOT_OBSERVED else 'not found'
+    alike = f', looks more like {phrase.looks_more_like[0]}' if phrase.looks_more_like else ''
+    return f'{phrase.text}: {missing}{alike}'
 
 
 def label_text(hit: Hit, text: str) -> str:

@@ -159,9 +159,11 @@ def test_an_answer_on_all_topics(bench):
     assert clouds[0] == response.cloud and not late_target
     relevancy = np.frombuffer(clouds[0].data, '<f4').reshape(-1, 6)[:, 4]
     np.testing.assert_allclose(relevancy, [0.8, 0.1], rtol=1e-6)
-    clear, box, label, gripper = markers[0].markers
+    by_name = {marker.ns: marker for marker in markers[0].markers}
+    assert set(by_name) == {'', 'boxes', 'edges', 'labels', 'target', 'gripper'}
+    box, label, gripper = (by_name[name] for name in ('boxes', 'labels', 'gripper'))
     assert (gripper.type, len(gripper.points)) == (Marker.LINE_LIST, 8)     # four lines
-    assert (clear.action, box.type, label.type) == (
+    assert (by_name[''].action, box.type, label.type) == (
         Marker.DELETEALL, Marker.CUBE, Marker.TEXT_VIEW_FACING)
     assert (box.scale.x, box.scale.z, label.text) == (0.1, 0.4, 'red mug 0.80')
     assert 0 < box.color.a < 1
@@ -178,7 +180,8 @@ def test_absent_is_an_answer_without_a_target(bench):
     assert 'not found' in response.message and response.header.frame_id == 'map'
     assert response.cloud.width == 0
     assert spin_until(b.nodes, lambda: markers)
-    assert [m.action for m in markers[0].markers] == [Marker.DELETEALL] and not targets
+    assert [m.action for m in markers[0].markers] == [Marker.DELETEALL, Marker.ADD]
+    assert markers[0].markers[1].text == 'red mug: not found' and not targets
 
 
 def test_a_map_without_metres_says_so(bench):

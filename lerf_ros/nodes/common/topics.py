@@ -19,6 +19,8 @@ MARKERS = 'lerf/markers'
 GRASPS = 'lerf/grasps'
 DETECTIONS = 'lerf/detections'
 ANSWER = 'lerf/answer'
+MAP = 'lerf/map'
+RVIZ_CONFIG = 'lerf/rviz_config'
 PROMPTS = 'lerf/prompts'
 QUERY = 'lerf/query'
 SAVE_MAP, LOAD_MAP, LIST_MAPS = 'lerf/save_map', 'lerf/load_map', 'lerf/list_maps'
@@ -50,6 +52,7 @@ STATUS_QOS = profile(10)
 # A viewer that comes late still sees the answer; an arm must not act on an old target.
 RELEVANCY_QOS = profile(1, latched=True)
 MARKERS_QOS = profile(1, latched=True)
+MAP_QOS = profile(1, latched=True)
 TARGET_POSE_QOS = profile(1)
 GRASPS_QOS = profile(1)
 DETECTIONS_QOS = profile(1)

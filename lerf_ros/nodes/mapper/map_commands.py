@@ -6,7 +6,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.task import Future
@@ -15,8 +15,8 @@ from std_srvs.srv import Trigger
 
 from lerf_ros.errors import LerfError, NotActiveError
 from lerf_ros.mapping.messages import Command, Load, Reply, Reset, Save, UndoMove
-from lerf_ros.msg import ErrorCode
 from lerf_ros.nodes.common import topics
+from lerf_ros.nodes.common.refusal import CommandResponse, refuse
 from lerf_ros.srv import ListMaps, LoadMap, SaveMap
 from lerf_ros.storage.saved_maps import SavedMaps
 
@@ -26,27 +26,7 @@ if TYPE_CHECKING:
 POLL_PERIOD_S = 0.05    # between checks for the reply of the mapping process
 
 
-class CommandResponse(Protocol):
-    """What the responses of all these services have in common."""
-
-    success: bool
-    message: str
-
-
 Response = TypeVar('Response', bound=CommandResponse)
-
-
-def refuse(response: CommandResponse, code: str, message: str) -> None:
-    """Writes why a command was not done. code: the name of a constant of msg/ErrorCode.
-
-    The response of a Trigger has no field for it: there it is the first word of the message.
-    """
-    name = code if hasattr(ErrorCode, code) else 'INTERNAL'
-    if isinstance(response, Trigger.Response):
-        response.message = f'{name}: {message}'
-        return
-    response.message = message
-    response.error_code = getattr(ErrorCode, name)      # type: ignore[attr-defined]
 
 
 class MapCommands:

@@ -1,28 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Publishes an answer: cloud, target, grasps, detections, and markers for RViz."""
+"""Publishes an answer: whole, and as cloud, target, grasps, detections and markers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from geometry_msgs.msg import Point, PoseArray, PoseStamped
+from geometry_msgs.msg import PoseArray, PoseStamped
 from rclpy.node import Node
 from sensor_msgs.msg import PointCloud2
-from std_msgs.msg import ColorRGBA, Header
+from std_msgs.msg import Header
 from vision_msgs.msg import Detection3D, Detection3DArray, ObjectHypothesisWithPose
-from visualization_msgs.msg import Marker, MarkerArray
+from visualization_msgs.msg import MarkerArray
 
 from lerf_ros.errors import DatasetError
 from lerf_ros.frames.captures.transforms_json import posed_images
 from lerf_ros.frames.selection import motion
 from lerf_ros.msg import Answer as AnswerMsg
 from lerf_ros.nodes.common import qos_overrides, topics
-from lerf_ros.nodes.common.conversions import answer_to_cloud, matrix_to_pose, rounding_note
+from lerf_ros.nodes.common.conversions import (
+    answer_to_cloud,
+    colored_cloud,
+    matrix_to_pose,
+    rounding_note,
+)
+from lerf_ros.nodes.query.markers import to_markers
 from lerf_ros.nodes.query.messages import (
     box_pose,
     grasp_poses,
@@ -32,18 +37,8 @@ from lerf_ros.nodes.query.messages import (
     to_refusal,
 )
 from lerf_ros.query.answer import Answer, Hit, Presence
-from lerf_ros.show.colors import level_colors
-from lerf_ros.show.outlines import keyframe_outlines, target_outline
-from lerf_ros.show.words import label_text
+from lerf_ros.show.outlines import keyframe_outlines
 
-BOX_OPACITY = 0.35
-LABEL_COLOR = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
-GRIPPER_COLOR = ColorRGBA(r=0.1, g=1.0, b=0.3, a=1.0)
-KEYFRAME_COLOR = ColorRGBA(r=0.6, g=0.7, b=0.9, a=0.6)
-LABEL_HEIGHT = 0.25     # fraction of the longest edge of the box
-GRIPPER_LINE_M = 0.005
-KEYFRAME_LINE = 0.02    # fraction of the length of an edge of a keyframe's frustum
-MIN_SCALE = 1e-6        # RViz refuses to draw what has no thickness
 MAX_KEYFRAMES = 200     # that are drawn, evenly chosen
 WARN_PERIOD_S = 60.0
 
@@ -83,64 +78,6 @@ def to_detection(hit: Hit, label: str, header: Header) -> Detection3D:
     return detection
 
 
-def to_markers(answer: Answer, stamp: Time, query_id: int,
-               frusta: np.ndarray | None = None) -> MarkerArray:
-    """Returns markers that replace those of the query before.
-
-    They are boxes with labels, the gripper at the target, and keyframes. frusta: outlines of the
-    keyframes, segments (S, 2, 3) in the answer's frame.
-    """
-    colors = level_colors(np.array([hit.relevancy for hit in answer.hits]), answer.relevancy)
-    markers = [Marker(action=Marker.DELETEALL)]
-    for number, (hit, color) in enumerate(zip(answer.hits, colors)):
-        markers += [box_marker(hit, number, color),
-                    label_marker(hit, number, hit.label or answer.text)]
-    gripper = target_outline(answer)
-    if len(gripper):
-        markers.append(line_marker('gripper', gripper, GRIPPER_COLOR, GRIPPER_LINE_M))
-    if frusta is not None and len(frusta):
-        width = KEYFRAME_LINE * float(np.median(np.linalg.norm(frusta[:, 1] - frusta[:, 0],
-                                                               axis=1)))
-        markers.append(line_marker('keyframes', frusta, KEYFRAME_COLOR, width))
-    for marker in markers:
-        marker.header.stamp, marker.header.frame_id = stamp, answer.frame_id
-        marker.ns = marker.ns and f'query_{query_id}_{marker.ns}'
-    return MarkerArray(markers=markers)
-
-
-def box_marker(hit: Hit, number: int, color: Sequence[int]) -> Marker:
-    """Returns the box of a hit in the colour (3,) uint8 of its relevancy."""
-    r, g, b = (float(v) / 255 for v in color)
-    marker = Marker(ns='box', id=number, type=Marker.CUBE, action=Marker.ADD,
-                    pose=matrix_to_pose(box_pose(hit)),
-                    color=ColorRGBA(r=r, g=g, b=b, a=BOX_OPACITY))
-    marker.scale.x, marker.scale.y, marker.scale.z = (max(float(v), MIN_SCALE) for v in hit.size)
-    return marker
-
-
-def label_marker(hit: Hit, number: int, text: str) -> Marker:
-    """Returns the phrase with probability, or relevancy without a calibration, above a hit."""
-    marker = Marker(ns='label', id=number, type=Marker.TEXT_VIEW_FACING, action=Marker.ADD,
-                    text=label_text(hit, text), color=LABEL_COLOR)
-    extent = float(max(hit.size))
-    marker.scale.z = max(LABEL_HEIGHT * extent, MIN_SCALE)
-    x, y, z = (float(v) for v in hit.position)
-    marker.pose.position.x, marker.pose.position.y = x, y
-    marker.pose.position.z = z + extent / 2 + marker.scale.z
-    marker.pose.orientation.w = 1.0
-    return marker
-
-
-def line_marker(namespace: str, segments: np.ndarray, color: ColorRGBA, width: float) -> Marker:
-    """Returns segments (S, 2, 3) as lines; width in map units."""
-    marker = Marker(ns=namespace, type=Marker.LINE_LIST, action=Marker.ADD, color=color)
-    marker.scale.x = max(width, MIN_SCALE)
-    marker.pose.orientation.w = 1.0
-    marker.points = [Point(x=x, y=y, z=z) for x, y, z in
-                     np.asarray(segments, np.float64).reshape(-1, 3).tolist()]
-    return marker
-
-
 class AnswerPublisher:
     """Publishes answers, each with the keyframes of the map as markers."""
 
@@ -157,6 +94,7 @@ class AnswerPublisher:
             node, Detection3DArray, topics.DETECTIONS, topics.DETECTIONS_QOS)
         self._answers = qos_overrides.publisher(
             node, AnswerMsg, topics.ANSWER, topics.ANSWER_QOS)
+        self._map = qos_overrides.publisher(node, PointCloud2, topics.MAP, topics.MAP_QOS)
         self._sent: tuple[str, np.ndarray] | None = None    # standing prompt and its last target
         self._frusta = keyframe_outlines(())
         self._frame_id = ''     # of the newest markers
@@ -169,7 +107,7 @@ class AnswerPublisher:
         The target of a standing prompt is sent when it is another one than before: an arm must not
         be sent somewhere because a map was written.
         """
-        self._show(answer, stamp, asked.query_id, cloud)
+        self._show(answer, stamp, cloud)
         self._answers.publish(to_answer(answer, stamp, *asked))
         target = answer.T_world_target
         if target is not None and not self._was_sent(asked, target):
@@ -189,14 +127,13 @@ class AnswerPublisher:
         moved, turned = motion(self._sent[1], target)
         return moved <= TARGET_MOVED_M and turned <= TARGET_TURNED_DEG
 
-    def _show(self, answer: Answer, stamp: Time, query_id: int,
-              cloud: PointCloud2 | None = None) -> None:
+    def _show(self, answer: Answer, stamp: Time, cloud: PointCloud2 | None = None) -> None:
         """Publishes what is displayed of an answer."""
         self._frame_id = answer.frame_id
         self._cloud.publish(cloud or answer_to_cloud(answer, stamp))
         if note := rounding_note(answer):
             self._logger.warning(note, throttle_duration_sec=WARN_PERIOD_S)
-        self._markers.publish(to_markers(answer, stamp, query_id, self._frusta))
+        self._markers.publish(to_markers(answer, stamp, self._frusta))
         self._grasps.publish(grasp_poses(answer, stamp))
         self._detections.publish(to_detections(answer, stamp))
 
@@ -209,9 +146,16 @@ class AnswerPublisher:
         if not self._frame_id:      # nothing was drawn yet
             return
         self._sent = None
+        self.publish_map(np.zeros((0, 3)), np.zeros((0, 3), np.uint8), frame_id or self._frame_id,
+                         stamp)
         self._show(Answer('', Presence.ABSENT, 0.0, (), np.zeros((0, 3)), np.zeros(0),
                           np.zeros((0, 3), np.uint8), None, frame_id or self._frame_id, True, 0, 0),
-                   stamp, 0)
+                   stamp)
+
+    def publish_map(self, points: np.ndarray, colors: np.ndarray, frame_id: str,
+                    stamp: Time) -> None:
+        """Publishes the points (N, 3) of a snapshot in their colours (N, 3) uint8."""
+        self._map.publish(colored_cloud(points, colors, frame_id, stamp))
 
     def read_keyframes(self, map_directory: Path) -> None:
         """Reads where the map's keyframes were taken; draws none when they cannot be read."""

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from builtin_interfaces.msg import Time
 from sensor_msgs.msg import PointCloud2, PointField
 
 from lerf_ros.nodes.common.conversions.images import byte_array
-from lerf_ros.query.answer import Answer
+from lerf_ros.query.answer import NEUTRAL, Answer
 
 CLOUD_FIELDS = ('x', 'y', 'z', 'rgb', 'relevancy', 'label')
 CLOUD_TYPE = np.dtype([(name, '<u4' if name in ('rgb', 'label') else '<f4')
@@ -34,6 +36,23 @@ def to_cloud(points: np.ndarray, colors: np.ndarray, relevancy: np.ndarray, fram
     msg = PointCloud2(height=1, width=len(cloud), fields=fields, is_dense=True,
                       is_bigendian=False, point_step=CLOUD_TYPE.itemsize,
                       row_step=CLOUD_TYPE.itemsize * len(cloud))
+    msg.header.frame_id, msg.header.stamp = frame_id, stamp
+    msg.data = byte_array(cloud)
+    return msg
+
+
+def colored_cloud(points: np.ndarray, colors: np.ndarray, frame_id: str,
+                  stamp: Time) -> PointCloud2:
+    """Returns the cloud of points (N, 3) in their colours (N, 3) uint8: x, y, z and rgb alone."""
+    kind = np.dtype([(name, CLOUD_TYPE[name]) for name in CLOUD_FIELDS[:4]])
+    cloud = np.zeros(len(points), kind)
+    cloud['x'], cloud['y'], cloud['z'] = np.asarray(points, np.float32).reshape(-1, 3).T
+    red, green, blue = np.asarray(colors, np.uint32).reshape(-1, 3).T
+    cloud['rgb'] = red << 16 | green << 8 | blue
+    msg = PointCloud2(height=1, width=len(cloud), is_dense=True, is_bigendian=False, fields=[
+        PointField(name=name, offset=4 * i, count=1, datatype=PointField.FLOAT32)
+        for i, name in enumerate(CLOUD_FIELDS[:4])], point_step=kind.itemsize,
+        row_step=kind.itemsize * len(cloud))
     msg.header.frame_id, msg.header.stamp = frame_id, stamp
     msg.data = byte_array(cloud)
     return msg
@@ -69,8 +88,15 @@ def rounding_note(answer: Answer) -> str:
 
 
 def answer_to_cloud(answer: Answer, stamp: Time) -> PointCloud2:
-    """Returns every index point in the answer's frame, coloured by relevancy as in the paper."""
-    from lerf_ros.show.colors import relevancy_colors
-    colors = relevancy_colors(answer.relevancy, answer.colors)
+    """Returns every index point in the answer's frame, coloured by relevancy as in the paper.
+
+    Of several phrases each has a colour of its own, where it is found.
+    """
+    from lerf_ros.show.colors import label_colors, relevancy_colors
+    if len(answer.texts) > 1 and len(answer.labels):
+        threshold = NEUTRAL if math.isnan(answer.threshold) else answer.threshold
+        colors = label_colors(answer.labels, answer.relevancy >= threshold, answer.colors)
+    else:
+        colors = relevancy_colors(answer.relevancy, answer.colors)
     return to_cloud(answer.points_world, colors, answer.relevancy, answer.frame_id, stamp,
                     answer.labels if len(answer.labels) else 0)
