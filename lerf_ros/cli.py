@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from lerf_ros import __version__, processes
 from lerf_ros.commands import (
+    agents,
     calibrate,
     completion,
     doctor,
@@ -29,8 +30,8 @@ from lerf_ros.commands.parser import CommandParser, spread_settings
 from lerf_ros.errors import LerfError
 
 # In the order of a first hour.
-MODULES = (train, query, view, export, doctor, processes, robot, calibrate, evaluate, reindex,
-           completion)
+MODULES = (train, query, agents, view, export, doctor, processes, robot, calibrate, evaluate,
+           reindex, completion)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -49,6 +49,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     'evaluation': CORE | {'map_query', 'mapping', 'simulation', 'show'},
     'show': BASICS | {'frames', 'query', 'storage'},
     'map_query': CORE | {'show'},
+    # What agents are told of a map.
+    'agents': CORE | {'map_query', 'robot', 'show'},
     'mapper': CORE | {'mapping'},
     'submap_mapper': CORE | {'mapper'},
     'submap_query': CORE | {'map_query'},
@@ -60,7 +62,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # its map, and storage knows what may go.
     'process_group': set(),
     'processes': BASICS | {'process_group', 'storage'},
-    'commands': CORE | {'mapper', 'mapping', 'map_query', 'evaluation', 'robot', 'show',
+    'commands': CORE | {'agents', 'mapper', 'mapping', 'map_query', 'evaluation', 'robot', 'show',
                         'quiet_threads'},
     # The commands that talk to running nodes; all others run without ROS.
     'commands/robot': {'commands', 'nodes'},
@@ -165,7 +167,7 @@ def test_pins_cover_every_dependency():
     pins = (ROOT / 'requirements' / 'constraints-py311.txt').read_text()
     pinned = {line.split('==')[0] for line in pins.splitlines() if '==' in line}
     for name in ('build', 'colcon', 'core', 'ros', 'openclip', 'offline', 'view', 'physics',
-                 'captures', 'dev'):
+                 'captures', 'mcp', 'dev'):
         for line in (ROOT / 'requirements' / f'{name}.txt').read_text().splitlines():
             wanted = re.match(r'[A-Za-z0-9_.-]+', line)
             if wanted:

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tools of a map as a server of the Model Context Protocol, with its official Python SDK."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from lerf_ros import __version__
+from lerf_ros.agents.tools import Json, MapTools
+from lerf_ros.errors import ConfigError, LerfError
+
+if TYPE_CHECKING:
+    from mcp.server.mcpserver import MCPServer
+
+INSTRUCTIONS = (
+    'A 3D map that a robot made, in which things are found by words. z is up; `unit` tells the '
+    'unit of positions and sizes; probabilities run from 0 to 1 and are null where unknown. '
+    'presence is PRESENT, ABSENT (what would show it was seen, and it is not there) or '
+    'NOT_OBSERVED (too little was seen: ask next_views where to look). Phrases may say colours and '
+    'relations, such as "the red mug on the table".')
+Result = TypeVar('Result')
+
+
+def make_server(tools: MapTools) -> MCPServer:
+    """Returns a server with the tools query, inventory, next_views and picture.
+
+    Raises ConfigError where the SDK is missing.
+    """
+    try:
+        from mcp.server.mcpserver import Image, MCPServer
+    except ImportError as error:
+        raise ConfigError('lerf_ros mcp needs the Python SDK of the Model Context Protocol, '
+                          "version 2 or newer: pip install 'mcp>=2'") from error
+    server = MCPServer('lerf_ros', instructions=INSTRUCTIONS, version=__version__,
+                       log_level='WARNING')
+
+    @server.tool(structured_output=False)
+    def query(text: str, max_hits: int = 3) -> str:
+        """Find a thing by a phrase: its places with size and probability, best first.
+
+        Also says whether it is there at all, and where a robot's base stands to reach it.
+        """
+        return answered(lambda: as_text(tools.query(text, max_hits)))
+
+    @server.tool(structured_output=False)
+    def inventory(names: list[str] | None = None) -> str:
+        """List the things in the map with the names that fit best and their probabilities.
+
+        names: to choose from; leave out for a list of household things. Takes seconds.
+        """
+        return answered(lambda: as_text(tools.inventory(names or ())))
+
+    @server.tool(structured_output=False)
+    def next_views(center: list[float] | None = None, size: list[float] | None = None) -> str:
+        """Say from where a camera would show most of what was not seen, best first.
+
+        center, size: x, y, z of a box to look into; leave both out for all of the map.
+        """
+        return answered(lambda: as_text(tools.next_views(center or (), size or ())))
+
+    @server.tool(structured_output=False)
+    def picture(text: str, rank: int = 1) -> list[object]:
+        """Show the photograph in which a place of a phrase is seen best, with a box around it.
+
+        rank: which of its places, 1 for the best.
+        """
+        data, told = answered(lambda: tools.picture(text, rank))
+        return [Image(data=data, format='jpeg'), as_text(told)]
+
+    return server
+
+
+def answered(work: Callable[[], Result]) -> Result:
+    """Returns what work returns; an error of ours reaches the agent in its words."""
+    from mcp.server.mcpserver.exceptions import ToolError
+    try:
+        return work()
+    except LerfError as error:
+        raise ToolError(str(error)) from error
+
+
+def as_text(data: Json) -> str:
+    """Returns JSON in one line."""
+    return json.dumps(data, allow_nan=False, ensure_ascii=False)

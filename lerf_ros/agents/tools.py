@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an agent may ask of a map, as JSON data with units: the tools without any protocol.
+
+Answers are short, because an agent pays for each word, and say in words what is not known.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+
+import cv2
+import numpy as np
+
+from lerf_ros.config.robot import RobotConfig
+from lerf_ros.errors import InvalidRequestError, NoSnapshotError
+from lerf_ros.geometry.region import Region
+from lerf_ros.map_query import LoadedSnapshot, MapQuery
+from lerf_ros.query.answer import Answer, Hit
+from lerf_ros.query.household import NAMES
+from lerf_ros.query.inventory import Item, inventory
+from lerf_ros.query.request import QueryRequest
+from lerf_ros.robot.known_space import KnownSpace
+from lerf_ros.robot.next_views import NextView
+from lerf_ros.robot.stand_off import StandOff
+from lerf_ros.show.files import known
+from lerf_ros.show.outlines import box_outline
+from lerf_ros.show.pictures import BOX_COLOR, MAX_VIEWS, PosedImage, ViewChooser, draw_lines
+from lerf_ros.show.words import summary
+from lerf_ros.storage.keyframe_files import KeyframeFiles
+
+Json = dict[str, object]
+MOST_ITEMS = 60         # of an inventory that are told
+JPEG_QUALITY = 85
+UNNAMED = ('the best names of things that are not `named` are below the threshold: take them for '
+           'hints; of all names the best is right less often than its probability says')
+
+
+class MapTools:
+    """Answers for an agent from the newest snapshot of a map. One call runs at a time."""
+
+    def __init__(self, query: MapQuery, config: RobotConfig | None = None) -> None:
+        self._query, self._config = query, config or RobotConfig()
+        self._lock = threading.RLock()
+        # Of the snapshot that they were made of, by its number.
+        self._space: tuple[int, KnownSpace] | None = None
+        self._items: tuple[int, tuple[str, ...], tuple[Item, ...]] | None = None
+        self._views: tuple[int, list[PosedImage], ViewChooser] | None = None
+
+    def query(self, text: str, max_hits: int = 3) -> Json:
+        """Returns where a phrase is found, whether it is there, and where a base stands for it."""
+        with self._lock:
+            answer = self._ask(text, max_hits)
+            hits = [{'rank': rank, **hit_data(hit)} for rank, hit in enumerate(answer.hits, 1)]
+            out: Json = {
+                'text': text, 'presence': answer.presence.name,
+                'probability': rounded(answer.probability), 'summary': summary(answer),
+                **self._frame(answer.metric), 'hits': hits, 'grasp': grasp_words(answer)}
+            if answer.hits:
+                out['stand_off'] = stand_off_data(self._known_space().stand_off(answer.hits[0]))
+            return out
+
+    def inventory(self, names: Sequence[str] = ()) -> Json:
+        """Returns the things of the map with the names that fit best, of these or of a list."""
+        with self._lock:
+            items = self.items(names)
+            things = [item for item in items if not item.surface]
+            return {**self._frame(self._query.metric), 'things': len(things),
+                    'named': sum(item.named for item in things), 'caution': UNNAMED,
+                    'left_out': max(len(items) - MOST_ITEMS, 0),
+                    'items': [item_data(item) for item in items[:MOST_ITEMS]]}
+
+    def next_views(self, center: Sequence[float] = (), size: Sequence[float] = ()) -> Json:
+        """Returns from where a camera shows most of what was not seen, in a box or everywhere.
+
+        Raises InvalidRequestError for a box without three numbers each.
+        """
+        region = box_region(center, size)
+        with self._lock:
+            self._query.refresh()
+            found = self._known_space().next_views(region)
+            coverage = self._query.snapshot.coverage
+            seen = math.nan if coverage is None else coverage.observed(region)
+            return {**self._frame(self._query.metric), 'seen': rounded(seen),
+                    'views': [view_data(view) for view in found.views], 'reason': found.reason}
+
+    def picture(self, text: str, rank: int = 1) -> tuple[bytes, Json]:
+        """Returns a JPEG of the keyframe that shows a hit best, its box drawn, and what it shows.
+
+        Raises InvalidRequestError where there is no such hit.
+        """
+        with self._lock:
+            answer = self._ask(text, max(rank, 1))
+            if not 1 <= rank <= len(answer.hits):
+                raise InvalidRequestError(f'{text!r} has {len(answer.hits)} places, so there is no '
+                                          f'number {rank}: {summary(answer)}')
+            hit = answer.hits[rank - 1]
+            views, chooser = self._photographs(answer)
+            view = views[chooser.best(replace(answer, hits=(hit,)))]
+            picture = view.image.copy()
+            draw_lines(picture, view, box_outline(hit), BOX_COLOR, 2)
+            return jpeg(picture), {'text': text, 'rank': rank, **self._frame(answer.metric),
+                                   **hit_data(hit)}
+
+    def items(self, names: Sequence[str] = ()) -> tuple[Item, ...]:
+        """Returns the inventory of the newest snapshot; the last one is kept."""
+        wanted = tuple(names) or NAMES
+        self._query.refresh()
+        loaded = self._query.snapshot
+        if self._items is None or self._items[:2] != (loaded.snapshot_id, wanted):
+            self._items = (loaded.snapshot_id, wanted,
+                           inventory(loaded.query, wanted, loaded.calibration))
+        return self._items[2]
+
+    def _ask(self, text: str, max_hits: int) -> Answer:
+        self._query.refresh()
+        return self._query.ask(QueryRequest(text, max_hits=max_hits))
+
+    def _frame(self, metric: bool) -> Json:
+        return {'frame': self._query.frame_id, 'unit': 'm' if metric else 'map units'}
+
+    def _known_space(self) -> KnownSpace:
+        loaded: LoadedSnapshot = self._query.snapshot
+        if self._space is None or self._space[0] != loaded.snapshot_id:
+            self._space = loaded.snapshot_id, KnownSpace.of(
+                loaded.query.index, loaded.coverage, loaded.resolution,
+                self._query.directory.keyframes, loaded.query.config, loaded.metric, self._config)
+        return self._space[1]
+
+    def _photographs(self, answer: Answer) -> tuple[list[PosedImage], ViewChooser]:
+        if self._views is None or self._views[0] != answer.snapshot_id:
+            views = stored_views(self._query.directory.keyframes)
+            self._views = (answer.snapshot_id, views, ViewChooser(views, answer.points_world))
+        return self._views[1], self._views[2]
+
+
+def stored_views(keyframes: KeyframeFiles) -> list[PosedImage]:
+    """Returns at most MAX_VIEWS keyframes; raises NoSnapshotError where there are none."""
+    indices = keyframes.indices()
+    if not indices:
+        raise NoSnapshotError('the map holds no keyframes, so there is no picture to show')
+    chosen = np.unique(np.linspace(0, len(indices) - 1, min(len(indices), MAX_VIEWS)).astype(int))
+    frames = [keyframes.read(indices[k]).frame for k in chosen.tolist()]
+    return [PosedImage(frame.image, frame.camera, frame.T_world_camera) for frame in frames]
+
+
+def box_region(center: Sequence[float], size: Sequence[float]) -> Region | None:
+    """Returns the box as a region; None where neither centre nor size is given."""
+    if not len(center) and not len(size):
+        return None
+    if len(center) != 3 or len(size) != 3 or min(size) <= 0:
+        raise InvalidRequestError('a box needs its center x, y, z and its size x, y, z, which is '
+                                  'positive; leave both out for all of the map')
+    T = np.eye(4)
+    T[:3, 3] = center
+    return Region(T, np.asarray(size, np.float64))
+
+
+def hit_data(hit: Hit) -> Json:
+    """Returns a hit: centre and edges of its box, and how sure it is."""
+    return {'label': hit.label, 'position': vector(hit.position), 'size': vector(hit.size),
+            'relevancy': rounded(hit.relevancy), 'probability': rounded(hit.probability),
+            'seen_by_keyframes': int(hit.keyframes)}
+
+
+def item_data(item: Item) -> Json:
+    """Returns a thing of an inventory with its names."""
+    return {'segment': item.segment, 'kind': 'surface' if item.surface else 'thing',
+            'named': item.named, 'position': vector(item.hit.position),
+            'size': vector(item.hit.size),
+            'names': [{'name': name.text, 'relevancy': rounded(name.relevancy),
+                       'probability': rounded(name.probability)} for name in item.names]}
+
+
+def stand_off_data(found: StandOff) -> Json:
+    """Returns where a base stands, or why nowhere."""
+    if found.T_world_base is None:
+        return {'possible': False, 'reason': found.reason}
+    T = found.T_world_base
+    return {'possible': True, 'position': vector(T[:3, 3]),
+            'yaw_deg': rounded(math.degrees(math.atan2(T[1, 0], T[0, 0]))),
+            'distance': rounded(found.distance), 'doubt': found.doubt}
+
+
+def view_data(view: NextView) -> Json:
+    """Returns a view: where the camera is, where it looks, and what it gains."""
+    x, y, z = view.T_world_camera[:3, 2]
+    return {'position': vector(view.T_world_camera[:3, 3]), 'look_at': vector(view.target),
+            'yaw_deg': rounded(math.degrees(math.atan2(y, x))),
+            'pitch_deg': rounded(math.degrees(math.asin(float(np.clip(z, -1, 1))))),
+            'gain': rounded(view.gain), 'reachable': view.reachable}
+
+
+def grasp_words(answer: Answer) -> str:
+    """Returns in words whether a parallel gripper can grasp the best hit."""
+    if not answer.hits:
+        return ''
+    if not answer.grasps:
+        return f'none: {answer.no_target_reason}'
+    best = answer.grasps[0]
+    x, y, z = best.T_world_grasp[:3, 3]
+    return (f'at ({x:.3f}, {y:.3f}, {z:.3f}) m, fingers {best.opening_width:.3f} m apart, '
+            f'score {best.score:.2f}')
+
+
+def jpeg(picture: np.ndarray) -> bytes:
+    """Encodes a picture (H, W, 3) uint8 RGB."""
+    done, data = cv2.imencode('.jpg', np.ascontiguousarray(picture[..., ::-1]),
+                              [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    if not done:
+        raise OSError('the picture cannot be encoded as JPEG')
+    return data.tobytes()
+
+
+def vector(values: np.ndarray) -> list[float]:
+    """Returns numbers to the millimetre."""
+    return [round(float(value), 3) for value in values]
+
+
+def rounded(value: float) -> float | None:
+    """Returns a number to three digits after the point; None for NaN, which JSON does not have."""
+    number = known(value)
+    return None if number is None else round(number, 3)
