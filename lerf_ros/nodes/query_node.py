@@ -14,16 +14,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from builtin_interfaces.msg import Time
-from rclpy.node import Node
 from rclpy.timer import Timer
 from sensor_msgs.msg import PointCloud2
-from std_msgs.msg import String
 
 from lerf_ros.config import FeatureConfig, GraspConfig, QueryConfig
 from lerf_ros.errors import LerfError, NoSnapshotError, NotActiveError
 from lerf_ros.geometry.camera import invert_pose
 from lerf_ros.msg import ErrorCode
-from lerf_ros.nodes.common import qos_overrides, topics
+from lerf_ros.nodes.common import topics
 from lerf_ros.nodes.common.conversions import answer_to_cloud
 from lerf_ros.nodes.common.lifecycle import ManagedNode, started
 from lerf_ros.nodes.common.node_config import QueryNodeConfig, map_directory
@@ -32,6 +30,7 @@ from lerf_ros.nodes.common.running import run_node
 from lerf_ros.nodes.query.answer_publisher import AnswerPublisher, Asked
 from lerf_ros.nodes.query.deferred_service import DeferredService
 from lerf_ros.nodes.query.diagnostics import QueryDiagnostics, QueryNodeState
+from lerf_ros.nodes.query.find_server import Asking, FindServer
 from lerf_ros.nodes.query.heap import limit_heaps, limit_kernel_cache, release_free_memory
 from lerf_ros.nodes.query.messages import (
     asked_text,
@@ -39,11 +38,13 @@ from lerf_ros.nodes.query.messages import (
     error_code,
     fill_error,
     fill_response,
-    prompt_to_request,
+    region_from_request,
     to_request,
     viewpoint_of,
 )
 from lerf_ros.nodes.query.rviz_service import RvizConfigService
+from lerf_ros.nodes.query.space import RobotSpace, loaded_snapshot
+from lerf_ros.nodes.query.standing_prompt import StandingPrompt
 from lerf_ros.nodes.tf.lookup import FrameLookup
 from lerf_ros.query.answer import Answer, in_frame
 from lerf_ros.query.phrases.reading import Viewpoint
@@ -52,7 +53,7 @@ from lerf_ros.show.words import summary
 from lerf_ros.srv import Query
 
 if TYPE_CHECKING:
-    from lerf_ros.map_query import LoadedSnapshot, MapQuery
+    from lerf_ros.map_query import MapQuery
     from lerf_ros.show.page import MapPage
 
 WARN_PERIOD_S = 10.0
@@ -68,40 +69,11 @@ class AnswerConfig:
     grasp: GraspConfig = GraspConfig()
 
 
-class StandingPrompt:
-    """The last prompt on lerf/prompts, which is answered again after each snapshot.
-
-    request: None when there is no prompt. due: the prompt waits for an answer.
-    """
-
-    def __init__(self, node: Node, on_change: Callable[[], None]) -> None:
-        """on_change: called after another prompt has arrived."""
-        self.request: QueryRequest | None = None
-        self.due = False
-        self._on_change, self._logger = on_change, node.get_logger()
-        qos_overrides.subscribe(node, String, topics.PROMPTS, self.on_prompt, topics.PROMPTS_QOS)
-
-    def on_prompt(self, msg: String) -> None:
-        """Takes a prompt; a blank one ends it."""
-        request = prompt_to_request(msg)
-        if request == self.request:
-            return
-        self.request, self.due = request, request is not None
-        self._logger.info(f'standing prompt: {msg.data!r}' if request else 'no standing prompt')
-        if request is not None:
-            self._on_change()
-
-
 def create_map_query(directory: Path, settings: Mapping[str, object], device: str) -> MapQuery:
     """Returns a MapQuery, which is imported now: that takes seconds, parameters are checked first.
     """
     from lerf_ros.map_query import MapQuery
     return MapQuery(directory, settings, device)
-
-
-def loaded_snapshot(map_: object) -> LoadedSnapshot | None:
-    """Returns what a map has loaded; None before its first snapshot, and for one without any."""
-    return getattr(map_, 'snapshot', None) if getattr(map_, 'ready', False) else None
 
 
 def why_fixed(name: str) -> str:
@@ -121,7 +93,9 @@ class QueryNode(ManagedNode):
     """
 
     settings: QueryNodeConfig
+    # None for a node whose constructor failed.
     service: DeferredService[Query.Request, Query.Response] | None = None
+    find: FindServer | None = None
 
     def __init__(self, map_factory: Callable[..., MapQuery] = create_map_query,
                  **arguments: object) -> None:
@@ -151,7 +125,9 @@ class QueryNode(ManagedNode):
             self.refuse)
         self.prompt = StandingPrompt(self, self.answer_prompt)
         self.diagnostics = QueryDiagnostics(self, self._state)
+        self.space = RobotSpace(self.directory, self.settings.robot)
         RvizConfigService(self, self._points)
+        self.find = FindServer(self, self, self.settings.find)
 
     def configure(self) -> None:
         """Opens the map directory, which may be empty until the mapper has written a snapshot."""
@@ -195,6 +171,8 @@ class QueryNode(ManagedNode):
 
     def destroy_node(self) -> None:
         """Ends the thread that answers, then the node."""
+        if self.find is not None:
+            self.find.close()
         if self.service is not None:
             self.service.close(CLOSE_TIMEOUT_S)
         super().destroy_node()
@@ -268,7 +246,7 @@ class QueryNode(ManagedNode):
         try:
             publish = self._answer(request, response, asked)
         except Exception as error:
-            code, words = self._reason(error, f'query {self._queries}')
+            code, words = self.reason(error, f'query {self._queries}')
             fill_error(response, code, words)
             stamp = response.header.stamp = self.get_clock().now().to_msg()
             publish = partial(self.publisher.refuse, code, words, stamp, asked)
@@ -276,7 +254,7 @@ class QueryNode(ManagedNode):
         self.get_logger().info(f'query {self._queries}: {response.message}')
         return publish
 
-    def _reason(self, error: Exception, what: str) -> tuple[int, str]:
+    def reason(self, error: Exception, what: str = 'find') -> tuple[int, str]:
         """Returns code and words for an error; one that is not foreseen goes to the log."""
         if isinstance(error, LerfError):
             return error_code(error), str(error)
@@ -290,12 +268,11 @@ class QueryNode(ManagedNode):
 
     def _answer(self, request: Query.Request, response: Query.Response,
                 asked: Asked) -> Callable[[], None]:
-        T_frame_map = self._frame_of(request.frame_id)
-        answer = self.ask(to_request(
-            request, np.eye(4) if T_frame_map is None else invert_pose(T_frame_map),
-            self._viewpoint(request.view_frame or request.frame_id)))
+        shown, T_frame_map = self._asked(request)
+        if request.plan_stand_off and shown.hits:
+            shown = self.space.with_stand_off(shown, self.map, self._base())
         stamp = self.get_clock().now().to_msg()
-        shown, cloud = answer, None
+        answer, cloud = shown, None
         if T_frame_map is not None:
             answer = in_frame(answer, T_frame_map, request.frame_id)
         fill_response(response, answer, stamp)
@@ -303,6 +280,42 @@ class QueryNode(ManagedNode):
             response.cloud = answer_to_cloud(answer, stamp)
             cloud = response.cloud if answer is shown else None
         return partial(self._publish, shown, stamp, asked, cloud)
+
+    def _asked(self, request: Query.Request) -> tuple[Answer, np.ndarray | None]:
+        """Returns the answer in the map frame, and T_frame_map (4, 4) of the request's frame."""
+        T_frame_map = self._frame_of(request.frame_id)
+        return self.ask(to_request(
+            request, np.eye(4) if T_frame_map is None else invert_pose(T_frame_map),
+            self._viewpoint(request.view_frame or request.frame_id))), T_frame_map
+
+    def _base(self) -> np.ndarray | None:
+        """Returns T_map_base (4, 4) of the robot's base; None where no frame of it is named."""
+        T_base_map = self._frame_of(self.settings.base_frame) if self.settings.base_frame else None
+        return None if T_base_map is None else invert_pose(T_base_map)
+
+    def snapshot(self) -> object:
+        """Returns what differs from snapshot to snapshot; raises LerfError before the first."""
+        map_ = self.ready_map()
+        if not map_.ready:
+            raise NoSnapshotError(f'{self.directory} holds no snapshot yet: its mapper writes one')
+        return map_.map_id, map_.snapshot_id
+
+    def ask_for(self, request: Query.Request, propose: bool) -> Asking:
+        """Returns an answer for lerf/find, with views that would tell more; raises LerfError."""
+        answer, T_frame_map = self._asked(request)
+        frame_id = answer.frame_id if T_frame_map is None else request.frame_id
+        if not propose:
+            return Asking(answer, frame_id, T_frame_map)
+        region = region_from_request(request, np.eye(4) if T_frame_map is None
+                                     else invert_pose(T_frame_map))
+        return Asking(answer, frame_id, T_frame_map,
+                      *self.space.next_views(self.map, region, self._base()))
+
+    def publish(self, answer: Answer, text: str) -> int:
+        """Publishes an answer of lerf/find on all topics; returns its number."""
+        self._queries += 1
+        self._publish(answer, self.get_clock().now().to_msg(), Asked(self._queries, text))
+        return self._queries
 
     def _publish(self, answer: Answer, stamp: Time, asked: Asked,
                  cloud: PointCloud2 | None = None) -> None:
@@ -355,7 +368,7 @@ class QueryNode(ManagedNode):
         try:
             answer = self.ask(request)
         except Exception as error:
-            code, words = self._reason(error, 'standing prompt')
+            code, words = self.reason(error, 'standing prompt')
             self.publisher.refuse(code, words, self.get_clock().now().to_msg(), asked)
             self.get_logger().warning(f'standing prompt: {words}')
             return

@@ -132,7 +132,8 @@ class Answer:
     grasps were planned for, metres. phrases: each phrase's own answer; hits holds those of all,
     presence and probability are those of the surest. doubt: why a phrase may not have been
     understood; empty where there is no doubt. too_coarse: what is mapped too coarsely to say that
-    a thing is absent; empty where nothing is.
+    a thing is absent; empty where nothing is. T_world_stand_off (4, 4): where a base stands before
+    the best hit, x ahead; None where that was not asked for, or stand_off_note says why.
     """
 
     text: str
@@ -160,6 +161,8 @@ class Answer:
     phrases: tuple[PhraseAnswer, ...] = ()
     doubt: str = ''
     too_coarse: str = ''
+    T_world_stand_off: np.ndarray | None = None
+    stand_off_note: str = ''
 
     @property
     def found(self) -> bool:
@@ -189,7 +192,7 @@ def dated(answer: Answer, stamp_ns: Callable[[int], int]) -> Answer:
 
 def in_frame(answer: Answer, T_frame_world: np.ndarray, frame_id: str) -> Answer:
     """Returns the answer in another frame; T_frame_world (4, 4) must be rigid."""
-    target = answer.T_world_target
+    target, stand_off = answer.T_world_target, answer.T_world_stand_off
 
     def moved(hits: tuple[Hit, ...]) -> tuple[Hit, ...]:
         return tuple(transform_hit(hit, T_frame_world) for hit in hits)
@@ -199,7 +202,8 @@ def in_frame(answer: Answer, T_frame_world: np.ndarray, frame_id: str) -> Answer
         phrases=tuple(replace(phrase, hits=moved(phrase.hits)) for phrase in answer.phrases),
         grasps=tuple(transform_grasp(grasp, T_frame_world) for grasp in answer.grasps),
         points_world=transform_points(T_frame_world, answer.points_world),
-        T_world_target=None if target is None else T_frame_world @ target)
+        T_world_target=None if target is None else T_frame_world @ target,
+        T_world_stand_off=None if stand_off is None else T_frame_world @ stand_off)
 
 
 def transform_hit(hit: Hit, T: np.ndarray) -> Hit:

@@ -14,6 +14,7 @@ pytest.importorskip('lerf_ros.srv', reason='the interfaces of lerf_ros are not b
 from full_answer import GRASP, full_answer, shifted
 from geometry_msgs.msg import Pose, PoseArray, PoseStamped, TransformStamped, Vector3
 from rclpy.node import Node
+from robot.rooms import known_space, mug_hit
 from ros_bench import FakeMap, answer, overrides, spin_until
 from sensor_msgs.msg import PointCloud2
 from std_msgs.msg import Header, String
@@ -23,7 +24,7 @@ from lerf_ros.errors import NoSnapshotError
 from lerf_ros.msg import Answer as AnswerMsg
 from lerf_ros.msg import ErrorCode
 from lerf_ros.nodes.common import topics
-from lerf_ros.nodes.common.conversions import stamp_to_ns
+from lerf_ros.nodes.common.conversions import pose_to_matrix, stamp_to_ns
 from lerf_ros.nodes.common.topics import profile
 from lerf_ros.nodes.demo.client import answer_from_response
 from lerf_ros.nodes.query.messages import fill_response, prompt_to_request, snapshot_age, to_hit
@@ -195,6 +196,30 @@ def test_a_standing_prompt_is_answered_again_after_each_snapshot(bench):
     assert spin_until(b.nodes, lambda: b.node.prompt.request is None)
     map_.fresh = True
     assert not spin_until(b.nodes, lambda: len(clouds) > 3, timeout_s=0.5)
+
+
+def test_where_a_base_stands_is_planned_when_it_is_asked_for(bench, monkeypatch):
+    room = known_space()
+    hit = replace(mug_hit(), label='mug')
+    b = bench(replace(answer(), hits=(hit,)))
+    poses = []
+    b.other.create_subscription(PoseStamped, topics.STAND_OFF_POSE, poses.append, profile(10))
+    monkeypatch.setattr(b.node.space, 'of', lambda map_: room)
+    assert spin_until(b.nodes, lambda: b.other.count_publishers('/lerf/stand_off_pose'))
+    assert not ask(b, text='mug').has_stand_off
+    response = ask(b, text='mug', plan_stand_off=True)
+    assert response.has_stand_off and response.stand_off_note == ''
+    assert response.stand_off_pose.header == response.header
+    T = pose_to_matrix(response.stand_off_pose.pose)
+    np.testing.assert_allclose(T, room.stand_off(hit).T_world_base, atol=1e-9)
+    assert T[2, 3] == pytest.approx(0.0, abs=0.01)              # on the floor
+    ahead = np.array(hit.position[:2]) - T[:2, 3]
+    np.testing.assert_allclose(T[:2, 0], ahead / np.linalg.norm(ahead), atol=1e-9)
+    assert spin_until(b.nodes, lambda: ask(b, text='mug', plan_stand_off=True) and poses)
+    assert poses[0].pose == response.stand_off_pose.pose
+    monkeypatch.setattr(b.node.space, 'of', lambda map_: None)  # a map of submaps
+    response = ask(b, text='mug', plan_stand_off=True)
+    assert not response.has_stand_off and 'submaps' in response.stand_off_note
 
 
 def turned_target(yaw_deg=0.0, **shift):

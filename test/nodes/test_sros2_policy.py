@@ -26,14 +26,19 @@ POLICY = Path(__file__).resolve().parents[2] / 'config' / 'sros2' / 'lerf_ros.po
 OPTIONAL = {'/clock', '~/get_type_description'}
 KINDS = {'publisher': ('topics', 'publish'), 'subscriber': ('topics', 'subscribe'),
          'service': ('services', 'reply'), 'client': ('services', 'request')}
+# What an action server has of each kind, below the name of the action.
+ACTION = {'publisher': ('feedback', 'status'), 'subscriber': (), 'client': (),
+          'service': ('send_goal', 'get_result', 'cancel_goal')}
 
 
 def allowed(node, kind):
     """The names that the policy allows a node, as they are written there."""
     group, verb = KINDS[kind]
     profile = ElementTree.parse(POLICY).getroot().find(f".//profile[@node='{node}']")
-    return {name.text for each in profile.findall(group) if each.get(verb) == 'ALLOW'
-            for name in each}
+    actions = {f'{action.text}/_action/{part}' for each in profile.findall('actions')
+               if each.get('execute') == 'ALLOW' for action in each for part in ACTION[kind]}
+    return actions | {name.text for each in profile.findall(group) if each.get(verb) == 'ALLOW'
+                      for name in each}
 
 
 def used(watcher, node, kind):

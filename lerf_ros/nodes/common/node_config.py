@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from lerf_ros.config.robot import RobotConfig
 from lerf_ros.errors import ConfigError
 from lerf_ros.settings import Checked, setting
 
@@ -139,6 +140,22 @@ class MapperNodeConfig(Checked):
 
 
 @dataclass(frozen=True)
+class FindConfig(Checked):
+    """When lerf/find ends, where its goal does not say."""
+
+    probability: float = setting(
+        0.8, 'of the best hit, from which a thing is found for sure; its relevancy where there '
+        'is no calibration', low=0.01, high=0.99)
+    observed: float = setting(
+        0.9, 'part of the place that must have been seen before a thing is called absent',
+        low=0.01, high=1.0)
+    time_limit: float = setting(
+        120.0, 'how long it looks', unit='seconds', low=0.1, high=86400.0)
+    feedback_period: float = setting(
+        1.0, 'time between reports while nothing changes', unit='seconds', low=0.05, high=60.0)
+
+
+@dataclass(frozen=True)
 class QueryNodeConfig(Checked):
     """Settings of the query node."""
 
@@ -159,6 +176,11 @@ class QueryNodeConfig(Checked):
         high=65535)
     viewer_host: str = setting(
         '127.0.0.1', 'address of that page; 0.0.0.0 shows the map to the whole network')
+    base_frame: str = setting(
+        '', 'TF frame of the base, whose place decides which stand-off pose and which views are '
+        'near; empty: its place is not known')
+    find: FindConfig = FindConfig()
+    robot: RobotConfig = RobotConfig()
 
 
 def map_directory(configured: str, namespace: str) -> Path:

@@ -31,6 +31,7 @@ from lerf_ros.nodes.query.markers import to_markers
 from lerf_ros.nodes.query.messages import (
     box_pose,
     grasp_poses,
+    stand_off_pose,
     target_pose,
     to_answer,
     to_box,
@@ -94,6 +95,8 @@ class AnswerPublisher:
             node, Detection3DArray, topics.DETECTIONS, topics.DETECTIONS_QOS)
         self._answers = qos_overrides.publisher(
             node, AnswerMsg, topics.ANSWER, topics.ANSWER_QOS)
+        self._stand_off = qos_overrides.publisher(
+            node, PoseStamped, topics.STAND_OFF_POSE, topics.TARGET_POSE_QOS)
         self._map = qos_overrides.publisher(node, PointCloud2, topics.MAP, topics.MAP_QOS)
         self._sent: tuple[str, np.ndarray] | None = None    # standing prompt and its last target
         self._frusta = keyframe_outlines(())
@@ -112,6 +115,8 @@ class AnswerPublisher:
         target = answer.T_world_target
         if target is not None and not self._was_sent(asked, target):
             self.target.publish(target_pose(answer, stamp))
+        if answer.T_world_stand_off is not None:
+            self._stand_off.publish(stand_off_pose(answer, stamp))
         if asked.standing:
             self._sent = None if target is None else (asked.text, target)
 

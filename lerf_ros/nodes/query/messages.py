@@ -163,6 +163,9 @@ def fill_answer(msg: Query.Response | AnswerMsg, answer: Answer, stamp: Time) ->
     msg.has_target = answer.T_world_target is not None
     msg.target_pose = target_pose(answer, stamp)
     msg.no_target_reason = answer.no_target_reason
+    msg.has_stand_off = answer.T_world_stand_off is not None
+    msg.stand_off_pose = stand_off_pose(answer, stamp)
+    msg.stand_off_note = answer.stand_off_note
     msg.learning = bool(answer.learning)
     msg.snapshot_stamp = ns_to_stamp(answer.snapshot_stamp_ns)
 
@@ -256,6 +259,14 @@ def target_pose(answer: Answer, stamp: Time) -> PoseStamped:
     msg = PoseStamped(header=Header(stamp=stamp, frame_id=answer.frame_id))
     if answer.T_world_target is not None:
         msg.pose = matrix_to_pose(answer.T_world_target)
+    return msg
+
+
+def stand_off_pose(answer: Answer, stamp: Time) -> PoseStamped:
+    """Returns where a base stands, in the answer's frame; only a header where that is unknown."""
+    msg = PoseStamped(header=Header(stamp=stamp, frame_id=answer.frame_id))
+    if answer.T_world_stand_off is not None:
+        msg.pose = matrix_to_pose(answer.T_world_stand_off)
     return msg
 
 
