@@ -47,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     'storage': BASICS | {'frames'},
     # It judges what the method made, so it reads all of it; the method never reads it.
     'evaluation': CORE | {'map_query', 'mapping', 'simulation', 'show'},
-    'show': BASICS | {'frames', 'query', 'storage'},
+    'show': BASICS | {'frames', 'query', 'storage', 'field', 'mapping'},
     'map_query': CORE | {'show'},
     # What agents are told of a map.
     'agents': CORE | {'map_query', 'robot', 'show'},

@@ -44,7 +44,8 @@ def run_view(arguments: argparse.Namespace) -> int:
 
     query = MapQuery(arguments.map, device=str(choose_device(arguments.device)))
     query.refresh()
-    page = MapPage(query.ask, query.directory.path, arguments.host, arguments.port)
+    page = MapPage(query.ask, query.directory.path, arguments.host, arguments.port,
+                   lambda: query.text_query)
     print(f'{page.url} shows the map in {arguments.map}; Ctrl-C ends it', flush=True)
     try:
         follow(query, page, threading.Event())

@@ -14,16 +14,18 @@ TAB10 = np.array([[31, 119, 180], [255, 127, 14], [44, 160, 44], [214, 39, 40], 
                   [23, 190, 207]], np.uint8)
 
 
-def relevancy_colors(relevancy: np.ndarray, colors: np.ndarray) -> np.ndarray:
+def relevancy_colors(relevancy: np.ndarray, colors: np.ndarray,
+                     least_top: float = 0.0) -> np.ndarray:
     """Returns colours (N, 3) uint8 RGB: turbo from 0.5 to the maximum, below 0.5 the surface's own.
 
-    relevancy: (N,) in 0..1. colors: (N, 3) uint8 RGB of the surface. Source: Kerr et al., LERF
-    (2023), section 4: "we normalize the colormap from 50% (less relevant than canonical phrases)
-    to the maximum relevancy".
+    relevancy: (N,) in 0..1. colors: (N, 3) uint8 RGB of the surface. least_top: counts as the
+    maximum where no relevancy is larger, for pictures that share their colours. Source: Kerr et
+    al., LERF (2023), section 4: "we normalize the colormap from 50% (less relevant than canonical
+    phrases) to the maximum relevancy".
     """
     relevancy = np.asarray(relevancy, np.float64)
     painted = np.array(colors, np.uint8)
-    top = relevancy.max(initial=NEUTRAL)
+    top = relevancy.max(initial=max(NEUTRAL, least_top))
     if top <= NEUTRAL:
         return painted
     relevant = relevancy >= NEUTRAL

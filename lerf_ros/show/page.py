@@ -14,10 +14,14 @@ from typing import TYPE_CHECKING
 from lerf_ros.errors import ConfigError
 from lerf_ros.query.answer import Answer
 from lerf_ros.query.request import QueryRequest
+from lerf_ros.show.field_painter import FieldPainter
+from lerf_ros.show.field_view import FieldView
 from lerf_ros.show.session import PageSession
 
 if TYPE_CHECKING:
     import viser
+
+    from lerf_ros.query.text_query import TextQuery
 
 CLOSE_S = 2.0
 
@@ -39,10 +43,13 @@ class MapPage:
     """
 
     def __init__(self, ask: Callable[[QueryRequest], Answer], map_directory: str | Path,
-                 host: str = '127.0.0.1', port: int = 8080) -> None:
+                 host: str = '127.0.0.1', port: int = 8080,
+                 text_query: Callable[[], TextQuery] | None = None) -> None:
         """ask: answers a request or raises LerfError; it is called from one thread only.
 
-        Raises ConfigError where viser is missing or the port cannot be opened.
+        text_query: returns the index that answers, with which the field is rendered; None where
+        there is no field to render. Raises ConfigError where viser is missing or the port cannot be
+        opened.
         """
         viser = require_viser()
         self._ask, self._map_directory = ask, Path(map_directory)
@@ -50,6 +57,8 @@ class MapPage:
             self.server = viser.ViserServer(host, port, label='lerf_ros', verbose=False)
         except OSError as error:
             raise ConfigError(f'no page at {host}:{port}: {error}') from error
+        self._painter = None if text_query is None else FieldPainter(
+            lambda: FieldView.open(self._map_directory, text_query()))
         self.sessions: dict[int, PageSession] = {}     # by the number of the browser
         self._changed, self._stopped = threading.Condition(), False
         self.server.gui.configure_theme(show_logo=False, show_share_button=False,
@@ -72,7 +81,7 @@ class MapPage:
 
     def open(self, place: viser.ClientHandle | viser.ViserServer) -> PageSession:
         """Makes the session of a browser; one on the server is seen by all browsers."""
-        session = PageSession(place, self._ask, self._map_directory, self._changed)
+        session = PageSession(place, self._ask, self._map_directory, self._changed, self._painter)
         with self._changed:
             self.sessions[getattr(place, 'client_id', id(place))] = session
             self._changed.notify_all()
@@ -80,10 +89,14 @@ class MapPage:
 
     def _leave(self, place: viser.ClientHandle) -> None:
         with self._changed:
-            self.sessions.pop(place.client_id, None)
+            session = self.sessions.pop(place.client_id, None)
+        if session is not None:
+            session.leave()
 
     def refreshed(self) -> None:
         """Asks all again, because there is a newer snapshot."""
+        if self._painter is not None:
+            self._painter.refreshed()
         for session in list(self.sessions.values()):
             session.refreshed()
 
@@ -93,6 +106,8 @@ class MapPage:
             self._stopped = True
             self._changed.notify_all()
         self._thread.join(CLOSE_S)
+        if self._painter is not None:
+            self._painter.close()
         self.server.stop()
 
     def _run(self) -> None:

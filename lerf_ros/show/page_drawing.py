@@ -35,6 +35,10 @@ SMALLEST = 1e-4
 # browser computes in single precision, which is no longer exact to millimetres there.
 FAR = 1000.0
 KEYFRAME_SCALE = 0.4    # relative to markers, because the pictures of keyframes hide things
+SPLAT_NEIGHBOURS = 9    # points that a splat's plane is fitted to, itself among them
+SPLAT_REACH, SPLAT_THICKNESS = 0.55, 0.15   # standard deviations, times the points' spacing
+# How the surface is drawn: as dots, as flat discs, or not at all, since the field is behind.
+DOTS, DISCS, NO_SURFACE = 'dots', 'discs', 'none'
 
 
 class MapDrawing:
@@ -46,7 +50,9 @@ class MapDrawing:
         self.up: UpDirection = up_of_cameras(np.zeros((0, 4, 4)))
         self._entries: list[FrameEntry] = []
         self._cloud: viser.PointCloudHandle | None = None
-        self._enlarged = 1.0
+        self._discs: viser.GaussianSplatHandle | None = None
+        self._planes = (b'', np.zeros((0, 3, 3)))   # covariances of the splats of these points
+        self.surface, self._enlarged = DOTS, 1.0
         self._keyframes: dict[str, viser.CameraFrustumHandle] = {}
         self.poses: list[np.ndarray] = []   # T_world_camera (4, 4) of the keyframes shown
         self.origin: np.ndarray | None = None   # (3,) world: the page's own origin
@@ -83,10 +89,28 @@ class MapDrawing:
         points = np.asarray(answer.points_world, np.float64)
         # Coordinates near 0 stay exact in the single precision of a browser.
         center = points.mean(0) if len(points) else np.zeros(3)
+        colors = cloud_colors(answer, plain)
         self._cloud = self._scene.add_point_cloud(
-            '/cloud', (points - center).astype(np.float32), cloud_colors(answer, plain),
+            '/cloud', (points - center).astype(np.float32), colors,
             point_size=self._enlarged * point_size(points), point_shape='rounded',
-            precision='float32', point_shading='flat', position=tuple(center))
+            precision='float32', point_shading='flat', position=tuple(center),
+            visible=self.surface == DOTS)
+        if self._discs is not None:
+            self._discs.remove()
+            self._discs = None
+        if self.surface == DISCS and len(points) >= SPLAT_NEIGHBOURS:
+            self._discs = self._scene.add_gaussian_splats(
+                '/discs', (points - center).astype(np.float32), self._splats(points - center),
+                colors / np.float32(255), np.ones((len(points), 1), np.float32),
+                position=tuple(center))
+
+    def _splats(self, points: np.ndarray) -> np.ndarray:
+        """Returns the covariances (N, 3, 3) of points (N, 3), those of the answer before if equal.
+        """
+        key = points.tobytes()
+        if self._planes[0] != key:
+            self._planes = key, splat_covariances(points)
+        return self._planes[1]
 
     def _draw_hits(self, answer: Answer) -> None:
         colors = level_colors(np.array([hit.relevancy for hit in answer.hits]), answer.relevancy)
@@ -170,6 +194,21 @@ def thumbnail(entry: FrameEntry) -> np.ndarray | None:
     ratio = min(THUMBNAIL_PX / max(image.shape[:2]), 1.0)
     size = max(round(image.shape[1] * ratio), 1), max(round(image.shape[0] * ratio), 1)
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def splat_covariances(points: np.ndarray) -> np.ndarray:
+    """Returns the covariances (N, 3, 3) float32 of flat discs that close a surface of points.
+
+    points (N, 3). Each disc lies in the plane of its nearest neighbours, and reaches to them.
+    """
+    distance, near = cKDTree(points).query(points, k=SPLAT_NEIGHBOURS)
+    offsets = points[near] - points[near].mean(1, keepdims=True)          # (N, k, 3)
+    _, axes = np.linalg.eigh(np.einsum('nki,nkj->nij', offsets, offsets))
+    # The middle neighbour, so that a stray point makes no huge disc.
+    spacing = np.minimum(distance[:, SPLAT_NEIGHBOURS // 2],
+                         3 * np.median(distance[:, SPLAT_NEIGHBOURS // 2]))
+    deviations = spacing[:, None] * [SPLAT_THICKNESS, SPLAT_REACH, SPLAT_REACH]
+    return np.einsum('nij,nj,nkj->nik', axes, deviations ** 2, axes).astype(np.float32)
 
 
 def point_size(points_world: np.ndarray) -> float:

@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 
 from lerf_ros.frames.captures.load import load_folder
 from lerf_ros.geometry.camera import PinholeCamera, invert_pose, transform_points
-from lerf_ros.query.answer import Answer
+from lerf_ros.query.answer import Answer, Hit
 from lerf_ros.show.colors import NEUTRAL, relevancy_colors
 from lerf_ros.show.files import file_name
 from lerf_ros.show.outlines import box_corners, box_outline, target_outline
@@ -27,6 +27,8 @@ GRIPPER_COLOR, GRIPPER_WIDTH = (60, 255, 100), 2
 MAX_VIEWS = 40              # photographs among which the best view of a hit is chosen
 CHOICE_WIDTH = 160          # views are compared at this width,
 CHOICE_POINTS = 8000        # and by so many points, which is enough and fast
+LIKELY_VIEWS = 8            # those in which it is looked for what hides a hit
+PROOF_WIDTH = 480
 CELL_WIDTH, CAPTION_HEIGHT, TITLE_HEIGHT, GAP = 400, 30, 44, 6
 FONT, FONT_SIZE = cv2.FONT_HERSHEY_SIMPLEX, 0.55
 
@@ -185,37 +187,69 @@ class ViewChooser:
 
     def __init__(self, views: Sequence[PosedImage], points_world: np.ndarray):
         """points_world: (N, 3), the points of all answers to come."""
-        self._views, self._count = views, len(points_world)
-        order = np.random.default_rng(0).permutation(self._count)
+        self._views, self.points = views, len(points_world)     # how many points
+        order = np.random.default_rng(0).permutation(self.points)
         self._chosen = np.sort(order[:CHOICE_POINTS])
-        points = np.asarray(points_world, np.float64)[self._chosen]
-        radius = disc_radius(points)
-        self._apparent_size = np.zeros((len(views), len(points)))
-        for size, view in zip(self._apparent_size, views):
-            camera = view.camera
-            small = camera.resized(
-                CHOICE_WIDTH, max(1, round(CHOICE_WIDTH * camera.height / camera.width)))
-            seen = visible(points, small, view.T_world_camera, radius)
-            depth = depth_of(points[seen], view.T_world_camera)
-            size[seen] = 1 / np.maximum(depth, 1e-6) ** 2   # solid angle of a surface
+        self._positions = np.asarray(points_world, np.float64)[self._chosen]
+        self._radius = disc_radius(self._positions)
+        self._apparent_size: dict[int, np.ndarray] = {}     # by view, (n,): 0 for hidden points
 
     def best(self, answer: Answer) -> int:
         """Returns the index of the view that the interesting points fill most; 0 when none does.
 
-        A view from farther away that shows all of a hit beats a close view of a part of it.
+        A view from farther away that shows all of a hit beats a close view of a part of it. What
+        hides a point is looked at only in the views that would show most if nothing did.
         """
-        if len(answer.points_world) != self._count or not self._count:
+        if len(answer.points_world) != self.points or not self.points:
             return 0
         interesting = interesting_points(answer)[self._chosen]
         if not interesting.any():
             return 0
-        sizes = self._apparent_size[:, interesting]
-        score = sizes.sum(1) * (sizes > 0).mean(1) ** 2
+        complete = np.ones(len(self._views))
         if answer.found:
             corners = box_corners(answer.hits[0])
-            score = score * [inside_image(view, corners).mean() ** 2 + 1e-3
-                             for view in self._views]
-        return int(np.argmax(score))
+            complete = np.array([inside_image(view, corners).mean() ** 2 + 1e-3
+                                 for view in self._views])
+        unhidden = [shown(apparent_size(view, self._positions[interesting]))
+                    for view in self._views]
+        likely = np.argsort(-complete * unhidden, kind='stable')[:LIKELY_VIEWS].tolist()
+        score = [complete[k] * shown(self._sizes(k)[interesting]) for k in likely]
+        return int(likely[int(np.argmax(score))])
+
+    def _sizes(self, number: int) -> np.ndarray:
+        """Returns how large each of the chosen points looks in a view, 0 for those it hides."""
+        if number not in self._apparent_size:
+            view = self._views[number]
+            camera = view.camera
+            small = camera.resized(
+                CHOICE_WIDTH, max(1, round(CHOICE_WIDTH * camera.height / camera.width)))
+            seen = visible(self._positions, small, view.T_world_camera, self._radius)
+            self._apparent_size[number] = seen * apparent_size(view, self._positions)
+        return self._apparent_size[number]
+
+
+def apparent_size(view: PosedImage, points_world: np.ndarray) -> np.ndarray:
+    """Returns how large points (N, 3) of a surface look in a view (N,), 0 for those outside of it.
+    """
+    depth = depth_of(points_world, view.T_world_camera)
+    inside = (depth > 0) & inside_image(view, points_world)
+    return inside / np.maximum(depth, 1e-6) ** 2
+
+
+def shown(sizes: np.ndarray) -> float:
+    """Returns how much a view shows of points that look so large (N,), and how completely."""
+    return float(sizes.sum() * (sizes > 0).mean() ** 2)
+
+
+def proof(view: PosedImage, hit: Hit) -> np.ndarray:
+    """Returns a photograph (h, w, 3) uint8 at most PROOF_WIDTH wide, with the box of a hit."""
+    camera = view.camera
+    width = min(camera.width, PROOF_WIDTH)
+    small = camera.resized(width, max(1, round(width * camera.height / camera.width)))
+    picture = cv2.resize(view.image, (small.width, small.height), interpolation=cv2.INTER_AREA)
+    draw_lines(picture, PosedImage(picture, small, view.T_world_camera), box_outline(hit),
+               BOX_COLOR)
+    return picture
 
 
 def caption(answer: Answer, note: str = '') -> str:

@@ -3,18 +3,25 @@
 
 from __future__ import annotations
 
+import json
 import math
 import threading
 import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from lerf_ros.errors import LerfError
+import numpy as np
+
+from lerf_ros.errors import DatasetError, LerfError
 from lerf_ros.query.answer import Answer, Hit
 from lerf_ros.query.request import QueryRequest, split_phrases
-from lerf_ros.show.page_drawing import MapDrawing
+from lerf_ros.show.field_painter import FieldPainter
+from lerf_ros.show.field_view import LOOKS
+from lerf_ros.show.files import answer_fields, file_name
+from lerf_ros.show.page_drawing import DISCS, DOTS, NO_SURFACE, MapDrawing
+from lerf_ros.show.pictures import PosedImage, ViewChooser, map_views, proof
 from lerf_ros.show.viewpoint import first_view
 from lerf_ros.show.words import summary
 
@@ -27,6 +34,12 @@ TYPING_S = 0.4
 NO_PHRASE = QueryRequest('object', plan_grasps=False)
 HINT = 'such as "red mug"; several phrases with ; between them'
 NOTHING_TYPED = 'Type what to look for.'
+NOTHING_ASKED = '\u2013'
+MOST_ASKED = 12         # phrases that are offered again
+NEAR_TIMES = 3.0        # times the diagonal of a box: how far away the camera stops before it
+NO_PICTURE = np.zeros((1, 1, 3), np.uint8)
+# What the surface and the field are called in the list of what can be shown.
+SURFACES, FIELD = (DOTS, DISCS), 'field: {}'
 NO_WHOLE = 'Type the whole thing above first: the part is looked for in it.'
 
 
@@ -35,23 +48,57 @@ class PageSession:
 
     def __init__(self, place: viser.ViserServer | viser.ClientHandle,
                  ask: Callable[[QueryRequest], Answer], map_directory: Path,
-                 changed: threading.Condition) -> None:
+                 changed: threading.Condition, painter: FieldPainter | None = None) -> None:
         """place: the browser. ask: answers or raises LerfError. changed: told when `show` is due.
+
+        painter: renders the field where it can be rendered; None for points alone.
         """
         self.place, self._ask, self._map_directory = place, ask, map_directory
         self.drawing = MapDrawing(place)
         self.answer: Answer | None = None   # the one on display
         self.due_s = 0.0        # when `show` is due, monotonic seconds; inf for never
         self._changed, self._new_snapshot = changed, True
-        gui = place.gui
+        self._views: list[PosedImage] = []
+        self._chooser: ViewChooser | None = None
+        self._next_hit = 0      # the one that the camera goes to next
+        self._painter = painter if hasattr(place, 'camera') else None
+        self._painting = self._painter.enter(cast('viser.ClientHandle', place)) \
+            if self._painter else None
+        self._add_question()
+        self._add_answer()
+        self._add_display()
+
+    def _add_question(self) -> None:
+        gui = self.place.gui
         self.phrase = gui.add_text('Look for', '', hint=HINT)
         self.rather_than = gui.add_text('Rather than', '', hint='what must not win; may be empty')
         self.part = gui.add_text('Part of it', '', hint='such as "handle"; may be empty')
+        self.threshold = gui.add_slider('Threshold', 0.0, 1.0, 0.01, 0.0,
+                                        hint="relevancy that a place must reach; 0: the map's own")
+        self.asked = gui.add_dropdown('Asked before', [NOTHING_ASKED])
+        for box in (self.phrase, self.rather_than, self.part, self.threshold):
+            box.on_update(lambda _: self._be_due(TYPING_S))
+        self.asked.on_update(lambda _: self._ask_again())
+
+    def _add_answer(self) -> None:
+        gui = self.place.gui
+        self.words = gui.add_markdown('')
+        self.photograph = gui.add_image(NO_PICTURE, label='The best place', visible=False,
+                                        format='jpeg')
+        self.next = gui.add_button('Go to the next place', visible=False)
+        self.save = gui.add_button('Save the answer', visible=False,
+                                   hint='as JSON, with units')
+        self.next.on_click(lambda _: self.go_to_next())
+        self.save.on_click(lambda _: self._save())
+
+    def _add_display(self) -> None:
+        gui = self.place.gui
+        looks = [*SURFACES, *(FIELD.format(look) for look in LOOKS if self._painting)]
+        self.look = gui.add_dropdown('Show', looks, hint='field: what was learned, rendered from '
+                                     'where you look, sharper while you stay')
         self.keyframes = gui.add_checkbox('Photographs', False)
         self.point_size = gui.add_slider('Point size', 0.2, 3.0, 0.1, 1.0)
-        self.words = gui.add_markdown('')
-        for box in (self.phrase, self.rather_than, self.part):
-            box.on_update(lambda _: self._be_due(TYPING_S))
+        self.look.on_update(lambda _: self._change_look())
         self.point_size.on_update(lambda _: self.drawing.enlarge_points(self.point_size.value))
         self.keyframes.on_update(lambda _: self.drawing.show_keyframes(self.keyframes.value))
 
@@ -65,6 +112,11 @@ class PageSession:
         self._new_snapshot = True
         self._be_due(0.0)
 
+    def leave(self) -> None:
+        """Ends what goes on for this browser, which has gone."""
+        if self._painter and self._painting:
+            self._painter.leave(self._painting.client)
+
     def _be_due(self, in_s: float) -> None:
         with self._changed:
             self.due_s = time.monotonic() + in_s
@@ -77,7 +129,7 @@ class PageSession:
             return None
         only = {'text': phrases[0]} if len(phrases) == 1 else {'texts': phrases}
         return QueryRequest(rather_than=split_phrases(self.rather_than.value),
-                            part=self.part.value.strip(), **only)
+                            part=self.part.value.strip(), threshold=self.threshold.value, **only)
 
     def show(self) -> None:
         """Asks what is typed and draws the answer; an error becomes the text of the page."""
@@ -100,9 +152,75 @@ class PageSession:
         self.drawing.draw(answer, plain=request is None)
         self.answer, self._new_snapshot = answer, False
         self.words.content = in_words(answer) if request else self._without_phrase()
+        self._paint(request)
+        self._offer(answer, request)
 
     def _without_phrase(self) -> str:
         return NO_WHOLE if self.part.value.strip() else NOTHING_TYPED
+
+    def _offer(self, answer: Answer, request: QueryRequest | None) -> None:
+        """Shows what can be done with an answer, and the photograph that proves it."""
+        self._next_hit = 0
+        self.next.visible = request is not None and bool(answer.hits)
+        self.save.visible = request is not None and hasattr(self.place, 'send_file_download')
+        if request is not None:
+            known = [text for text in self.asked.options if text != self.phrase.value]
+            self.asked.options = [known[0], self.phrase.value, *known[1:MOST_ASKED]]
+        picture = self._proof(answer) if self.next.visible else None
+        self.photograph.visible = picture is not None
+        if picture is not None:
+            self.photograph.image = picture
+
+    def _proof(self, answer: Answer) -> np.ndarray | None:
+        """Returns the photograph that shows the best place best, with its box; None without any."""
+        if self._chooser is None or len(answer.points_world) != self._chooser.points:
+            try:
+                self._views = map_views(self._map_directory)
+            except DatasetError:        # the map was copied without its photographs
+                return None
+            self._chooser = ViewChooser(self._views, answer.points_world)
+        return proof(self._views[self._chooser.best(answer)], answer.hits[0])
+
+    def _ask_again(self) -> None:
+        if self.asked.value not in (NOTHING_ASKED, self.phrase.value):
+            self.submit(self.asked.value)
+
+    def _change_look(self) -> None:
+        """Shows the surface or the field in another way."""
+        look = self.look.value
+        self.drawing.surface = look if look in SURFACES else NO_SURFACE
+        if self.answer is not None:
+            self.drawing.draw(self.answer, plain=self.request() is None)
+        self._paint(self.request())
+
+    def _paint(self, request: QueryRequest | None) -> None:
+        if self._painter is None or self._painting is None or self.answer is None:
+            return
+        look = next((look for look in LOOKS if self.look.value == FIELD.format(look)), '')
+        origin = self.drawing.origin if self.drawing.origin is not None else np.zeros(3)
+        self._painter.change(self._painting, look=look, request=request, origin=origin,
+                             top=float(self.answer.relevancy.max(initial=0.0)))
+
+    def go_to_next(self) -> None:
+        """Moves the camera to the next place of the answer, the best one first."""
+        camera = getattr(self.place, 'camera', None)
+        if camera is None or self.answer is None or not self.answer.hits:
+            return
+        hit = self.answer.hits[self._next_hit % len(self.answer.hits)]
+        self._next_hit += 1
+        target = self.drawing.place(hit.position)
+        away = camera.position - camera.look_at
+        distance = max(NEAR_TIMES * float(np.linalg.norm(hit.size)), 1e-3)
+        camera.position = target + away / max(float(np.linalg.norm(away)), 1e-9) * distance
+        camera.look_at = target
+
+    def _save(self) -> None:
+        if self.answer is not None:
+            name = file_name(self.answer.text)
+            content = json.dumps(answer_fields(self.answer, f'{name}.ply'), indent=1,
+                                 ensure_ascii=False, allow_nan=False)
+            cast('viser.ClientHandle', self.place).send_file_download(
+                f'{name}.json', content.encode())
 
     def _look_at(self, answer: Answer) -> None:
         """Puts the browser's camera to where a photographer stood."""
