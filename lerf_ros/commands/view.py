@@ -33,6 +33,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def run_view(arguments: argparse.Namespace) -> int:
     """Serves the page until Ctrl-C and shows newer snapshots as they appear."""
     from lerf_ros.commands.map_target import require_map
+    from lerf_ros.show.field_view import RELEVANCY
     from lerf_ros.show.page import MapPage, require_viser
 
     # What can be wrong is found before the encoder loads, which takes seconds.
@@ -45,7 +46,7 @@ def run_view(arguments: argparse.Namespace) -> int:
     query = MapQuery(arguments.map, device=str(choose_device(arguments.device)))
     query.refresh()
     page = MapPage(query.ask, query.directory.path, arguments.host, arguments.port,
-                   lambda: query.text_query)
+                   lambda: query.text_query, RELEVANCY)
     print(f'{page.url} shows the map in {arguments.map}; Ctrl-C ends it', flush=True)
     try:
         follow(query, page, threading.Event())

@@ -44,15 +44,15 @@ class MapPage:
 
     def __init__(self, ask: Callable[[QueryRequest], Answer], map_directory: str | Path,
                  host: str = '127.0.0.1', port: int = 8080,
-                 text_query: Callable[[], TextQuery] | None = None) -> None:
+                 text_query: Callable[[], TextQuery] | None = None, look: str = '') -> None:
         """ask: answers a request or raises LerfError; it is called from one thread only.
 
         text_query: returns the index that answers, with which the field is rendered; None where
-        there is no field to render. Raises ConfigError where viser is missing or the port cannot be
-        opened.
+        there is no field to render. look: what is shown of it at first, as in PageSession. Raises
+        ConfigError where viser is missing or the port cannot be opened.
         """
         viser = require_viser()
-        self._ask, self._map_directory = ask, Path(map_directory)
+        self._ask, self._map_directory, self._look = ask, Path(map_directory), look
         try:
             self.server = viser.ViserServer(host, port, label='lerf_ros', verbose=False)
         except OSError as error:
@@ -81,7 +81,8 @@ class MapPage:
 
     def open(self, place: viser.ClientHandle | viser.ViserServer) -> PageSession:
         """Makes the session of a browser; one on the server is seen by all browsers."""
-        session = PageSession(place, self._ask, self._map_directory, self._changed, self._painter)
+        session = PageSession(place, self._ask, self._map_directory, self._changed, self._painter,
+                              self._look)
         with self._changed:
             self.sessions[getattr(place, 'client_id', id(place))] = session
             self._changed.notify_all()

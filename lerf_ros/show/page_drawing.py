@@ -37,8 +37,8 @@ FAR = 1000.0
 KEYFRAME_SCALE = 0.4    # relative to markers, because the pictures of keyframes hide things
 SPLAT_NEIGHBOURS = 9    # points that a splat's plane is fitted to, itself among them
 SPLAT_REACH, SPLAT_THICKNESS = 0.55, 0.15   # standard deviations, times the points' spacing
-# How the surface is drawn: as dots, as flat discs, or not at all, since the field is behind.
-DOTS, DISCS, NO_SURFACE = 'dots', 'discs', 'none'
+# How the surface is drawn: as round dots, as flat discs, or not at all, since the field is behind.
+DOTS, DISCS, NO_SURFACE = 'points', 'surface', 'none'
 
 
 class MapDrawing:

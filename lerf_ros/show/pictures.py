@@ -28,7 +28,7 @@ MAX_VIEWS = 40              # photographs among which the best view of a hit is 
 CHOICE_WIDTH = 160          # views are compared at this width,
 CHOICE_POINTS = 8000        # and by so many points, which is enough and fast
 LIKELY_VIEWS = 8            # those in which it is looked for what hides a hit
-PROOF_WIDTH = 480
+PROOF_SIZE = 480, 320        # pixels, width and height
 CELL_WIDTH, CAPTION_HEIGHT, TITLE_HEIGHT, GAP = 400, 30, 44, 6
 FONT, FONT_SIZE = cv2.FONT_HERSHEY_SIMPLEX, 0.55
 
@@ -242,10 +242,11 @@ def shown(sizes: np.ndarray) -> float:
 
 
 def proof(view: PosedImage, hit: Hit) -> np.ndarray:
-    """Returns a photograph (h, w, 3) uint8 at most PROOF_WIDTH wide, with the box of a hit."""
+    """Returns a photograph (h, w, 3) uint8 that fits PROOF_SIZE, with the box of a hit."""
     camera = view.camera
-    width = min(camera.width, PROOF_WIDTH)
-    small = camera.resized(width, max(1, round(width * camera.height / camera.width)))
+    ratio = min(PROOF_SIZE[0] / camera.width, PROOF_SIZE[1] / camera.height, 1.0)
+    small = camera.resized(*(max(1, round(ratio * side)) for side in (camera.width,
+                                                                      camera.height)))
     picture = cv2.resize(view.image, (small.width, small.height), interpolation=cv2.INTER_AREA)
     draw_lines(picture, PosedImage(picture, small, view.T_world_camera), box_outline(hit),
                BOX_COLOR)

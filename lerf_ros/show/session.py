@@ -48,10 +48,12 @@ class PageSession:
 
     def __init__(self, place: viser.ViserServer | viser.ClientHandle,
                  ask: Callable[[QueryRequest], Answer], map_directory: Path,
-                 changed: threading.Condition, painter: FieldPainter | None = None) -> None:
+                 changed: threading.Condition, painter: FieldPainter | None = None,
+                 look: str = '') -> None:
         """place: the browser. ask: answers or raises LerfError. changed: told when `show` is due.
 
-        painter: renders the field where it can be rendered; None for points alone.
+        painter: renders the field where it can be rendered; None for points alone. look: one of
+        LOOKS, what is shown of the field at first; '' for points.
         """
         self.place, self._ask, self._map_directory = place, ask, map_directory
         self.drawing = MapDrawing(place)
@@ -65,8 +67,8 @@ class PageSession:
         self._painting = self._painter.enter(cast('viser.ClientHandle', place)) \
             if self._painter else None
         self._add_question()
+        self._add_display(look)
         self._add_answer()
-        self._add_display()
 
     def _add_question(self) -> None:
         gui = self.place.gui
@@ -91,11 +93,14 @@ class PageSession:
         self.next.on_click(lambda _: self.go_to_next())
         self.save.on_click(lambda _: self._save())
 
-    def _add_display(self) -> None:
+    def _add_display(self, look: str) -> None:
         gui = self.place.gui
         looks = [*SURFACES, *(FIELD.format(look) for look in LOOKS if self._painting)]
-        self.look = gui.add_dropdown('Show', looks, hint='field: what was learned, rendered from '
-                                     'where you look, sharper while you stay')
+        first = FIELD.format(look) if look and self._painting else DOTS
+        self.look = gui.add_dropdown('Show', looks, initial_value=first,
+                                     hint='field: what was learned, rendered from where you look, '
+                                     'sharper while you stay')
+        self.drawing.surface = surface_of(first)
         self.keyframes = gui.add_checkbox('Photographs', False)
         self.point_size = gui.add_slider('Point size', 0.2, 3.0, 0.1, 1.0)
         self.look.on_update(lambda _: self._change_look())
@@ -187,8 +192,7 @@ class PageSession:
 
     def _change_look(self) -> None:
         """Shows the surface or the field in another way."""
-        look = self.look.value
-        self.drawing.surface = look if look in SURFACES else NO_SURFACE
+        self.drawing.surface = surface_of(self.look.value)
         if self.answer is not None:
             self.drawing.draw(self.answer, plain=self.request() is None)
         self._paint(self.request())
@@ -234,6 +238,11 @@ class PageSession:
         else:
             start = self.place.initial_camera   # type: ignore[union-attr]
             start.position, start.look_at, start.up = position, target, up
+
+
+def surface_of(look: str) -> str:
+    """Returns how the surface is drawn where this is shown: not at all before the field."""
+    return look if look in SURFACES else NO_SURFACE
 
 
 def in_words(answer: Answer) -> str:

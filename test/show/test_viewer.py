@@ -26,8 +26,9 @@ from lerf_ros.query.answer import Grasp, Presence
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.show import page as page_module
 from lerf_ros.show.page import MapPage
-from lerf_ros.show.page_drawing import point_size
-from lerf_ros.show.session import NO_WHOLE, in_words
+from lerf_ros.show.page_drawing import DISCS, point_size, splat_covariances
+from lerf_ros.show.pictures import map_views
+from lerf_ros.show.session import NO_WHOLE, NOTHING_ASKED, in_words
 from lerf_ros.show.viewpoint import first_view
 
 PHOTOGRAPH = np.full((CAMERA.height, CAMERA.width, 3), 200, np.uint8)
@@ -115,6 +116,43 @@ def test_a_typed_phrase_is_answered(page):
     page.submit('plate')
     assert shown(page, 'plate')
     assert '/answer/1/box' not in nodes(page)
+
+
+def test_an_answer_comes_with_the_photograph_that_proves_it(page):
+    assert not page.photograph.visible and not page.next.visible
+    page.submit('mug')
+    assert shown(page, 'mug') and wait_for(lambda: page.photograph.visible)
+    picture = np.asarray(page.photograph.image)
+    assert picture.shape[:2] == (CAMERA.height, CAMERA.width)
+    assert any((picture != stored.image).any() for stored in map_views(page._map_directory))
+    assert page.next.visible
+    page.submit('plate')
+    assert shown(page, 'plate')
+    assert wait_for(lambda: list(page.asked.options) == [NOTHING_ASKED, 'plate', 'mug'])
+
+
+def test_a_threshold_above_all_relevancies_finds_nothing(page):
+    page.submit('mug')
+    assert shown(page, 'mug') and page.answer.hits
+    page.threshold.value = 1.0
+    page.submit('mug')
+    assert wait_for(lambda: page.answer.threshold == 1.0)
+    assert not page.answer.hits and wait_for(lambda: not page.photograph.visible)
+
+
+def test_the_surface_is_drawn_as_flat_discs(page):
+    page.submit('mug')
+    assert shown(page, 'mug')
+    page.look.value = DISCS
+    page._change_look()
+    assert wait_for(lambda: '/discs' in nodes(page))
+    assert not page.place.scene._handle_from_node_name['/cloud'].visible
+    # On a plane a disc is thin across it, and reaches as far along it in all directions.
+    x, y = np.meshgrid(np.arange(12.0), np.arange(12.0))
+    flat = splat_covariances(np.stack([x.ravel(), y.ravel(), 0 * x.ravel()], 1))[65]
+    across, along, wide = np.sqrt(np.linalg.eigvalsh(flat))
+    assert along == pytest.approx(wide) and across < 0.3 * along
+    assert abs(flat[2, 2]) == pytest.approx(across ** 2)
 
 
 def test_a_map_far_from_the_origin_is_shown_around_it(tmp_path):
