@@ -95,6 +95,16 @@ def test_a_hit_names_the_keyframes_that_show_it(rgbd_map):
     assert seen >= 2
 
 
+def test_a_hit_knows_when_it_was_last_seen(rgbd_map):
+    """Each cube is in the last third of the pictures, whose stamps are those of the frames."""
+    mapper, folder = rgbd_map
+    files = mapper.directory.keyframes
+    for name in COLORS:
+        hit = query_of(folder).answer(name).hits[0]
+        assert hit.last_keyframe >= files.indices()[-6]
+        assert hit.last_seen_ns == files.pose(hit.last_keyframe)[0]
+
+
 def test_second_looks_of_a_keyframe_that_is_gone_are_left_out(rgbd_map):
     mapper = rgbd_map[0]
     assert mapper.looks.picture(0)[0].shape == (72, 96, 3)

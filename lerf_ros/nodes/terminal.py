@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from rclpy.node import Node
 
 from lerf_ros.errors import LerfError
-from lerf_ros.msg import FieldStatus
+from lerf_ros.msg import Answer, FieldStatus
 from lerf_ros.nodes.common import topics
 from lerf_ros.nodes.graph import other_nodes, terminal_node
 from lerf_ros.nodes.query.messages import error_name
@@ -42,7 +42,7 @@ def call(requests: Sequence[Mapping[str, object]], namespace: str, timeout_s: fl
     return int(failed)
 
 
-def answer_lines(response: Query.Response) -> Iterator[str]:
+def answer_lines(response: Query.Response | Answer) -> Iterator[str]:
     """Yields the lines of a response for a terminal."""
     if not response.success:
         yield f'not answered ({error_name(response.error_code)}): {response.message}'

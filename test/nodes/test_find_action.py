@@ -13,11 +13,13 @@ pytest.importorskip('lerf_ros.action', reason='the interfaces of lerf_ros are no
 
 from action_msgs.msg import GoalStatus
 from builtin_interfaces.msg import Duration
+from hand_made_map import WordEncoder, write_map
 from rclpy.action import ActionClient
 from rclpy.node import Node
 from robot.rooms import known_space
 from ros_bench import FakeMap, answer, overrides, spin_until
 
+import lerf_ros.map_query
 from lerf_ros.action import Find
 from lerf_ros.errors import NotUnderstoodError
 from lerf_ros.msg import Answer as AnswerMsg
@@ -26,6 +28,7 @@ from lerf_ros.nodes.common import topics
 from lerf_ros.nodes.query.find_goal import Wanted, end_of, missing_of
 from lerf_ros.nodes.query_node import QueryNode
 from lerf_ros.query import answer as core
+from lerf_ros.srv import Query
 
 pytestmark = [pytest.mark.ros, pytest.mark.usefixtures('ros')]
 R = Find.Result
@@ -169,6 +172,24 @@ def test_without_a_snapshot_it_waits_for_one_and_says_so(bench):
     assert (result.end, result.success, result.error_code) == (
         R.TIME_LIMIT, False, ErrorCode.NO_SNAPSHOT)
     assert 'holds no snapshot yet' in result.message and 'no snapshot' in b.heard[0].missing
+
+
+def test_views_and_places_come_from_the_snapshot_of_a_real_map(tmp_path, monkeypatch, nodes):
+    """The room on disk, with a single keyframe in its middle; half of it was not seen."""
+    monkeypatch.setattr(lerf_ros.map_query, 'load_encoder', lambda *_, **__: WordEncoder())
+    room = known_space(unseen_side=True)
+    folder = write_map(tmp_path / 'map', room.index, coverage=room.coverage.arrays())
+    node, user = QueryNode(parameter_overrides=overrides(map_directory=str(folder))), Node('user')
+    nodes.extend((node, user))
+    assert node.start_alone(), node.failure
+    asked = node.ask_for(Query.Request(text='mug'), True)
+    assert not asked.answer.found and asked.frame_id == 'map'
+    assert asked.views and all(T.shape == (4, 4) for T in asked.views), asked.why_none
+    assert node.space.of(node.map) is node.space.of(node.map)      # made once for a snapshot
+    response = Query.Response()
+    node.on_query(Query.Request(text='floor', plan_stand_off=True), response)
+    assert response.success and response.hits, response.message
+    assert not response.has_stand_off and 'no floor under its cameras' in response.stand_off_note
 
 
 @pytest.mark.parametrize(('given', 'end'), [

@@ -2,6 +2,7 @@
 """`lerf_ros call`, `lerf_ros status` and the doctor's look at the graph, over real DDS."""
 
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -12,12 +13,16 @@ from geometry_msgs.msg import Point
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
+from ros_bench import FakeMap
+from ros_bench import answer as fake_answer
 from sensor_msgs.msg import Image
 
 from lerf_ros import cli
 from lerf_ros.msg import ErrorCode, FieldStatus, QueryHit
 from lerf_ros.nodes import graph
 from lerf_ros.nodes.common import topics
+from lerf_ros.nodes.query_node import QueryNode
+from lerf_ros.query import answer as core
 from lerf_ros.srv import Query
 
 pytestmark = [pytest.mark.ros, pytest.mark.usefixtures('ros')]
@@ -91,6 +96,35 @@ def test_a_call_that_is_refused_ends_with_1(robot, capsys):
     assert 'not answered (NO_SNAPSHOT): the map has no snapshot yet' in out
 
 
+def test_a_search_prints_what_is_missing_and_how_it_ended(capsys):
+    map_ = type('Map', (FakeMap,), {'result': replace(
+        fake_answer(found=False), presence=core.Presence.NOT_OBSERVED, observed=0.25)})
+    node = QueryNode(map_, namespace='/robot_a')
+    assert node.start_alone(), node.failure
+    executor, stop = SingleThreadedExecutor(), threading.Event()
+    executor.add_node(node)
+
+    def spin():
+        while not stop.is_set():
+            executor.spin_once(timeout_sec=0.05)
+    thread = threading.Thread(target=spin, daemon=True)
+    thread.start()
+    try:
+        code, out, _ = run(capsys, 'find', 'red mug', '--limit', '0.5')
+        assert code == 1 and 'the time is up' in out.splitlines()[-1]
+        assert 's: no place was found yet; 25% of the place was seen' in out.splitlines()[0]
+        node.map.result = fake_answer()
+        code, out, _ = run(capsys, 'find', 'red mug')
+        assert code == 0 and 'found for sure' in out and '1. ' in out
+        code, out, _ = run(capsys, 'find', 'red mug', '--probability', '2')
+        assert code == 1 and 'not answered (INVALID_REQUEST): min_probability is 2' in out
+    finally:
+        stop.set()
+        thread.join(5)
+        executor.shutdown()
+        node.destroy_node()
+
+
 def test_the_status_says_what_the_mapper_does(robot, capsys):
     code, out, _ = run(capsys, 'status')
     assert code == 0
@@ -106,6 +140,6 @@ def test_the_graph_shows_nodes_and_lossy_images(robot):
 
 
 def test_nobody_there_is_said_with_the_domain(capsys):
-    for words in (('call', 'mug'), ('status',)):
+    for words in (('call', 'mug'), ('status',), ('find', 'mug')):
         code, _, err = run(capsys, *words, '--timeout', '0.5')
         assert code == 2 and 'ROS_DOMAIN_ID=' in err and 'lerf_ros up' in err
