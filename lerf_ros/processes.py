@@ -33,6 +33,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     demo.add_argument('--params-file', help='ROS parameters of all nodes (default: demo.yaml)')
     demo.add_argument('--check', action=argparse.BooleanOptionalAction, default=True,
                       help='exit with 1 when fewer than 7 of 8 are right or an absent one is found')
+    demo.add_argument('--task', metavar='SENTENCE',
+                      help='an errand instead, in physics and without ROS: "bring me the red mug"; '
+                      'the seed chooses the table')
     demo.set_defaults(func=lerf_demo)
 
 
@@ -53,7 +56,13 @@ def lerf_up(arguments: argparse.Namespace) -> int:
 
 
 def lerf_demo(arguments: argparse.Namespace) -> int:
-    """Runs the demo with a fresh map in OUT/map; returns the exit code of the client."""
+    """Runs the demo with a fresh map in OUT/map; returns the exit code of the client.
+
+    With a task, one errand in physics instead, which keeps its map.
+    """
+    if arguments.task is not None:
+        from lerf_ros.task.command import run as run_task
+        return run_task(arguments.task, arguments.seed, Path(arguments.out).expanduser())
     isolate_ros()
     # Images that fit into the shared memory of Fast DDS arrive at once.
     os.environ.setdefault('FASTDDS_DEFAULT_PROFILES_FILE', str(config_file('fastdds.xml')))

@@ -49,6 +49,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     'evaluation': CORE | {'map_query', 'mapping', 'simulation', 'show'},
     'show': BASICS | {'frames', 'query', 'storage', 'field', 'mapping'},
     'map_query': CORE | {'show'},
+    # A robot's errand in physics, from a sentence to the lifted thing.
+    'task': CORE | {'evaluation', 'map_query', 'mapper', 'robot', 'simulation', 'quiet_threads'},
     # What agents are told of a map.
     'agents': CORE | {'map_query', 'robot', 'show'},
     'mapper': CORE | {'mapping'},
@@ -61,7 +63,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # They only start processes: no part of the method is loaded for that. A demo makes room for
     # its map, and storage knows what may go.
     'process_group': set(),
-    'processes': BASICS | {'process_group', 'storage'},
+    'processes': BASICS | {'process_group', 'storage', 'task'},
     'commands': CORE | {'agents', 'mapper', 'mapping', 'map_query', 'evaluation', 'robot', 'show',
                         'quiet_threads'},
     # The commands that talk to running nodes; all others run without ROS.

@@ -24,8 +24,6 @@ import numpy as np
 BENCH = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(BENCH))
 
-from attempt import Table  # noqa: E402
-from bodies import body_of  # noqa: E402
 from pictures import save_strip  # noqa: E402
 from results import NO_GRASP, SUCCESS, Attempt, summary, table  # noqa: E402
 from simulated_maps import OUT, map_layout, open_query  # noqa: E402
@@ -38,6 +36,8 @@ from lerf_ros.query.answer import Answer, Grasp  # noqa: E402
 from lerf_ros.query.request import QueryRequest  # noqa: E402
 from lerf_ros.simulation.evaluation_layout import evaluation_layout  # noqa: E402
 from lerf_ros.simulation.scene import TabletopScene  # noqa: E402
+from lerf_ros.task.bodies import body_of  # noqa: E402
+from lerf_ros.task.table import Table  # noqa: E402
 
 TRUE_TRIES = 8
 

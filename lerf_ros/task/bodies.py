@@ -54,7 +54,7 @@ def part_pieces(part: Part, cache: Path) -> list[np.ndarray]:
     if not file.exists():
         cache.mkdir(parents=True, exist_ok=True)
         pieces = convex_pieces(mesh)
-        np.savez(file, **{f'piece{k}': piece for k, piece in enumerate(pieces)})
+        np.savez(file, *pieces)
     with np.load(file) as stored:
         local = [stored[name] for name in stored.files]
     T = part.transform()

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import mujoco
 import numpy as np
-from bodies import Body
 from scipy.spatial.transform import Rotation
-from world import PUSHED_M, build
 
 from lerf_ros.config import GraspConfig
 from lerf_ros.query.answer import Grasp
+from lerf_ros.task.bodies import Body
+from lerf_ros.task.world import PUSHED_M, build
 
 SETTLE_S, REST_S = 1.0, 1.0    # time to come to rest, then to stay at rest
 # Objects that move farther than this before they rest are not where they were mapped.

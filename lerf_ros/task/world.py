@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 import mujoco
 import numpy as np
-from bodies import Body
 
 from lerf_ros.config import GraspConfig
 from lerf_ros.simulation.room import TABLE_HEIGHT, TABLE_SIZE, TABLE_THICKNESS
+from lerf_ros.task.bodies import Body
 
 TIMESTEP = 0.002       # seconds
 DENSITY = 400.0        # kg/m3: wood and full containers; MASSES limits it to what an arm can lift

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a sentence asks for, where a base collides, and how errands are counted."""
+
+import json
+
+import numpy as np
+import pytest
+
+from lerf_ros import cli
+from lerf_ros.errors import EmptyTextError
+
+for needed in ('mujoco', 'open3d', 'coacd', 'trimesh'):    # coacd after open3d
+    pytest.importorskip(needed, reason='the physics of errands needs the extras sim and physics')
+
+from lerf_ros.task import command, errand  # noqa: E402
+from lerf_ros.task.errand import Try, meets, phrase_of, results  # noqa: E402
+
+
+@pytest.mark.parametrize(('task', 'phrase'), [
+    ('bring me the red mug', 'red mug'), ('Please fetch a wine bottle.', 'wine bottle'),
+    ('could you get me the mug on the table, please?', 'mug on the table'),
+    ('pick up the ball', 'ball'), ('red mug', 'red mug'), ('take the takeaway box', 'takeaway box'),
+    ('hand us some bread!', 'bread'), ('the hand brush', 'hand brush')])
+def test_the_thing_that_a_sentence_asks_for(task, phrase):
+    assert phrase_of(task) == phrase
+
+
+def test_a_sentence_without_a_thing_is_refused(capsys, tmp_path):
+    for task in ('bring me the ', ' . '):
+        with pytest.raises(EmptyTextError, match='names no thing'):
+            phrase_of(task)
+    assert cli.main(['demo', '--task', 'bring me the ', '--out', str(tmp_path / 'out')]) == 2
+    assert 'names no thing' in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize(('place', 'met'), [
+    ((0.0, 0.0), 'table'), ((0.99, 0.0), 'table'), ((1.01, 0.0), ''), ((0.9, 0.7), ''),
+    ((0.8, 0.6), 'table'), ((2.3, 0.0), 'wall')])
+def test_a_base_of_30_cm_meets_the_table_and_the_walls(place, met):
+    # The table is 1.4 m by 0.9 m, the walls are 2.5 m from its middle.
+    assert meets(np.array(place), 0.3) == met
+
+
+def test_errands_are_counted_by_what_was_asked():
+    def made(there, outcome):
+        return Try(1, 'bring me the x', 'x', there, outcome)
+
+    counted = results([made(True, 'brought'), made(True, 'brought'), made(True, 'slipped'),
+                       made(True, 'not_found'), made(False, 'refused'),
+                       made(False, 'found_absent')], 'conse', ['1: ball'])
+    assert (counted['tries'], counted['success']) == (4, 2)
+    assert (counted['absent_asked'], counted['refused_rightly']) == (2, 1)
+    assert counted['failures'] == {'slipped': 1, 'not_found': 1, 'found_absent': 1}
+    # Wilson's interval of 2 of 4 at 95 % (Wilson, 1927).
+    assert counted['success_wilson_95'] == pytest.approx([0.15, 0.85], abs=0.001)
+    assert json.loads(json.dumps(counted, allow_nan=False))['errands'][0]['way'] is None
+    assert errand.wilson(0, 0) == [0.0, 1.0]
+
+
+def test_a_missing_package_is_named_with_its_extras(monkeypatch, tmp_path):
+    monkeypatch.setitem(__import__('sys').modules, 'mujoco', None)
+    with pytest.raises(command.ConfigError, match=r"needs mujoco: pip install '\.\[sim,physics\]'"):
+        command.run('bring me the mug', 0, tmp_path)
