@@ -152,7 +152,7 @@ class QueryNode(ManagedNode):
         if self.settings.viewer_port:
             from lerf_ros.show.page import MapPage  # needs viser, an optional dependency
             self.page = MapPage(self.ask, self.directory, self.settings.viewer_host,
-                                self.settings.viewer_port)
+                                self.settings.viewer_port, lambda: self.ready_map().text_query)
             self.get_logger().info(f'the map is shown at {self.page.url}')
 
     def deactivate(self) -> None:

@@ -54,24 +54,44 @@ def inventory(query: TextQuery, names: Sequence[str],
 
     Raises NotUnderstoodError for names that the encoder cannot read.
     """
-    index, finder = query.index, query.finder
-    kept = [k for k, members in enumerate(finder.segments)
+    kept = [k for k, members in enumerate(query.finder.segments)
             if len(members) >= query.config.min_points]
     if not kept or not names:
         return ()
     scores = segment_scores(query, names, kept)                         # (V, K)
     items = []
     for column, k in enumerate(kept):
-        best = np.argsort(-scores[:, column], kind='stable')[:MOST_NAMES]
-        whole = finder.place_of(finder.segments[k], np.zeros(len(index.points), np.float32),
-                                np.zeros(len(index.points), np.int64)).hit
-        guesses = tuple(guess(names[v], float(scores[v, column]), whole, calibration)
-                        for v in best.tolist())
+        whole = whole_segment(query, k)
+        guesses = best_guesses(names, scores[:, column], whole, calibration)
         items.append(Item(k, replace(whole, relevancy=guesses[0].relevancy, label=guesses[0].text,
                                      probability=guesses[0].probability),
                           guesses, guesses[0].relevancy >= query.config.threshold,
-                          k < len(index.planes)))
+                          k < len(query.index.planes)))
     return tuple(sorted(items, key=lambda item: (item.surface, -item.hit.relevancy)))
+
+
+def names_of(query: TextQuery, names: Sequence[str], segment: int,
+             calibration: Calibration | None = None) -> tuple[Guess, ...]:
+    """Returns the names that fit one segment best, the best first.
+
+    segment: its number in the index. Raises NotUnderstoodError as `inventory`.
+    """
+    return best_guesses(names, segment_scores(query, names, [segment])[:, 0],
+                        whole_segment(query, segment), calibration)
+
+
+def whole_segment(query: TextQuery, segment: int) -> Hit:
+    """Returns a segment, by its number in the index, as a hit of no phrase."""
+    nothing = np.zeros(len(query.index.points), np.float32)
+    return query.finder.place_of(query.finder.segments[segment], nothing,
+                                 nothing.astype(np.int64)).hit
+
+
+def best_guesses(names: Sequence[str], scores: np.ndarray, whole: Hit,
+                 calibration: Calibration | None) -> tuple[Guess, ...]:
+    """Returns the best of names with the relevancies (V,) for a segment, the best first."""
+    best = np.argsort(-scores, kind='stable')[:MOST_NAMES].tolist()
+    return tuple(guess(names[v], float(scores[v]), whole, calibration) for v in best)
 
 
 def guess(name: str, relevancy: float, hit: Hit, calibration: Calibration | None) -> Guess:

@@ -57,6 +57,7 @@ class MapPage:
             self.server = viser.ViserServer(host, port, label='lerf_ros', verbose=False)
         except OSError as error:
             raise ConfigError(f'no page at {host}:{port}: {error}') from error
+        self._text_query = text_query
         self._painter = None if text_query is None else FieldPainter(
             lambda: FieldView.open(self._map_directory, text_query()))
         self.sessions: dict[int, PageSession] = {}     # by the number of the browser
@@ -82,7 +83,7 @@ class MapPage:
     def open(self, place: viser.ClientHandle | viser.ViserServer) -> PageSession:
         """Makes the session of a browser; one on the server is seen by all browsers."""
         session = PageSession(place, self._ask, self._map_directory, self._changed, self._painter,
-                              self._look)
+                              self._look, self._text_query)
         with self._changed:
             self.sessions[getattr(place, 'client_id', id(place))] = session
             self._changed.notify_all()

@@ -8,7 +8,7 @@ import math
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -16,24 +16,28 @@ import numpy as np
 
 from lerf_ros.errors import DatasetError, LerfError
 from lerf_ros.query.answer import Answer, Hit
+from lerf_ros.query.household import NAMES
+from lerf_ros.query.inventory import Guess, names_of
 from lerf_ros.query.request import QueryRequest, split_phrases
 from lerf_ros.show.field_painter import FieldPainter
 from lerf_ros.show.field_view import LOOKS
 from lerf_ros.show.files import answer_fields, file_name
-from lerf_ros.show.page_drawing import DISCS, DOTS, NO_SURFACE, MapDrawing
+from lerf_ros.show.page_drawing import DISCS, DOTS, NO_SURFACE, MapDrawing, point_size
 from lerf_ros.show.pictures import PosedImage, ViewChooser, map_views, proof
-from lerf_ros.show.viewpoint import first_view
+from lerf_ros.show.viewpoint import first_view, pointed_at
 from lerf_ros.show.words import summary
 
 if TYPE_CHECKING:
     import viser
+
+    from lerf_ros.query.text_query import TextQuery
 
 # A phrase is asked when nothing has been typed for this time.
 TYPING_S = 0.4
 # Before the first phrase the surface is taken from this answer; every vocabulary has the word.
 NO_PHRASE = QueryRequest('object', plan_grasps=False)
 HINT = 'such as "red mug"; several phrases with ; between them'
-NOTHING_TYPED = 'Type what to look for.'
+NOTHING_TYPED = 'Type what to look for, or click a thing.'
 NOTHING_ASKED = '\u2013'
 MOST_ASKED = 12         # phrases that are offered again
 NEAR_TIMES = 3.0        # times the diagonal of a box: how far away the camera stops before it
@@ -49,11 +53,12 @@ class PageSession:
     def __init__(self, place: viser.ViserServer | viser.ClientHandle,
                  ask: Callable[[QueryRequest], Answer], map_directory: Path,
                  changed: threading.Condition, painter: FieldPainter | None = None,
-                 look: str = '') -> None:
+                 look: str = '', text_query: Callable[[], TextQuery] | None = None) -> None:
         """place: the browser. ask: answers or raises LerfError. changed: told when `show` is due.
 
         painter: renders the field where it can be rendered; None for points alone. look: one of
-        LOOKS, what is shown of the field at first; '' for points.
+        LOOKS, what is shown of the field at first; '' for points. text_query: returns the index
+        that answers, which gives names to things that are clicked; None where nothing does.
         """
         self.place, self._ask, self._map_directory = place, ask, map_directory
         self.drawing = MapDrawing(place)
@@ -63,6 +68,11 @@ class PageSession:
         self._views: list[PosedImage] = []
         self._chooser: ViewChooser | None = None
         self._next_hit = 0      # the one that the camera goes to next
+        self._text_query = text_query
+        self._clicked: tuple[np.ndarray, np.ndarray] | None = None  # a ray, page: where, which way
+        if text_query is not None:
+            place.scene.on_click()(lambda event: self.point_at(event.ray_origin,
+                                                               event.ray_direction))
         self._painter = painter if hasattr(place, 'camera') else None
         self._painting = self._painter.enter(cast('viser.ClientHandle', place)) \
             if self._painter else None
@@ -117,6 +127,11 @@ class PageSession:
         self._new_snapshot = True
         self._be_due(0.0)
 
+    def point_at(self, origin: Sequence[float], direction: Sequence[float]) -> None:
+        """Asks what a ray points at, in the coordinates of the page."""
+        self._clicked = np.array(origin), np.array(direction)
+        self._be_due(0.0)
+
     def leave(self) -> None:
         """Ends what goes on for this browser, which has gone."""
         if self._painter and self._painting:
@@ -138,6 +153,10 @@ class PageSession:
 
     def show(self) -> None:
         """Asks what is typed and draws the answer; an error becomes the text of the page."""
+        if self._clicked is not None and self.answer is not None:
+            self.words.content = self._named(*self._clicked)
+            self._clicked = None
+            return
         request = self.request()
         try:
             answer = self._ask(request or NO_PHRASE)
@@ -159,6 +178,18 @@ class PageSession:
         self.words.content = in_words(answer) if request else self._without_phrase()
         self._paint(request)
         self._offer(answer, request)
+
+    def _named(self, origin: np.ndarray, direction: np.ndarray) -> str:
+        """Returns what a ray points at, in words: the names that fit it best."""
+        assert self.answer is not None and self._text_query is not None
+        points = self.drawing.place(self.answer.points_world)
+        query = self._text_query()
+        at = pointed_at(points, origin, direction, point_size(points))
+        if at is None or len(query.index.segments) != len(points):
+            return 'Nothing of the map is there.'
+        if (segment := int(query.index.segments[at])) < 0:
+            return 'That belongs to no thing that was told apart.'
+        return in_names(names_of(query, NAMES, segment), query.config.threshold)
 
     def _without_phrase(self) -> str:
         return NO_WHOLE if self.part.value.strip() else NOTHING_TYPED
@@ -243,6 +274,15 @@ class PageSession:
 def surface_of(look: str) -> str:
     """Returns how the surface is drawn where this is shown: not at all before the field."""
     return look if look in SURFACES else NO_SURFACE
+
+
+def in_names(names: Sequence[Guess], threshold: float) -> str:
+    """Returns what a thing may be, best name first, as Markdown."""
+    best = names[0]
+    lead = f'This may be a **{best.text}**' if best.relevancy >= threshold else \
+        f'No known name fits this well; the nearest is **{best.text}**'
+    rows = [f'| {name.text} | {name.relevancy:.2f} |' for name in names]
+    return '\n'.join([f'{lead}.', '', '| name | relevancy |', '| - | - |', *rows])
 
 
 def in_words(answer: Answer) -> str:

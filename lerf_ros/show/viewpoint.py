@@ -33,6 +33,21 @@ def first_view(points_world: np.ndarray, poses: Sequence[np.ndarray], up: np.nda
     return (low + high) / 2 + extent * rotation_to(up) @ VIEW_FROM, (low + high) / 2
 
 
+def pointed_at(points: np.ndarray, origin: np.ndarray, direction: np.ndarray,
+               reach: float) -> int | None:
+    """Returns the index of the first point (N, 3) that a ray passes within a distance of.
+
+    origin (3,), direction (3,): of the ray. reach: that distance, in the units of the points. None
+    where it passes none.
+    """
+    offsets = np.asarray(points, np.float64) - origin
+    way = direction / np.linalg.norm(direction)
+    along = offsets @ way
+    aside = np.linalg.norm(offsets - along[:, None] * way, axis=1)
+    near = np.flatnonzero((along > 0) & (aside <= reach))
+    return int(near[np.argmin(along[near])]) if len(near) else None
+
+
 def _as_a_keyframe(T_world_camera: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     places, axes = T_world_camera[:, :3, 3], T_world_camera[:, :3, 2]
     center, _ = nearest_to_axes(T_world_camera)

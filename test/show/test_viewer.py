@@ -131,6 +131,22 @@ def test_an_answer_comes_with_the_photograph_that_proves_it(page):
     assert wait_for(lambda: list(page.asked.options) == [NOTHING_ASKED, 'plate', 'mug'])
 
 
+def test_a_clicked_thing_is_given_names(query, monkeypatch):
+    monkeypatch.setattr('lerf_ros.show.session.NAMES', ('plate', 'ball', 'mug'))
+    page = MapPage(query.ask, query.directory.path, port=free_port(),
+                   text_query=lambda: query.text_query)
+    try:
+        session = page.open(page.server)
+        assert wait_for(lambda: session.answer is not None)
+        ball = session.drawing.place(np.array(CUBES['ball'][0]))
+        session.point_at(ball + [0.0, 0.0, 2.0], (0.0, 0.0, -1.0))
+        assert wait_for(lambda: '**ball**' in session.words.content)
+        session.point_at(ball + [0.0, 0.0, 2.0], (0.0, 0.0, 1.0))      # at the sky
+        assert wait_for(lambda: 'Nothing' in session.words.content)
+    finally:
+        page.close()
+
+
 def test_a_threshold_above_all_relevancies_finds_nothing(page):
     page.submit('mug')
     assert shown(page, 'mug') and page.answer.hits
