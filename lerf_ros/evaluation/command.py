@@ -164,6 +164,7 @@ def run(arguments: argparse.Namespace, config: LerfConfig) -> int:
     from lerf_ros.evaluation import plots
     from lerf_ros.storage.output_folder import OutputFolder
 
+    take_folders(arguments)
     config = settings(arguments, config)
     OutputFolder(arguments.out).claim(arguments.folders)    # before hours are spent
     make_plan(arguments, config)
@@ -180,6 +181,13 @@ def run(arguments: argparse.Namespace, config: LerfConfig) -> int:
     for line in results.info['left out']:
         print(f'left out: {line}')
     return 0
+
+
+def take_folders(arguments: argparse.Namespace) -> None:
+    """Counts folders that stand behind the encoders as folders to judge, as they were meant."""
+    meant = [name for name in arguments.encoders if Path(name).is_dir()]
+    arguments.folders = [*arguments.folders, *map(Path, meant)]
+    arguments.encoders = [name for name in arguments.encoders if name not in meant] or ['conse']
 
 
 def settings(arguments: argparse.Namespace, config: LerfConfig) -> LerfConfig:

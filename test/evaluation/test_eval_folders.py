@@ -296,3 +296,11 @@ def test_what_other_processes_are_given_can_be_handed_over():
     config = command.settings(arguments, LerfConfig())
     given = pickle.loads(pickle.dumps((arguments, config, command.scenes(arguments))))
     assert given[1] == config and len(given[2]) == 2
+
+
+@pytest.mark.parametrize('words', [['{}', '--encoders', 'conse'], ['--encoders', 'conse', '{}'],
+                                   ['--encoders', '{}']])
+def test_a_folder_behind_the_encoders_is_a_folder(tmp_path, words):
+    arguments = parser().parse_args(['eval', *(word.format(tmp_path) for word in words)])
+    command.take_folders(arguments)
+    assert (arguments.folders, arguments.encoders) == ([tmp_path], ['conse'])
