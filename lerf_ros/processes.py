@@ -14,6 +14,7 @@ from lerf_ros.errors import ConfigError, ForeignFolderError, MapInTheWayError
 from lerf_ros.process_group import run
 
 MAIN_NODES = ('mapper_node', 'query_node')
+BOTH_NODES = 'lerf_node'
 DEMO_NODES = ('sim_camera_node', *MAIN_NODES, 'demo_client_node')
 
 
@@ -24,6 +25,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     up.add_argument('--map-directory', help='where the map is kept')
     up.add_argument('--namespace', help='of both nodes, as in /robot_a')
     up.add_argument('--log-level', help='debug, info, warn, error or fatal')
+    up.add_argument('--one-process', action='store_true',
+                    help='both nodes in one process, which takes less memory')
     up.add_argument('parameters', nargs='*', metavar='name:=value',
                     help='further parameters of both nodes; they win over the file')
     up.set_defaults(func=lerf_up)
@@ -52,7 +55,8 @@ def lerf_up(arguments: argparse.Namespace) -> int:
         options += ['-r', '__ns:=/' + arguments.namespace.strip('/')]
     if arguments.log_level:
         options += ['--log-level', arguments.log_level]
-    return run({node: node_command(node, options) for node in MAIN_NODES}, respawn=True)
+    nodes = (BOTH_NODES,) if arguments.one_process else MAIN_NODES
+    return run({node: node_command(node, options) for node in nodes}, respawn=True)
 
 
 def lerf_demo(arguments: argparse.Namespace) -> int:

@@ -161,6 +161,10 @@ def test_up_starts_the_main_nodes_with_the_same_options(tmp_path, monkeypatch):
         assert parameters_of(command) == {'map_directory': str(tmp_path / "it's"),
                                           'query.threshold': 0.6}
         assert command[-4:] == ['-r', '__ns:=/robot_a', '--log-level', 'debug']
+    seen.clear()
+    arguments = parse(['up', '--one-process', '--params-file', str(params)])
+    assert arguments.func(arguments) == 0
+    assert list(seen) == ['lerf_node'] and seen['lerf_node'][2] == 'lerf_ros.nodes.lerf_node'
 
 
 def test_demo_hands_seed_and_folders_to_the_nodes_that_need_them(tmp_path):

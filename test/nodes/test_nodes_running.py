@@ -12,6 +12,9 @@ import pytest
 pytest.importorskip('rclpy', reason='ROS 2 (rclpy) is not installed')
 pytest.importorskip('lerf_ros.srv', reason='the interfaces of lerf_ros are not built')
 
+import rclpy
+from ros_bench import spin_until
+
 pytestmark = pytest.mark.ros
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,6 +47,24 @@ def test_wrong_settings_end_the_node_with_code_2_and_one_line(node, argument, wo
     assert words in output and 'Traceback' not in output
 
 
+def test_two_nodes_share_a_process_and_keep_their_names_and_parameters(tmp_path):
+    process = start('lerf_node', '-p', 'autostart:=false', '-p', f'map_directory:={tmp_path}',
+                    '-p', 'image_topic:=lens', '-p', 'find.probability:=0.7')
+    try:
+        lines = ''.join(read_until(process, '[mapper_node]: not started'))
+        assert '[query_node]: not started' in lines
+        rclpy.init()
+        node = rclpy.create_node('watcher')
+        names = {'mapper_node', 'query_node'}
+        assert spin_until([node], lambda: names <= set(node.get_node_names()))
+    finally:
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=30)
+        node.destroy_node()
+        rclpy.shutdown()
+    assert process.returncode == 0 and 'Traceback' not in output, output
+
+
 def test_arguments_that_rcl_cannot_parse():
     process = start('query_node', '-p', 'query.negatives:=[1, 2.5]')
     output, _ = process.communicate(timeout=60)
@@ -51,7 +72,8 @@ def test_arguments_that_rcl_cannot_parse():
 
 
 @pytest.mark.parametrize(('node', 'number'), [
-    ('query_node', signal.SIGINT), ('mapper_node', signal.SIGTERM)])
+    ('query_node', signal.SIGINT), ('mapper_node', signal.SIGTERM),
+    ('lerf_node', signal.SIGINT)])
 def test_signals_end_the_nodes_cleanly(node, number):
     process = start(node, '-p', 'autostart:=false', '-p', 'query.threshold:=1')
     read_until(process, 'not started')

@@ -80,6 +80,13 @@ def run_node(create: Callable[[], Node], name: str, args: Sequence[str] | None =
     Returns the exit code: that of a TaskNode, else 0; 2, after one log line, when settings or input
     are unusable.
     """
+    return run_nodes([create], name, args)
+
+
+def run_nodes(creates: Sequence[Callable[[], Node]], name: str,
+              args: Sequence[str] | None = None) -> int:
+    """Runs several nodes in this process, each with a thread; the last one decides as in run_node.
+    """
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -90,16 +97,25 @@ def run_node(create: Callable[[], Node], name: str, args: Sequence[str] | None =
     except RuntimeError as error:   # rcl cannot parse the arguments
         print(f'{name}: {error}', file=sys.stderr)
         return EXIT_WRONG_SETTINGS
-    node: Node | None = None
+    nodes: list[Node] = []
+    threads: list[threading.Thread] = []
     try:
-        node = create()
-        spin(node, stop, getattr(node, 'finished', stop))
-        return getattr(node, 'exit_code', EXIT_OK)
+        for create in creates:
+            # Those before are served while this one loads.
+            for node in nodes[len(threads):]:
+                threads.append(threading.Thread(target=spin, args=(node, stop, stop)))
+                threads[-1].start()
+            nodes.append(create())
+        spin(nodes[-1], stop, getattr(nodes[-1], 'finished', stop))
+        return getattr(nodes[-1], 'exit_code', EXIT_OK)
     except LerfError as error:
         get_logger(name).fatal(str(error))
         return EXIT_WRONG_SETTINGS
     finally:
-        if node is not None:
+        stop.set()
+        for thread in threads:
+            thread.join()
+        for node in nodes:
             node.destroy_node()
         rclpy.try_shutdown()
 
