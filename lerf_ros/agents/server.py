@@ -22,6 +22,8 @@ INSTRUCTIONS = (
     'relations, such as "the red mug on the table".')
 Result = TypeVar('Result')
 
+NEEDS_SDK = 'lerf_ros mcp needs the Python SDK of the Model Context Protocol, version 2 or newer'
+
 
 def make_server(tools: MapTools) -> MCPServer:
     """Returns a server with the tools query, inventory, next_views and picture.
@@ -31,8 +33,7 @@ def make_server(tools: MapTools) -> MCPServer:
     try:
         from mcp.server.mcpserver import Image, MCPServer
     except ImportError as error:
-        raise ConfigError('lerf_ros mcp needs the Python SDK of the Model Context Protocol, '
-                          "version 2 or newer: pip install 'mcp>=2'") from error
+        raise ConfigError(f"{NEEDS_SDK}: pip install 'mcp>=2'") from error
     server = MCPServer('lerf_ros', instructions=INSTRUCTIONS, version=__version__,
                        log_level='WARNING')
 
@@ -74,7 +75,10 @@ def make_server(tools: MapTools) -> MCPServer:
 
 def answered(work: Callable[[], Result]) -> Result:
     """Returns what work returns; an error of ours reaches the agent in its words."""
-    from mcp.server.mcpserver.exceptions import ToolError
+    try:
+        from mcp.server.mcpserver.exceptions import ToolError
+    except ImportError as error:
+        raise ConfigError(f"{NEEDS_SDK}: pip install 'mcp>=2'") from error
     try:
         return work()
     except LerfError as error:
