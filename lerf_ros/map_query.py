@@ -179,7 +179,7 @@ class MapQuery:
             raise problem
         if another:
             log.warning('%s was reset: there are no answers until its first snapshot',
-                        self.directory.keyframes.stamp)
+                        self.directory.path)
             self._loaded = None
         return False
 

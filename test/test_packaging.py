@@ -54,26 +54,26 @@ MAY_IMPORT: dict[str, set[str]] = {
     # What agents are told of a map.
     'agents': CORE | {'map_query', 'robot', 'show'},
     'mapper': CORE | {'mapping'},
-    'submap_mapper': CORE | {'mapper'},
+    'submap_mapper': CORE | {'mapping'},
     'submap_query': CORE | {'map_query'},
     # What the node's own process loads of it is small; the loop runs in the other one.
     'mapping': CORE | {'process_group', 'quiet_threads'},
-    'mapping/loop': CORE | {'mapper', 'mapping'},
-    'mapping/saving': CORE | {'mapper'},
+    'mapping/making': CORE | {'mapping', 'submap_mapper'},
+    'mapping/single_map': CORE | {'mapper', 'mapping'},
     # They only start processes: no part of the method is loaded for that. A demo makes room for
     # its map, and storage knows what may go.
     'process_group': set(),
     'processes': BASICS | {'process_group', 'storage', 'task'},
-    'commands': CORE | {'agents', 'mapper', 'mapping', 'map_query', 'evaluation', 'robot', 'show',
-                        'quiet_threads'},
+    'commands': CORE | {'agents', 'mapper', 'mapping', 'map_query', 'submap_query', 'evaluation',
+                        'robot', 'show', 'quiet_threads'},
     # The commands that talk to running nodes; all others run without ROS.
     'commands/robot': {'commands', 'nodes'},
     'commands/doctor': {'commands', 'nodes'},
     'commands/completion': {'cli'},     # completes the whole command line
     'cli': {'commands', 'processes'},
-    'nodes': CORE | {'mapper', 'mapping', 'map_query', 'processes', 'process_group',
-                     'quiet_threads', 'robot', 'simulation', 'evaluation', 'show', 'msg', 'srv',
-                     'action'},
+    'nodes': CORE | {'mapper', 'mapping', 'map_query', 'submap_query', 'processes',
+                     'process_group', 'quiet_threads', 'robot', 'simulation', 'evaluation', 'show',
+                     'msg', 'srv', 'action'},
 }
 ROS_PACKAGES = re.compile(r'(rclpy|tf2_\w+|tf2|launch|launch_ros|ament_index_python|rosbags|'
                           r'builtin_interfaces|rcl_interfaces|std_srvs|\w+_msgs)$')

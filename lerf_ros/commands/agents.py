@@ -37,9 +37,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def open_tools(arguments: argparse.Namespace) -> MapTools:
     """Returns the tools of the map of a command line; raises what opening the map raises."""
-    from lerf_ros.commands.map_target import require_map
+    from lerf_ros.commands.map_target import require_single
 
-    require_map(arguments.map)
+    require_single(arguments.map)
     from lerf_ros.agents.tools import MapTools
     from lerf_ros.map_query import MapQuery
 

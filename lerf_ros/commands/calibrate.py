@@ -41,7 +41,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run_calibrate(arguments: argparse.Namespace) -> int:
     """Asks maps with known ground truth, fits, and writes the calibration beside the map."""
-    from lerf_ros.commands.map_target import map_place, source_of
+    from lerf_ros.commands.map_target import map_place, require_single, source_of
     from lerf_ros.evaluation.calibration import (
         absent_words,
         ask_scene,
@@ -58,6 +58,7 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     if arguments.folder and 'T_map_capture' in source_of(place):
         raise DatasetError(f'the map in {place} was turned so that z is up, and its ground truth '
                            'was not: train another map with --up z to calibrate with this capture')
+    require_single(place)
     query = MapQuery.open(place)
     places, presences, names = [], [], []
     for scene, asked in scenes(arguments, query):

@@ -24,12 +24,12 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run_export(arguments: argparse.Namespace) -> int:
     """Writes the points of the newest snapshot; no encoder is loaded for that."""
-    from lerf_ros.commands.map_target import require_map
+    from lerf_ros.commands.map_target import require_single
     from lerf_ros.index.language_index import LanguageIndex
     from lerf_ros.show.files import write_ply
     from lerf_ros.storage.output_folder import OutputFolder
 
-    folder, directory = OutputFolder(arguments.out), require_map(arguments.map)
+    folder, directory = OutputFolder(arguments.out), require_single(arguments.map)
     folder.claim([arguments.map])
     snapshot = directory.newest()
     if snapshot is None:

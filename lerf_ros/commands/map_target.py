@@ -24,7 +24,9 @@ from lerf_ros.frames.frame import Frame
 from lerf_ros.geometry.camera import COEFFICIENTS, PinholeCamera
 from lerf_ros.storage.keyframe_files import as_stored
 from lerf_ros.storage.map_directory import MapDirectory
-from lerf_ros.storage.ownership import read_meta, require_apart
+from lerf_ros.storage.ownership import META, read_meta, require_apart
+from lerf_ros.storage.saved_maps import StoredMap, parts, stored_map
+from lerf_ros.storage.submaps import MANIFEST, SubmapFolder
 
 COMPARED = 8            # images of a map that are compared with those of the folder, at most
 DEPTH_TOLERANCE_M = 1e-3
@@ -48,24 +50,37 @@ def map_place(capture: str | Path, given: str | None) -> Path:
     return made[0] if made else place if _free(place, source) else other
 
 
-def require_map(place: str | Path) -> MapDirectory:
-    """Returns the map directory; raises NoSnapshotError where no map was begun.
+def require_map(place: str | Path) -> StoredMap:
+    """Returns the map in a folder; raises NoSnapshotError where no map was begun.
 
     Raises MapUnreadableError for a file, and for a folder that holds other things.
     """
-    directory = MapDirectory(place)
-    if not directory.exists():
+    stored = stored_map(Path(place))
+    if not stored.exists():
         there = Path(place).is_dir()
-        others = sorted(str(meta.parent) for meta in DEFAULT_MAPS.glob('*/meta.json'))
+        others = sorted(str(file.parent) for name in (META, MANIFEST)
+                        for file in DEFAULT_MAPS.glob(f'*/{name}'))
         raise NoSnapshotError(
             f'there is no map in {place}, {"an empty folder" if there else "which does not exist"}'
             f': lerf_ros train FOLDER --map {place} makes one from a capture'
             f'{"; maps here: " + ", ".join(others[:MAX_NAMED]) if others else ""}')
-    return directory
+    return stored
+
+
+def require_single(place: str | Path) -> MapDirectory:
+    """Returns a map of one frame; raises MapUnreadableError for submaps, and as `require_map`."""
+    stored = require_map(place)
+    if isinstance(stored, SubmapFolder):
+        raise MapUnreadableError(f'{place} is a folder of submaps, and this works on a map of one '
+                                 f'frame: name one of them, such as {stored.path_of(0)}')
+    return stored
 
 
 def source_of(place: Path) -> dict[str, object]:
-    """Returns what meta.json records about the source of a map's images, or an empty dict."""
+    """Returns what a map records about the source of its images, or an empty dict."""
+    stored = stored_map(place)
+    if isinstance(stored, SubmapFolder):
+        return stored.submaps().source
     source = (read_meta(place) or {}).get('source')
     return source if isinstance(source, dict) else {}
 
@@ -73,7 +88,7 @@ def source_of(place: Path) -> dict[str, object]:
 def _free(place: Path, source: Path) -> bool:
     try:
         require_apart(place, [source])
-        return not MapDirectory(place).claim()
+        return not stored_map(place).claim()
     except ForeignFolderError:
         return False
 
@@ -93,7 +108,7 @@ def check_place(place: Path, capture: str | Path, images: Iterable[str], resume:
         if place.resolve() in image.parents:
             raise ForeignFolderError(f'{place} holds the image {image} of {capture}: choose a '
                                      'folder of its own for the map')
-    there = MapDirectory(place).claim()
+    there = stored_map(place).claim()
     if resume and not there:
         raise NoSnapshotError(f'{place} holds no training to go on with: leave out --resume to '
                               'begin, or name the map with --map')
@@ -104,16 +119,18 @@ def check_place(place: Path, capture: str | Path, images: Iterable[str], resume:
             '--force deletes it and begins anew, --map FOLDER writes another one')
 
 
-def check_same_images(directory: MapDirectory, capture: str, frames: Sequence[Frame]) -> None:
+def check_same_images(place: Path, capture: str, frames: Sequence[Frame]) -> None:
     """Raises DatasetError, which names the difference, unless a map was made from these images.
 
     A sample of them is compared pixel by pixel.
     """
-    stored = directory.keyframes.indices()
-    count = source_of(directory.path).get('images', len(frames))
+    files = {index: part.keyframes for part in parts(stored_map(place))
+             for index in part.keyframes.indices()}
+    stored = sorted(files)
+    count = source_of(place).get('images', len(frames))
     if count != len(frames) or len(stored) > len(frames):
         raise DatasetError(
-            f'the map in {directory.path} is made from {max(int(str(count)), len(stored))} images, '
+            f'the map in {place} is made from {max(int(str(count)), len(stored))} images, '
             f'and {capture} has {len(frames)}: resume with the same folder, or write another map '
             '(--map)')
     if not stored:
@@ -121,12 +138,12 @@ def check_same_images(directory: MapDirectory, capture: str, frames: Sequence[Fr
     chosen = np.unique(np.linspace(0, len(stored) - 1, min(len(stored), COMPARED)).astype(int))
     for i in chosen.tolist():
         try:
-            before = directory.keyframes.read(stored[i]).frame
+            before = files[stored[i]].read(stored[i]).frame
         except MapUnreadableError:      # reported and left out when the map is resumed
             continue
         if words := difference(before, as_stored(frames[i])):
             raise DatasetError(f'image {i} of {capture} is not that of the map in '
-                               f'{directory.path}: {words}; resume with the same folder and '
+                               f'{place}: {words}; resume with the same folder and '
                                'options, or write another map (--map)')
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from lerf_ros.storage.durable import write_json
 
 if TYPE_CHECKING:
-    from lerf_ros.mapper import Mapper
+    from lerf_ros.mapping.map_maker import MapMaker
 
 FILE = 'training_speed.json'
 BASE_GB = 1.2       # torch, an encoder of 30 million parameters, both fields and their optimisers
@@ -102,7 +102,7 @@ def in_minutes(seconds: float) -> str:
     return f'{seconds / 60:.0f} min' if seconds < 5970 else f'{seconds / 3600:.1f} h'
 
 
-def state_of(mapper: Mapper) -> str:
+def state_of(mapper: MapMaker) -> str:
     """Returns PSNR of the pixels that are trained on, and memory, for a progress bar."""
     psnr = '' if math.isnan(mapper.color_error) else (
         f'PSNR {-10 * math.log10(max(mapper.color_error, 1e-10)):.1f} dB, ')

@@ -65,9 +65,9 @@ def run_query(arguments: argparse.Namespace) -> int:
     asked = list(requests(arguments))
     require_map(arguments.map)
     claim_folders(arguments)
-    from lerf_ros.map_query import MapQuery
+    from lerf_ros.submap_query import SubmapQuery
 
-    query = MapQuery(arguments.map, overrides(arguments.set))
+    query = SubmapQuery(arguments.map, overrides(arguments.set))
     query.refresh()
     for request in asked:
         answer = query.ask(request)

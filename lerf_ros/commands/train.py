@@ -12,19 +12,18 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from lerf_ros.commands.options import add_settings, read_config
 from lerf_ros.commands.parser import seconds
-from lerf_ros.errors import StorageError
+from lerf_ros.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
     from lerf_ros.commands.progress import Forecast
     from lerf_ros.frames.captures.posed_folder import PosedFolder
-    from lerf_ros.mapper import Mapper
+    from lerf_ros.mapping.map_maker import MapMaker
     from lerf_ros.training.quality import Quality
 
     SignalHandler = Callable[[int, FrameType | None], object] | int | None
@@ -123,9 +122,8 @@ def train_folder(arguments: argparse.Namespace) -> int:
     from lerf_ros.frames.capture_check import check_folder
     from lerf_ros.frames.captures.load import load_folder
     from lerf_ros.frames.upright import stand_upright
-    from lerf_ros.mapper import Mapper
+    from lerf_ros.mapping.making import begin_map, make_map, makes_submaps
     from lerf_ros.storage.lock import FolderLock
-    from lerf_ros.storage.map_directory import MapDirectory
     from lerf_ros.training.devices import choose_device, own_directory, rank, reuse_memory
 
     reuse_memory()
@@ -142,6 +140,8 @@ def train_folder(arguments: argparse.Namespace) -> int:
     if rank() == 0:
         check_place(target, folder.root, map(str, folder.files), arguments.resume,
                     arguments.force)
+    check_submaps(arguments, makes_submaps(config, target) if arguments.resume
+                  else config.submaps.use)
     folder, notes = check_folder(folder, config, arguments.trust_input, arguments.max_side)
     for note in notes if rank() == 0 else ():
         print(note, flush=True)
@@ -153,15 +153,13 @@ def train_folder(arguments: argparse.Namespace) -> int:
     encoder = load_encoder(config.features, str(choose_device(config.training.device)))
     cache = FeatureCache(cache_folder() / 'features', config.features.cache_megabytes)
     with own_directory(target, arguments.resume) as place, FolderLock(place):
-        directory = MapDirectory(place, folder.metric)
-        make = partial(Mapper, config, directory, encoder, 'map', folder.metric, cache)
         if arguments.resume:
-            check_same_images(directory, arguments.folder, folder.frames)
+            check_same_images(place, arguments.folder, folder.frames)
         else:
-            directory.clear({**make().meta(None), 'source': {
+            begin_map(config, place, encoder, folder.metric, {
                 'capture': str(Path(arguments.folder).resolve()), 'images': count,
-                **({'T_map_capture': upright.T_map_capture.tolist()} if upright.turned else {})}})
-        mapper = make()
+                **({'T_map_capture': upright.T_map_capture.tolist()} if upright.turned else {})})
+        mapper = make_map(config, place, encoder, 'map', folder.metric, cache)
         if arguments.resume:
             mapper.restore()
         with StopRequest() as stop:
@@ -169,7 +167,18 @@ def train_folder(arguments: argparse.Namespace) -> int:
     return 128 + stop.signal if stop.signal else 0
 
 
-def train(mapper: Mapper, folder: PosedFolder, arguments: argparse.Namespace,
+def check_submaps(arguments: argparse.Namespace, submaps: bool) -> None:
+    """Raises ConfigError for what submaps cannot be trained with."""
+    from lerf_ros.training.devices import processes
+
+    if submaps and arguments.time is not None:
+        raise ConfigError('submaps share out training steps among themselves: give --steps '
+                          'instead of --time')
+    if submaps and processes() > 1:
+        raise ConfigError('torchrun trains one scene frame, not submaps: start without it')
+
+
+def train(mapper: MapMaker, folder: PosedFolder, arguments: argparse.Namespace,
           stop: StopRequest) -> None:
     """Adds all images, trains and writes a snapshot, also of a training that was stopped early."""
     from lerf_ros.commands.progress import Speeds, remember, working
@@ -200,12 +209,12 @@ def train(mapper: Mapper, folder: PosedFolder, arguments: argparse.Namespace,
         print(stopped_line(mapper, len(folder.frames), steps))
     elif number:
         if mapper.config.map.training_state:
-            mapper.directory.checkpoints.clear()    # the snapshot replaces them
-        name = shlex.quote(str(mapper.directory.path))
+            mapper.drop_checkpoints()
+        name = shlex.quote(str(mapper.path))
         print(f'next: lerf_ros query {name} "a phrase", or lerf_ros view {name}')
 
 
-def expect(mapper: Mapper, folder: PosedFolder, arguments: argparse.Namespace) -> Forecast:
+def expect(mapper: MapMaker, folder: PosedFolder, arguments: argparse.Namespace) -> Forecast:
     """Returns how long the training will take, and how much memory."""
     from lerf_ros.commands.progress import forecast
     from lerf_ros.field.native_kernel import cache_folder
@@ -217,7 +226,7 @@ def expect(mapper: Mapper, folder: PosedFolder, arguments: argparse.Namespace) -
                     bytes_of(cameras), steps, arguments.time)
 
 
-def kind_of(mapper: Mapper) -> str:
+def kind_of(mapper: MapMaker) -> str:
     """Returns, as a key, what the speed of a training depends on most."""
     import torch
     c = mapper.config.training
@@ -225,15 +234,15 @@ def kind_of(mapper: Mapper) -> str:
             f'{c.language_rays}')
 
 
-def result_line(mapper: Mapper, number: int, seconds_taken: float, metric: bool) -> str:
+def result_line(mapper: MapMaker, number: int, seconds_taken: float, metric: bool) -> str:
     """Returns what was written, and how good it is. number: of the snapshot, 0 for none."""
     written = f'snapshot {number}' if number else 'no snapshot yet'
     quality = f', {quality_line(mapper.quality, metric)}' if number else ''
-    return (f'map {mapper.directory.path}, {written}: {mapper.stored} keyframes, {mapper.steps} '
+    return (f'map {mapper.path}, {written}: {mapper.stored} keyframes, {mapper.steps} '
             f'steps in {seconds_taken:.0f} s{quality}')
 
 
-def index_line(mapper: Mapper) -> str:
+def index_line(mapper: MapMaker) -> str:
     """Returns the number of points in the index as text, with a warning if they are few."""
     points = mapper.points
     if points >= FEW_POINTS:
@@ -244,7 +253,7 @@ def index_line(mapper: Mapper) -> str:
             'longer (--steps), and check poses, overlap and exposure of the images')
 
 
-def stopped_line(mapper: Mapper, images: int, steps: int | None) -> str:
+def stopped_line(mapper: MapMaker, images: int, steps: int | None) -> str:
     """Returns the message of a training that was stopped: what is kept, and how to resume it.
 
     steps: all that were asked for, None where a time was.
@@ -255,7 +264,7 @@ def stopped_line(mapper: Mapper, images: int, steps: int | None) -> str:
             'command with --resume (and without --force) goes on')
 
 
-def take_keyframes(mapper: Mapper, folder: PosedFolder, stop: StopRequest) -> bool:
+def take_keyframes(mapper: MapMaker, folder: PosedFolder, stop: StopRequest) -> bool:
     """Stores each image as a keyframe, unless it is stored already, and adds it to the training.
 
     Returns False if it was stopped before all were added. Raises StorageError if one cannot be
@@ -265,7 +274,7 @@ def take_keyframes(mapper: Mapper, folder: PosedFolder, stop: StopRequest) -> bo
 
     from lerf_ros.training.devices import rank
 
-    stored, count = len(mapper.directory.keyframes.indices()), len(folder.frames)
+    stored, count = mapper.stored, len(folder.frames)
     with tqdm(total=count, desc='keyframes', unit='image', disable=rank() > 0) as bar:
         for i in range(count):
             if i >= stored and not mapper.store(folder.frames[i]):
@@ -277,7 +286,7 @@ def take_keyframes(mapper: Mapper, folder: PosedFolder, stop: StopRequest) -> bo
     return True
 
 
-def take_steps(mapper: Mapper, steps: int, time_s: float | None, stop: StopRequest) -> None:
+def take_steps(mapper: MapMaker, steps: int, time_s: float | None, stop: StopRequest) -> None:
     """Trains up to this number of steps, or for time_s seconds, with checkpoints against a kill."""
     from tqdm import tqdm
 
@@ -288,6 +297,8 @@ def take_steps(mapper: Mapper, steps: int, time_s: float | None, stop: StopReque
     separate_noise(mapper.config.training.seed + mapper.steps)
     saving = SnapshotSchedule(mapper, replace(mapper.config.map, snapshot_interval=NO_SNAPSHOT_S))
     last, start = steps if time_s is None else math.inf, time.monotonic()
+    if time_s is None:
+        mapper.share_out(steps)
 
     def spent() -> float:
         return time.monotonic() - start

@@ -12,7 +12,7 @@ from lerf_ros.commands.parser import port_number
 from lerf_ros.errors import ConfigError, LerfError
 
 if TYPE_CHECKING:
-    from lerf_ros.map_query import MapQuery
+    from lerf_ros.query.asked_map import AskedMap
     from lerf_ros.show.page import MapPage
 
 REFRESH_S = 1.0
@@ -40,13 +40,14 @@ def run_view(arguments: argparse.Namespace) -> int:
     require_map(arguments.map)
     require_address(arguments.host)
     require_viser()
-    from lerf_ros.map_query import MapQuery
+    from lerf_ros.submap_query import SubmapQuery
     from lerf_ros.training.devices import choose_device
 
-    query = MapQuery(arguments.map, device=str(choose_device(arguments.device)))
+    query = SubmapQuery(arguments.map, device=str(choose_device(arguments.device)))
     query.refresh()
-    page = MapPage(query.ask, query.directory.path, arguments.host, arguments.port,
-                   lambda: query.text_query, RELEVANCY)
+    single = query.single       # of submaps there is not one field to render
+    page = MapPage(query.ask, query.path, arguments.host, arguments.port,
+                   None if single is None else lambda: single.text_query, RELEVANCY)
     print(f'{page.url} shows the map in {arguments.map}; Ctrl-C ends it', flush=True)
     try:
         follow(query, page, threading.Event())
@@ -70,7 +71,7 @@ def require_address(host: str) -> None:
             '127.0.0.1 is this machine alone, 0.0.0.0 all of its networks') from error
 
 
-def follow(query: MapQuery, page: MapPage, stop: threading.Event) -> None:
+def follow(query: AskedMap, page: MapPage, stop: threading.Event) -> None:
     """Loads newer snapshots until `stop` is set; prints a repeated error once."""
     told = ''
     while not stop.wait(REFRESH_S):

@@ -16,13 +16,14 @@ from lerf_ros.config.capture import CheckConfig, FeatureConfig, KeyframeConfig, 
 from lerf_ros.config.grasping import GraspConfig
 from lerf_ros.config.method import FieldConfig, LanguageConfig, PoseConfig, TrainingConfig
 from lerf_ros.config.presets import preset_path, read_preset, share_directory
+from lerf_ros.config.submaps import SubmapConfig
 from lerf_ros.errors import ConfigError
 from lerf_ros.settings import override
 
 __all__ = ['CheckConfig', 'FeatureConfig', 'FieldConfig', 'GraspConfig', 'IndexConfig',
            'KeyframeConfig', 'LanguageConfig', 'LerfConfig', 'MapConfig', 'PoseConfig',
-           'QueryConfig', 'SceneConfig', 'TrainingConfig', 'load_preset', 'preset_path',
-           'share_directory']
+           'QueryConfig', 'SceneConfig', 'SubmapConfig', 'TrainingConfig', 'load_preset',
+           'preset_path', 'share_directory']
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class LerfConfig:
     query: QueryConfig = QueryConfig()
     grasp: GraspConfig = GraspConfig()
     map: MapConfig = MapConfig()
+    submaps: SubmapConfig = SubmapConfig()
 
     def __post_init__(self) -> None:
         f, g = self.field, self.language

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of submaps. Only `SubmapMapper` has them: no node or command makes submaps yet."""
+"""Settings of submaps, with which a map grows beyond what one scene frame resolves."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from lerf_ros.settings import Checked, setting
 
 @dataclass(frozen=True)
 class SubmapConfig(Checked):
-    """How space is divided into submaps, and how many of them are in memory."""
+    """Whether space is divided into submaps, how, and how many of them are in memory."""
 
+    use: bool = setting(
+        False, 'map into a folder of submaps, which needs depth; a map that is there goes on as '
+        'what it is')
     radius: float = setting(
-        1.2, 'half the edge of the cube that a submap is for, its scene radius: a table and what '
+        1.5, 'half the edge of the cube that a submap is for, its scene radius: a table and what '
         'stands around it', unit='world units', low=1e-3, high=10000.0)
     overlap: float = setting(
-        0.25, 'part of its edge that a cube shares with the next one; things that are not wider '
+        0.2, 'part of its edge that a cube shares with the next one; things that are not wider '
         'lie in one of them as a whole', low=0.0, high=0.5)
     opens_at: float = setting(
         0.3, 'part of what a keyframe looks at from close by that lies in no submap, from which '

@@ -20,7 +20,8 @@ from lerf_ros.encoders.cache import FeatureCache
 from lerf_ros.encoders.image_text import load_encoder
 from lerf_ros.errors import LerfError, MapUnreadableError, StorageError
 from lerf_ros.frames.pose_jump import StampedPose, by_index
-from lerf_ros.mapper import Mapper
+from lerf_ros.mapping.making import claim_map, make_map
+from lerf_ros.mapping.map_maker import MapMaker
 from lerf_ros.mapping.messages import (
     INBOX_SIZE,
     Channels,
@@ -40,10 +41,8 @@ from lerf_ros.mapping.messages import (
     Stop,
     UndoMove,
 )
-from lerf_ros.mapping.restart import check_same_map
 from lerf_ros.mapping.saving import SnapshotSchedule
 from lerf_ros.storage.lock import FolderLock, parent_pid
-from lerf_ros.storage.map_directory import MapDirectory
 from lerf_ros.storage.saved_maps import SavedMaps, finish_load
 from lerf_ros.training.devices import choose_device, reuse_memory
 
@@ -76,7 +75,7 @@ class Loop:
         reuse_memory()
         if config.training.threads:
             torch.set_num_threads(config.training.threads)
-        MapDirectory(self.path).claim()     # before anything is written there, also the lock
+        claim_map(self.path)    # before anything is written there, also the lock
         self.lock = FolderLock(self.path)
         self.lock.acquire(LOCK_PATIENCE_S)
         self.lock.announce(doing='loading models')
@@ -90,18 +89,15 @@ class Loop:
 
     def open(self) -> None:
         """Resumes the map in the directory, or begins one."""
-        directory = MapDirectory(self.path, self.metric)
         cache = FeatureCache(self.path / 'features', self.config.features.cache_megabytes)
-        self.mapper = Mapper(self.config, directory, self.encoder, self.frame_id, self.metric,
-                             cache)
+        self.mapper: MapMaker = make_map(self.config, self.path, self.encoder, self.frame_id,
+                                         self.metric, cache)
         self.mapper.now_ns = self.now_ns
         self.mapper.restore()
         self.saving = SnapshotSchedule(self.mapper, self.config.map)
         # Keyframes of an earlier process may belong to another run of the localisation.
         self.first_of_session = self.mapper.waiting.next_index
-        self.stored = directory.keyframes.indices()
-        self.known = {directory.keyframes.record(i)['frame']['stamp_ns']
-                      for i in self.stored[-INBOX_SIZE:] if i in directory.keyframes}
+        self.known = self.mapper.stamps(INBOX_SIZE)
 
     def now_ns(self) -> int:
         """Returns the newest time that the node has sent, or the wall clock's."""
@@ -190,7 +186,7 @@ class Loop:
             case Load():
                 return self.load(command)
             case Reset():
-                self.mapper.directory.clear(self.mapper.meta(None))
+                self.mapper.clear()
                 self.open()
             case StartSession():
                 self.poses_of_all(handed_over)
@@ -211,20 +207,16 @@ class Loop:
 
     def save(self, command: Save) -> Reply:
         """Writes a snapshot of this moment and copies the map under a name."""
-        saved = SavedMaps(command.root)
-        saved.check_free(command.name, command.overwrite)
+        SavedMaps(command.root).check_free(command.name, command.overwrite)
         self.saving.snapshot()
         if self.saving.fault:
             raise StorageError(self.saving.fault)
-        path = saved.save(self.mapper.directory, command.name, command.overwrite)
+        path = self.mapper.save(command.root, command.name, command.overwrite)
         return Reply(path=str(path))
 
     def load(self, command: Load) -> Reply:
         """Replaces the map by a saved one."""
-        meta = self.mapper.meta(None)
-        keyframes = SavedMaps(command.root).load(
-            command.name, self.mapper.directory,
-            lambda saved: check_same_map(saved.meta(), meta, saved))
+        keyframes = self.mapper.load(command.root, command.name)
         self.open()
         return Reply(keyframes=keyframes)
 
@@ -244,10 +236,7 @@ class Loop:
         if (told := doing or DOING.get(state, state)) != self.announced:
             self.announced = told
             self.lock.announce(leave=self.stopping, doing=told)
-        words = [doing, mapper.waiting.fault, saving.fault,
-                 mapper.moves.message, mapper.outside.message,
-                 mapper.extractor.limits.message, mapper.learned.memory_fault,
-                 mapper.guard.message if mapper.guard else '']
+        words = [doing, mapper.waiting.fault, saving.fault, *mapper.words()]
         self.status = replace(
             self.status, state=state, message='; '.join(filter(None, words)),
             code='STORAGE' if mapper.waiting.fault or saving.fault else '',
@@ -263,7 +252,7 @@ class Loop:
 
     def too_few(self) -> str:
         """Says what is missing before training can begin; empty before the first keyframe."""
-        count, first = len(self.mapper.waiting), self.config.scene.keyframes
+        count, first = len(self.mapper.waiting), self.mapper.first_keyframes
         if count >= first:
             return (f'{count} keyframes without depth, all from one place, so that nothing tells '
                     'how far anything is: move the camera sideways, or set depth_topic')

@@ -12,7 +12,7 @@ import torch
 
 from lerf_ros.config import MapConfig
 from lerf_ros.errors import StorageError
-from lerf_ros.mapper import Mapper
+from lerf_ros.mapping.map_maker import MapMaker
 
 # Snapshots take this part of the time at most, but no more than so many intervals pass between two.
 MOST_OF_TIME, LONGEST_WAIT = 0.15, 3
@@ -31,14 +31,12 @@ class SnapshotSchedule:
     A disk that is full becomes a fault in the status; mapping goes on.
     """
 
-    def __init__(self, mapper: Mapper, config: MapConfig) -> None:
+    def __init__(self, mapper: MapMaker, config: MapConfig) -> None:
         self.mapper, self.config = mapper, config
         self.fault = ''     # why nothing can be written; empty when it can
-        newest = mapper.directory.newest()
-        self.snapshot_id = newest.number if newest else 0
-        self.snapshot_stamp_ns = newest.info['stamp_ns'] if newest else 0
-        self.snapshot_keyframes = newest.info['keyframes'] if newest else 0
-        self.snapshot_steps = newest.info['steps'] if newest else 0
+        newest = mapper.written
+        self.snapshot_id, self.snapshot_stamp_ns = newest.number, newest.stamp_ns
+        self.snapshot_keyframes, self.snapshot_steps = newest.keyframes, newest.steps
         self._snapshot_due = math.inf       # a first interval of training comes before
         self._durable_steps, self._durable_at = mapper.steps, time.monotonic()
         # How long the last one took; unknown before the first snapshot.
@@ -46,7 +44,7 @@ class SnapshotSchedule:
         self._looked_at = time.monotonic()
         self._retry_at = 0.0
         # The first keyframe that is not in the newest snapshot; the next index, and since when.
-        self._snapshot_until = newest.info.get('learned_until', 0) if newest else 0
+        self._snapshot_until = newest.until
         self._newest_index, self._newest_at = mapper.waiting.next_index, time.monotonic()
 
     def tick(self) -> None:
@@ -86,7 +84,7 @@ class SnapshotSchedule:
         if now > self._snapshot_due + interval:
             return True
         return ((now > self._snapshot_due or self._capture_over(now))
-                and not len(mapper.waiting) and seconds_to_settle(mapper) > interval)
+                and not len(mapper.waiting) and mapper.seconds_to_settle() > interval)
 
     def _capture_over(self, now: float) -> bool:
         """Returns whether keyframes have ceased to come, and the newest snapshot lacks some."""
@@ -119,7 +117,7 @@ class SnapshotSchedule:
             self._durable_steps, self._durable_at = self.mapper.steps, start
 
     def _healthy(self) -> bool:
-        return self.mapper.guard is None or self.mapper.guard.remember()
+        return self.mapper.healthy()
 
     def _snapshot(self) -> None:
         mapper, start = self.mapper, time.monotonic()
@@ -127,11 +125,11 @@ class SnapshotSchedule:
         if not number:
             return
         self.snapshot_id, self.snapshot_steps = number, mapper.steps
-        self._snapshot_until = mapper.waiting.learned_until
-        self.snapshot_stamp_ns, self.snapshot_keyframes = \
-            mapper.snapshot_stamp_ns, len(mapper.learned)
+        newest = mapper.written
+        self._snapshot_until = newest.until
+        self.snapshot_stamp_ns, self.snapshot_keyframes = newest.stamp_ns, newest.keyframes
         log.info('snapshot %d after %d steps with %d keyframes in %.1f s, held-out PSNR %.1f dB',
-                 number, mapper.steps, len(mapper.learned), time.monotonic() - start,
+                 number, mapper.steps, newest.keyframes, time.monotonic() - start,
                  mapper.quality.psnr)
 
     def _write(self, work: Callable[[], object]) -> bool:
@@ -148,12 +146,3 @@ class SnapshotSchedule:
         log.warning(self.fault)
         self._retry_at = time.monotonic() + RETRY_S
         return False
-
-
-def seconds_to_settle(mapper: Mapper) -> float:
-    """Estimates how long training goes on if no keyframe comes; inf where it has no end."""
-    limit = mapper.config.training.settle_steps
-    if not limit or mapper.trainer is None or not mapper.rays_per_second:
-        return math.inf
-    left = max(limit - (mapper.steps - mapper.steps_at_newest), 0)
-    return left * mapper.trainer.radiance.rays / mapper.rays_per_second

@@ -43,7 +43,7 @@ from lerf_ros.nodes.query.messages import (
     viewpoint_of,
 )
 from lerf_ros.nodes.query.rviz_service import RvizConfigService
-from lerf_ros.nodes.query.space import RobotSpace, loaded_snapshot
+from lerf_ros.nodes.query.space import RobotSpace
 from lerf_ros.nodes.query.standing_prompt import StandingPrompt
 from lerf_ros.nodes.tf.lookup import FrameLookup
 from lerf_ros.query.answer import Answer, in_frame
@@ -53,7 +53,7 @@ from lerf_ros.show.words import summary
 from lerf_ros.srv import Query
 
 if TYPE_CHECKING:
-    from lerf_ros.map_query import MapQuery
+    from lerf_ros.query.asked_map import AskedMap
     from lerf_ros.show.page import MapPage
 
 WARN_PERIOD_S = 10.0
@@ -69,11 +69,18 @@ class AnswerConfig:
     grasp: GraspConfig = GraspConfig()
 
 
-def create_map_query(directory: Path, settings: Mapping[str, object], device: str) -> MapQuery:
-    """Returns a MapQuery, which is imported now: that takes seconds, parameters are checked first.
+def create_map_query(directory: Path, settings: Mapping[str, object], device: str) -> AskedMap:
+    """Returns a SubmapQuery, which is imported now: that takes seconds, parameters come first."""
+    from lerf_ros.submap_query import SubmapQuery
+    return SubmapQuery(directory, settings, device)
+
+
+def surface_of(map_: object) -> tuple[np.ndarray, np.ndarray] | None:
+    """Returns points (N, 3) and colours (N, 3) of a map; None before its first snapshot, and for a
+    map that tells none.
     """
-    from lerf_ros.map_query import MapQuery
-    return MapQuery(directory, settings, device)
+    surface = getattr(map_, 'surface', None) if getattr(map_, 'ready', False) else None
+    return surface() if surface is not None else None
 
 
 def why_fixed(name: str) -> str:
@@ -97,7 +104,7 @@ class QueryNode(ManagedNode):
     service: DeferredService[Query.Request, Query.Response] | None = None
     find: FindServer | None = None
 
-    def __init__(self, map_factory: Callable[..., MapQuery] = create_map_query,
+    def __init__(self, map_factory: Callable[..., AskedMap] = create_map_query,
                  **arguments: object) -> None:
         """arguments: those of rclpy.node.Node.
 
@@ -111,7 +118,7 @@ class QueryNode(ManagedNode):
         self.given = given_settings(self, config)
         self.live = LiveParameters(self, (self.settings, config), why_fixed, self.change)
         self.directory = map_directory(self.settings.map_directory, self.get_namespace())
-        self.map: MapQuery | None = None
+        self.map: AskedMap | None = None
         self._map_error: LerfError | None = None
         self._queries = 0
         self._refresh_timer: Timer | None = None
@@ -203,14 +210,12 @@ class QueryNode(ManagedNode):
                 self._map_error = error
                 self.get_logger().warning(str(error), throttle_duration_sec=WARN_PERIOD_S)
 
-    def _show_loaded(self, map_: MapQuery) -> None:
+    def _show_loaded(self, map_: AskedMap) -> None:
         """Updates log, keyframes, parameters, prompt and page for the snapshot that was loaded."""
         self.get_logger().info(f'snapshot {map_.snapshot_id} answers from now on')
         self.publisher.read_keyframes(self.directory)
-        if (snapshot := loaded_snapshot(map_)) is not None:
-            index = snapshot.query.index
-            self.publisher.publish_map(index.points_world, index.colors, map_.frame_id,
-                                       self.get_clock().now().to_msg())
+        if (surface := surface_of(map_)) is not None:
+            self.publisher.publish_map(*surface, map_.frame_id, self.get_clock().now().to_msg())
         self.live.show({name: value for name, value in map_.settings().items()
                         if name not in self.given})
         self.prompt.due = True
@@ -221,10 +226,10 @@ class QueryNode(ManagedNode):
     def _points(self) -> tuple[np.ndarray, str]:
         """Returns the points (N, 3) of the map and its frame; raises LerfError without any."""
         map_ = self.ready_map()
-        snapshot = loaded_snapshot(map_)
-        if snapshot is None:
+        surface = surface_of(map_)
+        if surface is None:
             raise NoSnapshotError('no snapshot is loaded yet: wait for the mapper and ask again')
-        return snapshot.query.index.points_world, map_.frame_id
+        return surface[0], map_.frame_id
 
     def refuse(self, response: Query.Response) -> None:
         """Fills the response to a request when too many queries wait."""
@@ -338,7 +343,7 @@ class QueryNode(ManagedNode):
         self.frames.listen()
         return self.frames.T_frame_map(frame_id, map_.frame_id)
 
-    def ready_map(self) -> MapQuery:
+    def ready_map(self) -> AskedMap:
         """Returns the map to ask; raises NotActiveError, or why no snapshot could be loaded."""
         map_ = self.map
         if not self.active or map_ is None:

@@ -181,10 +181,7 @@ class MapDirectory:
         for folder in (self.snapshots, self.checkpoints):
             files += [file for number in folder.numbers() for file in folder.own_files(number)
                       if is_folder(folder.path)]
-        features = self.path / 'features'
-        files += [path for path in sorted(features.iterdir())
-                  if FEATURES.fullmatch(path.name) and is_file(path)] \
-            if is_folder(features) else []
+        files += feature_files(self.path)
         transforms = self.path / 'transforms.json'
         if is_file(transforms) and self.keyframes.transforms_are_ours():
             files.append(transforms)
@@ -243,6 +240,13 @@ class MapDirectory:
                 remove_folder_if_empty(folder)
         if self.path.is_dir():
             flush(self.path)
+
+
+def feature_files(folder: Path) -> list[Path]:
+    """Returns the files of the feature cache in a map's folder."""
+    features = folder / 'features'
+    return [path for path in sorted(features.iterdir())
+            if FEATURES.fullmatch(path.name) and is_file(path)] if is_folder(features) else []
 
 
 def is_calibration(path: Path) -> bool:

@@ -1,25 +1,35 @@
 # SPDX-License-Identifier: Apache-2.0
 """Space is divided into submaps; they open, close, come back, and answer as one map."""
 
+import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from test_end_to_end import SMALL
 from tiny_world import CUBES, ColorEncoder, orbit, photograph
 
-from lerf_ros.config.submaps import SubmapConfig
 from lerf_ros.errors import ConfigError, ForeignFolderError, MapUnreadableError
+from lerf_ros.geometry.scene_frame import SceneFrame
 from lerf_ros.geometry.submap_lattice import SubmapLattice
-from lerf_ros.query.answer import Hit
+from lerf_ros.mapping.cube_map import seen_in
+from lerf_ros.query.answer import Hit, Presence
+from lerf_ros.query.request import QueryRequest
+from lerf_ros.query.submap_answers import joined
 from lerf_ros.storage.map_directory import MapDirectory
-from lerf_ros.storage.submaps import SubmapFolder
+from lerf_ros.storage.submaps import SubmapFolder, SubmapSet
 from lerf_ros.submap_mapper import SubmapMapper
-from lerf_ros.submap_query import SubmapQuery, joined
+from lerf_ros.submap_query import SubmapQuery, unsettled
 
 LATTICE = SubmapLattice((1.0, 0.0, 0.0), 1.2, 0.25)      # middles 1.8 apart
 APART = 4.0                                              # metres from one place to the other
 HERE = [photograph(T, i) for i, T in enumerate(orbit(10))]
+
+
+def line(low, high, count=101):
+    """Points (N, 3) along x."""
+    return np.linspace([low, 0, 0], [high, 0, 0], count)
 
 
 def there(frames):
@@ -31,44 +41,80 @@ def there(frames):
 
 
 def mapper_on(folder, **settings):
-    return SubmapMapper(SMALL, SubmapConfig(**settings), folder, ColorEncoder(), metric=True)
-
-
-def line(low, high, count=101):
-    """Points (N, 3) along x."""
-    return np.linspace([low, 0, 0], [high, 0, 0], count)
+    config = SMALL.override({f'submaps.{name}': value for name, value in settings.items()})
+    return SubmapMapper(config, folder, ColorEncoder(), 'map', True)
 
 
 def test_neighbours_overlap_by_a_quarter_of_their_edge():
     here, beside = LATTICE.scene((0, 0, 0)), LATTICE.scene((1, 0, 0))
     assert (here.center, here.radius) == ((1.0, 0.0, 0.0), 1.2)
     assert beside.center == (2.8, 0.0, 0.0)
-    both = LATTICE.inside([(0, 0, 0), (1, 0, 0)], line(-0.4, 4.2, 461)).all(0)
+    both = (submaps((0, 0, 0), (1, 0, 0)).depths(line(-0.4, 4.2, 461)) <= 1.0).all(0)
     assert both.sum() * 0.01 == pytest.approx(0.6, abs=0.02)        # 2.2 - 1.6
 
 
-def test_a_cube_is_opened_when_what_is_seen_leaves_those_that_are_open():
-    cells = [(0, 0, 0)]
-    assert LATTICE.next_cell([], line(0.5, 1.5), 0.3) == (0, 0, 0)
-    assert LATTICE.next_cell(cells, line(1.2, 2.4), 0.3) is None        # a sixth beyond 2.2
-    assert LATTICE.next_cell(cells, line(1.6, 2.8), 0.3) == (1, 0, 0)   # a half
-    assert LATTICE.next_cell([*cells, (1, 0, 0)], line(1.6, 2.8), 0.3) is None
-    with pytest.raises(ValueError, match='no point'):
-        LATTICE.next_cell(cells, np.zeros((0, 3)), 0.3)
+def submaps(*cells):
+    made = SubmapSet.begin(LATTICE)
+    for cell in cells:
+        made = made.with_cell(cell)
+    return made
 
 
-def test_the_folder_says_which_cubes_there_are(tmp_path):
-    folder = SubmapFolder(tmp_path / 'building')
+@pytest.mark.parametrize('there, seen, learning, cells', [
+    ([], line(0.5, 1.5), [0], [(0, 0, 0)]),
+    ([(0, 0, 0)], line(1.2, 2.4), [0], [(0, 0, 0)]),                    # a sixth beyond 2.2
+    ([(0, 0, 0)], line(1.6, 2.8), [1], [(0, 0, 0), (1, 0, 0)]),         # a half
+    ([(0, 0, 0), (1, 0, 0)], line(1.6, 2.8), [1], [(0, 0, 0), (1, 0, 0)])])
+def test_a_submap_is_opened_when_what_is_seen_leaves_those_that_are_there(
+        tmp_path, there, seen, learning, cells):
+    mapper = mapper_on(tmp_path / 'new')
+    mapper.submaps = submaps(*there)
+    assert mapper._learning(mapper.submaps, seen) == learning
+    assert mapper.submaps.cells == cells
+
+
+def test_a_submap_learns_the_pixels_that_show_its_cube():
+    frame = photograph(orbit(1)[0])     # from x = 1.1, z = 0.7, at the origin
+    whole = seen_in(SceneFrame((0.0, 0.0, 0.0), 50.0), frame)
+    near = seen_in(SceneFrame((0.0, 0.0, 0.0), 0.5), frame)
+    behind = seen_in(SceneFrame((3.0, 0.0, 0.0), 0.5), frame)
+    assert whole.all() and not behind.any()
+    assert near[36, 48] and not near[0].any() and 0.2 < near.mean() < 0.9
+    holes = np.where(np.indices(near.shape)[0] == 36, 0.0, frame.depth_m).astype(np.float32)
+    assert seen_in(SceneFrame((0.0, 0.0, 0.0), 0.5), replace(frame, depth_m=holes))[36, 48]
+
+
+def test_the_folder_says_which_cubes_there_are_and_where(tmp_path):
+    folder, made = SubmapFolder(tmp_path / 'building'), submaps((0, 0, 0), (1, 0, -2))
     assert folder.read() is None
-    folder.write(LATTICE, [(0, 0, 0), (1, 0, -2)])
-    assert folder.read() == (LATTICE, [(0, 0, 0), (1, 0, -2)])
-    (tmp_path / 'building' / 'submaps.json').write_text('{"format": 1')
+    T = np.eye(4)
+    T[:3, 3] = 1.0, 2.0, 3.0
+    folder.write(made.moved([np.eye(4), T]))
+    read = folder.read()
+    assert (read.lattice, read.cells, read.id) == (LATTICE, [(0, 0, 0), (1, 0, -2)], made.id)
+    assert np.array_equal(read.T_map_submap(1), T) and np.array_equal(
+        read.undone().T_map_submap(1), np.eye(4))
+    assert read.middle(1) == pytest.approx([1.0 + 1.8 + 1.0, 2.0, -3.6 + 3.0])
+    (tmp_path / 'building' / 'submaps.json').write_text('{"format": 2')
     with pytest.raises(MapUnreadableError, match='submaps.json cannot be read'):
         folder.read()
+
+
+def test_nothing_foreign_becomes_or_goes_with_a_folder_of_submaps(tmp_path):
     (tmp_path / 'thesis').mkdir()
     (tmp_path / 'thesis' / 'chapter.tex').write_text('mine')
     with pytest.raises(ForeignFolderError, match='chapter.tex'):
-        SubmapFolder(tmp_path / 'thesis').write(LATTICE, [(0, 0, 0)])
+        mapper_on(tmp_path / 'thesis')
+    mapper = mapper_on(tmp_path / 'map')
+    mapper.learn([HERE[0]], steps=1)
+    mine = [tmp_path / 'map' / 'notes.txt', mapper.folder.path_of(0) / 'images' / 'mine.png']
+    for file in mine:
+        file.write_text('mine')
+    assert mapper.folder.strangers() == mine
+    mapper.clear()
+    assert [file.read_text() for file in mine] == ['mine', 'mine']
+    assert mapper.folder.read().cells == [] and not mapper.folder.path_of(0).joinpath(
+        'meta.json').exists()
 
 
 @pytest.fixture(scope='module')
@@ -82,9 +128,10 @@ def building(tmp_path_factory):
 
 def test_each_place_has_a_submap_and_each_keyframe_is_in_one(building):
     folder, mapper = building
-    assert len(mapper.cells) == 2 and len(mapper.active) == 1
+    assert mapper.count == 2 and len(mapper.active) == 1 and mapper.stored == 20
     for number, frames in enumerate((HERE, there(HERE))):
         files = MapDirectory(mapper.folder.path_of(number)).keyframes
+        assert files.indices() == list(range(10 * number, 10 * number + 10))
         assert [files.pose(i)[0] for i in files.indices()] == [f.stamp_ns for f in frames]
 
 
@@ -107,13 +154,17 @@ def test_one_question_goes_to_all_submaps(building):
         assert off.min(0).max() < APART / 4, (name, off)
         assert len(query.ask(replace(request(name), max_hits=1)).hits) == 1
     missing = query.ask(request('purple'))
-    assert not missing.found and len(missing.phrases) == 1
+    # 250 steps are too few to say that something is not there.
+    assert missing.presence == Presence.NOT_OBSERVED and len(missing.phrases) == 1
+    assert '2 of 2 submaps still learn' in missing.too_coarse
     assert len(missing.points_world) == len(missing.relevancy) == len(missing.colors)
 
 
 def test_a_closed_submap_goes_on_where_it_stopped(building, tmp_path):
-    folder, _ = building
+    folder = building[0]
+    folder = shutil.copytree(folder, tmp_path / 'copy')
     again = mapper_on(folder, most_active=1)        # as after kill -9: nothing in memory
+    again.restore()
     again.add_frame(replace(HERE[0], stamp_ns=999))
     mapper, = again.active.values()
     assert mapper.steps == pytest.approx(250, abs=10) and len(mapper.learned) == 11
@@ -121,7 +172,7 @@ def test_a_closed_submap_goes_on_where_it_stopped(building, tmp_path):
 
 
 def test_a_folder_of_other_cubes_is_refused(building):
-    with pytest.raises(ConfigError, match='submaps of radius 1.2'):
+    with pytest.raises(ConfigError, match='submaps of radius 1.5'):
         mapper_on(building[0], radius=2.0)
 
 
@@ -131,8 +182,15 @@ def test_an_image_without_depth_is_refused(tmp_path):
     assert not (tmp_path / 'new').exists()
 
 
+@pytest.mark.parametrize('steps, settled, said', [
+    (300, True, ''), (299, True, '1 of 1 submaps still learn'), (900, False, '1 of 1 submaps')])
+def test_nothing_is_absent_from_a_submap_that_still_learns(steps, settled, said):
+    snapshot = SimpleNamespace(stored=SMALL, info={'steps': steps, 'settled': settled})
+    assert SMALL.training.language_decay_steps == 300
+    assert unsettled([snapshot]).startswith(said) and bool(unsettled([snapshot])) == bool(said)
+
+
 def request(text):
-    from lerf_ros.query.request import QueryRequest
     return QueryRequest(text, plan_grasps=False)
 
 

@@ -22,7 +22,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import lerf_ros.encoders.image_text
-import lerf_ros.mapper
 from lerf_ros import cli, processes
 from lerf_ros.commands.query import claim_folders
 from lerf_ros.config import LerfConfig
@@ -34,12 +33,13 @@ from lerf_ros.evaluation.records import EvalResults
 from lerf_ros.frames.frame import Frame, Keyframe
 from lerf_ros.geometry.camera import PinholeCamera
 from lerf_ros.geometry.scene_frame import SceneFrame
-from lerf_ros.mapper import Mapper
 from lerf_ros.mapping import loop as loop_module
+from lerf_ros.mapping import making
 from lerf_ros.mapping import reindex as stored_map
 from lerf_ros.mapping.keyframes import KeyframeQueue
 from lerf_ros.mapping.loop import Loop
 from lerf_ros.mapping.messages import Channels, Load, Reset
+from lerf_ros.mapping.single_map import SingleMap
 from lerf_ros.show.files import export_answer
 from lerf_ros.storage.map_directory import FEATURES, MapDirectory
 from lerf_ros.storage.output_folder import OutputFolder
@@ -70,11 +70,21 @@ class Encoder:
 
 
 class StoringMapper:
-    """Stores keyframes, checkpoints and snapshots as `Mapper` does, without any training."""
+    """Stores keyframes, checkpoints and snapshots as `SingleMap` does, without any training."""
 
     points = 1000       # of the index that no snapshot here has
+    first_keyframes = 1
 
-    meta, store = Mapper.meta, Mapper.store
+    meta, store, path, written = SingleMap.meta, SingleMap.store, SingleMap.path, SingleMap.written
+    share_out, drop_checkpoints = SingleMap.share_out, SingleMap.drop_checkpoints
+    stamps, clear, healthy = SingleMap.stamps, SingleMap.clear, SingleMap.healthy
+    save, load = SingleMap.save, SingleMap.load
+
+    def words(self):
+        return []
+
+    def seconds_to_settle(self):
+        return 0.0
 
     def __init__(self, config, directory, encoder, frame_id, metric, cache=None):
         self.config, self.directory, self.encoder = config, directory, encoder
@@ -122,7 +132,7 @@ def quick():
     """No training, no encoder, no waiting for the disk."""
     with contextlib.ExitStack() as stack:
         for target, name, value in (
-                (lerf_ros.mapper, 'Mapper', StoringMapper), (loop_module, 'Mapper', StoringMapper),
+                (making, 'SingleMap', StoringMapper),
                 (lerf_ros.encoders.image_text, 'load_encoder', lambda *_, **__: Encoder()),
                 (loop_module, 'load_encoder', lambda *_, **__: Encoder()),
                 (os, 'fsync', lambda _: None),

@@ -39,7 +39,9 @@ HARMLESS = frozenset((
     'has_mono_prior', 'has_sensor_depth', 'has_foreground_mask', 'has_sparse_sfm_points', 'pairs',
     # A rolling shutter has no effect without a pose for the end of the exposure.
     'rolling_shutter', 'rolling_shutter_time', 'camera_linear_velocity',
-    'camera_angular_velocity'))
+    'camera_angular_velocity',
+    # What lerf_ros writes beside submaps.
+    'of_submaps'))
 LENSES = 'is a lens that is not supported; ' + UNDISTORT
 COLOUR_KEY = 'hides a colour of the images: write alpha channels (PNG) or mask_path instead'
 REFUSED: Mapping[str, str] = {

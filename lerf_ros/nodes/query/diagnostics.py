@@ -22,7 +22,7 @@ from lerf_ros.nodes.common.diagnostics import RATE_WINDOW_S, diagnostic_status
 from lerf_ros.nodes.query.messages import error_name
 
 if TYPE_CHECKING:
-    from lerf_ros.map_query import MapQuery
+    from lerf_ros.query.asked_map import AskedMap
 
 PERIOD_S = 1.0
 RECENT_S = 10.0     # a failure is reported for so long, and latencies are of this time
@@ -39,7 +39,7 @@ class QueryNodeState:
     failed, empty when it did not. waiting: queries that wait for their answer.
     """
 
-    map_query: MapQuery | None
+    map_query: AskedMap | None
     active: bool
     error: str
     waiting: int

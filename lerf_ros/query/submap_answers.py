@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the answers of all submaps are together: hits of overlapping ones are one hit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from lerf_ros.geometry.camera import transform_points
+from lerf_ros.index.language_index import LanguageIndex
+from lerf_ros.index.resolution import Resolution
+from lerf_ros.query.answer import Answer, Hit, PhraseAnswer, Presence
+from lerf_ros.query.mapped_place import MappedPlace
+from lerf_ros.query.places import sort_key
+
+
+class Cubes(Protocol):
+    """Where the cubes of all submaps are (storage/submaps.py)."""
+
+    def depth(self, number: int, points_map: np.ndarray) -> np.ndarray:
+        """Returns how far from the middle of a cube points (..., 3) lie (...): 1 on its faces."""
+
+    def T_map_submap(self, number: int) -> np.ndarray:
+        """Returns the pose (4, 4) of the frame that a submap was mapped in."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The answer of one submap, in the map frame.
+
+    It speaks for its cube, and for what lies in no cube at all.
+    """
+
+    cubes: Cubes
+    number: int
+    answer: Answer
+
+    def depth(self, hit: Hit) -> float:
+        """Returns how far from the middle of the cube a hit lies, 1 on its faces."""
+        return float(self.cubes.depth(self.number, hit.position))
+
+    def owns(self, hit: Hit, all_parts: Sequence[Part]) -> bool:
+        """Returns whether a hit lies in the cube of this submap, or in that of none."""
+        return self.depth(hit) <= 1.0 or all(part.depth(hit) > 1.0 for part in all_parts)
+
+
+def phrase_of(k: int, own: Sequence[Part], place: MappedPlace, most: int) -> PhraseAnswer:
+    """Returns what all submaps together say of a phrase, by its number, with `most` hits."""
+    told = [part.answer.phrases[k] for part in own]
+    hits = joined([(part.depth(hit), hit) for part, phrase in zip(own, told, strict=True)
+                   for hit in phrase.hits if part.owns(hit, own)])[:most]
+    surest = max(told, key=lambda phrase: -1.0 if math.isnan(phrase.probability)
+                 else phrase.probability)
+    if hits:
+        return replace(surest, presence=Presence.PRESENT, hits=hits, not_found_reason='')
+    doubtful = any(phrase.presence == Presence.NOT_OBSERVED for phrase in told)
+    presence = Presence.ABSENT if place.enough and not doubtful else Presence.NOT_OBSERVED
+    return replace(surest, presence=presence, hits=(), not_found_reason=next(
+        filter(None, (surest.not_found_reason, *(p.not_found_reason for p in told))), ''))
+
+
+def joined(hits: Sequence[tuple[float, Hit]]) -> tuple[Hit, ...]:
+    """Returns hits (depth in its cube, hit) best first, doubles of overlapping submaps as one.
+
+    The one that lies deepest in its cube is the most complete; it gets the best relevancy.
+    """
+    kept: list[Hit] = []
+    for _, hit in sorted(hits, key=lambda pair: pair[0]):
+        double = next((k for k, other in enumerate(kept) if same_place(hit, other)), None)
+        if double is None:
+            kept.append(hit)
+        elif hit.relevancy > kept[double].relevancy:
+            kept[double] = replace(kept[double], relevancy=hit.relevancy)
+    return tuple(sorted(kept, key=sort_key))
+
+
+def same_place(a: Hit, b: Hit) -> bool:
+    """Returns whether the middle of either box lies in the other one."""
+    return any(bool((np.abs((one.position - other.position) @ other.rotation)
+                     <= other.size / 2).all()) for one, other in ((a, b), (b, a)))
+
+
+def nearest(cubes: Cubes, numbers: Sequence[int], points_map: np.ndarray) -> np.ndarray:
+    """Returns which of the submaps (position in `numbers`) has its middle nearest to points (N, 3).
+    """
+    return np.argmin([cubes.depth(number, points_map) for number in numbers], axis=0)
+
+
+def all_places(cubes: Cubes, known: Mapping[int, Resolution | None]) -> Resolution | None:
+    """Returns the places that all submaps looked at, each as its own submap resolves it.
+
+    None where one does not know its own, which is of another version.
+    """
+    parts = {number: part for number, part in known.items() if part is not None}
+    if len(parts) < len(known):
+        return None
+    numbers, points, spacing = list(parts), [], []
+    for position, (number, part) in enumerate(parts.items()):
+        world = transform_points(cubes.T_map_submap(number), part.points_world())
+        own = nearest(cubes, numbers, world) == position
+        points.append(world[own])
+        spacing.append(part.spacing[own])
+    origin = np.concatenate(points).mean(0) if sum(map(len, points)) else np.zeros(3)
+    return Resolution((np.concatenate(points) - origin).astype(np.float32),
+                      np.concatenate(spacing), origin)
+
+
+class Cloud(NamedTuple):
+    """The points of an Answer, with what is said of each."""
+
+    points_world: np.ndarray
+    relevancy: np.ndarray
+    labels: np.ndarray
+    colors: np.ndarray
+
+
+@dataclass(frozen=True)
+class Surface:
+    """What all submaps together know of where surfaces are, which no question changes.
+
+    points (N, 3), map frame, and colors (N, 3) uint8: all of them, in the order of the submaps.
+    own: the points (n,) of each submap, by number, that it speaks for: those that no other cube has
+    nearer to its middle, by index.
+    """
+
+    points: np.ndarray
+    colors: np.ndarray
+    own: Mapping[int, np.ndarray]
+
+    @classmethod
+    def of(cls, cubes: Cubes, indexes: Mapping[int, LanguageIndex]) -> Surface:
+        """Joins the points of the indexes of submaps, by number."""
+        numbers, points, own = list(indexes), [], {}
+        for position, (number, index) in enumerate(indexes.items()):
+            world = transform_points(cubes.T_map_submap(number), index.points_world)
+            own[number] = np.flatnonzero(nearest(cubes, numbers, world) == position)
+            points.append(world[own[number]])
+        colors = [index.colors[own[number]] for number, index in indexes.items()]
+        return cls(np.concatenate(points), np.concatenate(colors), own)
+
+    def cloud(self, parts: Sequence[Part]) -> Cloud:
+        """Returns the points of all submaps with what those that were asked say of them.
+
+        Where a submap was not asked, nothing is relevant.
+        """
+        relevancy = np.zeros(len(self.points), np.float32)
+        labels, start = np.zeros(len(self.points), np.uint32), 0
+        told = {part.number: part.answer for part in parts}
+        for number, own in self.own.items():
+            place = np.s_[start:start + len(own)]
+            if number in told:
+                relevancy[place] = told[number].relevancy[own]
+                labels[place] = told[number].labels[own]
+            start += len(own)
+        return Cloud(self.points, relevancy, labels, self.colors)
