@@ -29,6 +29,7 @@ from lerf_ros.query.places import sort_key
 from lerf_ros.query.question import request_image
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.query.submap_answers import Part, Surface, all_places, phrase_of
+from lerf_ros.query.text_query import TextQuery
 from lerf_ros.storage.submaps import SubmapFolder, SubmapSet
 
 # A submap is asked only for what it holds; how well space is known is asked of all together.
@@ -120,6 +121,14 @@ class SubmapQuery:
         """The loaded snapshot of a map of one frame; None for submaps, and before the first."""
         single = self._single
         return single.snapshot if single is not None and single.ready else None
+
+    @property
+    def text_query(self) -> TextQuery:
+        """The index of a map of one frame; raises NoSnapshotError without one, and for submaps."""
+        if self._single is None:
+            raise NoSnapshotError(f'{self.path} is a folder of submaps: each has an index of its '
+                                  'own')
+        return self._single.text_query
 
     @property
     def snapshot_id(self) -> int:

@@ -51,6 +51,7 @@ from lerf_ros.query.phrases.reading import Viewpoint
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.show.words import summary
 from lerf_ros.srv import Query
+from lerf_ros.storage.submaps import SubmapFolder
 
 if TYPE_CHECKING:
     from lerf_ros.query.asked_map import AskedMap
@@ -158,8 +159,11 @@ class QueryNode(ManagedNode):
         self._refresh_timer = self.create_timer(self.settings.refresh_period, self.start_refresh)
         if self.settings.viewer_port:
             from lerf_ros.show.page import MapPage  # needs viser, an optional dependency
+            # Of submaps there is not one field to render.
+            one = None if SubmapFolder(self.directory).exists() else (
+                lambda: self.ready_map().text_query)
             self.page = MapPage(self.ask, self.directory, self.settings.viewer_host,
-                                self.settings.viewer_port, lambda: self.ready_map().text_query)
+                                self.settings.viewer_port, one)
             self.get_logger().info(f'the map is shown at {self.page.url}')
 
     def deactivate(self) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from lerf_ros.query.answer import Answer
 from lerf_ros.query.request import QueryRequest
+from lerf_ros.query.text_query import TextQuery
 
 
 class AskedMap(Protocol):
@@ -47,6 +48,10 @@ class AskedMap(Protocol):
     @property
     def info(self) -> Mapping[str, Any]:
         """The manifest of the loaded snapshot, empty before the first."""
+
+    @property
+    def text_query(self) -> TextQuery:
+        """The index of a map of one frame; raises NoSnapshotError without one, and for submaps."""
 
     def refresh(self) -> bool:
         """Loads what is newer; returns whether there was something. Raises LerfError."""
