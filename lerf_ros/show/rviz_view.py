@@ -21,8 +21,10 @@ Settings = dict[str, object]
 
 PITCH, YAW = 0.5, 0.8           # radians: from above, and from a corner
 FIELD_OF_VIEW_DEG = 45.0        # of RViz, upwards; its window is at least as wide as high
-MARGIN = 1.1                    # times the distance at which a map just fits
-SHARE = 0.02                    # of the points, at each end along each axis, that need not fit
+# Of the points, at each end along each axis, that decide nothing: walls far behind the things.
+SHARE = 0.2
+# Times the distance at which the others just fit; an even map without a background fits as a whole.
+MARGIN = 1.1 / (1 - 2 * SHARE)
 SAMPLE = 4000                   # points whose distance from the next one is measured
 SPREAD = 1.2                    # times that distance: squares leave no gaps
 LEAST_SIZE = 1e-3

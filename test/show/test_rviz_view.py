@@ -33,10 +33,14 @@ def test_a_map_is_in_view_wherever_it_lies_and_however_large_it_is(center, size)
     assert not seen(near, points).all()
 
 
-def test_few_stray_points_do_not_move_the_view():
-    points = np.random.default_rng(0).uniform(-1, 1, (1000, 3))
-    stray = np.concatenate([points, [[500.0, 0, 0]] * 10])
-    assert View.of(stray).distance == pytest.approx(View.of(points).distance, rel=0.02)
+def test_a_background_far_away_does_not_move_the_view_from_the_things():
+    """As on the demo's table: a third of the points are walls and floor of the room around it."""
+    rng = np.random.default_rng(0)
+    table = rng.uniform([-0.6, -0.6, 0.7], [0.6, 0.6, 0.9], (2000, 3))
+    walls = rng.uniform(-1, 1, (1000, 3)) * (4.0, 4.0, 2.0) + (0.0, 0.0, 1.0)
+    view = View.of(np.concatenate([table, walls]))
+    assert seen(view, table).all() and view.distance < 5.0
+    assert View.of(walls).distance > 9.0
 
 
 def test_squares_leave_no_gaps():

@@ -22,6 +22,7 @@ from lerf_ros.nodes.query.messages import box_pose
 from lerf_ros.query.answer import Answer, Hit, PhraseAnswer
 from lerf_ros.show.colors import TAB10
 from lerf_ros.show.outlines import axes_outline, box_outline, target_outline
+from lerf_ros.show.rviz_view import SHARE
 from lerf_ros.show.words import label_text, legend_text
 
 BOXES, EDGES, LABELS, LEGEND = 'boxes', 'edges', 'labels', 'legend'
@@ -43,12 +44,11 @@ GRIPPER_LINE_M = 0.005
 AXIS_M = 0.1            # length of the axes at the target
 KEYFRAME_LINE = 0.005   # fraction of the length of an edge of a keyframe's frustum
 MIN_SCALE = 1e-6        # RViz refuses to draw what has no thickness
-SHARE = 0.02            # of the points, at each end, that do not count for the extent
 
 
 @dataclass(frozen=True)
 class Extent:
-    """Where most of a map is: corners low and high (3,), world units."""
+    """What a map shows in its middle, as its view does: corners low and high (3,), world units."""
 
     low: np.ndarray
     high: np.ndarray
