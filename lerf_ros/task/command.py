@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,14 +34,16 @@ def run(task: str, seed: int, out: Path) -> int:
     from lerf_ros.storage.output_folder import OutputFolder
     from lerf_ros.task.errand import SimulatedHome, phrase_of, results
 
-    phrase, scene, files = phrase_of(task), evaluation_layout(seed), OutputFolder(out)
+    scene, files = evaluation_layout(seed), OutputFolder(out)
+    target = meant([thing.query for thing in scene.objects], phrase_of(task))
     files.claim()
+    # Noted before they are made, so that a run that is killed leaves no unknown folder.
+    for name in (f'task_map_{seed}', 'task_hulls'):
+        if not files.knows(name):
+            files.note_folder(name)
     query = opened(seed, out / f'task_map_{seed}')
-    files.note_folder(f'task_map_{seed}')
     home = SimulatedHome(scene, query, out / 'task_hulls')
-    files.note_folder('task_hulls')
-    meant = [k for k, thing in enumerate(scene.objects) if thing.query == phrase]
-    done = home.errand(task, meant[0] if meant else None, np.random.default_rng(seed))
+    done = home.errand(task, target, np.random.default_rng(seed))
     print(in_words(done))
     fallen = [scene.objects[k].query for k in home.table.fallen]
     with files.file('task.json') as path:
@@ -48,6 +51,20 @@ def run(task: str, seed: int, out: Path) -> int:
                                    indent=1, allow_nan=False) + '\n')
     print(out / 'task.json')
     return 0 if done.right else 1
+
+
+def meant(names: Sequence[str], phrase: str) -> int | None:
+    """Returns which of the objects of these names a phrase means, to judge the errand by.
+
+    None where it means none. Raises ConfigError where it may mean several.
+    """
+    said = [k for k, name in enumerate(names) if name in phrase] or [
+        k for k, name in enumerate(names) if phrase in name]
+    longest = [k for k in said if len(names[k]) == max(len(names[j]) for j in said)]
+    if len(longest) > 1:
+        raise ConfigError(f'{phrase!r} may mean {" or ".join(names[k] for k in longest)}: say '
+                          'which, so that the errand can be judged')
+    return longest[0] if longest else None
 
 
 def require_physics() -> None:
@@ -61,12 +78,14 @@ def require_physics() -> None:
 
 
 def opened(seed: int, place: Path) -> MapQuery:
-    """Opens the map of an evaluation layout, and makes it first where there is none."""
+    """Opens the map of an evaluation layout, and makes it first where there is no whole one."""
     from lerf_ros.map_query import MapQuery
     from lerf_ros.storage.map_directory import MapDirectory
 
     directory = MapDirectory(place, True)
     if directory.newest() is None:
+        if directory.exists():      # of a run that was killed
+            directory.discard()
         print(f'mapping the simulated table of seed {seed}, a few minutes', flush=True)
         from lerf_ros.config import LerfConfig
         from lerf_ros.encoders.image_text import load_encoder

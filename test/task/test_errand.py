@@ -62,3 +62,16 @@ def test_a_missing_package_is_named_with_its_extras(monkeypatch, tmp_path):
     monkeypatch.setitem(__import__('sys').modules, 'mujoco', None)
     with pytest.raises(command.ConfigError, match=r"needs mujoco: pip install '\.\[sim,physics\]'"):
         command.run('bring me the mug', 0, tmp_path)
+
+
+@pytest.mark.parametrize(('phrase', 'target'), [
+    ('blue mug', 1), ('blue mug on the table', 1), ('ball', 3), ('tennis ball', 2),
+    ('kettle', None), ('banana', 4), ('yellow banana', 4), ('bana', 4)])
+def test_which_object_a_phrase_means(phrase, target):
+    names = ['white mug', 'blue mug', 'tennis ball', 'ball', 'banana']
+    assert command.meant(names, phrase) == target
+
+
+def test_a_phrase_that_may_mean_several_is_refused():
+    with pytest.raises(command.ConfigError, match="'mug' may mean red mug or tan mug"):
+        command.meant(['red mug', 'tan mug', 'ball'], 'mug')
