@@ -140,4 +140,3 @@ class FieldPainter:
                 return
             painting.client.scene.set_background_image(picture.colors, 'jpeg',
                                                        depth=picture.depth)
-

@@ -9,6 +9,7 @@ import pytest
 from hand_made_map import WordEncoder, axis, write_map
 
 import lerf_ros.map_query
+from lerf_ros.geometry.region import Region
 from lerf_ros.map_query import MapQuery
 from lerf_ros.query.request import QueryRequest
 
@@ -53,3 +54,25 @@ def test_what_has_no_place_looks_like_nothing(ask):
 def test_the_vocabulary_of_an_encoder_is_asked_as_well(ask):
     (beaker,) = ask(WithVocabulary, text='beaker')
     assert beaker.looks_more_like == ('coffee mug',)    # not the word itself, nor a worse one
+
+
+class WithManyWords(Beakers):
+    """Knows ten more words for a mug; two of them share a word with the phrase."""
+
+    def words(self):
+        names = ['beaker cup', 'beakers', *(f'mug {k}' for k in range(8))]
+        return names, np.stack([axis('mug')] * 10)
+
+
+@pytest.mark.parametrize('most, found', [(0, True), (8, True), (7, False)])
+def test_what_too_many_words_fit_better_is_something_else(tmp_path, most, found):
+    query = MapQuery(write_map(tmp_path / 'map'), {'query.most_rival_words': most},
+                     encoder=WithManyWords())
+    query.refresh()
+    around_the_mug = Region(np.eye(4), np.full(3, 0.4))
+    (beaker,) = query.ask(QueryRequest('beaker', region=around_the_mug)).phrases
+    assert beaker.found == found
+    if not found:
+        assert beaker.not_found_reason.startswith('8 other words fit its best place better: ')
+        assert 'mug 0' in beaker.not_found_reason
+    assert query.answer('mug').found    # nothing fits a mug better than a mug
