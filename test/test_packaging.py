@@ -3,6 +3,7 @@
 
 import ast
 import importlib
+import json
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
@@ -163,6 +164,22 @@ def test_every_interface_is_built():
     cmake = (ROOT / 'CMakeLists.txt').read_text()
     for path in INTERFACE_FILES:
         assert f'"{path.relative_to(ROOT)}"' in cmake
+
+
+def test_containers_name_extras_and_files_that_exist():
+    docker, editor = ROOT / 'docker' / 'Dockerfile', ROOT / '.devcontainer' / 'devcontainer.json'
+    if not docker.exists():
+        pytest.skip('an installed copy has no docker folder')
+    content = json.loads(editor.read_text())
+    named = re.findall(r'^ARG EXTRAS="(.*)"$', docker.read_text(), re.M)
+    assert len(named) == 1
+    for extra in {*named[0].split(), *content['build']['args']['EXTRAS'].split()}:
+        assert (ROOT / 'requirements' / f'{extra}.txt').is_file(), extra
+    assert (editor.parent / content['build']['dockerfile']).resolve() == docker.resolve()
+    # What is built on this machine must not reach the image, and sources must.
+    ignored = (ROOT / '.dockerignore').read_text().split()
+    assert {'.venv', 'out', 'lerf_ros/msg'} <= set(ignored)
+    assert not {'msg', 'srv', 'action', 'scripts', 'requirements'} & set(ignored)
 
 
 def test_pins_cover_every_dependency():
