@@ -90,9 +90,10 @@ class FindServer:
             handle_accepted_callback=self._begin)
 
     def close(self) -> None:
-        """Ends all goals without a result, because the node ends."""
-        self._closing.set()
-        self.server.destroy()
+        """Ends all goals without a result, because the node ends; another call does nothing."""
+        if not self._closing.is_set():
+            self._closing.set()
+            self.server.destroy()
 
     def _never(self, handle: ServerGoalHandle) -> Find.Result:
         """Stands in for the callback that every goal brings itself."""
