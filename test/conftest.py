@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests talk on this machine only and on a domain of their own, so that no robot hears them."""
 
+import gc
 import os
 
 import pytest
@@ -19,6 +20,7 @@ os.environ.setdefault('OPENBLAS_NUM_THREADS', '1')
 def ros():
     """Initialises rclpy for a module; `pytestmark = pytest.mark.usefixtures('ros')` asks for it."""
     rclpy = pytest.importorskip('rclpy', reason='ROS 2 (rclpy) is not installed')
+    gc.collect()    # nodes of earlier tests would stay in the graph, and fill it
     rclpy.init()
     yield
     rclpy.shutdown()

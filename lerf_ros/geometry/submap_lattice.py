@@ -32,7 +32,7 @@ class SubmapLattice:
 
     def scene(self, cell: Cell) -> SceneFrame:
         """Returns the scene frame that is centred in a cube; its radius reaches to the faces."""
-        from lerf_ros.geometry.scene_frame import SceneFrame    # loads torch, which nodes do not
+        from lerf_ros.geometry.scene_frame import SceneFrame  # loads torch, which nodes do not
         x, y, z = (float(v) for v in np.asarray(self.origin) + self.pitch * np.asarray(cell))
         return SceneFrame((x, y, z), self.radius)
 

@@ -184,6 +184,7 @@ class QueryNode(ManagedNode):
         """Ends the thread that answers, then the node."""
         if self.find is not None:
             self.find.close()
+            self.find = None
         if self.service is not None:
             self.service.close(CLOSE_TIMEOUT_S)
         super().destroy_node()

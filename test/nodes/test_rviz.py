@@ -2,7 +2,6 @@
 """What RViz subscribes to exists, is of the right type, and its QoS matches the publisher's."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -95,11 +94,14 @@ POINTS = np.array([[5.0, 0, 0], [5, 0.5, 0], [5, 0, 0.25]])
 class Loaded(FakeMap):
     """A map whose first refresh loads three points."""
 
+    loaded = False
+
     def refresh(self):
-        index = SimpleNamespace(points_world=POINTS, colors=np.full((3, 3), (1, 2, 3), np.uint8))
-        fresh, self.snapshot = not hasattr(self, 'snapshot'), SimpleNamespace(
-            query=SimpleNamespace(index=index))
+        fresh, self.loaded = not self.loaded, True
         return fresh
+
+    def surface(self):
+        return POINTS, np.full((3, 3), (1, 2, 3), np.uint8)
 
 
 def test_before_any_question_the_map_is_shown_and_its_view_is_written(tmp_path, monkeypatch):
