@@ -40,7 +40,7 @@ HINT = 'such as "red mug"; several phrases with ; between them'
 NOTHING_TYPED = 'Type what to look for, or click a thing.'
 NOTHING_ASKED = '\u2013'
 MOST_ASKED = 12         # phrases that are offered again
-NEAR_TIMES = 3.0        # times the diagonal of a box: how far away the camera stops before it
+NEAR_TIMES = 2.0        # times the diagonal of a box: how far away the camera stops before it
 NO_PICTURE = np.zeros((1, 1, 3), np.uint8)
 # What the surface and the field are called in the list of what can be shown.
 SURFACES, FIELD = (DOTS, DISCS), 'field: {}'
