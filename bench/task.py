@@ -68,13 +68,14 @@ def main() -> None:
     a.out.mkdir(parents=True, exist_ok=True)
     tries: list[Try] = []
     fallen: list[str] = []
+    encoder = str(MapQuery.open(a.maps[0]).info['encoder']['name'])
     for path, scene in zip(a.maps, a.scenes, strict=True):
         start = time.monotonic()
         done, unfit = run_scene(scene_of(scene), path, a.hulls, a.absent)
         tries, fallen = tries + done, fallen + unfit
-        (a.out / 'task.json').write_text(json.dumps(results(tries, 'conse', fallen), indent=1))
+        (a.out / 'task.json').write_text(json.dumps(results(tries, encoder, fallen), indent=1))
         print(f'{scene}: {time.monotonic() - start:.0f} s', flush=True)
-    print({k: v for k, v in results(tries, 'conse', fallen).items() if k != 'errands'})
+    print({k: v for k, v in results(tries, encoder, fallen).items() if k != 'errands'})
 
 
 if __name__ == '__main__':

@@ -58,8 +58,7 @@ class SubmapMapper(SubmapsAtWork):
         stored = all([self._store(number, mapper, frame, index)
                       for number, mapper in zip(learning, mappers, strict=True)])
         self.waiting.next_index = max(self.waiting.next_index, index + 1)
-        while len(self.active) > self.config.submaps.most_active:
-            self.close(next(iter(self.active)))
+        self.make_room(self.config.submaps.most_active)
         return stored
 
     def _store(self, number: int, mapper: SingleMap, frame: Frame, index: int) -> bool:
@@ -128,9 +127,8 @@ class SubmapMapper(SubmapsAtWork):
             ready = [(number, mapper) for number, mapper in self.active.items()
                      if mapper.ready and not self.done(number, mapper)]
             if not ready:
-                if not self.unfinished or self.restoring:
+                if not self.unfinished or self.restoring or not self._swap_in():
                     return
-                self._swap_in()
                 continue
             number, mapper = min(ready, key=lambda r: r[1].steps / turns(r[1]))
             before = mapper.steps
@@ -140,12 +138,16 @@ class SubmapMapper(SubmapsAtWork):
             self.loss, self.color_error = mapper.loss, mapper.color_error
             self.rays_per_second = mapper.rays_per_second
 
-    def _swap_in(self) -> None:
-        """Brings a closed submap that has not settled back, in the place of one that has."""
+    def _swap_in(self) -> bool:
+        """Brings a closed submap that has not settled back, in the place of one that has.
+
+        Returns False where the disk takes none of those in memory.
+        """
         number = self.unfinished[0]
-        while len(self.active) >= self.config.submaps.most_active:
-            self.close(next(iter(self.active)))
+        if not self.make_room(self.config.submaps.most_active - 1):
+            return False
         learn_all(self.opened(number))
+        return True
 
     def seconds_to_settle(self) -> float:
         """Returns inf: a snapshot never waits for the end, which closed submaps put off."""

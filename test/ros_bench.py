@@ -113,6 +113,9 @@ class FakeMap:
     def refresh(self):
         return False
 
+    def surface(self):
+        return np.zeros((1, 3)), np.zeros((1, 3), np.uint8)
+
     def ask(self, request):
         self.requests.append(request)
         if isinstance(self.result, Exception):

@@ -48,7 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     'storage': BASICS | {'frames'},
     # It judges what the method made, so it reads all of it; the method never reads it.
     'evaluation': CORE | {'map_query', 'mapping', 'simulation', 'show'},
-    'show': BASICS | {'frames', 'query', 'storage', 'field', 'mapping'},
+    'show': BASICS | {'frames', 'query', 'storage', 'field', 'index', 'mapping'},
     'map_query': CORE | {'show'},
     # A robot's errand in physics, from a sentence to the lifted thing.
     'task': CORE | {'evaluation', 'map_query', 'mapper', 'robot', 'simulation', 'quiet_threads'},

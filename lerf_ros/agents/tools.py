@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from lerf_ros.config.robot import RobotConfig
-from lerf_ros.errors import InvalidRequestError, NoSnapshotError
+from lerf_ros.errors import InvalidRequestError
 from lerf_ros.geometry.region import Region
 from lerf_ros.map_query import LoadedSnapshot, MapQuery
 from lerf_ros.query.answer import Answer, Hit
@@ -26,10 +26,8 @@ from lerf_ros.robot.known_space import KnownSpace
 from lerf_ros.robot.next_views import NextView
 from lerf_ros.robot.stand_off import StandOff
 from lerf_ros.show.files import known
-from lerf_ros.show.outlines import box_outline
-from lerf_ros.show.pictures import BOX_COLOR, MAX_VIEWS, PosedImage, ViewChooser, draw_lines
+from lerf_ros.show.pictures import PosedImage, ViewChooser, map_views, proof
 from lerf_ros.show.words import summary
-from lerf_ros.storage.keyframe_files import KeyframeFiles
 
 Json = dict[str, object]
 MOST_ITEMS = 60         # of an inventory that are told
@@ -99,10 +97,8 @@ class MapTools:
             hit = answer.hits[rank - 1]
             views, chooser = self._photographs(answer)
             view = views[chooser.best(replace(answer, hits=(hit,)))]
-            picture = view.image.copy()
-            draw_lines(picture, view, box_outline(hit), BOX_COLOR, 2)
-            return jpeg(picture), {'text': text, 'rank': rank, **self._frame(answer.metric),
-                                   **hit_data(hit)}
+            return jpeg(proof(view, hit)), {
+                'text': text, 'rank': rank, **self._frame(answer.metric), **hit_data(hit)}
 
     def items(self, names: Sequence[str] = ()) -> tuple[Item, ...]:
         """Returns the inventory of the newest snapshot; the last one is kept."""
@@ -131,19 +127,9 @@ class MapTools:
 
     def _photographs(self, answer: Answer) -> tuple[list[PosedImage], ViewChooser]:
         if self._views is None or self._views[0] != answer.snapshot_id:
-            views = stored_views(self._query.directory.keyframes)
+            views = map_views(self._query.directory.path)
             self._views = (answer.snapshot_id, views, ViewChooser(views, answer.points_world))
         return self._views[1], self._views[2]
-
-
-def stored_views(keyframes: KeyframeFiles) -> list[PosedImage]:
-    """Returns at most MAX_VIEWS keyframes; raises NoSnapshotError where there are none."""
-    indices = keyframes.indices()
-    if not indices:
-        raise NoSnapshotError('the map holds no keyframes, so there is no picture to show')
-    chosen = np.unique(np.linspace(0, len(indices) - 1, min(len(indices), MAX_VIEWS)).astype(int))
-    frames = [keyframes.read(indices[k]).frame for k in chosen.tolist()]
-    return [PosedImage(frame.image, frame.camera, frame.T_world_camera) for frame in frames]
 
 
 def box_region(center: Sequence[float], size: Sequence[float]) -> Region | None:

@@ -21,6 +21,7 @@ from lerf_ros.evaluation.localization import (
 from lerf_ros.evaluation.records import ObjectResult, PhraseScore
 from lerf_ros.evaluation.scenes import TruthObject, ViewTruth
 from lerf_ros.index.language_index import LanguageIndex
+from lerf_ros.query.lookalikes import plain_words
 from lerf_ros.query.places import Place
 from lerf_ros.query.text_query import TextEncoder, TextQuery
 
@@ -58,15 +59,9 @@ def absent_words(present_texts: Sequence[str], candidates: Iterable[str],
 
 def overlap(a: str, b: str) -> bool:
     """Returns whether the words of one phrase occur consecutively in the other."""
-    short, long = sorted((words(a), words(b)), key=len)
+    short, long = sorted((plain_words(a), plain_words(b)), key=len)
     return bool(short) and any(long[i:i + len(short)] == short
                                for i in range(len(long) - len(short) + 1))
-
-
-def words(text: str) -> list[str]:
-    """Returns the words in lower case, without articles and without plural s."""
-    spaced = text.lower().replace('-', ' ').split()
-    return [word.removesuffix('s') for word in spaced if word not in ('a', 'an', 'the')]
 
 
 def unit_rows(rows: np.ndarray) -> np.ndarray:

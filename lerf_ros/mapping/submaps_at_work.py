@@ -17,7 +17,7 @@ from lerf_ros.config import LerfConfig
 from lerf_ros.encoders.cache import FeatureCache
 from lerf_ros.encoders.extractor import FeatureExtractor
 from lerf_ros.encoders.image_text import ImageTextEncoder
-from lerf_ros.errors import ConfigError, NothingToUndoError
+from lerf_ros.errors import ConfigError, NothingToUndoError, StorageError
 from lerf_ros.frames.frame import Frame
 from lerf_ros.frames.pose_jump import StampedPose
 from lerf_ros.geometry.submap_lattice import Cell, SubmapLattice
@@ -143,8 +143,25 @@ class SubmapsAtWork:
         log.info('submap %04d is in memory, with %d keyframes', number, len(mapper.waiting))
         return mapper
 
+    def make_room(self, count: int) -> bool:
+        """Closes submaps until at most `count` are in memory; returns whether that was possible.
+
+        One that the disk does not take stays in memory.
+        """
+        while len(self.active) > count:
+            number = next(iter(self.active))
+            try:
+                self.close(number)
+            except StorageError as error:
+                log.warning('submap %04d stays in memory: %s', number, error)
+                return False
+        return True
+
     def close(self, number: int) -> None:
-        """Writes a snapshot of a submap and frees its memory; its training can be resumed."""
+        """Writes a snapshot of a submap and frees its memory; its training can be resumed.
+
+        Raises StorageError; then it stays in memory.
+        """
         mapper = self.active[number]
         learn_all(mapper)
         if mapper.steps > mapper.written.steps and mapper.healthy():

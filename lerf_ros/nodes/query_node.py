@@ -76,14 +76,6 @@ def create_map_query(directory: Path, settings: Mapping[str, object], device: st
     return SubmapQuery(directory, settings, device)
 
 
-def surface_of(map_: object) -> tuple[np.ndarray, np.ndarray] | None:
-    """Returns points (N, 3) and colours (N, 3) of a map; None before its first snapshot, and for a
-    map that tells none.
-    """
-    surface = getattr(map_, 'surface', None) if getattr(map_, 'ready', False) else None
-    return surface() if surface is not None else None
-
-
 def why_fixed(name: str) -> str:
     """Returns why a parameter cannot change while the query node runs; '' when it can."""
     if name.startswith(('query.', 'grasp.')):
@@ -184,7 +176,6 @@ class QueryNode(ManagedNode):
         """Ends the thread that answers, then the node."""
         if self.find is not None:
             self.find.close()
-            self.find = None
         if self.service is not None:
             self.service.close(CLOSE_TIMEOUT_S)
         super().destroy_node()
@@ -219,8 +210,8 @@ class QueryNode(ManagedNode):
         """Updates log, keyframes, parameters, prompt and page for the snapshot that was loaded."""
         self.get_logger().info(f'snapshot {map_.snapshot_id} answers from now on')
         self.publisher.read_keyframes(self.directory)
-        if (surface := surface_of(map_)) is not None:
-            self.publisher.publish_map(*surface, map_.frame_id, self.get_clock().now().to_msg())
+        self.publisher.publish_map(*map_.surface(), map_.frame_id,
+                                   self.get_clock().now().to_msg())
         self.live.show({name: value for name, value in map_.settings().items()
                         if name not in self.given})
         self.prompt.due = True
@@ -231,10 +222,7 @@ class QueryNode(ManagedNode):
     def _points(self) -> tuple[np.ndarray, str]:
         """Returns the points (N, 3) of the map and its frame; raises LerfError without any."""
         map_ = self.ready_map()
-        surface = surface_of(map_)
-        if surface is None:
-            raise NoSnapshotError('no snapshot is loaded yet: wait for the mapper and ask again')
-        return surface[0], map_.frame_id
+        return map_.surface()[0], map_.frame_id
 
     def refuse(self, response: Query.Response) -> None:
         """Fills the response to a request when too many queries wait."""

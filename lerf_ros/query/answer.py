@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import enum
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -61,6 +62,11 @@ class Hit:
     confirmed_by: tuple[ConfirmingView, ...] = ()
     last_keyframe: int = -1
     last_seen_ns: int = 0
+
+    def corners(self) -> np.ndarray:
+        """Returns the corners (8, 3), world, of the box; bit 0 of the index is the end in z."""
+        signs = np.array(list(itertools.product((-0.5, 0.5), repeat=3)))
+        return self.position + (signs * self.size) @ np.asarray(self.rotation).T
 
 
 @dataclass(frozen=True)

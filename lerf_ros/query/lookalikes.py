@@ -60,9 +60,8 @@ def with_lookalikes(query: TextQuery, question: Question, found: SearchResult) -
     words, known = words_of(query.encoder, question), vocabulary_of(query.encoder)
     phrases = []
     for phrase, row in zip(found.phrases, question.positives, strict=True):
-        told = replace(phrase, looks_more_like=lookalikes(query, phrase, row, words))
-        phrases.append(contrasted(query, told, row, question.negatives, known)
-                       if known.names else told)
+        kept = contrasted(query, phrase, row, question.negatives, known) if known.names else phrase
+        phrases.append(replace(kept, looks_more_like=lookalikes(query, kept, row, words)))
     return replace(found, phrases=tuple(phrases))
 
 
@@ -81,9 +80,10 @@ def contrasted(query: TextQuery, phrase: PhraseResult, row: np.ndarray, negative
                  if count <= most)
     if kept:
         return replace(phrase, places=kept, candidate=kept[0].hit)
-    like = f': {", ".join(phrase.looks_more_like)}' if phrase.looks_more_like else ''
-    return replace(phrase, places=(), fit=SELDOM_RIGHT * phrase.fit,
-                   reason=f'{rivals[0]} other words fit its best place better{like}')
+    told = [f'{rivals[0]} other words fit its best place better',
+            ', '.join(lookalikes(query, phrase, row, known))]
+    return replace(phrase, places=(), candidate=phrase.places[0].hit,
+                   fit=SELDOM_RIGHT * phrase.fit, reason=': '.join(filter(None, told)))
 
 
 def rival_words(query: TextQuery, name: str, place: Place, row: np.ndarray,
@@ -99,14 +99,15 @@ def rival_words(query: TextQuery, name: str, place: Place, row: np.ndarray,
     margins = codes @ (row @ basis) - (codes @ (negatives @ basis).T).max(2)    # (n, S)
     best = np.argsort(-margins.max(1))[:max(SCORE_POINTS, round(SCORE_SHARE * len(members)))]
     code = codes[best, margins[best].argmax(1)].mean(0)                     # (r,)
-    fits, asked = known.rows @ (basis @ code), set(stems(name))
+    fits, asked = known.rows @ (basis @ code), set(plain_words(name))
     return [int(k) for k in np.flatnonzero(fits > row @ (basis @ code))
-            if not asked & set(stems(known.names[k]))]
+            if not asked & set(plain_words(known.names[k]))]
 
 
-def stems(name: str) -> list[str]:
-    """Returns the words of a name without the s of a plural."""
-    return [word.removesuffix('s') for word in name.lower().replace('-', ' ').split()]
+def plain_words(phrase: str) -> list[str]:
+    """Returns the words in lower case, without articles and without plural s."""
+    spaced = phrase.lower().replace('-', ' ').split()
+    return [word.removesuffix('s') for word in spaced if word not in ('a', 'an', 'the')]
 
 
 def words_of(encoder: TextEncoder, question: Question) -> Words:

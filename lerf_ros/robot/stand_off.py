@@ -98,7 +98,7 @@ def _ways(floor: FloorMap, fits: np.ndarray, candidates: np.ndarray,
 def _first_seen(hit: Hit, floor: FloorMap, sight: SightLines, config: RobotConfig,
                 places: np.ndarray) -> int | None:
     """Returns the first of places (C, 2) from which the hit's middle or top is seen, or None."""
-    top = hit.position + np.array([0.0, 0.0, half_height(hit)])
+    top = hit.position + np.array([0.0, 0.0, np.ptp(hit.corners()[:, 2]) / 2])
     margin = float(np.linalg.norm(hit.size)) / 2 + OWN_MARGIN
     step = max(1, len(places) // MOST_LOOKS)
     for k in range(0, len(places), step):
@@ -133,20 +133,9 @@ def facing_base(place: np.ndarray, height: float, target: np.ndarray) -> np.ndar
     return T
 
 
-def box_corners(hit: Hit) -> np.ndarray:
-    """Returns the corners (8, 3), world, of a hit's box."""
-    signs = np.array([[x, y, z] for x in (-0.5, 0.5) for y in (-0.5, 0.5) for z in (-0.5, 0.5)])
-    return hit.position + (signs * hit.size) @ hit.rotation.T
-
-
-def half_height(hit: Hit) -> float:
-    """Returns half of the vertical extent of a hit's box."""
-    return float(np.ptp(box_corners(hit)[:, 2])) / 2
-
-
 def box_outline(hit: Hit) -> np.ndarray:
     """Returns the convex outline (V, 2) of a hit's box, seen from above, counter-clockwise."""
-    ground = box_corners(hit)[:, :2]
+    ground = hit.corners()[:, :2]
     # Joggled, so that a box without width is no error.
     return ground[ConvexHull(ground, qhull_options='QJ').vertices]
 

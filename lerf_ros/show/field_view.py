@@ -8,8 +8,8 @@ the phrase, and relevancy is painted over the rendered colours. Answers come fro
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,9 @@ from torch import Tensor
 
 from lerf_ros.field.language_field import LanguageField
 from lerf_ros.field.radiance_field import RadianceField
-from lerf_ros.field.ray_sampling import Rays
-from lerf_ros.field.volume_rendering import strongest
 from lerf_ros.geometry.camera import PinholeCamera
 from lerf_ros.geometry.scene_frame import SceneFrame
+from lerf_ros.index.surface import Surface, ViewGrid, all_rays, view_grid
 from lerf_ros.mapping.reindex import open_stored_map
 from lerf_ros.query.question import Question, encode_phrases
 from lerf_ros.query.relevancy import Scorer
@@ -43,21 +42,6 @@ class FieldPicture:
 
     colors: np.ndarray
     depth: np.ndarray
-
-
-@dataclass(frozen=True)
-class RenderedPixels:
-    """Pixels in the order of their rays.
-
-    colors (N, 3) in 0..1, distance (N,) scene radii, accumulation (N,), positions (N, k, 3) and
-    weights (N, k) of the heaviest samples.
-    """
-
-    colors: Tensor
-    distance: Tensor
-    accumulation: Tensor
-    positions: Tensor
-    weights: Tensor
 
 
 class FieldView:
@@ -99,67 +83,47 @@ class FieldView:
         question: for RELEVANCY. top: the relevancy that has the last colour, so that colours stay
         while the camera moves; the largest of the view where that is larger.
         """
-        pixels = self._pixels(camera, T_world_camera, stop)
-        if pixels is None:
-            return None
-        colors = (255 * pixels.colors.clamp(0, 1)).round().byte().cpu().numpy()
-        depth, opaque = self._depth(camera, pixels)
-        if look == DEPTH:
-            colors = depth_colors(depth, opaque)
-        elif look == RELEVANCY and question is not None:
-            relevancy = self._relevancy(pixels, question, stop)
-            if relevancy is None:
-                return None
-            colors = relevancy_colors(np.where(opaque, relevancy, 0.0), colors, top)
-        shape = camera.height, camera.width
-        return FieldPicture(colors.reshape(*shape, 3), depth.reshape(shape).astype(np.float32))
-
-    @torch.no_grad()
-    def _pixels(self, camera: PinholeCamera, T_world_camera: np.ndarray,
-                stop: Callable[[], bool]) -> RenderedPixels | None:
-        """Renders all pixels of a camera, row by row."""
-        T = self.scene.pose_to_scene(T_world_camera)
-        grid = np.stack(np.meshgrid(np.arange(camera.width), np.arange(camera.height)), -1)
-        directions = camera.directions(grid.reshape(-1, 2) + 0.5) @ T[:3, :3].T
-        rays = Rays(*(torch.tensor(np.ascontiguousarray(part), dtype=torch.float32,
-                                   device=self._device)
-                      for part in (np.broadcast_to(T[:3, 3], directions.shape), directions)))
-        parts = []
-        for start in range(0, len(rays), RAYS_AT_ONCE):
-            if stop():
-                return None
-            some = rays[start:start + RAYS_AT_ONCE]
-            out = self.radiance(some)
-            weights, middle = strongest(out.weights, out.edges, self._samples)
-            parts.append((out.color, out.distance, out.accumulation, some.origins[:, None]
-                          + middle[..., None] * some.directions[:, None], weights))
-        return RenderedPixels(*(torch.cat(rows) for rows in zip(*parts, strict=True)))
-
-    @torch.no_grad()
-    def _relevancy(self, pixels: RenderedPixels, question: Question,
-                   stop: Callable[[], bool]) -> np.ndarray | None:
-        """Returns the relevancy (N,) of the phrase that fits each pixel best."""
-        codes = []
-        for start in range(0, len(pixels.weights), RAYS_AT_ONCE):
+        view = view_grid(camera, self.scene.pose_to_scene(T_world_camera), 1, None, self._device)
+        bands, codes = [], []
+        for start in range(0, len(view.rays), RAYS_AT_ONCE):
             if stop():
                 return None
             some = slice(start, start + RAYS_AT_ONCE)
-            features = self.language.features(pixels.positions[some])
-            codes.append(torch.stack([self.language.render_codes(
-                self._projection, features, pixels.weights[some], scale)
-                for scale in self._scales]))
+            band = replace(view, rays=view.rays[some], pixels=view.pixels[some])
+            bands.append(all_rays(self.radiance, band, self._samples))
+            if look == RELEVANCY and question is not None:
+                codes.append(self._codes(bands[-1][0]))
+        colors = torch.cat([ends.colors for ends, _ in bands]).clamp(0, 1)
+        pixels = (255 * colors).round().byte().cpu().numpy()
+        depth, opaque = self._depth(view, bands)
+        if look == DEPTH:
+            pixels = depth_colors(depth, opaque)
+        elif codes and question is not None:
+            relevancy = self._relevancy(torch.cat(codes, 1), question)
+            pixels = relevancy_colors(np.where(opaque, relevancy, 0.0), pixels, top)
+        shape = camera.height, camera.width
+        return FieldPicture(pixels.reshape(*shape, 3), depth.reshape(shape).astype(np.float32))
+
+    @torch.no_grad()
+    def _codes(self, ends: Surface) -> Tensor:
+        """Renders the codes (S, n, r) of the embeddings of rays at all stored scales."""
+        features = self.language.features(ends.positions())
+        return torch.stack([self.language.render_codes(
+            self._projection, features, ends.weights, scale) for scale in self._scales])
+
+    def _relevancy(self, codes: Tensor, question: Question) -> np.ndarray:
+        """Returns the relevancy (N,) of the phrase that fits each pixel best."""
         basis = self.query.index.basis
-        scorer = Scorer(torch.cat(codes, 1).cpu().numpy(), self.query.config.temperature)
+        scorer = Scorer(codes.cpu().numpy(), self.query.config.temperature)
         return scorer.best_phrase(question.positives @ basis, question.negatives @ basis)[0]
 
-    def _depth(self, camera: PinholeCamera, pixels: RenderedPixels
+    def _depth(self, view: ViewGrid, bands: Sequence[tuple[Surface, Tensor]]
                ) -> tuple[np.ndarray, np.ndarray]:
         """Returns the depth (N,) along z, world units, and which pixels show a surface (N,)."""
-        opaque = (pixels.accumulation >= OPAQUE).cpu().numpy()
-        distance = pixels.distance.cpu().numpy().astype(np.float64) * self.scene.radius
-        grid = np.stack(np.meshgrid(np.arange(camera.width), np.arange(camera.height)), -1)
-        along_z = camera.directions(grid.reshape(-1, 2) + 0.5)[:, 2]
-        return np.where(opaque, distance * along_z, BEHIND), opaque
+        opaque = torch.cat([accumulation for _, accumulation in bands]) >= OPAQUE
+        offsets = torch.cat([ends.points - ends.origins for ends, _ in bands]).cpu().numpy()
+        depth = self.scene.radius * offsets @ view.T_scene_camera[:3, 2]
+        return np.where(opaque.cpu().numpy(), depth, BEHIND), opaque.cpu().numpy()
 
 
 def depth_colors(depth: np.ndarray, opaque: np.ndarray) -> np.ndarray:

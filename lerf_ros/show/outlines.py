@@ -14,20 +14,14 @@ from lerf_ros.query.answer import Answer, Hit
 
 # The length of a drawn keyframe, as a fraction of the extent of all of them.
 FRUSTUM_PART = 0.05
-# Pairs of corners of `box_corners` that an edge joins: they differ along one axis.
+# Pairs of corners of a box that an edge joins: they differ along one axis.
 BOX_EDGES = tuple((a, b) for a, b in itertools.combinations(range(8), 2)
                   if (a ^ b).bit_count() == 1)
 
 
-def box_corners(hit: Hit) -> np.ndarray:
-    """Returns the corners (8, 3) of the box of a hit; bit 0 of the index is the end in z."""
-    signs = np.array(list(itertools.product((-0.5, 0.5), repeat=3)))
-    return hit.position + (signs * hit.size) @ np.asarray(hit.rotation).T
-
-
 def box_outline(hit: Hit) -> np.ndarray:
     """Returns the twelve edges of the box of a hit, segments (12, 2, 3) in the world."""
-    return box_corners(hit)[np.array(BOX_EDGES)]
+    return hit.corners()[np.array(BOX_EDGES)]
 
 
 def gripper_outline(T_world_grasp: np.ndarray, opening_width: float,

@@ -16,7 +16,7 @@ from lerf_ros.geometry.camera import PinholeCamera, invert_pose, transform_point
 from lerf_ros.query.answer import Answer, Hit
 from lerf_ros.show.colors import NEUTRAL, relevancy_colors
 from lerf_ros.show.files import file_name
-from lerf_ros.show.outlines import box_corners, box_outline, target_outline
+from lerf_ros.show.outlines import box_outline, target_outline
 from lerf_ros.storage.output_folder import OutputFolder
 
 MAX_RADIUS_PX = 12          # of a disc, so that a point close to the lens does not fill the image
@@ -207,7 +207,7 @@ class ViewChooser:
             return 0
         complete = np.ones(len(self._views))
         if answer.found:
-            corners = box_corners(answer.hits[0])
+            corners = answer.hits[0].corners()
             complete = np.array([inside_image(view, corners).mean() ** 2 + 1e-3
                                  for view in self._views])
         unhidden = [shown(apparent_size(view, self._positions[interesting]))

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import json
 import math
+import tempfile
 import threading
 import time
 import traceback
@@ -21,7 +21,7 @@ from lerf_ros.query.inventory import Guess, names_of
 from lerf_ros.query.request import QueryRequest, split_phrases
 from lerf_ros.show.field_painter import FieldPainter
 from lerf_ros.show.field_view import LOOKS
-from lerf_ros.show.files import answer_fields, file_name
+from lerf_ros.show.files import export_answer
 from lerf_ros.show.page_drawing import DISCS, DOTS, NO_SURFACE, MapDrawing, point_size
 from lerf_ros.show.pictures import PosedImage, ViewChooser, map_views, proof
 from lerf_ros.show.viewpoint import first_view, pointed_at
@@ -99,7 +99,7 @@ class PageSession:
                                         format='jpeg')
         self.next = gui.add_button('Go to the next place', visible=False)
         self.save = gui.add_button('Save the answer', visible=False,
-                                   hint='as JSON, with units')
+                                   hint='as JSON, and the cloud as PLY')
         self.next.on_click(lambda _: self.go_to_next())
         self.save.on_click(lambda _: self._save())
 
@@ -250,12 +250,12 @@ class PageSession:
         camera.look_at = target
 
     def _save(self) -> None:
-        if self.answer is not None:
-            name = file_name(self.answer.text)
-            content = json.dumps(answer_fields(self.answer, f'{name}.ply'), indent=1,
-                                 ensure_ascii=False, allow_nan=False)
-            cast('viser.ClientHandle', self.place).send_file_download(
-                f'{name}.json', content.encode())
+        if self.answer is None:
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            for file in export_answer(self.answer, Path(folder)):
+                cast('viser.ClientHandle', self.place).send_file_download(
+                    file.name, file.read_bytes())
 
     def _look_at(self, answer: Answer) -> None:
         """Puts the browser's camera to where a photographer stood."""

@@ -225,7 +225,8 @@ class SubmapFolder:
         file, frames = self.path / TRANSFORMS, dict[int, JsonObject]()
         if os.path.lexists(file) and not self._transforms_are_ours():
             return
-        for directory, place in zip(self.directories(), self.submaps().places, strict=False):
+        for number, place in enumerate(self.submaps().places):
+            directory = self.directory(number)
             inside, files = directory.path.relative_to(self.path), directory.keyframes
             for index in files.indices():
                 if index not in frames and index in files:

@@ -16,6 +16,7 @@ from lerf_ros.agents import server
 from lerf_ros.agents.tools import MapTools
 from lerf_ros.errors import InvalidRequestError
 from lerf_ros.map_query import MapQuery
+from lerf_ros.storage.map_directory import MapDirectory
 
 NAMES = ['mug', 'plate', 'ball', 'floor']
 
@@ -27,7 +28,9 @@ def words(monkeypatch):
 
 @pytest.fixture(scope='module')
 def map_directory(tmp_path_factory):
-    return write_map(tmp_path_factory.mktemp('maps') / 'map')
+    folder = write_map(tmp_path_factory.mktemp('maps') / 'map')
+    MapDirectory(folder, True).keyframes.write_transforms()
+    return folder
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Space is divided into submaps; they open, close, come back, and answer as one map."""
 
+import json
+import math
 import shutil
 from dataclasses import replace
 from types import SimpleNamespace
@@ -10,10 +12,17 @@ import pytest
 from test_end_to_end import SMALL
 from tiny_world import CUBES, ColorEncoder, orbit, photograph
 
-from lerf_ros.errors import ConfigError, ForeignFolderError, MapUnreadableError
+from lerf_ros.errors import (
+    ConfigError,
+    ForeignFolderError,
+    MapUnreadableError,
+    StorageError,
+)
+from lerf_ros.frames.frame import Keyframe
 from lerf_ros.geometry.scene_frame import SceneFrame
 from lerf_ros.geometry.submap_lattice import SubmapLattice
 from lerf_ros.mapping.cube_map import seen_in
+from lerf_ros.mapping.single_map import SingleMap
 from lerf_ros.query.answer import Hit, Presence
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.query.submap_answers import joined
@@ -98,6 +107,37 @@ def test_the_folder_says_which_cubes_there_are_and_where(tmp_path):
     (tmp_path / 'building' / 'submaps.json').write_text('{"format": 2')
     with pytest.raises(MapUnreadableError, match='submaps.json cannot be read'):
         folder.read()
+
+
+def test_a_submap_that_is_missing_moves_no_keyframe_of_another(tmp_path):
+    """transforms.json places each keyframe by its own submap."""
+    folder = SubmapFolder(tmp_path / 'map', metric=True)
+    T = np.eye(4)
+    T[:3, 3] = 5.0, 0.0, 0.0
+    folder.write(submaps((0, 0, 0), (2, 0, 0)).moved([T, np.eye(4)]))
+    directory = folder.directory(1)         # the first has gone
+    directory.create({'frame_id': 'map', 'metric': True})
+    directory.keyframes.add(Keyframe(7, HERE[0]))
+    folder.write_transforms()
+    (frame,) = json.loads((tmp_path / 'map' / 'transforms.json').read_text())['frames']
+    assert frame['file_path'].startswith('submaps/0001/')
+    np.testing.assert_allclose(np.array(frame['transform_matrix'])[:3, 3],
+                               HERE[0].T_world_camera[:3, 3], atol=1e-9)
+
+
+def test_a_full_disk_keeps_a_submap_in_memory_and_loses_no_keyframe(tmp_path, monkeypatch):
+    mapper = mapper_on(tmp_path / 'map', most_active=1)
+    mapper.learn([HERE[0]], steps=1)
+    mapper.train_for(math.inf, mapper.steps + 1)
+
+    def full(_):
+        raise StorageError('no space is left')
+    monkeypatch.setattr(SingleMap, 'snapshot', full)
+    assert mapper.store(there(HERE)[0])
+    assert list(mapper.active) == [0, 1] and mapper.stored == 2
+    monkeypatch.undo()
+    assert mapper.store(there(HERE)[1])
+    assert list(mapper.active) == [1] and mapper.stored == 3
 
 
 def test_nothing_foreign_becomes_or_goes_with_a_folder_of_submaps(tmp_path):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`lerf_ros call`, `lerf_ros status` and the doctor's look at the graph, over real DDS."""
 
+import contextlib
 import gc
 import threading
 from dataclasses import replace
@@ -27,6 +28,27 @@ from lerf_ros.query import answer as core
 from lerf_ros.srv import Query
 
 pytestmark = [pytest.mark.ros, pytest.mark.usefixtures('ros')]
+
+
+@contextlib.contextmanager
+def spinning(node):
+    """Spins a node in a thread, and destroys it in the end."""
+    executor, stop = SingleThreadedExecutor(), threading.Event()
+    executor.add_node(node)
+
+    def spin():
+        while not stop.is_set():
+            executor.spin_once(timeout_sec=0.05)
+
+    thread = threading.Thread(target=spin, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(5)
+        executor.shutdown()
+        node.destroy_node()
 
 
 @pytest.fixture
@@ -59,20 +81,8 @@ def robot():
         memory_bytes=2_000_000_000, weak_areas=[Point(x=1.0, y=2.0, z=3.0)],
         diagnoses=["depth: nobody publishes on '/depth'"])
     node.create_timer(0.1, lambda: status.publish(report))
-    executor, stop = SingleThreadedExecutor(), threading.Event()
-    executor.add_node(node)
-
-    def spin():
-        while not stop.is_set():
-            executor.spin_once(timeout_sec=0.05)
-
-    thread = threading.Thread(target=spin, daemon=True)
-    thread.start()
-    yield node
-    stop.set()
-    thread.join(5)
-    executor.shutdown()
-    node.destroy_node()
+    with spinning(node):
+        yield node
 
 
 def run(capsys, *words):
@@ -104,15 +114,7 @@ def test_a_search_prints_what_is_missing_and_how_it_ended(capsys):
         fake_answer(found=False), presence=core.Presence.NOT_OBSERVED, observed=0.25)})
     node = QueryNode(map_, namespace='/robot_a')
     assert node.start_alone(), node.failure
-    executor, stop = SingleThreadedExecutor(), threading.Event()
-    executor.add_node(node)
-
-    def spin():
-        while not stop.is_set():
-            executor.spin_once(timeout_sec=0.05)
-    thread = threading.Thread(target=spin, daemon=True)
-    thread.start()
-    try:
+    with spinning(node):
         code, out, _ = run(capsys, 'find', 'red mug', '--limit', '0.5')
         assert code == 1 and 'the time is up' in out.splitlines()[-1]
         assert 's: no place was found yet; 25% of the place was seen' in out.splitlines()[0]
@@ -121,11 +123,6 @@ def test_a_search_prints_what_is_missing_and_how_it_ended(capsys):
         assert code == 0 and 'found for sure' in out and '1. ' in out
         code, out, _ = run(capsys, 'find', 'red mug', '--probability', '2')
         assert code == 1 and 'not answered (INVALID_REQUEST): min_probability is 2' in out
-    finally:
-        stop.set()
-        thread.join(5)
-        executor.shutdown()
-        node.destroy_node()
 
 
 def test_the_status_says_what_the_mapper_does(robot, capsys):

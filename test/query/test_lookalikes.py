@@ -75,4 +75,8 @@ def test_what_too_many_words_fit_better_is_something_else(tmp_path, most, found)
     if not found:
         assert beaker.not_found_reason.startswith('8 other words fit its best place better: ')
         assert 'mug 0' in beaker.not_found_reason
+    # The plate is no mug, and stays a place of it; what it looks like is told of that place then.
+    everywhere = query.answer('beaker').phrases[0]
+    assert everywhere.found and everywhere.looks_more_like == (
+        () if not found else ('beaker cup', 'beakers', 'mug 0'))
     assert query.answer('mug').found    # nothing fits a mug better than a mug

@@ -131,6 +131,17 @@ def test_an_answer_comes_with_the_photograph_that_proves_it(page):
     assert wait_for(lambda: list(page.asked.options) == [NOTHING_ASKED, 'plate', 'mug'])
 
 
+def test_a_saved_answer_has_the_cloud_that_it_names(page, monkeypatch):
+    sent = {}
+    page.submit('mug')
+    assert shown(page, 'mug')
+    monkeypatch.setattr(page.place, 'send_file_download', sent.__setitem__, raising=False)
+    page._save()
+    assert sorted(sent) == ['mug.json', 'mug.ply']
+    assert json.loads(sent['mug.json'])['cloud']['file'] == 'mug.ply'
+    assert sent['mug.ply'].startswith(b'ply')
+
+
 def test_a_clicked_thing_is_given_names(query, monkeypatch):
     monkeypatch.setattr('lerf_ros.show.session.NAMES', ('plate', 'ball', 'mug'))
     page = MapPage(query.ask, query.directory.path, port=free_port(),

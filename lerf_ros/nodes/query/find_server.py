@@ -114,7 +114,8 @@ class FindServer:
             else:
                 search.run(self._closing)
         finally:
-            self._running -= not busy
+            with self._lock:
+                self._running -= not busy
         if not self._closing.is_set():
             handle.execute(lambda _: search.finish())
 
