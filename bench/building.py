@@ -32,6 +32,7 @@ from oracle_encoder import OracleEncoder
 from scipy.spatial.transform import Rotation
 from simulated_maps import SETTINGS, Capture, make_mapper
 
+from lerf_ros.asked_map import AskedMap
 from lerf_ros.commands.options import overrides
 from lerf_ros.config import LerfConfig
 from lerf_ros.encoders.conse import SentenceEncoder
@@ -39,7 +40,6 @@ from lerf_ros.evaluation.localization import inside_box
 from lerf_ros.frames.frame import Frame
 from lerf_ros.mapper import Mapper
 from lerf_ros.query.answer import Presence
-from lerf_ros.query.asked_map import AskedMap
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.quiet_threads import run_quietly
 from lerf_ros.simulation.corridor import SPEED, corridor, drive_length, driving_path, hall_size

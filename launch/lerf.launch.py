@@ -17,7 +17,7 @@ from launch.event_handlers import OnProcessExit
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from lerf_ros.errors import LerfError
+from lerf_ros.errors import ForeignFolderError, LerfError
 from lerf_ros.nodes.common.node_config import map_directory
 from lerf_ros.nodes.query.rviz_service import configuration_path
 from lerf_ros.show.rviz_view import map_view, write_configuration
@@ -131,12 +131,15 @@ def lerf_node(name, value, parameters):
 def rviz_file(share, value):
     """Returns RViz's configuration: for the map that is there already, else the shipped one.
 
-    For a map that begins now, lerf/rviz_config writes one later.
+    For a map that begins now, lerf/rviz_config writes one later. One that somebody has changed and
+    saved in its place is used as it is.
     """
     path = configuration_path(value('namespace'))
     try:
         view, frame_id = map_view(map_directory(value('map_directory'), value('namespace')))
         write_configuration(path, view, frame_id)
+    except ForeignFolderError:
+        return path
     except (LerfError, OSError):
         return share / 'rviz' / 'lerf.rviz'
     return path

@@ -98,6 +98,7 @@ class FakeMap:
     """Answers every phrase with `result`, or raises it."""
 
     result = answer()
+    snapshot = None
 
     def __init__(self, directory, settings=None, device='cpu'):
         self.directory, self.ready, self.snapshot_id, self.requests = directory, True, 1, []

@@ -50,6 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     'evaluation': CORE | {'map_query', 'mapping', 'simulation', 'show'},
     'show': BASICS | {'frames', 'query', 'storage', 'field', 'index', 'mapping'},
     'map_query': CORE | {'show'},
+    'asked_map': {'query', 'map_query'},
     # A robot's errand in physics, from a sentence to the lifted thing.
     'task': CORE | {'evaluation', 'map_query', 'mapper', 'robot', 'simulation', 'quiet_threads'},
     # What agents are told of a map.
@@ -65,14 +66,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     # its map, and storage knows what may go.
     'process_group': set(),
     'processes': BASICS | {'process_group', 'storage', 'task'},
-    'commands': CORE | {'agents', 'mapper', 'mapping', 'map_query', 'submap_query', 'evaluation',
-                        'robot', 'show', 'quiet_threads'},
+    'commands': CORE | {'agents', 'asked_map', 'mapper', 'mapping', 'map_query', 'submap_query',
+                        'evaluation', 'robot', 'show', 'quiet_threads'},
     # The commands that talk to running nodes; all others run without ROS.
     'commands/robot': {'commands', 'nodes'},
     'commands/doctor': {'commands', 'nodes'},
     'commands/completion': {'cli'},     # completes the whole command line
     'cli': {'commands', 'processes'},
-    'nodes': CORE | {'mapper', 'mapping', 'map_query', 'submap_query', 'processes',
+    'nodes': CORE | {'asked_map', 'mapper', 'mapping', 'map_query', 'submap_query', 'processes',
                      'process_group', 'quiet_threads', 'robot', 'simulation', 'evaluation', 'show',
                      'msg', 'srv', 'action'},
 }

@@ -12,7 +12,7 @@ from lerf_ros.commands.parser import port_number
 from lerf_ros.errors import ConfigError, LerfError
 
 if TYPE_CHECKING:
-    from lerf_ros.query.asked_map import AskedMap
+    from lerf_ros.asked_map import AskedMap
     from lerf_ros.show.page import MapPage
 
 REFRESH_S = 1.0

@@ -54,7 +54,7 @@ from lerf_ros.srv import Query
 from lerf_ros.storage.submaps import SubmapFolder
 
 if TYPE_CHECKING:
-    from lerf_ros.query.asked_map import AskedMap
+    from lerf_ros.asked_map import AskedMap
     from lerf_ros.show.page import MapPage
 
 WARN_PERIOD_S = 10.0
@@ -268,7 +268,7 @@ class QueryNode(ManagedNode):
                 asked: Asked) -> Callable[[], None]:
         shown, T_frame_map = self._asked(request)
         if request.plan_stand_off and shown.hits:
-            shown = self.space.with_stand_off(shown, self.map, self._base())
+            shown = self.space.with_stand_off(shown, self.ready_map(), self._base())
         stamp = self.get_clock().now().to_msg()
         answer, cloud = shown, None
         if T_frame_map is not None:
@@ -307,7 +307,7 @@ class QueryNode(ManagedNode):
         region = region_from_request(request, np.eye(4) if T_frame_map is None
                                      else invert_pose(T_frame_map))
         return Asking(answer, frame_id, T_frame_map,
-                      *self.space.next_views(self.map, region, self._base()))
+                      *self.space.next_views(self.ready_map(), region, self._base()))
 
     def publish(self, answer: Answer, text: str) -> int:
         """Publishes an answer of lerf/find on all topics; returns its number."""

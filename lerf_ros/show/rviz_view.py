@@ -16,6 +16,7 @@ from scipy.spatial import cKDTree
 
 from lerf_ros.errors import NoSnapshotError
 from lerf_ros.storage.map_directory import MapDirectory
+from lerf_ros.storage.output_folder import OutputFolder
 
 Settings = dict[str, object]
 
@@ -83,10 +84,13 @@ def map_view(map_directory: Path) -> tuple[View, str]:
 
 def write_configuration(path: Path, view: View, frame_id: str = 'map', namespace: str = '',
                         image_topic: str = IMAGE_TOPIC) -> None:
-    """Writes a configuration for `rviz2 -d`. namespace: of the nodes. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(configuration(view, frame_id, namespace, image_topic),
-                                   sort_keys=False))
+    """Writes a configuration for `rviz2 -d`. namespace: of the nodes.
+
+    Raises OSError, and ForeignFolderError where somebody has changed it since: RViz saves there.
+    """
+    with OutputFolder(path.parent).file(path.name) as file:
+        file.write_text(yaml.safe_dump(configuration(view, frame_id, namespace, image_topic),
+                                       sort_keys=False))
 
 
 def configuration(view: View, frame_id: str = 'map', namespace: str = '',

@@ -9,7 +9,7 @@ import yaml
 from hand_made_map import write_map
 from seen_by_rviz import seen
 
-from lerf_ros.errors import NoSnapshotError
+from lerf_ros.errors import ForeignFolderError, NoSnapshotError
 from lerf_ros.show.rviz_view import (
     DEMO,
     View,
@@ -74,3 +74,13 @@ def test_the_view_of_a_map_directory(tmp_path):
     assert {'/robot_a/lerf/map', '/robot_a/lerf/markers'} <= topics
     assert manager['Global Options']['Fixed Frame'] == 'odom'
     assert manager['Views']['Current']['Distance'] == view.distance
+
+
+def test_a_configuration_that_somebody_has_changed_stays(tmp_path):
+    file = tmp_path / 'views' / 'lerf.rviz'
+    write_configuration(file, DEMO)
+    write_configuration(file, DEMO, 'odom')         # our own is replaced
+    file.write_text(file.read_text() + '# mine')
+    with pytest.raises(ForeignFolderError, match='was changed since'):
+        write_configuration(file, DEMO)
+    assert file.read_text().endswith('# mine')

@@ -22,7 +22,7 @@ from lerf_ros.nodes.common.diagnostics import RATE_WINDOW_S, diagnostic_status
 from lerf_ros.nodes.query.messages import error_name
 
 if TYPE_CHECKING:
-    from lerf_ros.query.asked_map import AskedMap
+    from lerf_ros.asked_map import AskedMap
 
 PERIOD_S = 1.0
 RECENT_S = 10.0     # a failure is reported for so long, and latencies are of this time

@@ -15,15 +15,11 @@ from lerf_ros.query.answer import Answer
 from lerf_ros.storage.keyframe_files import KeyframeFiles
 
 if TYPE_CHECKING:
+    from lerf_ros.asked_map import AskedMap
     from lerf_ros.map_query import LoadedSnapshot
     from lerf_ros.robot.known_space import KnownSpace
 
 NOT_KNOWN = 'this map does not tell what a robot has room for: it consists of submaps'
-
-
-def loaded_snapshot(map_: object) -> LoadedSnapshot | None:
-    """Returns what a map has loaded; None before its first snapshot, and for one without any."""
-    return getattr(map_, 'snapshot', None) if getattr(map_, 'ready', False) else None
 
 
 class RobotSpace:
@@ -35,12 +31,12 @@ class RobotSpace:
         self._of: LoadedSnapshot | None = None
         self._space: KnownSpace | None = None
 
-    def of(self, map_: object) -> KnownSpace | None:
+    def of(self, map_: AskedMap) -> KnownSpace | None:
         """Returns the space of what a map has loaded; None for a map without one snapshot.
 
         Raises MapUnreadableError where a keyframe cannot be read.
         """
-        snapshot = loaded_snapshot(map_)
+        snapshot = map_.snapshot
         if snapshot is None:
             return None
         if snapshot is not self._of:
@@ -51,7 +47,8 @@ class RobotSpace:
                 self._config), snapshot
         return self._space
 
-    def with_stand_off(self, answer: Answer, map_: object, T_map_base: np.ndarray | None) -> Answer:
+    def with_stand_off(self, answer: Answer, map_: AskedMap,
+                       T_map_base: np.ndarray | None) -> Answer:
         """Returns the answer with where the base stands before its best hit, or why nowhere.
 
         T_map_base (4, 4): where it is now, if that is known.
@@ -63,7 +60,7 @@ class RobotSpace:
         return replace(answer, T_world_stand_off=place.T_world_base,
                        stand_off_note=place.reason or place.doubt)
 
-    def next_views(self, map_: object, region: Region | None,
+    def next_views(self, map_: AskedMap, region: Region | None,
                    T_map_base: np.ndarray | None) -> tuple[tuple[np.ndarray, ...], str]:
         """Returns poses of the camera (4, 4) that would show more of a region, or why there are
         none. The arguments are those of `with_stand_off`; region: None for everywhere.

@@ -5,13 +5,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from lerf_ros.query.answer import Answer
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.query.text_query import TextQuery
+
+if TYPE_CHECKING:
+    from lerf_ros.map_query import LoadedSnapshot
 
 
 class AskedMap(Protocol):
@@ -48,6 +51,10 @@ class AskedMap(Protocol):
     @property
     def info(self) -> Mapping[str, Any]:
         """The manifest of the loaded snapshot, empty before the first."""
+
+    @property
+    def snapshot(self) -> LoadedSnapshot | None:
+        """The loaded snapshot of a map of one frame; None for submaps, and before the first."""
 
     @property
     def text_query(self) -> TextQuery:
