@@ -45,7 +45,7 @@ from lerf_ros.query.search import SearchResult
 from lerf_ros.query.text_query import TextEncoder, TextQuery
 from lerf_ros.settings import flat_fields
 from lerf_ros.show.words import still_learning, why_not_found
-from lerf_ros.storage.lock import working_on
+from lerf_ros.storage.lock import no_snapshot
 from lerf_ros.storage.map_directory import CALIBRATION, MapDirectory, Snapshot
 from lerf_ros.training.devices import choose_device
 
@@ -110,6 +110,11 @@ class MapQuery:
         query.refresh()
         _ = query.snapshot      # raises where there is none
         return query
+
+    @property
+    def path(self) -> Path:
+        """The folder of the map."""
+        return self.directory.path
 
     @property
     def ready(self) -> bool:
@@ -257,6 +262,11 @@ class MapQuery:
         """Returns the loaded index with its encoder; raises NoSnapshotError without a snapshot."""
         return self.snapshot.query
 
+    def surface(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns points (N, 3), world, and colours (N, 3) uint8. Raises NoSnapshotError."""
+        index = self.text_query.index
+        return index.points_world, index.colors
+
     def replace_index(self, index: LanguageIndex) -> None:
         """Answers from another index of the same map from now on, for control experiments."""
         loaded, old = self.snapshot, self.text_query
@@ -346,17 +356,6 @@ def answer_settings(settings: Mapping[str, object]) -> dict[str, object]:
         raise ConfigError(f'{", ".join(other)}: no answer depends on it; settings of '
                           f'{", ".join(ANSWER_SECTIONS)} can be given here')
     return dict(settings)
-
-
-def no_snapshot(folder: Path) -> str:
-    """Returns why a map cannot answer yet, and what to do about it."""
-    if not folder.is_dir():
-        return (f'there is no map in {folder}, the folder does not exist: check map_directory, or '
-                'start a mapper on it and wait for its first snapshot')
-    if doing := working_on(folder):
-        return f'{folder} holds no snapshot yet; its mapper is {doing}: ask again later'
-    return (f'{folder} holds no snapshot, and no mapper seems to work on it: start one, or '
-            'check map_directory')
 
 
 def calibration_of(request: QueryRequest, loaded: LoadedSnapshot) -> Calibration | None:

@@ -21,7 +21,7 @@ from lerf_ros.errors import NoSnapshotError
 from lerf_ros.geometry.camera import invert_pose
 from lerf_ros.geometry.region import Region
 from lerf_ros.index.resolution import Resolution
-from lerf_ros.map_query import LoadedSnapshot, MapQuery, answer_settings, no_snapshot
+from lerf_ros.map_query import LoadedSnapshot, MapQuery, answer_settings
 from lerf_ros.query.answer import Answer, Hit, Timing, in_frame, surest_presence
 from lerf_ros.query.mapped_place import MappedPlace
 from lerf_ros.query.phrases.reading import Viewpoint
@@ -30,6 +30,7 @@ from lerf_ros.query.question import request_image
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.query.submap_answers import Part, Surface, all_places, phrase_of
 from lerf_ros.query.text_query import TextQuery
+from lerf_ros.storage.lock import no_snapshot
 from lerf_ros.storage.submaps import SubmapFolder, SubmapSet
 
 # A submap is asked only for what it holds; how well space is known is asked of all together.
@@ -173,8 +174,7 @@ class SubmapQuery:
         Raises NoSnapshotError without one.
         """
         if self._single is not None:
-            index = self._single.text_query.index
-            return index.points_world, index.colors
+            return self._single.surface()
         surface = self._loaded().surface
         return surface.points, surface.colors
 

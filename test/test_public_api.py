@@ -10,8 +10,11 @@ import pytest
 from tiny_world import ColorEncoder, orbit, photograph
 
 import lerf_ros
+from lerf_ros.asked_map import AskedMap
 from lerf_ros.frames.frame import Keyframe
+from lerf_ros.map_query import MapQuery
 from lerf_ros.storage.keyframe_files import KeyframeFiles
+from lerf_ros.submap_query import SubmapQuery
 
 NAMES = ['Answer', 'LerfConfig', 'MapQuery', 'Mapper', 'QueryRequest', 'load_folder']
 
@@ -54,3 +57,10 @@ def test_there_are_no_other_names():
 def test_the_package_alone_loads_no_torch():
     code = "import sys, lerf_ros; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, '-c', code]).returncode == 0
+
+
+@pytest.mark.parametrize('kind', [MapQuery, SubmapQuery])
+def test_every_map_offers_what_nodes_and_commands_ask_of_it(kind, tmp_path):
+    asked = {name for name in vars(AskedMap) if not name.startswith('_')}
+    assert {'surface', 'ask', 'refresh', 'frame_id'} <= asked
+    assert not asked - set(dir(kind(tmp_path)))

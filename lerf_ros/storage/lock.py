@@ -107,6 +107,17 @@ def working_on(folder: Path) -> str:
     return str(holder.get('doing') or 'working on it')
 
 
+def no_snapshot(folder: Path) -> str:
+    """Returns why a map cannot answer yet, and what to do about it."""
+    if not folder.is_dir():
+        return (f'there is no map in {folder}, the folder does not exist: check map_directory, or '
+                'start a mapper on it and wait for its first snapshot')
+    if doing := working_on(folder):
+        return f'{folder} holds no snapshot yet; its mapper is {doing}: ask again later'
+    return (f'{folder} holds no snapshot, and no mapper seems to work on it: start one, or '
+            'check map_directory')
+
+
 def parent_pid() -> int:
     """Returns the process that started this one, also where that has died since."""
     parent = multiprocessing.parent_process()

@@ -13,7 +13,6 @@ from tiny_world import ColorEncoder, orbit, photograph
 
 from lerf_ros.errors import LockedError
 from lerf_ros.frames.pose_jump import PoseJump
-from lerf_ros.map_query import no_snapshot
 from lerf_ros.mapping import loop as loop_module
 from lerf_ros.mapping.loop import Loop
 from lerf_ros.mapping.messages import (
@@ -30,6 +29,7 @@ from lerf_ros.mapping.messages import (
     SetClock,
     Stop,
 )
+from lerf_ros.storage.lock import no_snapshot
 from lerf_ros.storage.map_directory import MapDirectory
 
 CONFIG = SMALL.override({'map.snapshot_interval': 1000.0, 'map.checkpoint_interval': 1000.0,
