@@ -73,9 +73,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     'commands/doctor': {'commands', 'nodes'},
     'commands/completion': {'cli'},     # completes the whole command line
     'cli': {'commands', 'processes'},
-    'nodes': CORE | {'asked_map', 'mapper', 'mapping', 'map_query', 'submap_query', 'processes',
-                     'process_group', 'quiet_threads', 'robot', 'simulation', 'evaluation', 'show',
-                     'msg', 'srv', 'action'},
+    'nodes': CORE | {'agents', 'asked_map', 'mapper', 'mapping', 'map_query', 'submap_query',
+                     'processes', 'process_group', 'quiet_threads', 'robot', 'simulation',
+                     'evaluation', 'show', 'msg', 'srv', 'action'},
 }
 ROS_PACKAGES = re.compile(r'(rclpy|tf2_\w+|tf2|launch|launch_ros|ament_index_python|rosbags|'
                           r'builtin_interfaces|rcl_interfaces|std_srvs|\w+_msgs)$')

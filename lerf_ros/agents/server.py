@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from lerf_ros import __version__
-from lerf_ros.agents.tools import Json, MapTools
+from lerf_ros.agents.question import Json, Question
 from lerf_ros.errors import ConfigError, LerfError
 
 if TYPE_CHECKING:
@@ -25,8 +25,31 @@ Result = TypeVar('Result')
 NEEDS_SDK = 'lerf_ros mcp needs the Python SDK of the Model Context Protocol, version 2 or newer'
 
 
-def make_server(tools: MapTools) -> MCPServer:
-    """Returns a server with the tools query, inventory, next_views and picture.
+class Tools(Protocol):
+    """What is served, of a map or of a running robot; every call may raise LerfError."""
+
+    def query(self, asked: Question) -> Json:
+        """Returns whether and where a thing is."""
+
+    def inventory(self, names: Sequence[str]) -> Json:
+        """Returns what is there, with the best of these names or of a list."""
+
+    def next_views(self, center: Sequence[float], size: Sequence[float]) -> Json:
+        """Returns from where a camera shows most of what was not seen."""
+
+    def picture(self, text: str, rank: int) -> tuple[bytes, Json]:
+        """Returns a JPEG that shows a place of a phrase, and what is known of it."""
+
+
+class RobotTools(Tools, Protocol):
+    """What a running robot can do beside."""
+
+    def find(self, asked: Question, seconds: float, probability: float) -> Json:
+        """Returns the last answer, and how looking ended."""
+
+
+def make_server(tools: Tools, robot: RobotTools | None = None) -> MCPServer:
+    """Returns a server with the tools query, inventory, next_views, picture; find with a robot.
 
     Raises ConfigError where the SDK is missing.
     """
@@ -38,12 +61,20 @@ def make_server(tools: MapTools) -> MCPServer:
                        log_level='WARNING')
 
     @server.tool(structured_output=False)
-    def query(text: str, max_hits: int = 3) -> str:
+    def query(text: str, max_hits: int = 3, part: str = '', rather_than: list[str] | None = None,
+              negatives: list[str] | None = None, threshold: float = 0.0,
+              center: list[float] | None = None, size: list[float] | None = None,
+              frame: str = '') -> str:
         """Find a thing by a phrase: its places with size and probability, best first.
 
         Also says whether it is there at all, and where a robot's base stands to reach it.
+        part: only this part of it, such as handle. rather_than: words that must fit a place less.
+        negatives: instead of the usual ones. threshold: relevancy that counts, 0 for the usual one.
+        center, size: x, y, z of a box to look into. frame: of box and answer (running robot only).
         """
-        return answered(lambda: as_text(tools.query(text, max_hits)))
+        asked = Question(text, max_hits, part, tuple(rather_than or ()), tuple(negatives or ()),
+                         threshold, tuple(center or ()), tuple(size or ()), frame)
+        return answered(lambda: as_text(tools.query(asked)))
 
     @server.tool(structured_output=False)
     def inventory(names: list[str] | None = None) -> str:
@@ -70,7 +101,25 @@ def make_server(tools: MapTools) -> MCPServer:
         data, told = answered(lambda: tools.picture(text, rank))
         return [Image(data=data, format='jpeg'), as_text(told)]
 
+    if robot is not None:
+        add_find(server, robot)
     return server
+
+
+def add_find(server: MCPServer, robot: RobotTools) -> None:
+    """Adds what only a running robot can do."""
+    @server.tool(structured_output=False)
+    def find(text: str, seconds: float = 30.0, probability: float = 0.0,
+             center: list[float] | None = None, size: list[float] | None = None,
+             frame: str = '') -> str:
+        """Look on while the robot maps, until a thing is found for sure or surely not there.
+
+        end is SURE, ALL_SEEN, TIME_LIMIT or CANCELED; next_views say from where more would be
+        seen: the robot moves only if somebody drives it. seconds: how long to look at most.
+        probability: that is sure enough, 0 for the robot's own. center, size, frame: as in query.
+        """
+        asked = Question(text, center=tuple(center or ()), size=tuple(size or ()), frame=frame)
+        return answered(lambda: as_text(robot.find(asked, seconds, probability)))
 
 
 def answered(work: Callable[[], Result]) -> Result:

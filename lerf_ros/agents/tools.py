@@ -14,22 +14,29 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
+from lerf_ros.agents.question import (
+    Json,
+    Question,
+    answer_data,
+    box_region,
+    frame_data,
+    hit_data,
+    nth_hit,
+    rounded,
+    stand_off_data,
+    vector,
+    view_data,
+)
 from lerf_ros.config.robot import RobotConfig
 from lerf_ros.errors import InvalidRequestError
-from lerf_ros.geometry.region import Region
 from lerf_ros.map_query import LoadedSnapshot, MapQuery
-from lerf_ros.query.answer import Answer, Hit
+from lerf_ros.query.answer import Answer
 from lerf_ros.query.household import NAMES
 from lerf_ros.query.inventory import Item, inventory
-from lerf_ros.query.request import QueryRequest
 from lerf_ros.robot.known_space import KnownSpace
 from lerf_ros.robot.next_views import NextView
-from lerf_ros.robot.stand_off import StandOff
-from lerf_ros.show.files import known
 from lerf_ros.show.pictures import PosedImage, ViewChooser, map_views, proof
-from lerf_ros.show.words import summary
 
-Json = dict[str, object]
 MOST_ITEMS = 60         # of an inventory that are told
 JPEG_QUALITY = 85
 UNNAMED = ('the best names of things that are not `named` are below the threshold: take them for '
@@ -47,17 +54,19 @@ class MapTools:
         self._items: tuple[int, tuple[str, ...], tuple[Item, ...]] | None = None
         self._views: tuple[int, list[PosedImage], ViewChooser] | None = None
 
-    def query(self, text: str, max_hits: int = 3) -> Json:
-        """Returns where a phrase is found, whether it is there, and where a base stands for it."""
+    def query(self, asked: Question | str) -> Json:
+        """Returns where a phrase is found, whether it is there, and where a base stands for it.
+
+        Raises InvalidRequestError for a frame, which only a running robot knows.
+        """
+        question = Question(asked) if isinstance(asked, str) else asked
         with self._lock:
-            answer = self._ask(text, max_hits)
-            hits = [{'rank': rank, **hit_data(hit)} for rank, hit in enumerate(answer.hits, 1)]
-            out: Json = {
-                'text': text, 'presence': answer.presence.name,
-                'probability': rounded(answer.probability), 'summary': summary(answer),
-                **self._frame(answer.metric), 'hits': hits, 'grasp': grasp_words(answer)}
+            answer = self._ask(question)
+            out = answer_data(answer)
             if answer.hits:
-                out['stand_off'] = stand_off_data(self._known_space().stand_off(answer.hits[0]))
+                found = self._known_space().stand_off(answer.hits[0])
+                out['stand_off'] = stand_off_data(
+                    found.T_world_base, found.doubt or found.reason, found.distance)
             return out
 
     def inventory(self, names: Sequence[str] = ()) -> Json:
@@ -82,7 +91,7 @@ class MapTools:
             coverage = self._query.snapshot.coverage
             seen = math.nan if coverage is None else coverage.observed(region)
             return {**self._frame(self._query.metric), 'seen': rounded(seen),
-                    'views': [view_data(view) for view in found.views], 'reason': found.reason}
+                    'views': [gain_data(view) for view in found.views], 'reason': found.reason}
 
     def picture(self, text: str, rank: int = 1) -> tuple[bytes, Json]:
         """Returns a JPEG of the keyframe that shows a hit best, its box drawn, and what it shows.
@@ -90,11 +99,8 @@ class MapTools:
         Raises InvalidRequestError where there is no such hit.
         """
         with self._lock:
-            answer = self._ask(text, max(rank, 1))
-            if not 1 <= rank <= len(answer.hits):
-                raise InvalidRequestError(f'{text!r} has {len(answer.hits)} places, so there is no '
-                                          f'number {rank}: {summary(answer)}')
-            hit = answer.hits[rank - 1]
+            answer = self._ask(Question(text, max(rank, 1)))
+            hit = nth_hit(answer, rank)
             views, chooser = self._photographs(answer)
             view = views[chooser.best(replace(answer, hits=(hit,)))]
             return jpeg(proof(view, hit)), {
@@ -110,12 +116,15 @@ class MapTools:
                            inventory(loaded.query, wanted, loaded.calibration))
         return self._items[2]
 
-    def _ask(self, text: str, max_hits: int) -> Answer:
+    def _ask(self, question: Question) -> Answer:
         self._query.refresh()
-        return self._query.ask(QueryRequest(text, max_hits=max_hits))
+        if question.frame.lstrip('/') not in ('', self._query.frame_id):
+            raise InvalidRequestError(f'frame {question.frame!r}: a map knows its own frame alone, '
+                                      f'{self._query.frame_id!r}; leave it out')
+        return self._query.ask(question.request())
 
     def _frame(self, metric: bool) -> Json:
-        return {'frame': self._query.frame_id, 'unit': 'm' if metric else 'map units'}
+        return frame_data(self._query.frame_id, metric)
 
     def _known_space(self) -> KnownSpace:
         loaded: LoadedSnapshot = self._query.snapshot
@@ -132,25 +141,6 @@ class MapTools:
         return self._views[1], self._views[2]
 
 
-def box_region(center: Sequence[float], size: Sequence[float]) -> Region | None:
-    """Returns the box as a region; None where neither centre nor size is given."""
-    if not len(center) and not len(size):
-        return None
-    if len(center) != 3 or len(size) != 3 or min(size) <= 0:
-        raise InvalidRequestError('a box needs its center x, y, z and its size x, y, z, which is '
-                                  'positive; leave both out for all of the map')
-    T = np.eye(4)
-    T[:3, 3] = center
-    return Region(T, np.asarray(size, np.float64))
-
-
-def hit_data(hit: Hit) -> Json:
-    """Returns a hit: centre and edges of its box, and how sure it is."""
-    return {'label': hit.label, 'position': vector(hit.position), 'size': vector(hit.size),
-            'relevancy': rounded(hit.relevancy), 'probability': rounded(hit.probability),
-            'seen_by_keyframes': int(hit.keyframes)}
-
-
 def item_data(item: Item) -> Json:
     """Returns a thing of an inventory with its names."""
     return {'segment': item.segment, 'kind': 'surface' if item.surface else 'thing',
@@ -160,35 +150,10 @@ def item_data(item: Item) -> Json:
                        'probability': rounded(name.probability)} for name in item.names]}
 
 
-def stand_off_data(found: StandOff) -> Json:
-    """Returns where a base stands, or why nowhere."""
-    if found.T_world_base is None:
-        return {'possible': False, 'reason': found.reason}
-    T = found.T_world_base
-    return {'possible': True, 'position': vector(T[:3, 3]),
-            'yaw_deg': rounded(math.degrees(math.atan2(T[1, 0], T[0, 0]))),
-            'distance': rounded(found.distance), 'doubt': found.doubt}
-
-
-def view_data(view: NextView) -> Json:
+def gain_data(view: NextView) -> Json:
     """Returns a view: where the camera is, where it looks, and what it gains."""
-    x, y, z = view.T_world_camera[:3, 2]
-    return {'position': vector(view.T_world_camera[:3, 3]), 'look_at': vector(view.target),
-            'yaw_deg': rounded(math.degrees(math.atan2(y, x))),
-            'pitch_deg': rounded(math.degrees(math.asin(float(np.clip(z, -1, 1))))),
+    return {**view_data(view.T_world_camera), 'look_at': vector(view.target),
             'gain': rounded(view.gain), 'reachable': view.reachable}
-
-
-def grasp_words(answer: Answer) -> str:
-    """Returns in words whether a parallel gripper can grasp the best hit."""
-    if not answer.hits:
-        return ''
-    if not answer.grasps:
-        return f'none: {answer.no_target_reason}'
-    best = answer.grasps[0]
-    x, y, z = best.T_world_grasp[:3, 3]
-    return (f'at ({x:.3f}, {y:.3f}, {z:.3f}) m, fingers {best.opening_width:.3f} m apart, '
-            f'score {best.score:.2f}')
 
 
 def jpeg(picture: np.ndarray) -> bytes:
@@ -198,14 +163,3 @@ def jpeg(picture: np.ndarray) -> bytes:
     if not done:
         raise OSError('the picture cannot be encoded as JPEG')
     return data.tobytes()
-
-
-def vector(values: np.ndarray) -> list[float]:
-    """Returns numbers to the millimetre."""
-    return [round(float(value), 3) for value in values]
-
-
-def rounded(value: float) -> float | None:
-    """Returns a number to three digits after the point; None for NaN, which JSON does not have."""
-    number = known(value)
-    return None if number is None else round(number, 3)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`lerf_ros list MAP` and `lerf_ros mcp MAP`: what is in a map, for people and for agents."""
+"""`lerf_ros list MAP` and `lerf_ros mcp MAP|--ros`: what is in a map, for people and for agents."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from lerf_ros.commands.options import add_set, overrides, phrases
+from lerf_ros.commands.robot import add_ros, ros_client
+from lerf_ros.errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from lerf_ros.agents.tools import MapTools
@@ -29,9 +31,12 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     add_set(listing, 'settings of query and features, as in lerf_ros query')
     listing.set_defaults(func=run_list)
     mcp = commands.add_parser(
-        'mcp', help='serve a map to language-model agents (Model Context Protocol, stdio)')
-    mcp.add_argument('map', help='map directory')
-    add_set(mcp, 'settings of query, features and grasp, as in lerf_ros query')
+        'mcp', help='serve a map or a running robot to language-model agents (Model Context '
+        'Protocol, stdio)')
+    mcp.add_argument('map', nargs='?', help='map directory; or give --ros')
+    mcp.add_argument('--ros', action='store_true', help='ask the running nodes instead of a map')
+    add_ros(mcp, 30.0)
+    add_set(mcp, 'settings of query, features and grasp, as in lerf_ros query; not with --ros')
     mcp.set_defaults(func=run_mcp)
 
 
@@ -87,9 +92,19 @@ def line(item: Item) -> str:
 
 
 def run_mcp(arguments: argparse.Namespace) -> int:
-    """Serves the map on stdin and stdout until the agent goes."""
-    from lerf_ros.agents.server import make_server
+    """Serves the map, or the running robot, on stdin and stdout until the agent goes."""
+    if arguments.ros == (arguments.map is not None):
+        raise InvalidRequestError('say what to serve: the folder of a map, or --ros for the nodes '
+                                  'that run')
+    if arguments.ros and arguments.set:
+        raise InvalidRequestError('--set does not go with --ros: the running nodes have their own '
+                                  'parameters (ros2 param set)')
     # Standard output belongs to the protocol; what is said goes to standard error.
     logging.getLogger('mcp').setLevel(logging.WARNING)
-    make_server(open_tools(arguments)).run('stdio')
+    from lerf_ros.agents.server import make_server
+    if not arguments.ros:
+        make_server(open_tools(arguments)).run('stdio')
+        return 0
+    with ros_client('agent_tools').robot_tools(arguments.namespace, arguments.timeout) as robot:
+        make_server(robot, robot).run('stdio')
     return 0

@@ -42,6 +42,7 @@ from lerf_ros.nodes.query.messages import (
     to_request,
     viewpoint_of,
 )
+from lerf_ros.nodes.query.picture import HitPicture
 from lerf_ros.nodes.query.rviz_service import RvizConfigService
 from lerf_ros.nodes.query.space import RobotSpace
 from lerf_ros.nodes.query.standing_prompt import StandingPrompt
@@ -119,6 +120,7 @@ class QueryNode(ManagedNode):
         self._refreshing = threading.Lock()
         self._asking = threading.Lock()
         self.publisher = AnswerPublisher(self)
+        self.picture = HitPicture(self, self.directory)
         self.frames = FrameLookup(self, self.settings.frame_timeout)
         self.service = DeferredService(
             self, Query, topics.QUERY, topics.QUERY_QOS, self.settings.max_waiting, self.on_query,
@@ -319,6 +321,7 @@ class QueryNode(ManagedNode):
                  cloud: PointCloud2 | None = None) -> None:
         try:
             self.publisher.publish(answer, stamp, asked, cloud)
+            self.picture.publish(answer, stamp)
         except Exception:
             self.get_logger().error(f'query {asked.query_id}: {traceback.format_exc()}')
 

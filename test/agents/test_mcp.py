@@ -13,6 +13,7 @@ from hand_made_map import CUBES, WordEncoder, write_map
 import lerf_ros.map_query
 from lerf_ros import cli
 from lerf_ros.agents import server
+from lerf_ros.agents.question import Question
 from lerf_ros.agents.tools import MapTools
 from lerf_ros.errors import InvalidRequestError
 from lerf_ros.map_query import MapQuery
@@ -68,9 +69,28 @@ def test_what_cannot_be_known_is_said(tools):
     views = tools.next_views()
     assert views['views'] == [] and 'does not tell what was seen' in views['reason']
     assert views['seen'] is None and hit['hits'][0]['probability'] is None
+    with pytest.raises(InvalidRequestError, match='a map knows its own frame alone'):
+        tools.query(Question('mug', frame='base_link'))
     for box in (([0, 0], [1, 1, 1]), ([0, 0, 0], []), ([0, 0, 0], [1, 0, 1])):
         with pytest.raises(InvalidRequestError, match='a box needs its center'):
             tools.next_views(*box)
+
+
+def test_a_question_is_narrowed_by_its_other_fields(tools):
+    everywhere = Question('mug')
+    assert tools.query(everywhere)['presence'] == 'PRESENT'
+    elsewhere = Question('mug', center=(0.5, 0, 0), size=(0.2, 0.2, 0.2))
+    assert tools.query(elsewhere)['hits'] == []
+    rivalled = Question('mug', rather_than=('mug',))
+    assert tools.query(rivalled)['presence'] == 'ABSENT'
+
+
+def test_map_or_robot_but_not_both(map_directory, capsys):
+    for words in (['mcp'], ['mcp', str(map_directory), '--ros']):
+        assert cli.main(words) == 2
+        assert 'the folder of a map, or --ros' in capsys.readouterr().err
+    assert cli.main(['mcp', '--ros', '--set', 'query.threshold=0.6']) == 2
+    assert '--set does not go with --ros' in capsys.readouterr().err
 
 
 def test_the_command_lists_the_same(map_directory, capsys):

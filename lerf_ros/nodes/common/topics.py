@@ -19,6 +19,7 @@ MARKERS = 'lerf/markers'
 GRASPS = 'lerf/grasps'
 DETECTIONS = 'lerf/detections'
 ANSWER = 'lerf/answer'
+PICTURE = 'lerf/picture'
 MAP = 'lerf/map'
 FIND, STAND_OFF_POSE = 'lerf/find', 'lerf/stand_off_pose'
 RVIZ_CONFIG = 'lerf/rviz_config'
@@ -57,6 +58,7 @@ MAP_QOS = profile(1, latched=True)
 TARGET_POSE_QOS = profile(1)
 GRASPS_QOS = profile(1)
 DETECTIONS_QOS = profile(1)
+PICTURE_QOS = profile(1)
 # Volatile as the target is: what an old answer says may be done no more.
 ANSWER_QOS = profile(10)
 # As `ros2 topic pub` offers it; a latched subscription would never match.

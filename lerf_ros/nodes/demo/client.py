@@ -6,25 +6,17 @@ from __future__ import annotations
 import math
 import threading
 import time
+from dataclasses import replace
 
-import numpy as np
 from rclpy.node import Node
 
 from lerf_ros.errors import LerfError
-from lerf_ros.msg import ErrorCode, FieldStatus, GraspCandidate, KeyframeView, QueryHit
-from lerf_ros.msg import PhraseAnswer as PhraseAnswerMsg
+from lerf_ros.msg import ErrorCode, FieldStatus
 from lerf_ros.nodes.common import topics
-from lerf_ros.nodes.common.conversions import pose_to_matrix, read_cloud, stamp_to_ns
+from lerf_ros.nodes.common.conversions import read_cloud, stamp_to_ns
+from lerf_ros.nodes.query.from_messages import answer_from_message
 from lerf_ros.nodes.query.messages import error_name
-from lerf_ros.query.answer import (
-    Answer,
-    ConfirmingView,
-    Grasp,
-    Hit,
-    PhraseAnswer,
-    Presence,
-    Timing,
-)
+from lerf_ros.query.answer import Answer, Timing
 from lerf_ros.srv import Query
 
 RETRY_S = 1.0
@@ -75,52 +67,12 @@ class QueryClient:
 
 
 def answer_from_response(text: str, response: Query.Response) -> Answer:
-    """Returns the response of the service as an Answer; its threshold is unknown (NaN)."""
+    """Returns the response of the service as an Answer with its cloud; see answer_from_message."""
     points, colors, relevancy = read_cloud(response.cloud)
-    target = pose_to_matrix(response.target_pose.pose) if response.has_target else None
-    return Answer(
-        text=text, presence=Presence(response.presence), threshold=math.nan,
-        hits=tuple(hit_from_message(hit) for hit in response.hits), points_world=points,
-        relevancy=relevancy, colors=colors, T_world_target=target,
-        frame_id=response.header.frame_id, metric=response.metric, snapshot_id=0,
-        snapshot_stamp_ns=stamp_to_ns(response.snapshot_stamp),
-        grasps=tuple(grasp_from_message(grasp) for grasp in response.grasps),
-        no_target_reason=response.no_target_reason,
-        learning='the map is still learning' if response.learning else '',
-        probability=response.probability, observed=response.observed,
-        phrases=tuple(phrase_from_message(phrase) for phrase in response.phrases),
-        timing=Timing(response.encode_time, response.search_time, response.grasp_time))
-
-
-def phrase_from_message(msg: PhraseAnswerMsg) -> PhraseAnswer:
-    """Returns the message of what is said of a phrase as the core's PhraseAnswer."""
-    return PhraseAnswer(msg.text, Presence(msg.presence), tuple(map(hit_from_message, msg.hits)),
-                        msg.probability, msg.not_found_reason, msg.understood, msg.not_understood,
-                        tuple(msg.looks_more_like))
-
-
-def hit_from_message(msg: QueryHit) -> Hit:
-    """Returns the message of a hit as the core's Hit."""
-    T_world_box = pose_to_matrix(msg.box.center)
-    return Hit(T_world_box[:3, 3], T_world_box[:3, :3],
-               np.array([msg.box.size.x, msg.box.size.y, msg.box.size.z]), msg.relevancy, msg.scale,
-               msg.points, msg.keyframes, msg.label, msg.probability,
-               tuple(view_from_message(view) for view in msg.confirmed_by),
-               last_seen_ns=stamp_to_ns(msg.last_seen))
-
-
-def view_from_message(msg: KeyframeView) -> ConfirmingView:
-    """Returns the message of a confirming keyframe as the core's ConfirmingView."""
-    x, y = msg.roi.x_offset, msg.roi.y_offset
-    return ConfirmingView(msg.keyframe, (float(x), float(y), float(x + msg.roi.width),
-                                         float(y + msg.roi.height)), msg.relevancy)
-
-
-def grasp_from_message(msg: GraspCandidate) -> Grasp:
-    """Returns the message of a grasp as the core's Grasp."""
-    return Grasp(pose_to_matrix(msg.pose), pose_to_matrix(msg.pregrasp_pose),
-                 pose_to_matrix(msg.gripper_pose), msg.opening_width, msg.score,
-                 msg.semantic_score, msg.geometric_score)
+    return replace(
+        answer_from_message(text, response), points_world=points, relevancy=relevancy,
+        colors=colors, timing=Timing(response.encode_time, response.search_time,
+                                     response.grasp_time))
 
 
 class MapProgress:
