@@ -15,23 +15,18 @@ import argparse
 import shutil
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from evaluate import SceneOracle
 
 from lerf_ros.config import LerfConfig
-from lerf_ros.encoders.embedding_map import KeyframeFeatures
 from lerf_ros.errors import LerfError
-from lerf_ros.evaluation.fusion import fuse
 from lerf_ros.evaluation.scene_encoders import ImageEncoder
 from lerf_ros.evaluation.scenes import EvalScene, as_captured
-from lerf_ros.frames.frame import Frame, Keyframe
-from lerf_ros.geometry.camera import invert_pose, transform_points
-from lerf_ros.index.language_index import LanguageIndex
-from lerf_ros.index.segments import PointCloud, find_segments
+from lerf_ros.frames.frame import Keyframe
+from lerf_ros.mapping.fusion import fuse
 from lerf_ros.quiet_threads import run_quietly
 from lerf_ros.settings import to_dict
 from lerf_ros.simulation.evaluation_layout import TWINS, Twins, draw_twins
@@ -65,7 +60,6 @@ SINGLE = ('wine bottle', 'teapot', 'hourglass', 'laptop', 'pineapple', 'toilet p
           'piggy bank', 'table lamp', 'teddy bear')
 TRIES = 20
 STEPS = 600
-NEAR = 0.02             # a view sees a point if its depth differs by at most this fraction
 TRAINED, FUSED = (40, (480, 360)), (24, (320, 240))     # frames and their size
 
 
@@ -164,10 +158,7 @@ def write_fused(shown: Capture, encoder: str, target: Path) -> None:
     scene = measure_scene(list(shown.frames), config)
     known = EvalScene(target.name, shown.frames, shown.labels, shown.names, (), True)
     features = coder.features(known, scene, config)
-    index = segmented(fuse(shown.frames, features,
-                           [width * scene.radius for width in config.features.widths],
-                           config.index.voxel * scene.radius, config),
-                      shown.frames, features, scene.radius, config)
+    index = fuse(shown.frames, features, scene, config)
     directory, identity = MapDirectory(target, True), coder.texts.identity()
     directory.create({'frame_id': 'map', 'metric': True, 'encoder': identity,
                       'scene': {'center': list(scene.center), 'radius': scene.radius},
@@ -176,32 +167,6 @@ def write_fused(shown: Capture, encoder: str, target: Path) -> None:
         directory.keyframes.add(Keyframe(number, frame))
     directory.write_snapshot({'index': index.arrays()},
                              {'stamp_ns': shown.frames[-1].stamp_ns, 'encoder': identity}, keep=1)
-
-
-def segmented(index: LanguageIndex, frames: Sequence[Frame],
-              features: Sequence[KeyframeFeatures], radius: float,
-              config: LerfConfig) -> LanguageIndex:
-    """Returns the index with segments that heed dense features, as those of trained maps do."""
-    points, total = index.points_world, None
-    for frame, feature in zip(frames, features, strict=True):
-        if feature.dense is None or frame.depth_m is None:
-            return index
-        in_camera = transform_points(invert_pose(frame.T_world_camera), points)
-        pixels = np.nan_to_num(frame.camera.project(in_camera), nan=-1.0)
-        size = frame.camera.width, frame.camera.height
-        inside = np.flatnonzero(((pixels >= 0) & (pixels < size)).all(1) & (in_camera[:, 2] > 0))
-        x, y = pixels[inside].astype(int).T
-        seen = np.abs(frame.depth_m[y, x] - in_camera[inside, 2]) < NEAR * in_camera[inside, 2]
-        rows, columns = feature.dense.shape[:2]
-        cells = (y[seen] * rows // size[1], x[seen] * columns // size[0])
-        total = np.zeros((len(points), feature.dense.shape[2])) if total is None else total
-        total[inside[seen]] += feature.dense[cells]
-    dense = total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-6)
-    scaled = index.points / radius
-    segments, planes = find_segments(
-        PointCloud(scaled, index.normals.astype(np.float64), index.colors / 255, dense),
-        config.index)
-    return replace(index, segments=segments, planes=planes * [1.0, 1.0, 1.0, radius])
 
 
 def main() -> None:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 # Without second looks these are lerf and fusion, once more.
 LOOKING = ('no second look', 'fusion_second_look')
-METHODS = ('lerf', LOOKING[0], 'no dense', 'one scale', 'pixel-aligned', 'fusion', LOOKING[1])
+METHODS = ('lerf', LOOKING[0], 'no dense', 'one scale', 'pixel-aligned', 'fusion', LOOKING[1],
+           'tsdf')
 RIVALS = ('owl-vit',)   # run on request only, because their weights must be downloaded
 
 

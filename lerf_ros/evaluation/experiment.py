@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,6 @@ import torch
 from lerf_ros.config import LerfConfig
 from lerf_ros.errors import DatasetError, EncoderUnavailableError
 from lerf_ros.evaluation.frozen_radiance import FrozenRadiance, RayView, train_radiance
-from lerf_ros.evaluation.fusion import fuse
 from lerf_ros.evaluation.overlays import Overlay, overlay_sheet
 from lerf_ros.evaluation.owl_vit import OWL_VIT, Detector, OwlVitDetector, run_detector
 from lerf_ros.evaluation.records import Convergence, EvalResults, ObjectResult, PhraseScore
@@ -30,11 +29,13 @@ from lerf_ros.evaluation.scoring import (
     score_phrases,
 )
 from lerf_ros.evaluation.tables import mean_of
-from lerf_ros.evaluation.variants import TrainedLanguage, train_variant, variant_of
+from lerf_ros.evaluation.tsdf import fuse_tsdf
+from lerf_ros.evaluation.variants import TrainedLanguage, Variant, train_variant, variant_of
 from lerf_ros.index.language_index import LanguageIndex, render_embeddings
+from lerf_ros.mapping.fusion import fuse, measured_views
 from lerf_ros.query.relevancy import relevancy
 
-FUSION, FUSION_LOOKS = 'fusion', 'fusion_second_look'
+FUSION, FUSION_LOOKS, TSDF = 'fusion', 'fusion_second_look', 'tsdf'
 # The stand-in for LSeg has the field's embeddings alone.
 FIELD_ALONE = ('no second look', 'pixel-aligned')
 RADIANCE = 'radiance field'   # shared by all methods of a scene
@@ -145,22 +146,26 @@ class MethodEvaluator:
         self.features = encoder.features(scene, frozen.scene, config)
         self.looker = encoder.looker(scene, config)
         self.overlays: list[Overlay] = []
+        self._trained: dict[Variant, TrainedLanguage] = {}
         # What the room consists of is present as well.
         present = [*scene.label_names, *(o.query for o in scene.objects)]
         self.absent = absent_words(present, plan.absent, encoder.texts.encode_texts)
 
     def stages(self, method: str) -> Iterator[Stage]:
         """Yields the results after each number of steps; the last one is the final result."""
-        yield from self._fusion(method) if method in (FUSION, FUSION_LOOKS) else \
+        yield from self._fusion(method) if method in (FUSION, FUSION_LOOKS, TSDF) else \
             self._field(method)
 
     def _field(self, method: str) -> Iterator[Stage]:
         heights = [frame.camera.height for frame in self.scene.frames]
         stops = (*self.plan.convergence, self.plan.language_steps) if method == 'lerf' \
             else (self.plan.language_steps,)
-        start = time.monotonic()
-        for trained in train_variant(variant_of(method), self.frozen, self.features, heights,
-                                     self.config, stops, self.plan.device):
+        start, variant = time.monotonic(), variant_of(method)
+        # A variant that was trained already, under another name, is only asked.
+        again = [self._trained[variant]] if variant in self._trained and len(stops) == 1 else None
+        for trained in again or train_variant(variant, self.frozen, self.features, heights,
+                                              self.config, stops, self.plan.device):
+            self._trained[variant] = trained
             evaluated = self._evaluated(method, trained.index if method in FIELD_ALONE else
                                         self._with_looks(trained.index))
             maps = [(truth, self._maps(view, trained))
@@ -178,16 +183,17 @@ class MethodEvaluator:
     def _fusion(self, method: str) -> Iterator[Stage]:
         self.overlays = []   # nothing is rendered
         start = time.monotonic()
-        trained = [i for i, row in enumerate(self.frozen.trained)
-                   if row >= 0 and self.scene.frames[i].depth_m is not None]
-        if not trained:
+        used = [i for i, row in enumerate(self.frozen.trained)
+                if row >= 0 and self.scene.frames[i].depth_m is not None]
+        if not used:
             raise DatasetError('features are fused onto measured points, and no frame has depth')
-        radius = self.frozen.scene.radius
-        index = fuse([self.scene.frames[i] for i in trained], [self.features[i] for i in trained],
-                     [w * radius for w in self.config.features.widths],
-                     self.config.index.voxel * radius, self.config)
-        evaluated = self._evaluated(method, self._with_looks(index) if method == FUSION_LOOKS
-                                    else index)
+        frames, scene = [self.scene.frames[i] for i in used], self.frozen.scene
+        index = (fuse_tsdf if method == TSDF else fuse)(
+            frames, [self.features[i] for i in used], scene, self.config)
+        if method == FUSION_LOOKS:
+            index = replace(index, looks=self.looker.look(
+                index, scene, *measured_views(frames, used, scene, self.config.index)))
+        evaluated = self._evaluated(method, index)
         rows = score_objects(evaluated, self.scene.objects)
         yield evaluated, rows, self._convergence(method, 0, rows, start)
 

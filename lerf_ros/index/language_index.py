@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -183,11 +183,27 @@ def compression_basis(surface: Surface, language: LanguageField, scales: Sequenc
     if len(surface) == 0:
         return torch.eye(language.embedding_dimension,
                          device=surface.points.device)[:, :config.rank]
-    part = parts_of(surface.points)
-    chosen = even_sample(part, max(BASIS_SAMPLE // len(scales), 1))
     # The span of all embeddings keeps lengths and angles, with far fewer numbers.
     span = language.span()                                              # (D, m)
-    rows = render_coordinates(surface[chosen], language, scales, span)  # (n, S, m) unit
+
+    def rows_of(chosen: Tensor) -> Tensor:
+        return render_coordinates(surface[chosen], language, scales, span)
+    vectors = economical_basis(surface.points, len(scales), span.shape[1], rows_of, config)
+    return (span @ vectors).contiguous()
+
+
+def economical_basis(points: Tensor, scales: int, dimension: int,
+                     rows_of: Callable[[Tensor], Tensor], config: IndexConfig) -> Tensor:
+    """Computes the columns (m, r) that `compression_basis` describes, of any embeddings.
+
+    points (N, 3), scene frame. rows_of: unit embeddings (n, S, m) of points (n,), by index, at so
+    many scales and dimensions.
+    """
+    if len(points) == 0:
+        return torch.eye(dimension, device=points.device)[:, :config.rank]
+    part = parts_of(points)
+    chosen = even_sample(part, max(BASIS_SAMPLE // scales, 1))
+    rows = rows_of(chosen)
     part = torch.unique(part[chosen], return_inverse=True)[1]
     weight, best, least = torch.ones_like(rows[:, 0, 0]), rows.new_empty(0), math.inf
     for _ in range(ROUNDS):
@@ -196,11 +212,11 @@ def compression_basis(surface: Surface, language: LanguageField, scales: Sequenc
         worst = loss.amax(0)
         enough = (worst <= config.rank_loss).nonzero()
         if len(enough):
-            return (span @ vectors[:, :int(enough[0]) + 1]).contiguous()
+            return vectors[:, :int(enough[0]) + 1].contiguous()
         if float(worst[-1]) < least:
             best, least = vectors, float(worst[-1])
         weight = weight * (loss[part, -1] / worst[-1]).clamp_min(0.1)
-    return (span @ best).contiguous()
+    return best.contiguous()
 
 
 def parts_of(points: Tensor) -> Tensor:
