@@ -19,6 +19,7 @@ from lerf_ros.commands import (
     doctor,
     evaluate,
     export,
+    merge,
     query,
     reindex,
     robot,
@@ -31,7 +32,7 @@ from lerf_ros.errors import LerfError
 
 # In the order of a first hour.
 MODULES = (train, query, agents, view, export, doctor, processes, robot, calibrate, evaluate,
-           reindex, completion)
+           reindex, merge, completion)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

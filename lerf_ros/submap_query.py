@@ -17,7 +17,7 @@ import numpy as np
 
 from lerf_ros.encoders.image_text import ImageTextEncoder
 from lerf_ros.encoders.remembered import RememberedTexts
-from lerf_ros.errors import NoSnapshotError
+from lerf_ros.errors import BadImageError, NoSnapshotError
 from lerf_ros.geometry.camera import invert_pose
 from lerf_ros.geometry.region import Region
 from lerf_ros.index.resolution import Resolution
@@ -225,17 +225,16 @@ class SubmapQuery:
             too_coarse=place.too_coarse, probability=max(p.probability for p in phrases),
             not_found_reason='' if hits else phrases[0].not_found_reason,
             learning=next(filter(None, (part.answer.learning for part in own)), ''),
-            snapshot_id=self.snapshot_id, snapshot_stamp_ns=self.snapshot_stamp_ns),
+            frame_id=self.frame_id, snapshot_id=self.snapshot_id,
+            snapshot_stamp_ns=self.snapshot_stamp_ns),
             request, own, loaded)
         encode = sum(part.answer.timing.encode for part in own)
         return replace(answer, timing=Timing(encode, time.perf_counter() - start - encode, 0.0))
 
     def _prepared(self, request: QueryRequest, loaded: Loaded) -> QueryRequest:
         """Returns a request that means the same in each submap: its picture, who looks."""
-        asked = loaded.submaps
         if request.crop is not None:
-            holder = next((s for s in asked if request.crop.keyframe
-                           in s.query.directory.keyframes), asked[0])
+            holder = holder_of(loaded, request.crop.keyframe)
             image = request_image(request, holder.query.directory.path)
             return replace(request, crop=None, image=image)
         if request.viewpoint is None and any(r.needs_viewer for r in request.readings()):
@@ -319,10 +318,28 @@ def unsettled(snapshots: Sequence[LoadedSnapshot]) -> str:
             'again when the mapper rests, or train longer')
 
 
+def holder_of(loaded: Loaded, keyframe: int) -> Submap:
+    """Returns a submap that has a keyframe, by index, or the first of all if none has it.
+
+    Raises BadImageError where several maps that were merged have one of this number.
+    """
+    found = [s for s in loaded.submaps if keyframe in s.query.directory.keyframes]
+    if len({loaded.set.places[s.number].source for s in found}) > 1:
+        raise BadImageError(f'several of the maps that were merged have a keyframe {keyframe}: '
+                            'send the picture itself')
+    return found[0] if found else loaded.submaps[0]
+
+
 def newest_view(loaded: Loaded) -> Viewpoint | None:
     """Returns from where the newest keyframe was taken, in the map frame."""
     files = {s.number: s.query.directory.keyframes for s in loaded.submaps}
-    number = max(files, key=lambda n: max(files[n].indices(), default=-1))
+
+    def age(number: int) -> tuple[int, int]:
+        """Merged maps count their keyframes each for itself, so the time decides first."""
+        newest = max(files[number].indices(), default=-1)
+        return files[number].stamp(newest) if newest >= 0 else -1, newest
+
+    number = max(files, key=age)
     T = files[number].newest_pose()
     if T is None:
         return None
@@ -350,7 +367,8 @@ def touches(submaps: SubmapSet, number: int, region: Region | None) -> bool:
     if region is None:
         return True
     apart = np.linalg.norm(submaps.middle(number) - region.T_world_region[:3, 3])
-    return bool(apart <= np.sqrt(3) * submaps.lattice.radius + np.linalg.norm(region.size) / 2)
+    reach = np.sqrt(3) * submaps.lattice_of(number).radius + np.linalg.norm(region.size) / 2
+    return bool(apart <= reach)
 
 
 def box_around(hit: Hit) -> Region:

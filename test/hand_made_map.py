@@ -91,5 +91,5 @@ def write_map(folder: Path, index: LanguageIndex | None = None, metric: bool = T
     image[10:30, 10:40] = COLORS['mug']
     directory.keyframes.add(Keyframe(0, Frame(0, image, CAMERA, np.eye(4))))
     directory.write_snapshot({'index': index.arrays(), **parts},
-                             {'stamp_ns': 5, 'encoder': {'name': encoder}}, keep=1)
+                             {'stamp_ns': 5, 'steps': 9000, 'encoder': {'name': encoder}}, keep=1)
     return folder

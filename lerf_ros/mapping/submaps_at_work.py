@@ -22,7 +22,7 @@ from lerf_ros.frames.frame import Frame
 from lerf_ros.frames.pose_jump import StampedPose
 from lerf_ros.geometry.submap_lattice import Cell, SubmapLattice
 from lerf_ros.mapping.cube_map import CubeMap
-from lerf_ros.mapping.loading import cube_config
+from lerf_ros.mapping.loading import cube_config, require_own
 from lerf_ros.mapping.map_maker import Written
 from lerf_ros.mapping.single_map import SingleMap, written_in
 from lerf_ros.mapping.submap_state import (
@@ -71,6 +71,8 @@ class SubmapsAtWork:
         self._closed: dict[int, MapDirectory] = {}  # of submaps that are not in memory
         self.goals: dict[int, int] = {}            # steps that submaps are to take at most
         self.unfinished: list[int] = []                # closed before they had settled
+        if self.submaps:
+            require_own(self.submaps, self.path)
         lattice, c = self.submaps.lattice if self.count and self.submaps else None, config.submaps
         if lattice and (lattice.radius, lattice.overlap) != (c.radius, c.overlap):
             raise ConfigError(

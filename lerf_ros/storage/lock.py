@@ -107,6 +107,21 @@ def working_on(folder: Path) -> str:
     return str(holder.get('doing') or 'working on it')
 
 
+def in_use(folder: Path) -> bool:
+    """Returns whether a process holds the lock of a folder; writes nothing."""
+    try:
+        descriptor = os.open(folder / NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:     # nobody ever worked on it
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def no_snapshot(folder: Path) -> str:
     """Returns why a map cannot answer yet, and what to do about it."""
     if not folder.is_dir():

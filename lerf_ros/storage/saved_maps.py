@@ -189,7 +189,7 @@ def verify(stored: StoredMap) -> int:
         return len(verified(stored))
     if stored.newest() is None:
         raise MapUnreadableError(f'{stored.path} holds no complete snapshot')
-    return len({index for part in stored.directories()
+    return len({(source, index) for source, part in stored.sources()
                 for index in (verified(part) if part.newest() else part.keyframes.indices())})
 
 
@@ -215,16 +215,21 @@ def copy_content(stored: StoredMap, target: Path) -> None:
     """Copies all files of a map, of its snapshots only the newest. Raises OSError."""
     target.mkdir(parents=True)
     for part in parts(stored):
-        snapshot = part.newest()
-        for path in part.own_files():
-            inside = path.relative_to(part.path)
-            left_out = inside.parts[0] == 'checkpoints' or path.name.startswith(OURS) or (
-                inside.parts[0] == 'snapshots' and snapshot is not None
-                and path.parent != snapshot.path)
-            if not left_out:
-                copy_file(path, target / path.relative_to(stored.path))
+        for path in lasting_files(part):
+            copy_file(path, target / path.relative_to(stored.path))
     if isinstance(stored, SubmapFolder):
         copy_file(stored.path / MANIFEST, target / MANIFEST)
+
+
+def lasting_files(part: MapDirectory) -> Iterator[Path]:
+    """Yields the files of a map of one frame that a copy needs: of its snapshots only the newest.
+    """
+    snapshot = part.newest()
+    for path in part.own_files():
+        folder = path.relative_to(part.path).parts[0]
+        old = folder == 'snapshots' and snapshot is not None and path.parent != snapshot.path
+        if folder != 'checkpoints' and not old and not path.name.startswith(OURS):
+            yield path
 
 
 def renew(arriving: StoredMap) -> None:

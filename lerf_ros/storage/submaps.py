@@ -35,7 +35,8 @@ from lerf_ros.storage.lock import NAME as LOCK
 from lerf_ros.storage.map_directory import MapDirectory, Snapshot, feature_files, new_identity
 from lerf_ros.storage.ownership import require_no_strangers
 
-MANIFEST, FOLDER, FORMAT = 'submaps.json', 'submaps', 2
+MANIFEST, FOLDER = 'submaps.json', 'submaps'
+FORMAT, FORMAT_MERGED = 2, 3    # readers of the first would take all cubes for those of one map
 TRANSFORMS, OF_SUBMAPS = 'transforms.json', 'of_submaps'
 MOVES_KEPT = 20     # earlier places of all submaps, to undo moves
 
@@ -45,10 +46,14 @@ class SubmapPlace:
     """The cube that a submap is for, in the frame that it was mapped in, and where that is now.
 
     T_map_submap (4, 4), rigid: from that frame into the map frame; a loop closure changes it.
+    lattice: of the cell, where it is not that of the whole set. source: which of the maps that were
+    merged it comes from; each counts its keyframes for itself.
     """
 
     cell: Cell
     T_map_submap: np.ndarray = field(default_factory=lambda: np.eye(4))
+    lattice: SubmapLattice | None = None
+    source: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +113,16 @@ class SubmapSet:
         """Returns how far from the middle of a cube points (..., 3) lie (...): 1 on its faces."""
         place = self.places[number]
         R, t = place.T_map_submap[:3, :3], place.T_map_submap[:3, 3]
-        return self.lattice.depth(place.cell, (np.asarray(points_map) - t) @ R)
+        return self.lattice_of(number).depth(place.cell, (np.asarray(points_map) - t) @ R)
+
+    def lattice_of(self, number: int) -> SubmapLattice:
+        """Returns the cubes that the cube of a submap is one of."""
+        return self.places[number].lattice or self.lattice
+
+    @property
+    def merged(self) -> bool:
+        """Whether these are the submaps of several maps."""
+        return len({place.source for place in self.places}) > 1
 
     def T_map_submap(self, number: int) -> np.ndarray:
         """Returns the pose (4, 4) of the frame that a submap was mapped in."""
@@ -117,7 +131,7 @@ class SubmapSet:
     def middle(self, number: int) -> np.ndarray:
         """Returns the middle (3,) of a cube in the map frame."""
         place = self.places[number]
-        center = np.asarray(self.lattice.scene(place.cell).center)
+        center = np.asarray(self.lattice_of(number).scene(place.cell).center)
         return np.asarray(place.T_map_submap[:3, :3] @ center + place.T_map_submap[:3, 3])
 
 
@@ -160,8 +174,16 @@ class SubmapFolder:
 
     def directories(self) -> list[MapDirectory]:
         """Returns the map directories of all submaps that have begun, by their number."""
-        found = [self.directory(number) for number in range(len(self.submaps().places))]
-        return [directory for directory in found if directory.exists()]
+        return [directory for _, directory in self.sources()]
+
+    def sources(self) -> list[tuple[int, MapDirectory]]:
+        """Returns the map directories of all submaps that have begun, with the map they come from.
+
+        Keyframes of one index are the same only where they come from one map.
+        """
+        found = [(place.source, self.directory(number))
+                 for number, place in enumerate(self.submaps().places)]
+        return [(source, directory) for source, directory in found if directory.exists()]
 
     def newest(self) -> Snapshot | None:
         """Returns the newest snapshot of the first submap that has one; None without any."""
@@ -222,20 +244,21 @@ class SubmapFolder:
 
         A file of that name that was not written here stays. Raises OSError.
         """
-        file, frames = self.path / TRANSFORMS, dict[int, JsonObject]()
+        file, frames = self.path / TRANSFORMS, dict[tuple[int, int], JsonObject]()
         if os.path.lexists(file) and not self._transforms_are_ours():
             return
         for number, place in enumerate(self.submaps().places):
             directory = self.directory(number)
             inside, files = directory.path.relative_to(self.path), directory.keyframes
             for index in files.indices():
-                if index not in frames and index in files:
-                    frames[index] = moved_entry(files.record(index)['frame'], inside,
-                                                place.T_map_submap)
+                key = place.source, index
+                if key not in frames and index in files:
+                    frames[key] = moved_entry(files.record(index)['frame'], inside,
+                                              place.T_map_submap)
         common = next(iter(frames.values()), {})
         model = {'camera_model': common['camera_model']} if common else {}
         write_json(file, {**model, **COMMON, 'metric': self.metric, OF_SUBMAPS: True,
-                          'frames': [frames[index] for index in sorted(frames)]})
+                          'frames': [frames[key] for key in sorted(frames)]})
 
     def _transforms_are_ours(self) -> bool:
         file = self.path / TRANSFORMS
@@ -273,18 +296,24 @@ class SubmapFolder:
 
 def parsed(stored: JsonObject) -> SubmapSet:
     """Returns the submaps of a submaps.json; raises ValueError, KeyError or TypeError."""
-    if stored['format'] != FORMAT:
-        raise ValueError(f'its format is {stored["format"]}, not {FORMAT}')
-    x, y, z = (float(value) for value in stored['origin'])
-    lattice = SubmapLattice((x, y, z), float(stored['radius']), float(stored['overlap']))
+    if stored['format'] not in (FORMAT, FORMAT_MERGED):
+        raise ValueError(f'its format is {stored["format"]}, not {FORMAT} or {FORMAT_MERGED}')
     places = []
     for entry in stored['submaps']:
         i, j, k = (int(value) for value in entry['cell'])
-        places.append(SubmapPlace((i, j, k), np.array(
-            entry['T_map_submap'], np.float64).reshape(4, 4)))
+        places.append(SubmapPlace(
+            (i, j, k), np.array(entry['T_map_submap'], np.float64).reshape(4, 4),
+            parsed_lattice(entry['lattice']) if 'lattice' in entry else None,
+            int(entry.get('source', 0))))
     earlier = tuple(np.array(moved, np.float64).reshape(-1, 4, 4) for moved in stored['earlier'])
-    return SubmapSet(lattice, tuple(places), str(stored['id']), str(stored['edition']), earlier,
-                     dict(stored['source']))
+    return SubmapSet(parsed_lattice(stored), tuple(places), str(stored['id']),
+                     str(stored['edition']), earlier, dict(stored['source']))
+
+
+def parsed_lattice(stored: JsonObject) -> SubmapLattice:
+    """Returns stored cubes; raises as `parsed`."""
+    x, y, z = (float(value) for value in stored['origin'])
+    return SubmapLattice((x, y, z), float(stored['radius']), float(stored['overlap']))
 
 
 def moved_entry(frame: JsonObject, inside: Path, T_map_submap: np.ndarray) -> JsonObject:
@@ -297,10 +326,20 @@ def moved_entry(frame: JsonObject, inside: Path, T_map_submap: np.ndarray) -> Js
 
 def as_json(submaps: SubmapSet) -> JsonObject:
     """Returns the content of submaps.json."""
-    lattice = submaps.lattice
-    return {'format': FORMAT, 'id': submaps.id, 'edition': submaps.edition,
-            'source': submaps.source, 'origin': list(lattice.origin),
-            'radius': lattice.radius, 'overlap': lattice.overlap,
-            'submaps': [{'cell': list(place.cell), 'T_map_submap': place.T_map_submap.tolist()}
-                        for place in submaps.places],
+    return {'format': FORMAT_MERGED if submaps.merged else FORMAT, 'id': submaps.id,
+            'edition': submaps.edition, 'source': submaps.source, **lattice_json(submaps.lattice),
+            'submaps': [place_json(place) for place in submaps.places],
             'earlier': [moved.tolist() for moved in submaps.earlier]}
+
+
+def place_json(place: SubmapPlace) -> JsonObject:
+    """Returns the entry of one submap."""
+    entry: JsonObject = {'cell': list(place.cell), 'T_map_submap': place.T_map_submap.tolist()}
+    if place.source:
+        entry['source'] = place.source
+    return {**entry, 'lattice': lattice_json(place.lattice)} if place.lattice else entry
+
+
+def lattice_json(lattice: SubmapLattice) -> JsonObject:
+    """Returns cubes as they are stored."""
+    return {'origin': list(lattice.origin), 'radius': lattice.radius, 'overlap': lattice.overlap}
