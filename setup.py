@@ -34,10 +34,15 @@ def requirements(name: str) -> list[str]:
     return [line.strip() for line in lines if line.strip() and not line.startswith('#')]
 
 
+def sourced_ros() -> list[str]:
+    """The prefixes of a sourced ROS 2; none where the environment names only that of wheels."""
+    prefixes = [p for p in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if p]
+    return [] if all((Path(p) / 'pyvenv.cfg').exists() for p in prefixes) else prefixes
+
+
 def ros_prefixes() -> list[str]:
     """Where ROS 2 is: a sourced installation, or the prefix the wheels are in."""
-    sourced = [p for p in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if p]
-    if not all((Path(prefix) / 'pyvenv.cfg').exists() for prefix in sourced):
+    if sourced := sourced_ros():
         return sourced
     spec = find_spec('rosidl_generator_py')
     for parent in Path(spec.origin).parents if spec and spec.origin else ():
@@ -76,6 +81,7 @@ def run_cmake(source: Path, name: str, prefixes: list[str]) -> Path:
              f'-DCMAKE_PREFIX_PATH={";".join(prefixes)}',
              f'-DPython3_EXECUTABLE={sys.executable}',
              '-DLERF_ROS_PYTHON=/usr/bin/env python3',
+             f'-DLERF_ROS_CPP={"ON" if sourced_ros() else "OFF"}',
              f'-DCMAKE_PROJECT_{name}_INCLUDE={HERE / "cmake" / "pypi_wheels.cmake"}'],
             ['--build', str(build), '--parallel', str(os.cpu_count() or 1)],
             ['--install', str(build)]):
