@@ -112,6 +112,8 @@ def index(radiance: RadianceField, language: LanguageField, cameras: Sequence[Po
     that show the same as then are not rendered anew. look: at the things that were found, in the
     keyframes that show them best; None for no second looks. Raises ValueError without a keyframe.
     """
+    import torch
+
     from lerf_ros.index.coverage import measure_coverage
     from lerf_ros.index.language_index import build_index
     from lerf_ros.index.scales import index_scales
@@ -126,14 +128,15 @@ def index(radiance: RadianceField, language: LanguageField, cameras: Sequence[Po
         surface = surface.without(contradicted(scene.to_world(surface.points.cpu().numpy())))
     scales = index_scales(c, scene.radius, trained)
     indexed = build_index(surface, language, scene, scales, c)  # embeddings, segments, normals
-    indexed = replace(indexed, newest=newest_keyframes(surface, cameras, views, depths, c))
+    indexed = replace(indexed, newest=newest_keyframes(
+        surface.points.cpu().numpy(), cameras, views, depths, c))
     if look is not None:
         indexed = replace(indexed, looks=look(indexed, scene, cameras, views, depths))
     return Survey(
         indexed,
         measure_coverage(views, depths, scene, c.coverage_cells, c.min_keyframes,
                          cache.counts(c.coverage_cells)),      # what was seen of the space
-        scene.to_world(weak_areas(views, surfaces, depths, c)))
+        scene.to_world(weak_areas(views, torch.cat([s.points for s in surfaces]), depths, c)))
 
 
 def find(query: TextQuery, question: Question, region: Region | None, threshold: float,

@@ -78,12 +78,13 @@ class Mapper:
         """Begins a map in a new or an empty folder, or resumes the one that is there.
 
         metric: whether the poses' lengths are metres. encoder: the one that `config` names if None.
-        Raises ForeignFolderError for a folder with other things in it, EncoderUnavailableError,
-        and what `restore` raises.
+        Raises ForeignFolderError for any other folder, EncoderUnavailableError, and as `restore`.
         """
         config = config or LerfConfig()
-        directory = MapDirectory(path, metric)
-        mapper = cls(config, directory, encoder or load_encoder(
+        if config.training.field == 'none' and cls is Mapper:
+            from lerf_ros.mapping.fused_map import FusedMap
+            return FusedMap.open(path, config, metric, encoder)
+        mapper = cls(config, MapDirectory(path, metric), encoder or load_encoder(
             config.features, str(choose_device(config.training.device))), 'map', metric)
         mapper.restore()
         while mapper.learn_next():
@@ -206,8 +207,7 @@ class Mapper:
     def move_keyframes(self, poses: Mapping[int, np.ndarray]) -> int:
         """Takes better poses (4, 4) by index, as after a loop closure; returns how many moved.
 
-        That is 0 where depth speaks against them. Rays start from the new poses at once; the field
-        follows as it trains on.
+        That is 0 where depth speaks against them. The field follows as it trains on.
         """
         moved = self.learned.moved(poses)
         if self.moves.refused(poses):

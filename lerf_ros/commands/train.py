@@ -191,7 +191,8 @@ def train(mapper: MapMaker, folder: PosedFolder, arguments: argparse.Namespace,
     start = learned = trained = time.monotonic()
     if take_keyframes(mapper, folder, stop):
         learned = time.monotonic()
-        take_steps(mapper, arguments.steps, arguments.time, stop)
+        if mapper.config.training.field == 'lerf':
+            take_steps(mapper, arguments.steps, arguments.time, stop)
         trained = time.monotonic()
     if rank() > 0:
         return
@@ -221,9 +222,10 @@ def expect(mapper: MapMaker, folder: PosedFolder, arguments: argparse.Namespace)
     from lerf_ros.frames.capture_check import bytes_of
 
     cameras = [folder.frames[0].camera] * len(folder.frames)
-    steps = max(arguments.steps - mapper.steps, 0)
+    trains = mapper.config.training.field == 'lerf'
+    steps = max(arguments.steps - mapper.steps, 0) if trains else 0
     return forecast(cache_folder(), kind_of(mapper), str(mapper.device), len(folder.frames),
-                    bytes_of(cameras), steps, arguments.time)
+                    bytes_of(cameras), steps, arguments.time if trains else None)
 
 
 def kind_of(mapper: MapMaker) -> str:
@@ -231,15 +233,17 @@ def kind_of(mapper: MapMaker) -> str:
     import torch
     c = mapper.config.training
     return (f'{mapper.device} {torch.get_num_threads()} {mapper.encoder.name} {c.rays} '
-            f'{c.language_rays}')
+            f'{c.language_rays}{"" if c.field == "lerf" else " without a field"}')
 
 
 def result_line(mapper: MapMaker, number: int, seconds_taken: float, metric: bool) -> str:
     """Returns what was written, and how good it is. number: of the snapshot, 0 for none."""
     written = f'snapshot {number}' if number else 'no snapshot yet'
-    quality = f', {quality_line(mapper.quality, metric)}' if number else ''
-    return (f'map {mapper.path}, {written}: {mapper.stored} keyframes, {mapper.steps} '
-            f'steps in {seconds_taken:.0f} s{quality}')
+    quality = f', {quality_line(mapper.quality, metric)}' \
+        if number and mapper.config.training.field == 'lerf' else ''
+    trained = f'{mapper.steps} steps' if mapper.config.training.field == 'lerf' else 'no field'
+    return (f'map {mapper.path}, {written}: {mapper.stored} keyframes, {trained} in '
+            f'{seconds_taken:.0f} s{quality}')
 
 
 def index_line(mapper: MapMaker) -> str:

@@ -115,6 +115,9 @@ class PoseConfig(Checked):
 class TrainingConfig(Checked):
     """Rays, optimisers and losses."""
 
+    field: str = setting(
+        'lerf', 'what a map is made of: lerf, a trained field, or none: embeddings are averaged on '
+        'measured points, which needs depth and no training', choices=('lerf', 'none'))
     device: str = setting('auto', 'auto, cpu, cuda or cuda:n')
     seed: int = setting(0, 'of the initial weights and of the rays drawn', low=0, high=2**31)
     rays: int = setting(512, 'rays a step', low=16, high=1 << 20)

@@ -72,11 +72,13 @@ class Tsdf:
 
     def integrate(self, frame: Frame) -> None:
         """Takes a depth image into the mean of each voxel that it does not show hidden."""
+        assert frame.depth_m is not None
+        depth_m = frame.depth_m
         distance, weight, views = (array.reshape(-1) for array in (
             self.distance, self.weight, self.views))            # they share the arrays' memory
         for start in range(0, len(distance), TOGETHER):
             voxels = np.arange(start, min(start + TOGETHER, len(distance)))
-            index, _, z, measured = in_depth(self.centers(voxels), frame)
+            index, _, z, measured = in_depth(self.centers(voxels), frame, depth_m)
             with np.errstate(invalid='ignore'):
                 known = (measured > 0) & (measured - z > -self.truncation)
             voxels, z = voxels[index[known]], z[known]

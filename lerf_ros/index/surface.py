@@ -275,14 +275,16 @@ def one_per_voxel(points: Tensor, voxel: float, seed: int) -> Tensor:
     return order[torch.from_numpy(np.sort(first))].to(points.device)
 
 
-def newest_keyframes(surface: Surface, cameras: Sequence[PosedCamera], views: Sequence[ViewGrid],
-                     depths: Sequence[np.ndarray], config: IndexConfig) -> np.ndarray:
-    """Finds the newest keyframe (N,) int32 that saw each point, by index; -1 where none is known.
+def newest_keyframes(points: np.ndarray, cameras: Sequence[PosedCamera],
+                     views: Sequence[ViewGrid], depths: Sequence[np.ndarray],
+                     config: IndexConfig) -> np.ndarray:
+    """Finds the newest keyframe (N,) int32, by index, that saw each point (N, 3), scene frame.
+
+    It is -1 where none is known.
 
     The views, of these cameras, are gone through from the newest on, and only with the points that
     none has shown yet.
     """
-    points = surface.points.cpu().numpy()
     newest, left = np.full(len(points), -1, np.int32), np.arange(len(points))
     order = sorted(range(len(views)), key=lambda k: -cameras[k].index)
     for k in order:

@@ -113,14 +113,13 @@ TOLERANCE = 0.1
 MOST_AREAS = 10
 
 
-def weak_areas(views: Sequence[ViewGrid], surfaces: Sequence[Surface], depths: Sequence[np.ndarray],
+def weak_areas(views: Sequence[ViewGrid], points: Tensor, depths: Sequence[np.ndarray],
                config: IndexConfig) -> np.ndarray:
     """Returns the centres (K, 3) of weak areas, scene frame, the least seen first.
 
-    surfaces and depths (rows, columns) are what the views rendered. An area is weak where fewer
-    than config.min_keyframes keyframes saw most of its surface.
+    points (N, 3), scene frame, and depths (rows, columns) are what the views show. An area is weak
+    where fewer than config.min_keyframes keyframes saw most of its surface.
     """
-    points = torch.cat([surface.points for surface in surfaces])
     points = points[points.norm(dim=-1) <= REACH]
     at = points[one_per_voxel(points, VOXEL, seed=0)].cpu().numpy()
     seen = count_views(at, views, depths, max(config.depth_tolerance, TOLERANCE))

@@ -10,9 +10,10 @@ is made of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 
@@ -21,46 +22,59 @@ from lerf_ros.encoders.embedding_map import EmbeddingMap, KeyframeFeatures
 from lerf_ros.frames.frame import Frame
 from lerf_ros.geometry.camera import invert_pose, transform_points
 from lerf_ros.geometry.scene_frame import SceneFrame
+from lerf_ros.index.coverage import measure_coverage
 from lerf_ros.index.language_index import LanguageIndex, as_stored, economical_basis
 from lerf_ros.index.planes import surface_normals
 from lerf_ros.index.scales import searched_scales
+from lerf_ros.index.second_look import LookAgain
 from lerf_ros.index.segments import PointCloud, find_segments
 from lerf_ros.index.surface import (
     PosedCamera,
     ViewGrid,
     grid_cells,
     needed_views,
+    newest_keyframes,
     one_per_voxel,
     view_grids,
 )
+from lerf_ros.index.survey import Survey, weak_areas
 from lerf_ros.training.scene_measurement import depth_points
 
-STEP = 8                 # every eighth pixel in both directions gives a point
+ACROSS = 80              # so many points lie across an image at least, where it has the pixels
 DEPTH_TOLERANCE = 0.02   # a view sees a point if its depth differs by at most this fraction
+AROUND = 5               # pixels on a side: all of them lie behind what is looked through
 TOGETHER = 4096          # points whose embeddings are compressed at once
+
+Gone = Callable[[np.ndarray], np.ndarray]
 
 
 class Seeing(NamedTuple):
-    """How far from a measured depth, for z-depths (M,), a point is seen, and what it counts."""
+    """How far from a measured depth, for z-depths (M,), a point is seen, and what it counts.
+
+    through: whether views that look through the place of a point are counted.
+    """
 
     tolerance: Callable[[np.ndarray], np.ndarray]
     weight: Callable[[np.ndarray], np.ndarray]
+    through: bool = False
 
 
-PLAIN = Seeing(lambda z: DEPTH_TOLERANCE * z, np.ones_like)
+PLAIN = Seeing(lambda z: DEPTH_TOLERANCE * z, np.ones_like, through=True)
 
 
 @dataclass(frozen=True)
 class FusedPoints:
     """N points with what the frames show there.
 
-    points (N, 3), world. colors (N, 3), 0..1. seen (N,): frames that see each. origins (N, 3),
-    world: a camera that does. embeddings (N, S, D): sums over the frames. dense (N, C): unit.
+    points (N, 3), world. colors (N, 3), 0..1. seen (N,): frames that see each. through (N,): newer
+    ones that look through its place. origins (N, 3), world: a camera that sees it. embeddings
+    (N, S, D): sums over the frames. dense (N, C): unit.
     """
 
     points: np.ndarray
     colors: np.ndarray
     seen: np.ndarray
+    through: np.ndarray
     origins: np.ndarray
     embeddings: np.ndarray
     dense: np.ndarray
@@ -69,17 +83,41 @@ class FusedPoints:
         return FusedPoints(*(getattr(self, name)[keep] for name in self.__dataclass_fields__))
 
 
+def fused_survey(frames: Sequence[Frame], indices: Sequence[int],
+                 features: Sequence[KeyframeFeatures], scene: SceneFrame, config: LerfConfig,
+                 gone: Gone | None = None, look: LookAgain | None = None) -> Survey:
+    """Indexes the surfaces of frames with their language, as `lerf.index` does with a field.
+
+    indices: of the frames in their map. look: at the things that were found; None for no second
+    looks. Raises ValueError when no frame has depth.
+    """
+    c, index = config.index, fuse(frames, features, scene, config, gone)
+    cameras, views, depths = measured_views(frames, indices, scene, c)
+    points = scene.to_scene(index.points_world)
+    index = replace(index, newest=newest_keyframes(points, cameras, views, depths, c))
+    if look is not None:
+        index = replace(index, looks=look(index, scene, cameras, views, depths))
+    measured = scene.to_scene(np.concatenate([depth_points(frame) for frame in frames]))
+    weak = weak_areas(views, torch.from_numpy(measured.astype(np.float32)), depths, c)
+    return Survey(index, measure_coverage(views, depths, scene, c.coverage_cells,
+                                          c.min_keyframes), scene.to_world(weak))
+
+
 def fuse(frames: Sequence[Frame], features: Sequence[KeyframeFeatures], scene: SceneFrame,
-         config: LerfConfig) -> LanguageIndex:
+         config: LerfConfig, gone: Gone | None = None) -> LanguageIndex:
     """Builds an index of the mean embeddings of all views that see each measured point.
 
     There is one point at most in a voxel of the index, and enough views must see it, as in the
-    index of a field. Raises ValueError when no frame has depth.
+    index of a field. gone: which of points (N, 3), world, are known to have gone, (N,) bool. Raises
+    ValueError when no frame has depth.
     """
-    measured = np.concatenate([depth_points(frame, STEP) for frame in frames])
+    measured = np.concatenate([depth_points(frame, max(frame.camera.width // ACROSS, 1))
+                               for frame in frames])
     if not len(measured):
         raise ValueError('fusion needs frames with depth')
     points = spread(measured, scene, config.index)
+    if gone is not None:
+        points = points[~gone(points)]
     return fused_index(averaged(points, frames, features, scene, config, PLAIN), len(frames),
                        scene, config)
 
@@ -95,18 +133,21 @@ def spread(points_world: np.ndarray, scene: SceneFrame, config: IndexConfig) -> 
 
 def averaged(points: np.ndarray, frames: Sequence[Frame], features: Sequence[KeyframeFeatures],
              scene: SceneFrame, config: LerfConfig, seeing: Seeing) -> FusedPoints:
-    """Sums what the frames that see the points (N, 3), world, show there."""
+    """Sums what the frames that see the points (N, 3), world, show there, oldest frames first."""
     widths = [width * scene.radius for width in config.features.widths]
     dimension = features[0].levels[0].vocabulary.shape[1]
     total = np.zeros((len(points), len(widths), dimension), np.float32)
     dense = np.zeros((len(points), features[0].dense.shape[2]), np.float32)
     color, weights = np.zeros((len(points), 3)), np.zeros(len(points))
-    seen, origins = np.zeros(len(points), np.int32), np.zeros((len(points), 3))
+    seen, through = np.zeros((2, len(points)), np.int32)
+    origins = np.zeros((len(points), 3))
     for frame, feature in zip(frames, features, strict=True):
         if frame.depth_m is None:
             continue
-        visible, pixels, z = visible_in(points, frame, seeing.tolerance)
+        visible, pixels, z, behind = visible_in(points, frame, seeing)
         weight = seeing.weight(z)
+        through[behind] += 1
+        through[visible] = 0
         color[visible] += weight[:, None] * frame.image[tuple(pixels.astype(int).T[::-1])]
         weights[visible] += weight
         seen[visible] += 1
@@ -116,14 +157,18 @@ def averaged(points: np.ndarray, frames: Sequence[Frame], features: Sequence[Key
             total[visible, s] += weight[:, None] * sample_width(
                 feature.levels, pixels, width * frame.camera.fx / z)
     length = np.linalg.norm(dense, axis=1, keepdims=True)
-    return FusedPoints(points, color / np.maximum(weights, 1e-12)[:, None] / 255, seen, origins,
-                       total, dense / np.maximum(length, 1e-6))
+    return FusedPoints(points, color / np.maximum(weights, 1e-12)[:, None] / 255, seen,
+                       through, origins, total, dense / np.maximum(length, 1e-6))
 
 
 def fused_index(fused: FusedPoints, frames: int, scene: SceneFrame,
                 config: LerfConfig) -> LanguageIndex:
-    """Makes an index, with segments, of the points that enough of so many frames see."""
-    fused = fused[fused.seen >= needed_views(config.index.min_keyframes, frames)]
+    """Makes an index, with segments, of the points that enough of so many frames see.
+
+    Those that newer frames look through have gone.
+    """
+    there = fused.through < (config.keyframes.stale_views or len(fused.seen))
+    fused = fused[there & (fused.seen >= needed_views(config.index.min_keyframes, frames))]
     points, middle = scene.to_scene(fused.points), np.asarray(scene.center, np.float64)
     codes, basis = compressed(fused.embeddings, points, config.index)
     normals = surface_normals(points, scene.to_scene(fused.origins)) if len(points) \
@@ -174,26 +219,32 @@ def dense_at(dense: np.ndarray, frame: Frame, pixels: np.ndarray) -> np.ndarray:
     return dense[np.clip(row, 0, rows - 1), np.clip(column, 0, columns - 1)].astype(np.float32)
 
 
-def visible_in(points: np.ndarray, frame: Frame, tolerance: Callable[[np.ndarray], np.ndarray]
-               ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def visible_in(points: np.ndarray, frame: Frame, seeing: Seeing
+               ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Returns indices (M,) of the points (N, 3), world, that a frame with depth sees.
 
-    Also returns their pixels (M, 2) and z-depths (M,). tolerance: of z-depths (M,).
-    """
-    index, pixels, z, measured = in_depth(points, frame)
-    with np.errstate(invalid='ignore'):
-        same = np.abs(measured - z) <= tolerance(z)
-    return index[same], pixels[index[same]], z[same]
-
-
-def in_depth(points: np.ndarray, frame: Frame
-             ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Returns which points (N, 3), world, lie in the image of a frame with depth, by index (M,).
-
-    Also returns the pixels (N, 2) of all points, and of those M their z-depths (M,) and the depths
-    (M,) measured there, 0 or NaN where none was.
+    Also returns their pixels (M, 2) and z-depths (M,), and the indices of those that it looks
+    through: all depth around them lies behind.
     """
     assert frame.depth_m is not None
+    index, pixels, z, measured = in_depth(points, frame, frame.depth_m)
+    with np.errstate(invalid='ignore'):
+        same = np.abs(measured - z) <= seeing.tolerance(z)
+        behind = index[:0]
+        if seeing.through:
+            nearest = cv2.erode(np.nan_to_num(frame.depth_m), np.ones((AROUND, AROUND), np.uint8))
+            around = in_depth(points[index], frame, nearest)[3]
+            behind = index[around - z > seeing.tolerance(z)]
+    return index[same], pixels[index[same]], z[same], behind
+
+
+def in_depth(points: np.ndarray, frame: Frame, depth_m: np.ndarray
+             ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Returns which points (N, 3), world, lie in the image of a frame, by index (M,).
+
+    Also returns the pixels (N, 2) of all points, and of those M their z-depths (M,) and the values
+    (M,) of depth_m (H, W) there, 0 or NaN where none is known.
+    """
     in_camera = transform_points(invert_pose(frame.T_world_camera), points)
     pixels = frame.camera.project(in_camera)
     ahead = np.isfinite(pixels).all(1) & (in_camera[:, 2] > 0)
@@ -202,7 +253,7 @@ def in_depth(points: np.ndarray, frame: Frame
         cells[:, 1] < frame.camera.height)
     index = np.flatnonzero(inside)
     row, column = cells[index, 1], cells[index, 0]
-    measured = frame.depth_m[row, column]
+    measured = depth_m[row, column]
     if frame.valid is not None:
         measured = np.where(frame.valid[row, column], measured, 0)
     return index, pixels, in_camera[index, 2], measured

@@ -10,6 +10,7 @@ from lerf_ros.config import LerfConfig
 from lerf_ros.encoders.cache import FeatureCache
 from lerf_ros.encoders.image_text import ImageTextEncoder
 from lerf_ros.geometry.submap_lattice import SubmapLattice
+from lerf_ros.mapping.fused_map import FusedMap
 from lerf_ros.mapping.map_maker import MapMaker
 from lerf_ros.mapping.single_map import SingleMap
 from lerf_ros.storage.durable import JsonObject
@@ -48,7 +49,12 @@ def make_map(config: LerfConfig, path: str | Path, encoder: ImageTextEncoder, fr
                     'is a folder of submaps' if submaps else 'has one scene frame')
     if submaps:
         return SubmapMapper(config, path, encoder, frame_id, metric, cache)
-    return SingleMap(config, MapDirectory(path, metric), encoder, frame_id, metric, cache)
+    return single_map(config)(config, MapDirectory(path, metric), encoder, frame_id, metric, cache)
+
+
+def single_map(config: LerfConfig) -> type[SingleMap]:
+    """Returns what makes a map of one scene frame: with a field, or by fusion alone."""
+    return SingleMap if config.training.field == 'lerf' else FusedMap
 
 
 def begin_map(config: LerfConfig, path: str | Path, encoder: ImageTextEncoder, metric: bool,
@@ -61,7 +67,7 @@ def begin_map(config: LerfConfig, path: str | Path, encoder: ImageTextEncoder, m
     if before.claim() and isinstance(before, SubmapFolder) != config.submaps.use:
         before.delete(before.own_files())
     if not config.submaps.use:
-        mapper = SingleMap(config, MapDirectory(path, metric), encoder, 'map', metric)
+        mapper = single_map(config)(config, MapDirectory(path, metric), encoder, 'map', metric)
         mapper.directory.clear({**mapper.meta(None), 'source': source})
         return
     folder, c = SubmapFolder(path, metric), config.submaps

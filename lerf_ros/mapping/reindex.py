@@ -136,6 +136,11 @@ def open_stored_map(path: str | Path, changes: JsonObject | None = None) -> Stor
     snapshot = directory.newest()
     if snapshot is None:
         raise NoSnapshotError(f'{path} holds no snapshot')
+    if not snapshot.has('field'):
+        raise MapUnreadableError(
+            f'{path} was mapped without a field (training.field none), so that no view can be '
+            'rendered and no index made anew: answers need neither; map the capture with '
+            'training.field lerf for that')
     meta = directory.meta()
     try:
         stored = known_settings(meta['config'], meta['format'] == FORMAT_VERSION)

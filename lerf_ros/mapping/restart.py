@@ -7,8 +7,10 @@ import json
 import logging
 from dataclasses import dataclass
 
+from lerf_ros.config import LerfConfig
 from lerf_ros.errors import ConfigError, EncoderMismatchError, MapUnreadableError
 from lerf_ros.geometry.scene_frame import SceneFrame
+from lerf_ros.settings import to_dict
 from lerf_ros.storage.durable import JsonObject
 from lerf_ros.storage.map_directory import MapDirectory
 from lerf_ros.storage.snapshots import Snapshot
@@ -145,10 +147,10 @@ def check_same_map(stored: JsonObject, meta: JsonObject,
 
 def check_same_training(stored: JsonObject, config: JsonObject) -> None:
     """Raises ConfigError, naming the settings, when a map was trained with others."""
-    # As JSON stores them: lists for tuples.
-    now = json.loads(json.dumps(config))
+    # As JSON stores them: lists for tuples. A map of a version without a setting has its default.
+    now, default = json.loads(json.dumps([config, to_dict(LerfConfig())]))
     changed = sorted(f'{part}.{name}' for part in SECTIONS for name in now[part]
-                     if stored[part].get(name) != now[part][name]
+                     if stored[part].get(name, default[part].get(name)) != now[part][name]
                      and (part, name) not in FREE)
     if changed:
         raise ConfigError(f'the map was trained with other settings ({", ".join(changed)}): '

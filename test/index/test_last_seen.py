@@ -11,18 +11,12 @@ from hand_made_map import CUBES as WORDS
 from lerf_ros.config import IndexConfig, QueryConfig
 from lerf_ros.frames.frame import Frame, Keyframe
 from lerf_ros.index.language_index import LanguageIndex
-from lerf_ros.index.surface import PosedCamera, Surface, newest_keyframes, view_grids
+from lerf_ros.index.surface import PosedCamera, newest_keyframes, view_grids
 from lerf_ros.query.answer import Answer, Hit, PhraseAnswer, Presence, dated
 from lerf_ros.query.places import PlaceFinder
 from lerf_ros.storage.keyframe_files import KeyframeFiles
 
 CONFIG = IndexConfig(depth_tolerance=0.05)
-
-
-def surface_at(points):
-    points = torch.tensor(points, dtype=torch.float32)
-    one = torch.ones(len(points), 1)
-    return Surface(points, points, points, one, one, points, one[:, 0])
 
 
 def test_the_newest_keyframe_that_shows_a_point_counts():
@@ -31,7 +25,7 @@ def test_the_newest_keyframe_that_shows_a_point_counts():
     views = view_grids(cameras, 10**9, torch.device('cpu'))
     shape = CAMERA.height, CAMERA.width
     depths = [np.full(shape, 2.0), np.full(shape, np.nan), np.full(shape, 1.0)]
-    points = surface_at([[0, 0, 2.0], [0, 0, 1.0], [0, 0, 1.02], [0, 0, 5.0]])
+    points = np.array([[0, 0, 2.0], [0, 0, 1.0], [0, 0, 1.02], [0, 0, 5.0]], np.float32)
     # 9 shows nothing at all; nobody saw the last point.
     assert newest_keyframes(points, cameras, views, depths, CONFIG).tolist() == [3, 7, 7, -1]
     unknown = [replace(camera, index=-1) for camera in cameras]

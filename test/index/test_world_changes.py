@@ -8,7 +8,7 @@ from tiny_world import CUBES, ColorEncoder, look_at, orbit, photograph
 
 from lerf_ros.config import IndexConfig
 from lerf_ros.frames.pose_jump import by_index
-from lerf_ros.index.surface import PosedCamera, Surface, view_grids
+from lerf_ros.index.surface import PosedCamera, view_grids
 from lerf_ros.index.survey import weak_areas
 from lerf_ros.mapper import Mapper
 from lerf_ros.mapping.world_changes import MOST_CHANGED, WorldChanges
@@ -155,7 +155,7 @@ def test_the_field_follows_better_poses(tmp_path):
 def seen_exactly(frames):
     """Views of frames with their true depths as if a perfect field had rendered them."""
     cameras = [PosedCamera(frame.camera, frame.T_world_camera) for frame in frames]
-    views, surfaces, depths = view_grids(cameras, 20000, torch.device('cpu')), [], []
+    views, points, depths = view_grids(cameras, 20000, torch.device('cpu')), [], []
     for view, frame in zip(views, frames, strict=True):
         column_row = (view.pixels - 0.5).astype(int)
         z = frame.depth_m[column_row[:, 1], column_row[:, 0]]
@@ -163,11 +163,8 @@ def seen_exactly(frames):
         distance = torch.from_numpy(z / directions[:, 2])
         at = np.unique(column_row[:, 1]), np.unique(column_row[:, 0])
         depths.append(distance.numpy().reshape(len(at[0]), len(at[1])))
-        ends = view.rays.origins + distance[:, None] * view.rays.directions
-        blank = torch.zeros(len(ends), 1)
-        surfaces.append(Surface(ends.float(), view.rays.origins, view.rays.directions, blank, blank,
-                                blank.expand(-1, 3), torch.ones(len(ends))))
-    return views, surfaces, depths
+        points.append((view.rays.origins + distance[:, None] * view.rays.directions).float())
+    return views, torch.cat(points), depths
 
 
 def test_weak_areas_are_where_few_keyframes_looked():
