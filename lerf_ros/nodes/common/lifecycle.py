@@ -12,6 +12,7 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from lerf_ros.errors import LerfError, StillLoadingError
+from lerf_ros.nodes.common.bond import ManagerBond
 from lerf_ros.nodes.common.qos_overrides import unused
 
 # A node without a manager configures itself again while its models load.
@@ -62,6 +63,10 @@ class NodeSettings(Protocol):
     def autostart(self) -> bool:
         """Returns whether the node configures and activates itself."""
 
+    @property
+    def bond(self) -> str:
+        """Returns when the node bonds with a lifecycle manager: auto, always or never."""
+
 
 class ManagedNode(LifecycleNode):
     """Logs errors of transitions in words; rclpy would drop them.
@@ -78,6 +83,7 @@ class ManagedNode(LifecycleNode):
         """arguments: those of rclpy.node.Node."""
         super().__init__(name, **arguments)
         self._core_log = CoreLogHandler(self.get_logger())
+        self.bond = ManagerBond(self)
         self.active = False
         self.failure = ''   # why the last transition failed
         self.still_loading = False
@@ -106,7 +112,11 @@ class ManagedNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         self.configured = True
-        return self._transition(self.configure, active=False)
+
+        def work() -> None:
+            self.bond.check(self.settings.bond)
+            self.configure()
+        return self._transition(work, active=False)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         result = self._transition(self.activate, active=True)
@@ -114,12 +124,16 @@ class ManagedNode(LifecycleNode):
             self.get_logger().warning(
                 f'{", ".join(names)}: this node has no such publisher or subscription; the topic '
                 'is the full name after remapping')
+        if result == TransitionCallbackReturn.SUCCESS:
+            self.bond.start(self.settings.bond, managed=not self.settings.autostart)
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.bond.end()
         return self._transition(self.deactivate, active=False)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self.bond.end()     # before what may take long: the manager shall know
         return self._transition(self.release, active=False)
 
     on_shutdown = on_error = on_cleanup
@@ -127,6 +141,7 @@ class ManagedNode(LifecycleNode):
     def destroy_node(self) -> None:
         """Frees the resources, in any state, then destroys the node."""
         self.active = False
+        self.bond.end()
         if self.configured:
             self.release()
         super().destroy_node()

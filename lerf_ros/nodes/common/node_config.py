@@ -9,8 +9,13 @@ from pathlib import Path
 
 from lerf_ros.config.robot import RobotConfig
 from lerf_ros.errors import ConfigError
+from lerf_ros.nodes.common.bond import ALWAYS, AUTO, NEVER
 from lerf_ros.settings import Checked, setting
 
+AUTOSTART_DOC = 'configure and activate without a lifecycle manager'
+BOND_DOC = ("heartbeat for nav2's lifecycle manager while the node is active, by bondpy; auto: "
+            'where autostart is off and bondpy is installed; always: with autostart too, and not '
+            'without bondpy')
 MAP_DIRECTORY_DOC = ('where the map is kept; empty is a folder of this namespace below ROS_HOME '
                      '(~/.ros)')
 
@@ -32,7 +37,8 @@ class CameraInput:
 class MapperNodeConfig(Checked):
     """Settings of the mapper node."""
 
-    autostart: bool = setting(True, 'configure and activate without a lifecycle manager')
+    autostart: bool = setting(True, AUTOSTART_DOC)
+    bond: str = setting('auto', BOND_DOC, choices=(AUTO, ALWAYS, NEVER))
     map_directory: str = setting('', MAP_DIRECTORY_DOC)
     map_root: str = setting(
         '', 'where saved maps are kept; empty is the folder saved_maps beside the map directory')
@@ -159,7 +165,8 @@ class FindConfig(Checked):
 class QueryNodeConfig(Checked):
     """Settings of the query node."""
 
-    autostart: bool = setting(True, 'configure and activate without a lifecycle manager')
+    autostart: bool = setting(True, AUTOSTART_DOC)
+    bond: str = setting('auto', BOND_DOC, choices=(AUTO, ALWAYS, NEVER))
     map_directory: str = setting('', MAP_DIRECTORY_DOC)
     device: str = setting(
         'cpu', 'where phrases are encoded and compared with the map: cpu, cuda or cuda:n')
