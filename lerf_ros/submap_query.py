@@ -217,11 +217,11 @@ class SubmapQuery:
         phrases = tuple(phrase_of(k, own, place, most)
                         for k in range(len(own[0].answer.phrases)))
         hits = tuple(sorted((hit for phrase in phrases for hit in phrase.hits), key=sort_key))
-        cloud = loaded.surface.cloud(own)
+        cloud = loaded.surface.cloud(own, hits)
         answer = self._grasped(replace(
             own[0].answer, phrases=phrases, hits=hits, points_world=cloud.points_world,
-            relevancy=cloud.relevancy, labels=cloud.labels, colors=cloud.colors,
-            presence=surest_presence(phrases), observed=place.observed,
+            relevancy=cloud.relevancy, labels=cloud.labels, hit_numbers=cloud.hit_numbers,
+            colors=cloud.colors, presence=surest_presence(phrases), observed=place.observed,
             too_coarse=place.too_coarse, probability=max(p.probability for p in phrases),
             not_found_reason='' if hits else phrases[0].not_found_reason,
             learning=next(filter(None, (part.answer.learning for part in own)), ''),

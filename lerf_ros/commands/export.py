@@ -1,24 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`lerf_ros export MAP`: the map's surface as a PLY file for other programs, or answers of it."""
+"""`lerf_ros export MAP`: the map's surface as a PLY file, or in the layout of a benchmark."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lerf_ros.errors import NoSnapshotError
+
+if TYPE_CHECKING:
+    from lerf_ros.index.language_index import LanguageIndex
+    from lerf_ros.storage.output_folder import OutputFolder
+
+PLY, OPENLEX3D = FORMATS = ('ply', 'openlex3d')
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Registers `export`."""
     command = commands.add_parser(
-        'export', help='write the map as a point cloud (PLY)',
-        description='Writes map.ply: coordinates in the frame and the units of the poses, colour, '
-        'normal, segment (-1 for none) and the number of keyframes that see the point. Answers to '
-        'phrases are written by lerf_ros query MAP PHRASE --export FOLDER.')
+        'export', help='write the map as a point cloud (PLY), or for a benchmark',
+        description='ply: map.ply with coordinates in the frame and the units of the poses, '
+        'colour, normal, segment (-1 for none) and the keyframes that see the point. openlex3d: '
+        'the three files of predictions that the OpenLex3D benchmark evaluates, embeddings.npy, '
+        'index.npy and point_cloud.pcd; an object is a segment. Answers to phrases are written by '
+        'lerf_ros query MAP PHRASE --export FOLDER.')
     command.add_argument('map', help='map directory')
     command.add_argument('--out', default='out/export', metavar='FOLDER',
                          help='folder to write to, new or with earlier exports')
+    command.add_argument('--format', choices=FORMATS, default=PLY, help='what to write')
     command.set_defaults(func=run_export)
 
 
@@ -26,7 +36,6 @@ def run_export(arguments: argparse.Namespace) -> int:
     """Writes the points of the newest snapshot; no encoder is loaded for that."""
     from lerf_ros.commands.map_target import require_single
     from lerf_ros.index.language_index import LanguageIndex
-    from lerf_ros.show.files import write_ply
     from lerf_ros.storage.output_folder import OutputFolder
 
     folder, directory = OutputFolder(arguments.out), require_single(arguments.map)
@@ -36,13 +45,27 @@ def run_export(arguments: argparse.Namespace) -> int:
         raise NoSnapshotError(f'{arguments.map} holds no complete snapshot yet: ask again when '
                               'training has written one')
     index = LanguageIndex.from_arrays(snapshot.arrays('index'))
-    normals = index.normals.astype('f4')
-    with folder.file('map.ply') as path:
+    meta = directory.meta()
+    unit = 'metres' if meta['metric'] else 'units of the poses'
+    what = f'{len(index.points)} points in {unit}'
+    if arguments.format == OPENLEX3D:
+        from lerf_ros.show.openlex3d import export_openlex3d
+        name, objects = '', export_openlex3d(index, folder)
+        what = f'{objects} objects of {what}, encoder {snapshot.info["encoder"]["name"]}'
+    else:
+        name = write_cloud(index, folder)
+    print(f'{Path(arguments.out) / name}: {what}, frame {meta["frame_id"]!r}, snapshot '
+          f'{snapshot.number}')
+    return 0
+
+
+def write_cloud(index: LanguageIndex, folder: OutputFolder) -> str:
+    """Writes the points as PLY; returns the name of the file."""
+    from lerf_ros.show.files import write_ply
+
+    normals, name = index.normals.astype('f4'), 'map.ply'
+    with folder.file(name) as path:
         write_ply(path, index.points_world, index.colors, {
             'nx': normals[:, 0], 'ny': normals[:, 1], 'nz': normals[:, 2],
             'segment': index.segments, 'keyframes': index.keyframes})
-    meta = directory.meta()
-    unit = 'metres' if meta['metric'] else 'units of the poses'
-    print(f'{Path(arguments.out) / "map.ply"}: {len(index.points)} points in {unit}, frame '
-          f'{meta["frame_id"]!r}, snapshot {snapshot.number}')
-    return 0
+    return name

@@ -131,14 +131,15 @@ class Answer:
     in 0..1. colors: (N, 3) uint8 RGB of the surface. T_world_target: (4, 4) pose of the best grasp
     (see Grasp); None when nothing was found or can be grasped, and no_target_reason says why.
     metric: whether world units are metres. labels (N,): index of the text that fits each point
-    best; empty means the first text everywhere. probability: of the thing being there at all; NaN
-    without a calibration. observed: fraction of the region that was seen well enough.
-    not_found_reason: the number that decided that nothing was found. learning: why the map lags
-    behind its keyframes; empty when it does not. finger_depth: finger length of the gripper that
-    grasps were planned for, metres. phrases: each phrase's own answer; hits holds those of all,
-    presence and probability are those of the surest. doubt: why a phrase may not have been
-    understood; empty where there is no doubt. too_coarse: what is mapped too coarsely to say that
-    a thing is absent; empty where nothing is. T_world_stand_off (4, 4): where a base stands before
+    best; empty means the first text everywhere. hit_numbers (N,): which of the hits, from 1, each
+    point is part of, 0 for none; empty where that is not known. probability: of the thing being
+    there at all; NaN without a calibration. observed: fraction of the region that was seen well
+    enough. not_found_reason: the number that decided that nothing was found. learning: why the map
+    lags behind its keyframes; empty when it does not. finger_depth: finger length of the gripper
+    that grasps were planned for, metres. phrases: each phrase's own answer; hits holds those of
+    all, presence and probability are those of the surest. doubt: why a phrase may not have been
+    understood; empty where there is no doubt. too_coarse: what is mapped too coarsely to say that a
+    thing is absent; empty where nothing is. T_world_stand_off (4, 4): where a base stands before
     the best hit, x ahead; None where that was not asked for, or stand_off_note says why.
     """
 
@@ -156,6 +157,7 @@ class Answer:
     snapshot_stamp_ns: int
     texts: tuple[str, ...] = ()
     labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint32))
+    hit_numbers: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint32))
     grasps: tuple[Grasp, ...] = ()
     no_target_reason: str = ''
     not_found_reason: str = ''

@@ -67,6 +67,14 @@ class SearchResult:
         """Returns the places of all phrases without their points, best first."""
         return tuple(place.hit for place in self.places)
 
+    @property
+    def hit_numbers(self) -> np.ndarray:
+        """Returns which of the hits, from 1, each point is part of, (N,) uint32; 0 for none."""
+        out = np.zeros(len(self.relevancy), np.uint32)
+        for number, place in reversed(list(enumerate(self.places, 1))):     # the best one counts
+            out[place.members] = number
+        return out
+
 
 class Limits(NamedTuple):
     """threshold: relevancy that a place must reach. most: places of each phrase, at most.

@@ -115,6 +115,7 @@ class Cloud(NamedTuple):
     points_world: np.ndarray
     relevancy: np.ndarray
     labels: np.ndarray
+    hit_numbers: np.ndarray
     colors: np.ndarray
 
 
@@ -142,18 +143,27 @@ class Surface:
         colors = [index.colors[own[number]] for number, index in indexes.items()]
         return cls(np.concatenate(points), np.concatenate(colors), own)
 
-    def cloud(self, parts: Sequence[Part]) -> Cloud:
+    def cloud(self, parts: Sequence[Part], hits: Sequence[Hit]) -> Cloud:
         """Returns the points of all submaps with what those that were asked say of them.
 
-        Where a submap was not asked, nothing is relevant.
+        Where a submap was not asked, nothing is relevant. hits: of all of them together.
         """
         relevancy = np.zeros(len(self.points), np.float32)
-        labels, start = np.zeros(len(self.points), np.uint32), 0
+        (labels, hit_numbers), start = np.zeros((2, len(self.points)), np.uint32), 0
         told = {part.number: part.answer for part in parts}
         for number, own in self.own.items():
             place = np.s_[start:start + len(own)]
             if number in told:
                 relevancy[place] = told[number].relevancy[own]
                 labels[place] = told[number].labels[own]
+                hit_numbers[place] = numbers_among(told[number], hits)[own]
             start += len(own)
-        return Cloud(self.points, relevancy, labels, self.colors)
+        return Cloud(self.points, relevancy, labels, hit_numbers, self.colors)
+
+
+def numbers_among(answer: Answer, hits: Sequence[Hit]) -> np.ndarray:
+    """Returns which of all hits, from 1, each point (N,) of one answer is part of; 0 for none."""
+    numbers = [next((number for number, hit in enumerate(hits, 1)
+                     if hit.label == own.label and same_place(hit, own)), 0)
+               for own in answer.hits]
+    return np.array([0, *numbers], np.uint32)[answer.hit_numbers]

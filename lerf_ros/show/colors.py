@@ -3,15 +3,36 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 
-from lerf_ros.query.answer import NEUTRAL
+from lerf_ros.query.answer import NEUTRAL, Answer
 
 # The ten colours of matplotlib's `tab10`.
 TAB10 = np.array([[31, 119, 180], [255, 127, 14], [44, 160, 44], [214, 39, 40], [148, 103, 189],
                   [140, 86, 75], [227, 119, 194], [127, 127, 127], [188, 189, 34],
                   [23, 190, 207]], np.uint8)
+
+FADED = 0.35    # part of the paint outside of hits, where there are any
+
+
+def answer_colors(answer: Answer) -> np.ndarray:
+    """Returns colours (N, 3) uint8 of the points of an answer: by relevancy, as in the paper.
+
+    Of several phrases each has a colour of its own, where it is found. Outside of the hits they are
+    faint: relevancy spills onto what a thing stands on, which is not the thing.
+    """
+    if len(answer.texts) > 1 and len(answer.labels):
+        threshold = NEUTRAL if math.isnan(answer.threshold) else answer.threshold
+        painted = label_colors(answer.labels, answer.relevancy >= threshold, answer.colors)
+    else:
+        painted = relevancy_colors(answer.relevancy, answer.colors)
+    if not answer.hit_numbers.any():
+        return painted
+    faint = FADED * painted + (1 - FADED) * np.asarray(answer.colors, np.float64)
+    return np.where((answer.hit_numbers > 0)[:, None], painted, np.round(faint).astype(np.uint8))
 
 
 def relevancy_colors(relevancy: np.ndarray, colors: np.ndarray,

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from lerf_ros.query.answer import Answer, Grasp, Hit, PhraseAnswer
-from lerf_ros.show.colors import relevancy_colors
+from lerf_ros.show.colors import answer_colors
 from lerf_ros.storage.output_folder import OutputFolder
 
 PLY_TYPES = {'f': ('float', '<f4'), 'i': ('int', '<i4'), 'u': ('int', '<i4')}
@@ -46,7 +46,7 @@ UNITS = {
     'poses': '4x4, from the named frame to frame_id, metres',
     'relevancy, probability, observed, threshold, scores': '0 to 1; null when not known',
     'snapshot_stamp_ns': 'nanoseconds', 'timing': 'seconds', 'opening_width': 'metres',
-    'points, keyframes': 'counts',
+    'points, keyframes': 'counts', 'hit': 'number of the hit from 1, 0 for none',
     'confirmed_by': 'keyframes by index, boxes (x0, y0, x1, y1) in pixels'}
 
 
@@ -55,9 +55,10 @@ def export_answer(answer: Answer, folder: Path) -> tuple[Path, Path]:
     name, out = file_name(answer.text), OutputFolder(folder)
     cloud, fields = folder / f'{name}.ply', folder / f'{name}.json'
     labels = answer.labels if len(answer.labels) else np.zeros(len(answer.relevancy), np.int32)
+    hits = answer.hit_numbers if len(answer.hit_numbers) else np.zeros(len(labels), np.int32)
     with out.file(cloud.name) as path:
-        write_ply(path, answer.points_world, relevancy_colors(answer.relevancy, answer.colors),
-                  {'relevancy': answer.relevancy, 'label': labels})
+        write_ply(path, answer.points_world, answer_colors(answer),
+                  {'relevancy': answer.relevancy, 'label': labels, 'hit': hits})
     with out.file(fields.name) as path:
         path.write_text(json.dumps(answer_fields(answer, cloud.name), indent=1, allow_nan=False,
                                    ensure_ascii=False) + '\n', encoding='utf-8')
@@ -88,7 +89,8 @@ def answer_fields(answer: Answer, cloud: str) -> dict[str, object]:
         'timing': {'encode': answer.timing.encode, 'search': answer.timing.search,
                    'grasp': answer.timing.grasp},
         'cloud': {'file': cloud, 'points': len(answer.points_world),
-                  'properties': ['x', 'y', 'z', 'red', 'green', 'blue', 'relevancy', 'label']},
+                  'properties': ['x', 'y', 'z', 'red', 'green', 'blue', 'relevancy', 'label',
+                                 'hit']},
         'units': UNITS}
 
 

@@ -17,7 +17,7 @@ from lerf_ros.frames.captures.transforms_json import posed_images
 from lerf_ros.frames.image_files import read_color
 from lerf_ros.geometry.up_direction import UpDirection, up_of_cameras
 from lerf_ros.query.answer import Answer, Hit, in_frame
-from lerf_ros.show.colors import label_colors, level_colors, relevancy_colors
+from lerf_ros.show.colors import answer_colors, level_colors
 from lerf_ros.show.outlines import box_outline, frustum_depth, target_outline
 from lerf_ros.show.words import label_text
 
@@ -180,9 +180,7 @@ def cloud_colors(answer: Answer, plain: bool) -> np.ndarray:
     """Returns colours (N, 3) uint8: the paper's, or one for each phrase where there are several."""
     if plain:
         return np.asarray(answer.colors, np.uint8)
-    if len(answer.texts) > 1 and len(answer.labels):
-        return label_colors(answer.labels, answer.relevancy >= answer.threshold, answer.colors)
-    return relevancy_colors(answer.relevancy, answer.colors)
+    return answer_colors(answer)
 
 
 def thumbnail(entry: FrameEntry) -> np.ndarray | None:

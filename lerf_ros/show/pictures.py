@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 from lerf_ros.frames.captures.load import load_folder
 from lerf_ros.geometry.camera import PinholeCamera, invert_pose, transform_points
 from lerf_ros.query.answer import Answer, Hit
-from lerf_ros.show.colors import NEUTRAL, relevancy_colors
+from lerf_ros.show.colors import NEUTRAL, answer_colors
 from lerf_ros.show.files import file_name
 from lerf_ros.show.outlines import box_outline, target_outline
 from lerf_ros.storage.output_folder import OutputFolder
@@ -136,7 +136,7 @@ def overlay(view: PosedImage, answer: Answer, radius: float | None = None) -> np
     top = answer.relevancy.max(initial=0.0)
     if top > NEUTRAL:
         relevant = (index >= 0) & (answer.relevancy[index] >= NEUTRAL)
-        paint = relevancy_colors(answer.relevancy, answer.colors)[index[relevant]]
+        paint = answer_colors(answer)[index[relevant]]
         blend = OVERLAY_OPACITY * paint + (1 - OVERLAY_OPACITY) * picture[relevant]
         picture[relevant] = np.round(blend).astype(np.uint8)
     if answer.found:

@@ -66,6 +66,7 @@ def test_export_holds_the_whole_answer(map_directory, capsys, tmp_path):
     cloud = read_ply(tmp_path / 'deep' / 'folder' / 'mug.ply')
     assert len(cloud) == 3 * 216 + 1600
     assert (cloud['relevancy'][:216] > 0.9).all() and (cloud['relevancy'][216:] <= 0.5).all()
+    assert cloud['hit'].tolist() == [1] * 216 + [0] * (2 * 216 + 1600)
     center = [cloud[axis][:216].mean() for axis in 'xyz']
     np.testing.assert_allclose(center, CUBES['mug'][0], atol=1e-6)
     first = [int(cloud[channel][0]) for channel in ('red', 'green', 'blue')]

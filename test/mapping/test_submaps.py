@@ -25,7 +25,7 @@ from lerf_ros.mapping.cube_map import seen_in
 from lerf_ros.mapping.single_map import SingleMap
 from lerf_ros.query.answer import Hit, Presence
 from lerf_ros.query.request import QueryRequest
-from lerf_ros.query.submap_answers import joined
+from lerf_ros.query.submap_answers import joined, numbers_among
 from lerf_ros.storage.map_directory import MapDirectory
 from lerf_ros.storage.submaps import SubmapFolder, SubmapSet
 from lerf_ros.submap_mapper import SubmapMapper
@@ -52,6 +52,15 @@ def there(frames):
 def mapper_on(folder, **settings):
     config = SMALL.override({f'submaps.{name}': value for name, value in settings.items()})
     return SubmapMapper(config, folder, ColorEncoder(), 'map', True)
+
+
+def test_points_of_a_submap_have_the_numbers_of_all_hits_together():
+    near, far = (Hit(np.array([x, 0.0, 0.0]), np.eye(3), np.ones(3) * 0.1, 0.9, 0.1, 50, 9, 'mug')
+                 for x in (0.0, 1.0))
+    # It knows the far hit as its first, and one that is no hit of all together.
+    other = replace(near, label='cup')
+    own = SimpleNamespace(hits=(far, other), hit_numbers=np.array([0, 1, 2, 1], np.uint32))
+    assert numbers_among(own, (near, far)).tolist() == [0, 2, 0, 2]
 
 
 def test_neighbours_overlap_by_a_quarter_of_their_edge():

@@ -232,15 +232,15 @@ def test_stamps_keep_every_nanosecond():
 
 def test_cloud_layout_and_packed_color():
     cloud = c.to_cloud(np.array([[1.0, 2.0, 3.0]]), np.array([[1, 2, 3]], np.uint8),
-                       np.array([0.75]), 'map', Time(sec=4), np.array([3]))
-    assert [f.name for f in cloud.fields] == ['x', 'y', 'z', 'rgb', 'relevancy', 'label']
+                       np.array([0.75]), 'map', Time(sec=4), np.array([3]), np.array([2]))
+    assert [f.name for f in cloud.fields] == ['x', 'y', 'z', 'rgb', 'relevancy', 'label', 'hit']
     assert {f.datatype for f in cloud.fields[:5]} == {cloud.fields[0].FLOAT32}
-    assert cloud.fields[5].datatype == cloud.fields[0].UINT32
-    assert (cloud.width, cloud.height, cloud.point_step, cloud.row_step) == (1, 1, 24, 24)
+    assert {f.datatype for f in cloud.fields[5:]} == {cloud.fields[0].UINT32}
+    assert (cloud.width, cloud.height, cloud.point_step, cloud.row_step) == (1, 1, 28, 28)
     floats = np.frombuffer(cloud.data, '<f4')
     assert floats[[0, 1, 2, 4]].tolist() == [1.0, 2.0, 3.0, 0.75]
     assert floats[3:4].view('<u4')[0] == 0x010203
-    assert floats[5:6].view('<u4')[0] == 3
+    assert floats[5:7].view('<u4').tolist() == [3, 2]
 
 
 def test_empty_cloud():

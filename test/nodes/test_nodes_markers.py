@@ -79,7 +79,7 @@ def test_several_phrases_have_a_colour_each_and_a_legend():
     assert [legend[1].color.r, legend[1].color.g, legend[1].color.b] == pytest.approx(second)
     # The points of the cloud have it too: the second of them fits the first phrase at 0.1 only.
     cloud = answer_to_cloud(two_phrases(), Header().stamp)
-    rgb = np.frombuffer(cloud.data, '<u4').reshape(-1, 6)[:, 3]
+    rgb = np.frombuffer(cloud.data, '<u4').reshape(-1, 7)[:, 3]
     assert rgb.tolist() == [int(TAB10[1][0]) << 16 | int(TAB10[1][1]) << 8 | int(TAB10[1][2]),
                             0x090909]
 

@@ -11,7 +11,7 @@ import pytest
 from lerf_ros.evaluation.demo_results import DemoResults, TruthBox, check_answer, map_colors
 from lerf_ros.geometry.camera import PinholeCamera
 from lerf_ros.query.answer import Answer, Hit, Presence
-from lerf_ros.show.colors import relevancy_colors, turbo
+from lerf_ros.show.colors import FADED, answer_colors, relevancy_colors, turbo
 from lerf_ros.show.files import write_ply
 from lerf_ros.show.pictures import (
     PosedImage,
@@ -67,6 +67,16 @@ def test_turbo_is_rgb_and_ends_in_red():
 def test_nothing_relevant_paints_nothing(relevancy):
     own = np.full((len(relevancy), 3), 9, np.uint8)
     assert (relevancy_colors(relevancy, own) == own).all()
+
+
+def test_relevancy_outside_of_the_hits_is_faint():
+    told = answer_of('cup', points=np.zeros((3, 3)), relevancy=(0.9, 0.9, 0.2))
+    full = turbo(np.array([1.0]))[0]
+    assert answer_colors(told)[:2].tolist() == [full.tolist()] * 2     # no hit: as in the paper
+    inside, spilt, other = answer_colors(replace(told, hit_numbers=np.array([1, 0, 0])))
+    assert inside.tolist() == full.tolist() and other.tolist() == told.colors[2].tolist()
+    expected = FADED * full + (1 - FADED) * told.colors[1]
+    assert np.abs(spilt - expected).max() <= 0.5 and FADED < 0.5
 
 
 # Occlusion -----------------------------------------------------------------------------------

@@ -3,35 +3,36 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from builtin_interfaces.msg import Time
 from sensor_msgs.msg import PointCloud2, PointField
 
 from lerf_ros.nodes.common.conversions.images import byte_array
-from lerf_ros.query.answer import NEUTRAL, Answer
+from lerf_ros.query.answer import Answer
 
-CLOUD_FIELDS = ('x', 'y', 'z', 'rgb', 'relevancy', 'label')
-CLOUD_TYPE = np.dtype([(name, '<u4' if name in ('rgb', 'label') else '<f4')
+CLOUD_FIELDS = ('x', 'y', 'z', 'rgb', 'relevancy', 'label', 'hit')
+NUMBERS = ('label', 'hit')
+CLOUD_TYPE = np.dtype([(name, '<u4' if name in ('rgb', *NUMBERS) else '<f4')
                        for name in CLOUD_FIELDS])
 POINT_TYPES = {PointField.FLOAT32: '<f4', PointField.UINT32: '<u4'}
 MAX_ROUNDING = 0.002    # world units by which single precision may move a point of a cloud
 
 
 def to_cloud(points: np.ndarray, colors: np.ndarray, relevancy: np.ndarray, frame_id: str,
-             stamp: Time, labels: np.ndarray | int = 0) -> PointCloud2:
+             stamp: Time, labels: np.ndarray | int = 0,
+             hits: np.ndarray | int = 0) -> PointCloud2:
     """Returns the cloud of points (N, 3), colors (N, 3) uint8, relevancy (N,) and labels (N,).
 
-    rgb is a float32 by type whose bits are 0x00RRGGBB, as PCL and RViz expect it.
+    hits (N,): number of the hit, from 1, that each point is part of, 0 for none. rgb is a float32
+    by type whose bits are 0x00RRGGBB, as PCL and RViz expect it.
     """
     cloud = np.zeros(len(points), CLOUD_TYPE)
     cloud['x'], cloud['y'], cloud['z'] = np.asarray(points, np.float32).reshape(-1, 3).T
     red, green, blue = np.asarray(colors, np.uint32).reshape(-1, 3).T
     cloud['rgb'] = red << 16 | green << 8 | blue
-    cloud['relevancy'], cloud['label'] = relevancy, labels
+    cloud['relevancy'], cloud['label'], cloud['hit'] = relevancy, labels, hits
     fields = [PointField(name=name, offset=4 * i, count=1, datatype=PointField.UINT32
-                         if name == 'label' else PointField.FLOAT32)
+                         if name in NUMBERS else PointField.FLOAT32)
               for i, name in enumerate(CLOUD_FIELDS)]
     msg = PointCloud2(height=1, width=len(cloud), fields=fields, is_dense=True,
                       is_bigendian=False, point_step=CLOUD_TYPE.itemsize,
@@ -88,15 +89,8 @@ def rounding_note(answer: Answer) -> str:
 
 
 def answer_to_cloud(answer: Answer, stamp: Time) -> PointCloud2:
-    """Returns every index point in the answer's frame, coloured by relevancy as in the paper.
-
-    Of several phrases each has a colour of its own, where it is found.
-    """
-    from lerf_ros.show.colors import label_colors, relevancy_colors
-    if len(answer.texts) > 1 and len(answer.labels):
-        threshold = NEUTRAL if math.isnan(answer.threshold) else answer.threshold
-        colors = label_colors(answer.labels, answer.relevancy >= threshold, answer.colors)
-    else:
-        colors = relevancy_colors(answer.relevancy, answer.colors)
-    return to_cloud(answer.points_world, colors, answer.relevancy, answer.frame_id, stamp,
-                    answer.labels if len(answer.labels) else 0)
+    """Returns every index point in the answer's frame, with its relevancy and its hit, if any."""
+    from lerf_ros.show.colors import answer_colors
+    return to_cloud(answer.points_world, answer_colors(answer), answer.relevancy, answer.frame_id,
+                    stamp, answer.labels if len(answer.labels) else 0,
+                    answer.hit_numbers if len(answer.hit_numbers) else 0)
