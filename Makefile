@@ -9,7 +9,9 @@ PYTEST_ARGS ?=
 GRASP_SEEDS ?= 104 105 106 107 108 109 110 111 112 113 114 115
 RIVAL ?= .venv-nerfstudio/bin/python
 DATA ?=
+WORLD ?= corridor
 TABLES ?= 12
+ROOMS ?= 6
 ROUTES ?=
 TORCH ?=
 export PYTHON
@@ -25,7 +27,7 @@ help:
 	@echo 'make eval-quick     the same on one small layout, a minute'
 	@echo 'make grasp          maps simulated layouts, lifts everything in MuJoCo; out/bench, hours'
 	@echo 'make bench          table of speed; out/bench/speed.json, about 12 minutes'
-	@echo 'make building       maps a hall of TABLES=$(TABLES) tables; out/bench/building.json'
+	@echo 'make building       maps a hall, or WORLD=apartment; out/bench/building.json'
 	@echo 'make gpu            all that needs an NVIDIA GPU, at most 9 minutes; out/bench/gpu.json'
 	@echo 'make kill-test      kills the nodes 50 times at random moments; out/bench/kill.json'
 	@echo 'make soak           mapper and queries for MINUTES=$(MINUTES); out/bench/soak.json'
@@ -68,7 +70,7 @@ bench:
 	@bash scripts/run python bench/speed.py --rival $(RIVAL) $(if $(DATA),--data $(DATA))
 
 building:
-	@bash scripts/run python bench/building.py --tables $(TABLES)
+	@bash scripts/run python bench/building.py --world $(WORLD) --tables $(TABLES) --rooms $(ROOMS)
 
 gpu:
 	@bash scripts/run python bench/gpu.py

@@ -22,7 +22,8 @@ HERE = Path(__file__).resolve().parent
 INTERFACES = os.environ.get('LERF_ROS_NO_INTERFACES', '0') in ('', '0')
 # Message packages that no wheel has. Ours have the same fields, so a real one talks to them.
 NOT_IN_WHEELS = ('tf2_msgs', 'vision_msgs')
-EXTRAS = ('ros', 'openclip', 'offline', 'sim', 'eval', 'view', 'physics', 'captures', 'mcp', 'dev')
+EXTRAS = ('ros', 'openclip', 'offline', 'sim', 'eval', 'view', 'physics', 'captures', 'mcp', 'ray',
+          'dev')
 # What the extra `all` holds: not ROS, which must not meet a sourced one, nor simulators and tests.
 ALL = ('offline', 'openclip', 'captures', 'view', 'eval')
 PAPER = 'https://arxiv.org/abs/2303.09553'

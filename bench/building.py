@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Maps a hall with a row of tables in driving order, and asks for all that stands on them.
+"""Maps a hall or an apartment in driving order, and asks for all that stands in it.
 
-    python bench/building.py --tables 12 --steps 25 --settle 300
-    python bench/building.py --tables 4 --set submaps.most_active=6
+    python bench/building.py --tables 12 --each 700 1000
+    python bench/building.py --world apartment --rooms 6 --drift 0.3
 
-The robot drives along one side of the row and back along the other (simulation/corridor.py); every
---every metres a keyframe is taken, followed by --steps training steps, as when it drives without
-stopping. Then it rests, and each submap trains until it has settled (--settle). The encoder is the
-oracle (oracle_encoder.py): what is missed is the fault of the map. Right: the middle of the best
-hit lies in the object's box grown by 3 cm. OUT/building.json holds the counts, and a row for each
-table in the order in which they were passed.
+The robot drives along one side of a row of tables and back along the other, or through all rooms
+(simulation/driven_world.py); every --every metres a keyframe is taken, followed by --steps training
+steps, as when it drives without stopping. With --drift its poses are off more and more, until a
+loop closure at the end corrects them. Then it rests, and each submap trains until it has taken
+--each steps; after each number of them the map is asked. The encoder is the oracle
+(oracle_encoder.py): what is missed is the fault of the map. Right: the middle of the best hit lies
+in the object's box grown by 3 cm. OUT/building.json holds the newest counts, and a row for each
+table or room in the order in which they were passed; OUT/building_memory.json the memory over time,
+with a plot where matplotlib is there. Ctrl-C or SIGTERM ends the mapping early; what was mapped is
+written and asked.
 """
 
 from __future__ import annotations
@@ -18,22 +22,22 @@ import argparse
 import json
 import math
 import multiprocessing
-import resource
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from asked_places import box_of
 from evaluate import SETTINGS as ORACLE
+from memory_log import MemoryLog
 from oracle_encoder import OracleEncoder
-from scipy.spatial.transform import Rotation
 from simulated_maps import SETTINGS, Capture, make_mapper
 
 from lerf_ros.asked_map import AskedMap
 from lerf_ros.commands.options import overrides
+from lerf_ros.commands.train import StopRequest
 from lerf_ros.config import LerfConfig
 from lerf_ros.encoders.conse import SentenceEncoder
 from lerf_ros.evaluation.localization import inside_box
@@ -42,43 +46,52 @@ from lerf_ros.mapper import Mapper
 from lerf_ros.query.answer import Presence
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.quiet_threads import run_quietly
-from lerf_ros.simulation.corridor import SPEED, corridor, drive_length, driving_path, hall_size
+from lerf_ros.simulation.corridor import SPEED
+from lerf_ros.simulation.driven_world import KINDS, DrivenWorld, drift, driven_world
 from lerf_ros.simulation.objects import draw_absent
 from lerf_ros.simulation.renderer import SceneRenderer
-from lerf_ros.simulation.scene import TabletopScene, label_names
+from lerf_ros.simulation.scene import label_names
 from lerf_ros.simulation.sensor import IMAGE_NOISE, StereoDepth, noisy_image, sensor_camera
 from lerf_ros.submap_mapper import SubmapMapper
 from lerf_ros.submap_query import SubmapQuery
 
 SIZE = (320, 240)       # pixels
 ABSENT = 40             # phrases for what is not there
-SLICE_S = 10.0
-DRIFT_WAY, DRIFT_DEG = 30.0, 5.0  # metres in which poses drift by 1 m and by this angle
+SLICE_S = 30.0
+TOLD_EVERY = 10         # keyframes
 
 
 @dataclass(frozen=True)
 class Drive:
-    """A drive along a row of tables. every: metres from one keyframe to the next."""
+    """A drive through a world. count: its tables or rooms. every: metres between two keyframes.
 
+    drift: how fast poses become wrong, 1 for 1 m and 5 degrees in 30 m.
+    """
+
+    kind: str
     seed: int
-    tables: int
+    count: int
     every: float
+    drift: float = 0.0
 
-    @property
-    def ways(self) -> np.ndarray:
+    def world(self) -> DrivenWorld:
+        """Draws the world."""
+        return driven_world(self.kind, self.seed, self.count)
+
+    def ways(self, world: DrivenWorld) -> np.ndarray:
         """The metres driven until each keyframe (F,)."""
-        return np.arange(0.0, drive_length(self.tables), self.every)
+        return np.arange(0.0, world.length, self.every)
 
     def file(self, cache: Path) -> Path:
         """Returns where rendered frames are kept."""
-        return cache / f'corridor{self.seed}_{self.tables}_{self.every:g}m.npz'
+        return cache / f'{self.kind}{self.seed}_{self.count}_{self.every:g}m.npz'
 
 
 def render(drive: Drive, file: Path) -> None:
     """Renders the drive into a file."""
-    scene, path = corridor(drive.seed, drive.tables), driving_path(drive.seed, drive.tables)
-    renderer, rng = SceneRenderer(scene), np.random.default_rng([drive.seed, 26])
-    views = [renderer.render(sensor_camera(*SIZE), path(way)) for way in drive.ways]
+    world = drive.world()
+    renderer, rng = SceneRenderer(world.scene), np.random.default_rng([drive.seed, 26])
+    views = [renderer.render(sensor_camera(*SIZE), world.path(way)) for way in drive.ways(world)]
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f'.partial_{file.name}')
     np.savez(partial, images=np.stack([noisy_image(v.image, IMAGE_NOISE, rng) for v in views]),
@@ -87,7 +100,7 @@ def render(drive: Drive, file: Path) -> None:
     partial.replace(file)
 
 
-def captured(drive: Drive, scene: TabletopScene, cache: Path) -> Capture:
+def captured(drive: Drive, world: DrivenWorld, cache: Path) -> Capture:
     """Returns what the robot sees, rendered by another process or from the cache."""
     file = drive.file(cache)
     if not file.exists():
@@ -95,51 +108,82 @@ def captured(drive: Drive, scene: TabletopScene, cache: Path) -> Capture:
         work = multiprocessing.get_context('spawn').Process(target=render, args=(drive, file))
         work.start()
         work.join()
-    path, camera = driving_path(drive.seed, drive.tables), sensor_camera(*SIZE)
+    camera, ways = sensor_camera(*SIZE), drive.ways(world)
     with np.load(file) as stored:
         images, depths, labels = (stored[name] for name in ('images', 'depths_m', 'labels'))
-    frames = tuple(Frame(int(way / SPEED * 1e9), image, camera, path(way), depth)
-                   for way, image, depth in zip(drive.ways, images, depths, strict=True))
-    return Capture(frames, tuple(mask.astype(np.int32) for mask in labels), label_names(scene))
+    frames = tuple(Frame(int(way / SPEED * 1e9), image, camera, world.path(way), depth)
+                   for way, image, depth in zip(ways, images, depths, strict=True))
+    return Capture(frames, tuple(mask.astype(np.int32) for mask in labels),
+                   label_names(world.scene))
 
 
-def map_drive(capture: Capture, target: Path, config: LerfConfig, steps: int,
-              rest_s: float) -> dict[str, Any]:
-    """Maps the frames in their order, `steps` after each, and then until all has settled.
+class Mapping:
+    """A drive that is mapped, and the training after it."""
 
-    rest_s: the time for that at most. Returns what it took.
-    """
-    shutil.rmtree(target, ignore_errors=True)
-    start, processor = time.monotonic(), time.process_time()
-    mapper: Mapper | SubmapMapper = make_mapper('oracle', capture, target, config)
-    if config.submaps.use:
-        each = mapper
+    def __init__(self, capture: Capture, target: Path, config: LerfConfig) -> None:
+        """Begins the map in a folder, in the place of what is there."""
         shutil.rmtree(target, ignore_errors=True)
-        mapper = SubmapMapper(each.config, target, each.encoder, 'map', metric=True)
-        mapper.extractor = each.extractor
-    for frame in capture.frames:
-        mapper.add_frame(frame)
-        if mapper.ready:
-            mapper.train_for(math.inf, mapper.steps + steps)
-    driven = mapper.steps
-    end = time.monotonic() + rest_s
-    while (left := end - time.monotonic()) > 0 and not mapper.settled:
-        mapper.train_for(min(left, SLICE_S))
-    mapper.snapshot()
-    return {'keyframes': len(capture.frames), 'steps': mapper.steps, 'steps_while_driving': driven,
-            'submaps': mapper.count if isinstance(mapper, SubmapMapper) else 1,
-            'mapping_s': time.monotonic() - start,
-            'mapping_cpu_s': time.process_time() - processor}
+        self.capture, self.start = capture, time.monotonic()
+        self.taken = self.driven = 0
+        self.processor = time.process_time()
+        self.mapper: Mapper | SubmapMapper = make_mapper('oracle', capture, target, config)
+        if config.submaps.use:
+            each = self.mapper
+            shutil.rmtree(target, ignore_errors=True)
+            self.mapper = SubmapMapper(each.config, target, each.encoder, 'map', metric=True)
+            self.mapper.extractor = each.extractor
+
+    def drive(self, steps: int, off: np.ndarray, stop: StopRequest) -> None:
+        """Takes the frames in their order, with `steps` training steps after each.
+
+        off (F, 4, 4): how far the pose of each is off; at the end all of them are corrected.
+        """
+        for k, frame in enumerate(self.capture.frames):
+            if stop.asked:
+                break
+            self.taken = k + 1
+            self.mapper.add_frame(replace(frame, T_world_camera=off[k] @ frame.T_world_camera))
+            if self.mapper.ready:
+                self.mapper.train_for(math.inf, self.mapper.steps + steps)
+            if not k % TOLD_EVERY:
+                print(f'{k} of {len(self.capture.frames)} keyframes, {self}', flush=True)
+        self.driven = self.mapper.steps
+        if (off != np.eye(4)).any():
+            self.mapper.move_keyframes({k: frame.T_world_camera for k, frame in
+                                        enumerate(self.capture.frames[:self.taken])})
+
+    def rest(self, each: int, rest_s: float, stop: StopRequest) -> None:
+        """Trains until every submap has taken so many steps, for rest_s seconds at most."""
+        mapper, end = self.mapper, time.monotonic() + rest_s
+        last = each * (mapper.count if isinstance(mapper, SubmapMapper) else 1)
+        if isinstance(mapper, SubmapMapper):
+            mapper.share_out(last)
+        while (left := end - time.monotonic()) > 0 and mapper.steps < last \
+                and not mapper.settled and not stop.asked:
+            mapper.train_for(min(left, SLICE_S), last)
+            print(f'at rest, {self}', flush=True)
+
+    def __str__(self) -> str:
+        return f'{self.mapper.steps} steps in {time.monotonic() - self.start:.0f} s'
+
+    def told(self) -> dict[str, Any]:
+        """Writes the map, and returns what it took until now."""
+        self.mapper.snapshot()
+        mapper = self.mapper
+        return {'keyframes': self.taken, 'steps': mapper.steps,
+                'steps_while_driving': self.driven,
+                'submaps': mapper.count if isinstance(mapper, SubmapMapper) else 1,
+                'mapping_s': time.monotonic() - self.start,
+                'mapping_cpu_s': time.process_time() - self.processor}
 
 
-def ask_tables(query: AskedMap, scene: TabletopScene,
-               tables: int) -> list[dict[str, Any]]:
-    """Returns a row for each object: its table, what was said of it, and how exact that was."""
-    rows, each = [], len(scene.objects) // tables
-    for k, thing in enumerate(scene.objects):
+def ask_all(query: AskedMap, world: DrivenWorld) -> list[dict[str, Any]]:
+    """Returns a row for each object: its place, what was said of it, and how exact that was."""
+    rows = []
+    for thing, place in zip(world.scene.objects, world.places_of, strict=True):
         start = time.perf_counter()
         answer = query.ask(QueryRequest(thing.query, plan_grasps=False))
-        row = {'object': thing.query, 'table': k // each, 'presence': answer.presence.name,
+        row = {'object': thing.query, 'place': place, 'presence': answer.presence.name,
                'query_ms': 1000 * (time.perf_counter() - start), 'right': False,
                'said': answer.not_found_reason}
         if answer.hits:
@@ -150,54 +194,50 @@ def ask_tables(query: AskedMap, scene: TabletopScene,
     return rows
 
 
-def of_tables(rows: list[dict[str, Any]], tables: int) -> list[dict[str, Any]]:
-    """Returns what was found on each table, in the order in which they were passed."""
+def median(values: list[float]) -> float | None:
+    """Returns the median; None where there is nothing."""
+    return float(np.median(values)) if values else None
+
+
+def of_places(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Returns what was found on each table or in each room, in the order they were passed."""
     out = []
-    for table in range(tables):
-        own = [row for row in rows if row['table'] == table]
+    for place in sorted({row['place'] for row in rows}):
+        own = [row for row in rows if row['place'] == place]
         errors = [row['centre_m'] for row in own if row['right']]
-        out.append({'table': table, 'objects': len(own), 'found': len(errors),
+        out.append({'place': place, 'objects': len(own), 'found': len(errors),
                     'false_absent': sum(row['presence'] == Presence.ABSENT.name for row in own),
-                    'centre_m_median': float(np.median(errors)) if errors else None})
+                    'centre_m_median': median(errors)})
     return out
 
 
-def measure(drive: Drive, scene: TabletopScene, target: Path) -> dict[str, Any]:
+def measure(drive: Drive, world: DrivenWorld, target: Path) -> dict[str, Any]:
     """Asks the map for all objects and for what is not there; returns the counts and all rows."""
     query = SubmapQuery(target, encoder=OracleEncoder(SentenceEncoder()))
     query.refresh()
-    rows = ask_tables(query, scene, drive.tables)
-    words = draw_absent(drive.seed, ABSENT, scene)
+    rows = ask_all(query, world)
+    words = draw_absent(drive.seed, ABSENT, world.scene)
     said = [query.ask(QueryRequest(word, plan_grasps=False)).presence for word in words]
     errors = [row['centre_m'] for row in rows if row['right']]
-    length, width = hall_size(drive.tables)
     on_disk = sum(file.stat().st_size for file in target.rglob('*') if file.is_file())
-    return {'world': f'corridor, {drive.tables} tables, seed {drive.seed}', 'objects': len(rows),
-            'found': len(errors), 'centre_m_median': float(np.median(errors)) if errors else None,
+    return {'world': world.name, 'area_m2': world.area_m2, 'drift': drive.drift,
+            'objects': len(rows), 'found': len(errors), 'centre_m_median': median(errors),
             'absent_asked': len(words), 'absent_found': said.count(Presence.PRESENT),
             'absent_not_observed': said.count(Presence.NOT_OBSERVED),
             'false_absent': sum(row['presence'] == Presence.ABSENT.name for row in rows),
             'wrong_place': sum(row['presence'] == Presence.PRESENT.name and not row['right']
                                for row in rows),
-            'mb_per_m2': on_disk / 2 ** 20 / (length * width),
+            'mb_per_m2': on_disk / 2 ** 20 / world.area_m2,
             'query_p50_ms': float(np.median([row['query_ms'] for row in rows])),
-            'loop_closure_error_m': None, 'tables': of_tables(rows, drive.tables), 'rows': rows}
+            'loop_closure_error_m': None, f'{KINDS[drive.kind]}s': of_places(rows), 'rows': rows}
 
 
-def drift(x: float) -> np.ndarray:
-    """Returns how far off (4, 4) poses are at x metres along the row: 1 m and 5 degrees at 30 m."""
-    T, share = np.eye(4), x / DRIFT_WAY
-    T[:3, :3] = Rotation.from_euler('z', share * DRIFT_DEG, degrees=True).as_matrix()
-    T[:3, 3] = share * np.array([0.6, -0.8, 0.0])
-    return T
-
-
-def close_loop(config: LerfConfig, scene: TabletopScene, target: Path,
-               rows: list[dict[str, Any]]) -> float:
+def close_loop(config: LerfConfig, world: DrivenWorld, target: Path,
+               rows: list[dict[str, Any]]) -> float | None:
     """Returns how far things are off, metres in the median, once a loop closure moved all poses.
 
-    All keyframes move by `drift` of where they were taken, and what stands there with them. Of the
-    things that were found before; the move is undone.
+    All keyframes move by the `drift` of the x at which they were taken, and what stands there with
+    them. Of the things that were found before; the move is undone.
     """
     mapper = SubmapMapper(config, target, OracleEncoder(SentenceEncoder()), 'map', True)
     mapper.move_keyframes({p.index: drift(p.T_world_camera[0, 3]) @ p.T_world_camera
@@ -205,45 +245,95 @@ def close_loop(config: LerfConfig, scene: TabletopScene, target: Path,
     query = SubmapQuery(target, encoder=mapper.encoder)
     query.refresh()
     off = []
-    for thing, row in zip(scene.objects, rows, strict=True):
+    for thing, row in zip(world.scene.objects, rows, strict=True):
         if row['right'] and (hits := query.ask(QueryRequest(thing.query, plan_grasps=False)).hits):
             T, center = drift(box_of(thing).center[0]), box_of(thing).center
             off.append(float(np.linalg.norm(
                 hits[0].position - (T[:3, :3] @ center + T[:3, 3]))))
     mapper.undo_move()
-    return float(np.median(off))
+    return median(off)
 
 
-def main() -> None:
+def write(out: Path, result: dict[str, Any]) -> None:
+    """Writes building.json as a whole, so that a kill leaves the one before."""
+    partial = out / '.building.json'
+    partial.write_text(json.dumps(result, indent=1))
+    partial.replace(out / 'building.json')
+
+
+def short(result: dict[str, Any]) -> dict[str, Any]:
+    """Returns a result without its row for each object."""
+    return {name: value for name, value in result.items() if name not in ('rows', 'stages')}
+
+
+def report(drive: Drive, config: LerfConfig, out: Path, target: Path,
+           mapped: dict[str, Any]) -> None:
+    """Asks the map, and writes and prints the result, with those of earlier stages of this map."""
+    world, file = drive.world(), out / 'building.json'
+    result = {**measure(drive, world, target), **mapped}
+    result['stages'] = json.loads(file.read_text())['stages'] if mapped.get('stage') else []
+    write(out, result)
+    if config.submaps.use:
+        result['loop_closure_error_m'] = close_loop(config, world, target, result['rows'])
+    result['stages'].append(short(result))
+    write(out, result)
+    print(json.dumps(short(result), indent=1), flush=True)
+
+
+def map_and_report(drive: Drive, config: LerfConfig, target: Path, a: argparse.Namespace) -> None:
+    """Maps the drive and asks the map after it and after each number of steps at rest."""
+    world = drive.world()
+    mapping = Mapping(captured(drive, world, a.out / 'frames'), target, config)
+    off = np.stack([drift(drive.drift * way) for way in drive.ways(world)])
+    with MemoryLog() as log, StopRequest() as stop:
+        log.phase = 'drive'
+        mapping.drive(a.steps, off, stop)
+        for stage, each in enumerate(a.each or [0]):
+            log.phase = 'rest'
+            mapping.rest(each, a.rest, stop)
+            mapped = {**mapping.told(), 'stage': stage, 'peak_mb': log.peak_mb('drive'),
+                      'peak_mb_at_rest': log.peak_mb('rest')}
+            log.phase = 'ask'
+            report(drive, config, a.out, target, mapped)
+            log.write(a.out / 'building_memory')
+            if stop.asked:
+                break
+
+
+def parsed() -> argparse.Namespace:
+    """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('--tables', type=int, default=12)
+    parser.add_argument('--world', default='corridor', choices=tuple(KINDS))
+    parser.add_argument('--tables', type=int, default=12, help='of the corridor')
+    parser.add_argument('--rooms', type=int, default=6, help='of the apartment')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--every', type=float, default=0.3, help='metres between two keyframes')
+    parser.add_argument('--drift', type=float, default=0.0, metavar='FACTOR',
+                        help='poses become wrong by so many times 1 m and 5 degrees in 30 m')
     parser.add_argument('--steps', type=int, default=25, help='training steps for each of them')
-    parser.add_argument('--settle', type=int, default=0, help='training steps after the newest '
-                        'keyframe of each submap, which are caught up with after the drive')
+    parser.add_argument('--each', type=int, nargs='*', metavar='STEPS', default=[1000],
+                        help='training steps of each submap in all, which are caught up with '
+                        'after the drive; the map is asked after each number')
     parser.add_argument('--rest', type=float, default=math.inf, metavar='SECONDS',
                         help='for that, at most')
     parser.add_argument('--single', action='store_true', help='map all into one scene frame')
     parser.add_argument('--set', nargs='*', default=[])
     parser.add_argument('--ask', action='store_true', help='ask the map that is there')
     parser.add_argument('--out', type=Path, default=Path('out/bench'))
-    a = parser.parse_args()
-    drive, scene = Drive(a.seed, a.tables, a.every), corridor(a.seed, a.tables)
-    target = a.out / 'building' / f'corridor{a.seed}_{a.tables}'
-    mapped: dict[str, Any] = {}
+    return parser.parse_args()
+
+
+def main() -> None:
+    a = parsed()
+    count = a.tables if a.world == 'corridor' else a.rooms
+    drive = Drive(a.world, a.seed, count, a.every, a.drift)
+    target = a.out / 'building' / f'{a.world}{a.seed}_{count}'
     config = LerfConfig().override({
-        **ORACLE, **SETTINGS, 'submaps.use': not a.single, 'training.settle_steps': a.settle,
-        **overrides(a.set)})
-    if not a.ask:
-        mapped = map_drive(captured(drive, scene, a.out / 'frames'), target, config, a.steps,
-                           a.rest if a.settle else 0.0)
-        mapped['peak_mb'] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    result = {**measure(drive, scene, target), **mapped}
-    if config.submaps.use:
-        result['loop_closure_error_m'] = close_loop(config, scene, target, result['rows'])
-    print(json.dumps({k: v for k, v in result.items() if k != 'rows'}, indent=1))
-    (a.out / 'building.json').write_text(json.dumps(result, indent=1))
+        **ORACLE, **SETTINGS, 'submaps.use': not a.single, **overrides(a.set)})
+    if a.ask:
+        report(drive, config, a.out, target, {})
+    else:
+        map_and_report(drive, config, target, a)
 
 
 if __name__ == '__main__':

@@ -62,6 +62,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     'mapping': CORE | {'process_group', 'quiet_threads'},
     'mapping/making': CORE | {'mapping', 'submap_mapper'},
     'mapping/single_map': CORE | {'mapper', 'mapping'},
+    'mapping/submap_workers': CORE | {'mapping', 'submap_mapper'},
     # They only start processes: no part of the method is loaded for that. A demo makes room for
     # its map, and storage knows what may go.
     'process_group': set(),

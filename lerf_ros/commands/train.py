@@ -59,6 +59,12 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
                          'where they take more than check.memory_share of the free memory')
     command.add_argument('--trust-input', action='store_true',
                          help='train although poses, depth, lens or images contradict each other')
+    command.add_argument('--workers', type=int, default=0, metavar='N',
+                         help='train submaps in N processes at once, which Ray starts here, or '
+                         'in a cluster (--ray); needs submaps.use=true')
+    command.add_argument('--ray', default='', metavar='ADDRESS',
+                         help='train submaps on this Ray cluster, such as auto or '
+                         'ray://HOST:10001; the map must be on a disk that all its machines see')
     there = command.add_mutually_exclusive_group()
     there.add_argument('--resume', action='store_true',
                        help='go on with the training that the map directory holds')
@@ -116,6 +122,7 @@ def run_train(arguments: argparse.Namespace) -> int:
 def train_folder(arguments: argparse.Namespace) -> int:
     """Trains in one process; returns 0, or 128 plus the number of the signal that stopped it."""
     from lerf_ros.commands.map_target import check_place, check_same_images, map_place
+    from lerf_ros.commands.train_workers import train_on_workers
     from lerf_ros.encoders.cache import FeatureCache
     from lerf_ros.encoders.image_text import load_encoder
     from lerf_ros.field.native_kernel import cache_folder
@@ -159,6 +166,8 @@ def train_folder(arguments: argparse.Namespace) -> int:
             begin_map(config, place, encoder, folder.metric, {
                 'capture': str(Path(arguments.folder).resolve()), 'images': count,
                 **({'T_map_capture': upright.T_map_capture.tolist()} if upright.turned else {})})
+        if arguments.workers or arguments.ray:
+            return train_on_workers(config, place, encoder, folder, arguments)
         mapper = make_map(config, place, encoder, 'map', folder.metric, cache)
         if arguments.resume:
             mapper.restore()
@@ -169,8 +178,16 @@ def train_folder(arguments: argparse.Namespace) -> int:
 
 def check_submaps(arguments: argparse.Namespace, submaps: bool) -> None:
     """Raises ConfigError for what submaps cannot be trained with."""
+    from lerf_ros.mapping.submap_workers import ray_module
     from lerf_ros.training.devices import processes
 
+    if arguments.workers < 0:
+        raise ConfigError(f'--workers {arguments.workers}: give a number from 1')
+    if (arguments.workers or arguments.ray) and not submaps:
+        raise ConfigError('--workers and --ray train submaps, each on its own: add --set '
+                          'submaps.use=true; torchrun trains one scene frame on several GPUs')
+    if arguments.workers or arguments.ray:
+        ray_module()        # before anything is read, or a map deleted
     if submaps and arguments.time is not None:
         raise ConfigError('submaps share out training steps among themselves: give --steps '
                           'instead of --time')
