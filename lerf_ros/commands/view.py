@@ -47,7 +47,8 @@ def run_view(arguments: argparse.Namespace) -> int:
     query.refresh()
     single = query.single       # of submaps there is not one field to render
     page = MapPage(query.ask, query.path, arguments.host, arguments.port,
-                   None if single is None else lambda: single.text_query, RELEVANCY)
+                   None if single is None else lambda: single.text_query, RELEVANCY,
+                   lambda: query.info)
     print(f'{page.url} shows the map in {arguments.map}; Ctrl-C ends it', flush=True)
     try:
         follow(query, page, threading.Event())

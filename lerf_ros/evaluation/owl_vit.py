@@ -24,7 +24,7 @@ from lerf_ros.evaluation.scenes import EvalScene, TruthObject, ViewTruth
 from lerf_ros.evaluation.scoring import majority_vote
 
 MODEL = 'google/owlvit-base-patch32'
-EXTRA = 'offline'    # the extra that installs transformers
+EXTRA = 'openclip'    # the extra that installs transformers
 OWL_VIT = 'owl-vit'
 PICTURE_SIDE = 480   # pixels: longer side of the pictures it sees, if the photograph is larger
 

@@ -157,7 +157,8 @@ class QueryNode(ManagedNode):
             one = None if SubmapFolder(self.directory).exists() else (
                 lambda: self.ready_map().text_query)
             self.page = MapPage(self.ask, self.directory, self.settings.viewer_host,
-                                self.settings.viewer_port, one)
+                                self.settings.viewer_port, one,
+                                info=lambda: self.ready_map().info)
             self.get_logger().info(f'the map is shown at {self.page.url}')
 
     def deactivate(self) -> None:

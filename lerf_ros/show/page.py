@@ -6,10 +6,10 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lerf_ros.errors import ConfigError
 from lerf_ros.query.answer import Answer
@@ -44,15 +44,18 @@ class MapPage:
 
     def __init__(self, ask: Callable[[QueryRequest], Answer], map_directory: str | Path,
                  host: str = '127.0.0.1', port: int = 8080,
-                 text_query: Callable[[], TextQuery] | None = None, look: str = '') -> None:
+                 text_query: Callable[[], TextQuery] | None = None, look: str = '',
+                 info: Callable[[], Mapping[str, Any]] = dict) -> None:
         """ask: answers a request or raises LerfError; it is called from one thread only.
 
         text_query: returns the index that answers, with which the field is rendered; None where
-        there is no field to render. look: what is shown of it at first, as in PageSession. Raises
-        ConfigError where viser is missing or the port cannot be opened.
+        there is no field to render. look: what is shown of it at first, as in PageSession. info:
+        returns the manifest of the snapshot that answers. Raises ConfigError where viser is missing
+        or the port cannot be opened.
         """
         viser = require_viser()
         self._ask, self._map_directory, self._look = ask, Path(map_directory), look
+        self._info = info
         try:
             self.server = viser.ViserServer(host, port, label='lerf_ros', verbose=False)
         except OSError as error:
@@ -83,7 +86,7 @@ class MapPage:
     def open(self, place: viser.ClientHandle | viser.ViserServer) -> PageSession:
         """Makes the session of a browser; one on the server is seen by all browsers."""
         session = PageSession(place, self._ask, self._map_directory, self._changed, self._painter,
-                              self._look, self._text_query)
+                              self._look, self._text_query, self._info)
         with self._changed:
             self.sessions[getattr(place, 'client_id', id(place))] = session
             self._changed.notify_all()

@@ -8,9 +8,9 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from lerf_ros.show.files import export_answer
 from lerf_ros.show.page_drawing import DISCS, DOTS, NO_SURFACE, MapDrawing, point_size
 from lerf_ros.show.pictures import PosedImage, ViewChooser, map_views, proof
 from lerf_ros.show.viewpoint import first_view, pointed_at
-from lerf_ros.show.words import summary
+from lerf_ros.show.words import learned, summary
 
 if TYPE_CHECKING:
     import viser
@@ -53,12 +53,14 @@ class PageSession:
     def __init__(self, place: viser.ViserServer | viser.ClientHandle,
                  ask: Callable[[QueryRequest], Answer], map_directory: Path,
                  changed: threading.Condition, painter: FieldPainter | None = None,
-                 look: str = '', text_query: Callable[[], TextQuery] | None = None) -> None:
+                 look: str = '', text_query: Callable[[], TextQuery] | None = None,
+                 info: Callable[[], Mapping[str, Any]] = dict) -> None:
         """place: the browser. ask: answers or raises LerfError. changed: told when `show` is due.
 
         painter: renders the field where it can be rendered; None for points alone. look: one of
         LOOKS, what is shown of the field at first; '' for points. text_query: returns the index
-        that answers, which gives names to things that are clicked; None where nothing does.
+        that answers, which gives names to things that are clicked; None where nothing does. info:
+        returns the manifest of the snapshot that answers, for how far the map has come.
         """
         self.place, self._ask, self._map_directory = place, ask, map_directory
         self.drawing = MapDrawing(place)
@@ -68,7 +70,7 @@ class PageSession:
         self._views: list[PosedImage] = []
         self._chooser: ViewChooser | None = None
         self._next_hit = 0      # the one that the camera goes to next
-        self._text_query = text_query
+        self._text_query, self._info = text_query, info
         self._clicked: tuple[np.ndarray, np.ndarray] | None = None  # a ray, page: where, which way
         if text_query is not None:
             place.scene.on_click()(lambda event: self.point_at(event.ray_origin,
@@ -113,6 +115,7 @@ class PageSession:
         self.drawing.surface = surface_of(first)
         self.keyframes = gui.add_checkbox('Photographs', False)
         self.point_size = gui.add_slider('Point size', 0.2, 3.0, 0.1, 1.0)
+        self.learned = gui.add_markdown('')
         self.look.on_update(lambda _: self._change_look())
         self.point_size.on_update(lambda _: self.drawing.enlarge_points(self.point_size.value))
         self.keyframes.on_update(lambda _: self.drawing.show_keyframes(self.keyframes.value))
@@ -160,6 +163,7 @@ class PageSession:
         request = self.request()
         try:
             answer = self._ask(request or NO_PHRASE)
+            self.learned.content = learned(self._info())
             self.drawing.center_on(answer)
             if self._new_snapshot:
                 self.drawing.read_keyframes(self._map_directory)

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
 
 from lerf_ros.query.answer import Answer, Hit, PhraseAnswer, Presence
 
@@ -111,6 +113,21 @@ def still_learning(info: Mapping[str, object], unlearned: int) -> str:
         return ('the map is still learning: it was trained on its newest keyframes for less than '
                 f'training.settle_steps ({info["steps"]} steps so far)')
     return ''
+
+
+def learned(info: Mapping[str, Any]) -> str:
+    """Returns how far a map has come, from the manifest of a snapshot; empty before the first.
+
+    Such as `41 keyframes, 1200 steps, PSNR 24.1 dB; snapshot of 14:03:20`. What a
+    manifest lacks, or does not know yet, is left out; times are local.
+    """
+    if not info:
+        return ''
+    parts = [f'{info[name]} {name}' for name in ('keyframes', 'steps') if name in info]
+    if info.get('psnr') is not None and math.isfinite(info['psnr']):
+        parts.append(f'PSNR {info["psnr"]:.1f} dB')
+    taken = datetime.fromtimestamp(info.get('stamp_ns', 0) / 1e9)
+    return f'{", ".join(parts)}; snapshot of {taken:%H:%M:%S}'
 
 
 def legend_text(phrase: PhraseAnswer) -> str:

@@ -11,7 +11,7 @@ from lerf_ros.encoders import hub
 from lerf_ros.errors import EncoderUnavailableError
 from lerf_ros.evaluation.owl_vit import MODEL, OwlVitDetector, corners_px
 
-transformers = pytest.importorskip('transformers', reason='extra `offline` is not installed')
+transformers = pytest.importorskip('transformers', reason='extra `openclip` is not installed')
 TEXTS = ('mug', 'red mug', 'a mug ' * 20)
 
 

