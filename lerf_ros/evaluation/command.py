@@ -22,10 +22,9 @@ if TYPE_CHECKING:
     from lerf_ros.evaluation.records import EvalResults
     from lerf_ros.evaluation.scenes import EvalScene
 
-# Without second looks these are lerf and fusion, once more.
-LOOKING = ('no second look', 'fusion_second_look')
-METHODS = ('lerf', LOOKING[0], 'no dense', 'one scale', 'pixel-aligned', 'fusion', LOOKING[1],
-           'tsdf')
+FIELD_ALONE = 'no second look'      # without second looks of the map this is lerf, once more
+METHODS = ('lerf', FIELD_ALONE, 'no dense', 'one scale', 'pixel-aligned', 'fusion',
+           'fusion_second_look', 'tsdf')
 RIVALS = ('owl-vit',)   # run on request only, because their weights must be downloaded
 
 
@@ -149,7 +148,7 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     parser.add_argument('--methods', nargs='+',
                         choices=(*METHODS, *RIVALS), metavar='METHOD',
                         help=f'{", ".join(METHODS)}; on request {", ".join(RIVALS)}; '
-                        f'{" and ".join(LOOKING)} need --set index.look_views=3')
+                        f'{FIELD_ALONE} needs --set index.look_views=3')
     parser.add_argument('--variants', metavar='scales=1,2,4', default='',
                         help='LERF with so many of the levels of features.widths, beside the '
                         'methods: whether an encoder needs a pyramid')
@@ -260,13 +259,13 @@ def make_plan(arguments: argparse.Namespace, config: LerfConfig) -> EvalPlan:
 def methods_of(asked: Sequence[str] | None, effort: Effort, looks: bool) -> list[str]:
     """Returns the methods that were asked for, or those of the effort.
 
-    Raises ConfigError for those that differ from others by second looks alone, if there are none.
+    Raises ConfigError for the one that differs from lerf by second looks alone, if there are none.
     """
     from lerf_ros.errors import ConfigError
-    if asked and not looks and (alike := [method for method in asked if method in LOOKING]):
-        raise ConfigError(f'--methods {", ".join(alike)}: second looks are off: add --set '
+    if asked and not looks and FIELD_ALONE in asked:
+        raise ConfigError(f'--methods {FIELD_ALONE}: second looks are off: add --set '
                           'index.look_views=3, or leave that out')
-    return [method for method in asked or effort.methods if looks or method not in LOOKING]
+    return [method for method in asked or effort.methods if looks or method != FIELD_ALONE]
 
 
 def scenes(arguments: argparse.Namespace) -> list[Callable[[], EvalScene]]:

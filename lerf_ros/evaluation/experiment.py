@@ -32,9 +32,11 @@ from lerf_ros.evaluation.tables import mean_of
 from lerf_ros.evaluation.tsdf import fuse_tsdf
 from lerf_ros.evaluation.variants import TrainedLanguage, Variant, train_variant, variant_of
 from lerf_ros.index.language_index import LanguageIndex, render_embeddings
+from lerf_ros.index.second_look import SecondLooker
 from lerf_ros.mapping.fusion import fuse, measured_views
 from lerf_ros.query.relevancy import relevancy
 
+LOOKS = 3       # at each thing, for fusion_second_look, unless the settings ask for more
 FUSION, FUSION_LOOKS, TSDF = 'fusion', 'fusion_second_look', 'tsdf'
 # The stand-in for LSeg has the field's embeddings alone.
 FIELD_ALONE = ('no second look', 'pixel-aligned')
@@ -191,11 +193,16 @@ class MethodEvaluator:
         index = (fuse_tsdf if method == TSDF else fuse)(
             frames, [self.features[i] for i in used], scene, self.config)
         if method == FUSION_LOOKS:
-            index = replace(index, looks=self.looker.look(
-                index, scene, *measured_views(frames, used, scene, self.config.index)))
+            views = measured_views(frames, used, scene, self.config.index)
+            index = replace(index, looks=self._fusion_looker().look(index, scene, *views))
         evaluated = self._evaluated(method, index)
         rows = score_objects(evaluated, self.scene.objects)
         yield evaluated, rows, self._convergence(method, 0, rows, start)
+
+    def _fusion_looker(self) -> SecondLooker:
+        """Returns second looks, also where the settings ask for none of the field's map."""
+        count = self.config.index.look_views or LOOKS
+        return self.encoder.looker(self.scene, self.config.override({'index.look_views': count}))
 
     def _evaluated(self, method: str, index: LanguageIndex) -> EvaluatedIndex:
         labels = label_points(index.points_world, self.scene)

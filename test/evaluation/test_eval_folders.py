@@ -150,13 +150,15 @@ def test_what_needs_depth_is_left_out_where_there_is_none(measured):
     assert {row.method for row in measured[0].objects} == {'lerf'}
 
 
-def test_fusion_runs_on_depth(tmp_path):
+def test_fusion_and_a_tsdf_run_on_depth(tmp_path):
     folder = write_folder(tmp_path / 'cubes', with_depth=True)
     write_labels(tmp_path / 'all' / 'cubes')
-    plan = replace(PLAN, methods=('fusion',), radiance_steps=2)
+    methods = ('fusion', 'fusion_second_look', 'tsdf')
+    plan = replace(PLAN, methods=methods, radiance_steps=2)
     scene = folder_scene(folder, tmp_path / 'all')   # labels of several folders, by their names
     results = run_scene(scene, {'colors': TinyEncoder()}, plan, SMALL)
-    assert len(results.objects) == 3 and results.info == {'left out': []}
+    assert [row.method for row in results.objects] == [m for m in methods for _ in range(3)]
+    assert results.info == {'left out': []}
 
 
 def test_truth_is_resized_with_the_view():

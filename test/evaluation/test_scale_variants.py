@@ -44,9 +44,11 @@ def test_what_differs_by_second_looks_alone_needs_them():
     config = LerfConfig().override({'index.look_views': 3})
     all_methods = make_plan(parser().parse_args(['eval']), config).methods
     without = make_plan(parser().parse_args(['eval']), LerfConfig()).methods
-    assert set(all_methods) - set(without) == {'no second look', 'fusion_second_look'}
-    given = parser().parse_args(['eval', '--methods', 'fusion_second_look'])
-    assert make_plan(given, config).methods == ('fusion_second_look',)
+    assert set(all_methods) - set(without) == {'no second look'}
+    # What robots have without a field is always compared with.
+    assert {'lerf', 'fusion', 'fusion_second_look', 'tsdf'} <= set(without)
+    given = parser().parse_args(['eval', '--methods', 'no second look'])
+    assert make_plan(given, config).methods == ('no second look',)
     with pytest.raises(ConfigError, match='index.look_views=3'):
         make_plan(given, LerfConfig())
 
