@@ -135,6 +135,18 @@ def test_versions_agree():
     assert package == setup.group(1) == log.group(1) == lerf_ros.__version__
 
 
+def test_bloom_can_read_the_package_and_its_changelog():
+    parser = pytest.importorskip('catkin_pkg.package', reason='catkin_pkg is not installed')
+    changelog = importlib.import_module('catkin_pkg.changelog')
+    warnings: list[str] = []
+    package = parser.parse_package(str(ROOT / 'package.xml'), warnings=warnings)
+    package.validate(warnings)
+    assert not warnings
+    versions = changelog.get_changelog_from_path(str(ROOT / 'CHANGELOG.rst')).foreach_version()
+    newest, date, lines = next(iter(versions))
+    assert newest == package.version and date is not None and lines
+
+
 def test_pip_shows_who_made_it_and_what_it_is(monkeypatch):
     pytest.importorskip('setuptools', reason='brings distutils, which Python 3.12 has no more')
     run_setup = importlib.import_module('distutils.core').run_setup
@@ -193,3 +205,21 @@ def test_pins_cover_every_dependency():
             wanted = re.match(r'[A-Za-z0-9_.-]+', line)
             if wanted:
                 assert re.sub(r'[-_.]+', '-', wanted.group()).lower() in pinned, line
+
+
+def test_the_environment_of_pixi_has_what_the_package_needs():
+    tomllib = pytest.importorskip('tomllib', reason='came with Python 3.11')
+    if not (ROOT / 'pixi.toml').exists():
+        pytest.skip('an installed copy has no pixi.toml')
+    pixi = tomllib.loads((ROOT / 'pixi.toml').read_text())
+    there = {*pixi['dependencies'], *pixi['pypi-dependencies']}
+    package = ElementTree.parse(ROOT / 'package.xml').getroot()
+    ros = {name.text for kind in ('depend', 'exec_depend', 'buildtool_depend')
+           for name in package.findall(kind) if name.text and not name.text.startswith('python3-')}
+    assert {f'ros-kilted-{name.replace("_", "-")}' for name in ros} <= there
+    conda = {'torch': 'pytorch', 'opencv-python-headless': 'opencv'}
+    for name in ('core', 'offline'):
+        lines = (ROOT / 'requirements' / f'{name}.txt').read_text().splitlines()
+        wanted = {line[:match.end()] for line in lines
+                  if (match := re.match(r'[A-Za-z0-9_.-]+', line))}
+        assert {conda.get(each, each) for each in wanted} <= there

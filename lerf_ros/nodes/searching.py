@@ -11,6 +11,7 @@ from rclpy.task import Future
 
 from lerf_ros.action import Find
 from lerf_ros.errors import LerfError
+from lerf_ros.msg import Presence
 from lerf_ros.nodes.common import topics
 from lerf_ros.nodes.graph import terminal_node
 from lerf_ros.nodes.query.find_goal import duration_of, seconds_of
@@ -72,7 +73,8 @@ class Progress:
 
 def feedback_words(feedback: Find.Feedback) -> str:
     """Returns what is missing, and from where more would be seen."""
-    parts = [feedback.missing or 'sure']
+    parts = [feedback.missing or ('sure' if feedback.presence == Presence.PRESENT
+                                  else 'sure that it is not there')]
     for pose in feedback.next_views[:1]:
         at, count = pose.pose.position, len(feedback.next_views)
         parts.append(f'look from ({at.x:.2f}, {at.y:.2f}, {at.z:.2f}) in '
