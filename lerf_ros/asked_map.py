@@ -3,18 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from lerf_ros.query.answer import Answer
+from lerf_ros.query.inventory import Item
+from lerf_ros.query.mapped_space import MappedSpace
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.query.text_query import TextQuery
 
 if TYPE_CHECKING:
-    from lerf_ros.map_query import LoadedSnapshot
+    from lerf_ros.loaded_snapshot import LoadedSnapshot
 
 
 class AskedMap(Protocol):
@@ -65,6 +67,16 @@ class AskedMap(Protocol):
 
     def surface(self) -> tuple[np.ndarray, np.ndarray]:
         """Returns points (N, 3), world, and colours (N, 3) uint8 of the loaded snapshot."""
+
+    def inventory(self, names: Sequence[str]) -> tuple[Item, ...]:
+        """Returns the things of the map with the names that fit best. Raises LerfError."""
+
+    def mapped_space(self, around: np.ndarray | None = None) -> MappedSpace:
+        """Returns what is known of the space around a robot, of submaps those near a place (3,).
+
+        None is the middle of the map. The same object comes back while nothing has changed. Raises
+        NoSnapshotError without a snapshot, and MapUnreadableError for a damaged keyframe.
+        """
 
     def settings(self) -> dict[str, object]:
         """Returns query and grasp settings in force, by dotted name; empty before a snapshot."""

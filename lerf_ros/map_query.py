@@ -8,13 +8,13 @@ import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lerf_ros.config import FeatureConfig, GraspConfig, LerfConfig, QueryConfig
+from lerf_ros.config import FeatureConfig, LerfConfig, QueryConfig
 from lerf_ros.encoders.card import relevancy_threshold
 from lerf_ros.encoders.image_text import ImageTextEncoder, check_identity, load_encoder
 from lerf_ros.errors import (
@@ -23,28 +23,28 @@ from lerf_ros.errors import (
     MapUnreadableError,
     NoSnapshotError,
 )
-from lerf_ros.grasping.planner import NOT_METRIC, GraspPlan, plan_grasps
 from lerf_ros.index.coverage import Coverage
 from lerf_ros.index.language_index import LanguageIndex
 from lerf_ros.index.resolution import PART, Resolution
 from lerf_ros.lerf import find
-from lerf_ros.query.answer import (
-    Answer,
-    PhraseAnswer,
-    Timing,
-    dated,
-    surest_presence,
-    transform_grasp,
+from lerf_ros.loaded_snapshot import (
+    LoadedSnapshot,
+    calibration_of,
+    judge,
+    newest_view,
+    plan_hit_grasps,
+    space_of,
 )
+from lerf_ros.query.answer import Answer, Timing, dated, surest_presence
+from lerf_ros.query.inventory import Item, inventory
 from lerf_ros.query.mapped_place import MappedPlace
-from lerf_ros.query.phrases.reading import Viewpoint
-from lerf_ros.query.presence import Calibration, decide_presence, in_force
+from lerf_ros.query.mapped_space import MappedSpace
+from lerf_ros.query.presence import Calibration, in_force
 from lerf_ros.query.question import Question, as_read, encode_phrases, image_question, request_image
 from lerf_ros.query.request import QueryRequest
-from lerf_ros.query.search import SearchResult
 from lerf_ros.query.text_query import TextEncoder, TextQuery
 from lerf_ros.settings import flat_fields
-from lerf_ros.show.words import still_learning, why_not_found
+from lerf_ros.show.words import still_learning
 from lerf_ros.storage.lock import no_snapshot
 from lerf_ros.storage.map_directory import CALIBRATION, MapDirectory, Snapshot
 from lerf_ros.training.devices import choose_device
@@ -52,27 +52,6 @@ from lerf_ros.training.devices import choose_device
 # Sections of settings that answers depend on. The other settings were fixed when the map was made.
 ANSWER_SECTIONS = ('query', 'features', 'grasp')
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class LoadedSnapshot:
-    """One snapshot with what is known of its map. A newer snapshot replaces it as a whole.
-
-    stored: the settings that the map was made with. grasp: the settings that grasps are planned
-    with. info: the manifest of the snapshot.
-    """
-
-    query: TextQuery
-    coverage: Coverage | None
-    resolution: Resolution | None
-    calibration: Calibration | None
-    stored: LerfConfig
-    grasp: GraspConfig
-    frame_id: str
-    metric: bool
-    snapshot_id: int
-    snapshot_stamp_ns: int
-    info: Mapping[str, Any]
 
 
 class MapQuery:
@@ -98,6 +77,7 @@ class MapQuery:
         self._image_encoder: ImageTextEncoder | None = None
         self._encoder_features = FeatureConfig()
         self._loaded: LoadedSnapshot | None = None
+        self._space: tuple[LoadedSnapshot, MappedSpace] | None = None   # of that snapshot
         self._identity = ('', '')
 
     @classmethod
@@ -257,6 +237,20 @@ class MapQuery:
             raise NoSnapshotError(no_snapshot(self.directory.path))
         return self._loaded
 
+    def inventory(self, names: Sequence[str]) -> tuple[Item, ...]:
+        """Returns the things of the map with the names that fit best. Raises as `ask`."""
+        loaded = self.snapshot
+        return inventory(loaded.query, names, loaded.calibration)
+
+    def mapped_space(self, around: np.ndarray | None = None) -> MappedSpace:
+        """Returns what is known of the space around a robot; all of it, wherever `around` is.
+
+        Raises NoSnapshotError, and MapUnreadableError for a damaged keyframe.
+        """
+        if self._space is None or self._space[0] is not self.snapshot:
+            self._space = self.snapshot, space_of(self.snapshot, self.directory.keyframes)
+        return self._space[1]
+
     @property
     def text_query(self) -> TextQuery:
         """Returns the loaded index with its encoder; raises NoSnapshotError without a snapshot."""
@@ -314,10 +308,9 @@ class MapQuery:
         request.check()
         loaded, start = self.snapshot, time.perf_counter()
         query, calibration = loaded.query, calibration_of(request, loaded)
-        question = self._question(request, query)
+        question = self.question(request, query)
         encoded = time.perf_counter()
-        threshold = request.threshold or (
-            query.config.threshold if request.phrases else query.config.picture_threshold)
+        threshold = request.least_relevancy(query.config)
         viewer = request.viewpoint or newest_view(question, self.directory)
         found = find(query, question, request.region, threshold,
                      request.max_hits or query.config.max_hits, calibration, viewer)
@@ -342,8 +335,9 @@ class MapQuery:
             timing=Timing(encoded - start, searched - encoded, time.perf_counter() - searched)),
             self.directory.keyframes.stamp)
 
-    def _question(self, request: QueryRequest, query: TextQuery) -> Question:
-        image = request_image(request, self.directory.path)
+    def question(self, request: QueryRequest, query: TextQuery | None = None) -> Question:
+        """Returns what a request asks for, of the loaded index if None. Raises as `ask`."""
+        query, image = query or self.text_query, request_image(request, self.directory.path)
         if image is None:
             return encode_phrases(request, query.encoder, query.config.negatives)
         return image_question(request, self._encode_image(image), query)
@@ -357,43 +351,3 @@ def answer_settings(settings: Mapping[str, object]) -> dict[str, object]:
         raise ConfigError(f'{", ".join(other)}: no answer depends on it; settings of '
                           f'{", ".join(ANSWER_SECTIONS)} can be given here')
     return dict(settings)
-
-
-def calibration_of(request: QueryRequest, loaded: LoadedSnapshot) -> Calibration | None:
-    """Returns the calibration for a request; it is valid for the configured negatives only."""
-    as_fitted = request.phrases and not request.negatives and not request.rather_than
-    return loaded.calibration if as_fitted else None
-
-
-def judge(found: SearchResult, request: QueryRequest, threshold: float, place: MappedPlace,
-          loaded: LoadedSnapshot) -> tuple[PhraseAnswer, ...]:
-    """Returns what is to be said of each phrase about a place."""
-    config, calibration = loaded.query.config, calibration_of(request, loaded)
-    return tuple(PhraseAnswer(
-        p.name, decide_presence(p.hits, p.candidate, place, p.fit), p.hits,
-        p.fit * calibration.of_presence(p.candidate, place.known) if calibration else math.nan,
-        '' if p.hits else p.reason or why_not_found(p.candidate, threshold, config.min_points),
-        looks_more_like=p.looks_more_like) for p in found.phrases)
-
-
-def newest_view(question: Question, directory: MapDirectory) -> Viewpoint | None:
-    """Returns from where the newest keyframe was taken; None where no phrase needs that."""
-    needed = any(reading.needs_viewer for reading in question.readings)
-    T = directory.keyframes.newest_pose() if needed else None
-    return None if T is None else Viewpoint(T[:3, 3], T[:3, 2], 'the newest keyframe')
-
-
-def plan_hit_grasps(request: QueryRequest, found: SearchResult,
-                    loaded: LoadedSnapshot) -> GraspPlan:
-    """Plans grasps of the best hit, or returns why there are none."""
-    if not found.places or not request.plan_grasps:
-        return GraspPlan(())
-    if not loaded.metric:
-        return GraspPlan((), NOT_METRIC)
-    index = loaded.query.index
-    plan = plan_grasps(index.points, index.normals, found.places[0].members, found.relevancy,
-                       loaded.grasp)
-    T_world_origin = np.eye(4)
-    T_world_origin[:3, 3] = index.origin
-    return replace(plan, grasps=tuple(transform_grasp(grasp, T_world_origin)
-                                      for grasp in plan.grasps))

@@ -9,41 +9,36 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import torch
 
+from lerf_ros.config import LerfConfig, QueryConfig
 from lerf_ros.encoders.image_text import ImageTextEncoder
 from lerf_ros.encoders.remembered import RememberedTexts
-from lerf_ros.errors import BadImageError, NoSnapshotError
+from lerf_ros.errors import NoSnapshotError
 from lerf_ros.geometry.camera import invert_pose
-from lerf_ros.geometry.region import Region
-from lerf_ros.index.resolution import Resolution
-from lerf_ros.map_query import LoadedSnapshot, MapQuery, answer_settings
-from lerf_ros.query.answer import Answer, Hit, Timing, in_frame, surest_presence
-from lerf_ros.query.mapped_place import MappedPlace
-from lerf_ros.query.phrases.reading import Viewpoint
+from lerf_ros.loaded_snapshot import LoadedSnapshot
+from lerf_ros.loaded_submaps import Loaded, Submap, box_around, holder_of, moved, newest_view
+from lerf_ros.map_query import MapQuery, answer_settings
+from lerf_ros.query.answer import NEUTRAL, Answer, Timing, in_frame, surest_presence
+from lerf_ros.query.ceilings import may_reach
+from lerf_ros.query.inventory import Item
+from lerf_ros.query.mapped_space import MappedSpace, joined_space
 from lerf_ros.query.places import sort_key
 from lerf_ros.query.question import request_image
 from lerf_ros.query.request import QueryRequest
-from lerf_ros.query.submap_answers import Part, Surface, all_places, phrase_of
+from lerf_ros.query.submap_answers import Part, phrase_of
 from lerf_ros.query.text_query import TextQuery
 from lerf_ros.storage.lock import no_snapshot
 from lerf_ros.storage.submaps import SubmapFolder, SubmapSet
 
 # A submap is asked only for what it holds; how well space is known is asked of all together.
 EACH: dict[str, object] = {'query.min_observed': 0.0, 'query.min_resolved': 0.0}
-AROUND = 1.5            # times the box of a hit: where grasps of it are looked for
-
-
-@dataclass(frozen=True)
-class Submap:
-    """A submap that can be asked, and its number."""
-
-    number: int
-    query: MapQuery
 
 
 class SubmapQuery:
@@ -63,6 +58,11 @@ class SubmapQuery:
         self._set: SubmapSet | None = None
         self._submaps: tuple[Submap, ...] = ()
         self._all: Loaded | None = None     # replaced as a whole
+        # Settings of queries, of which stored and which changed ones.
+        self._own: tuple[LerfConfig, Mapping[str, object], QueryConfig] | None = None
+        # What was joined last of which submaps.
+        self._space: tuple[SubmapSet, tuple[MappedSpace, ...], MappedSpace] | None = None
+        self._threads = ThreadPoolExecutor(torch.get_num_threads())
         self._shared: ImageTextEncoder | None = None    # by all submaps, once one has loaded it
 
     def refresh(self) -> bool:
@@ -178,6 +178,29 @@ class SubmapQuery:
         surface = self._loaded().surface
         return surface.points, surface.colors
 
+    def inventory(self, names: Sequence[str]) -> tuple[Item, ...]:
+        """Returns the things of the map with the names that fit best. Raises as MapQuery's."""
+        if self._single is not None:
+            return self._single.inventory(names)
+        return self._loaded().inventory(names)
+
+    def mapped_space(self, around: np.ndarray | None = None) -> MappedSpace:
+        """Returns what is known of the space around a robot, of the submaps near a place (3,).
+
+        None is the middle of the map. Raises as MapQuery.mapped_space.
+        """
+        if self._single is not None:
+            return self._single.mapped_space(around)
+        loaded = self._loaded()
+        middle, near = loaded.around(around)
+        spaces = {s.number: s.query.mapped_space() for s in near}
+        known = loaded.set, tuple(spaces.values())
+        if self._space is None or self._space[0] is not known[0] or len(
+                self._space[1]) != len(near) or any(
+                a is not b for a, b in zip(self._space[1], known[1], strict=True)):
+            self._space = (*known, joined_space(loaded.set, spaces, middle))
+        return self._space[2]
+
     def _loaded(self) -> Loaded:
         """Returns what is loaded, all of one moment; raises NoSnapshotError for nothing."""
         if self._all is None:
@@ -190,7 +213,7 @@ class SubmapQuery:
         stored = next((query.snapshot.stored for query in self._ready), None)
         if self._single is not None or stored is None:
             return found
-        own = stored.override(self._settings).query
+        own = self._config(stored)
         return {**found, 'query.min_observed': own.min_observed,
                 'query.min_resolved': own.min_resolved}
 
@@ -207,13 +230,11 @@ class SubmapQuery:
             return self._single.ask(request)
         request.check()
         start, loaded = time.perf_counter(), self._loaded()
-        submaps, asked = loaded.set, loaded.submaps
         request = self._prepared(request, loaded)
-        near = [submap for submap in asked if touches(submaps, submap.number, request.region)]
-        own = [self._part(submaps, submap, replace(request, plan_grasps=False))
-               for submap in near or asked]
-        place = self._place(loaded, request.region)
-        most = request.max_hits or asked[0].query.text_query.config.max_hits
+        near = loaded.near(request.region)
+        own = self._parts(loaded, near, replace(request, plan_grasps=False))
+        place = loaded.place(near, request.region, self._config(near[0].query.snapshot.stored))
+        most = request.max_hits or near[0].query.text_query.config.max_hits
         phrases = tuple(phrase_of(k, own, place, most)
                         for k in range(len(own[0].answer.phrases)))
         hits = tuple(sorted((hit for phrase in phrases for hit in phrase.hits), key=sort_key))
@@ -231,6 +252,12 @@ class SubmapQuery:
         encode = sum(part.answer.timing.encode for part in own)
         return replace(answer, timing=Timing(encode, time.perf_counter() - start - encode, 0.0))
 
+    def _config(self, stored: LerfConfig) -> QueryConfig:
+        """Returns the settings of queries over all submaps, which takes long to put together."""
+        if self._own is None or self._own[0] is not stored or self._own[1] is not self._settings:
+            self._own = stored, self._settings, stored.override(self._settings).query
+        return self._own[2]
+
     def _prepared(self, request: QueryRequest, loaded: Loaded) -> QueryRequest:
         """Returns a request that means the same in each submap: its picture, who looks."""
         if request.crop is not None:
@@ -241,13 +268,42 @@ class SubmapQuery:
             return replace(request, viewpoint=newest_view(loaded))
         return request
 
-    def _part(self, submaps: SubmapSet, submap: Submap, request: QueryRequest) -> Part:
+    def _parts(self, loaded: Loaded, near: Sequence[Submap],
+               request: QueryRequest) -> list[Part]:
+        """Asks those of the submaps that can have a place, or else a doubtful one, at least one.
+
+        What the others would say is known: nothing in them beats the negatives, or nothing reaches
+        the threshold while others have places.
+        """
+        if request.part or len(near) == 1:      # a part is looked for in things of lower relevancy
+            return [self._part(loaded, submap, request) for submap in near]
+        question = near[0].query.question(request)
+        least = [request.least_relevancy(s.query.text_query.config) for s in near]
+        can = np.array(list(self._threads.map(
+            lambda k: may_reach(near[k].query.text_query, question, least[k]),
+            range(len(near)))))                                                 # (S, P)
+        parts = {k: self._part(loaded, near[k], request)
+                 for k in np.flatnonzero(can.any(1)).tolist()}
+        told = list(parts.values())
+        missing = np.array([not any(part.owns(hit) for part in told
+                                    for hit in part.answer.phrases[p].hits)
+                            for p in range(can.shape[1])])
+        rest = [k for k in range(len(near)) if missing.any() and least[k] > NEUTRAL
+                and k not in parts]
+        doubtful = self._threads.map(
+            lambda k: may_reach(near[k].query.text_query, question, NEUTRAL), rest)
+        for k, beats in zip(rest, doubtful, strict=True):
+            if (missing & beats).any():
+                parts[k] = self._part(loaded, near[k], request)
+        return [parts[k] for k in sorted(parts)] or [self._part(loaded, near[0], request)]
+
+    def _part(self, loaded: Loaded, submap: Submap, request: QueryRequest) -> Part:
         """Asks one submap in its own frame; returns its answer in that of the map."""
-        T = submaps.places[submap.number].T_map_submap
+        T, numbers = loaded.set.T_map_submap(submap.number), loaded.numbers
         if np.array_equal(T, np.eye(4)):
-            return Part(submaps, submap.number, submap.query.ask(request))
+            return Part(loaded.set, numbers, submap.number, submap.query.ask(request))
         answer = submap.query.ask(moved(request, invert_pose(T)))
-        return Part(submaps, submap.number, in_frame(answer, T, answer.frame_id))
+        return Part(loaded.set, numbers, submap.number, in_frame(answer, T, answer.frame_id))
 
     def _grasped(self, answer: Answer, request: QueryRequest, own: Sequence[Part],
                  loaded: Loaded) -> Answer:
@@ -259,120 +315,6 @@ class SubmapQuery:
             np.allclose(hit.position, best.position) for hit in part.answer.hits))
         submap = next(s for s in loaded.submaps if s.number == number)
         around = replace(request, region=box_around(best), max_hits=1)
-        found = self._part(loaded.set, submap, around).answer
+        found = self._part(loaded, submap, around).answer
         return replace(answer, grasps=found.grasps, T_world_target=found.T_world_target,
                        no_target_reason=found.no_target_reason, finger_depth=found.finger_depth)
-
-    def _place(self, loaded: Loaded, region: Region | None) -> MappedPlace:
-        """Returns how well all submaps together know a region."""
-        snapshots = {s.number: s.query.snapshot for s in loaded.submaps}
-        known = [s.coverage.observed(in_submap(loaded.set, number, region))
-                 for number, s in snapshots.items() if s.coverage is not None]
-        first = next(iter(snapshots.values()))
-        config = first.stored.override(self._settings).query
-        place = MappedPlace.of(None, loaded.places, region, config,
-                               1.0 if first.metric else first.query.radius, first.metric)
-        # A region lies in one submap, or in the overlap of several that know it alike.
-        observed = float('nan') if not known else max(known) if region else float(np.mean(known))
-        words = place.too_coarse or unsettled(list(snapshots.values()))
-        return replace(place, observed=observed, too_coarse=words,
-                       enough=place.enough and not words and not observed < config.min_observed)
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """The submaps that can be asked, at one moment, and what no question changes of them.
-
-    places: that all of them looked at, each as its own submap resolves it; None if not known.
-    """
-
-    set: SubmapSet
-    submaps: tuple[Submap, ...]
-    surface: Surface
-    places: Resolution | None
-
-    @classmethod
-    def of(cls, submaps: SubmapSet, ready: Sequence[Submap]) -> Loaded | None:
-        """Joins submaps with a snapshot; None without any."""
-        if not ready:
-            return None
-        snapshots = {s.number: s.query.snapshot for s in ready}
-        return cls(submaps, tuple(ready), Surface.of(submaps, {
-            n: s.query.index for n, s in snapshots.items()}), all_places(submaps, {
-                n: s.resolution for n, s in snapshots.items()}))
-
-
-def unsettled(snapshots: Sequence[LoadedSnapshot]) -> str:
-    """Returns in words that submaps still learn; empty where all are done.
-
-    What things are is learned last: of 36 things in a hall of four tables, 5 fitted no phrase after
-    1,100 steps although their surfaces were exact to 5 mm. So nothing is called absent before
-    training has settled, and the learning rate of the language field has reached its floor.
-    """
-    learning = sum(not s.info.get('settled', True)
-                   or s.info['steps'] < s.stored.training.language_decay_steps for s in snapshots)
-    if not learning:
-        return ''
-    return (f'{learning} of {len(snapshots)} submaps still learn (training.settle_steps, '
-            'training.language_decay_steps): what is not found there may not be learned yet; ask '
-            'again when the mapper rests, or train longer')
-
-
-def holder_of(loaded: Loaded, keyframe: int) -> Submap:
-    """Returns a submap that has a keyframe, by index, or the first of all if none has it.
-
-    Raises BadImageError where several maps that were merged have one of this number.
-    """
-    found = [s for s in loaded.submaps if keyframe in s.query.directory.keyframes]
-    if len({loaded.set.places[s.number].source for s in found}) > 1:
-        raise BadImageError(f'several of the maps that were merged have a keyframe {keyframe}: '
-                            'send the picture itself')
-    return found[0] if found else loaded.submaps[0]
-
-
-def newest_view(loaded: Loaded) -> Viewpoint | None:
-    """Returns from where the newest keyframe was taken, in the map frame."""
-    files = {s.number: s.query.directory.keyframes for s in loaded.submaps}
-
-    def age(number: int) -> tuple[int, int]:
-        """Merged maps count their keyframes each for itself, so the time decides first."""
-        newest = max(files[number].indices(), default=-1)
-        return files[number].stamp(newest) if newest >= 0 else -1, newest
-
-    number = max(files, key=age)
-    T = files[number].newest_pose()
-    if T is None:
-        return None
-    T = loaded.set.T_map_submap(number) @ T
-    return Viewpoint(T[:3, 3], T[:3, 2], 'the newest keyframe')
-
-
-def moved(request: QueryRequest, T: np.ndarray) -> QueryRequest:
-    """Returns a request after the rigid motion T (4, 4) of all that it says of places."""
-    region, view = request.region, request.viewpoint
-    return replace(
-        request, region=region and Region(T @ region.T_world_region, region.size),
-        viewpoint=view and replace(view, position=T[:3, :3] @ view.position + T[:3, 3],
-                                   forward=T[:3, :3] @ view.forward))
-
-
-def in_submap(submaps: SubmapSet, number: int, region: Region | None) -> Region | None:
-    """Returns a region of the map in the frame that a submap was mapped in."""
-    T = invert_pose(submaps.places[number].T_map_submap)
-    return region and Region(T @ region.T_world_region, region.size)
-
-
-def touches(submaps: SubmapSet, number: int, region: Region | None) -> bool:
-    """Returns whether a region may reach into the cube of a submap; None is everywhere."""
-    if region is None:
-        return True
-    apart = np.linalg.norm(submaps.middle(number) - region.T_world_region[:3, 3])
-    reach = np.sqrt(3) * submaps.lattice_of(number).radius + np.linalg.norm(region.size) / 2
-    return bool(apart <= reach)
-
-
-def box_around(hit: Hit) -> Region:
-    """Returns a region around the box of a hit, in which there is hardly room for another one."""
-    T = np.eye(4)
-    T[:3, :3], T[:3, 3] = hit.rotation, hit.position
-    return Region(T, AROUND * hit.size)

@@ -11,6 +11,7 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 
+from lerf_ros.errors import NoSnapshotError
 from lerf_ros.geometry.camera import PinholeCamera
 from lerf_ros.mapping.messages import MapperStatus
 from lerf_ros.nodes.common.conversions import ns_to_stamp, to_camera_info, to_image
@@ -113,6 +114,9 @@ class FakeMap:
 
     def refresh(self):
         return False
+
+    def mapped_space(self, around=None):
+        raise NoSnapshotError('this map knows nothing of space')
 
     def surface(self):
         return np.zeros((1, 3)), np.zeros((1, 3), np.uint8)

@@ -49,15 +49,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     # It judges what the method made, so it reads all of it; the method never reads it.
     'evaluation': CORE | {'map_query', 'mapping', 'simulation', 'show'},
     'show': BASICS | {'frames', 'query', 'storage', 'field', 'index', 'mapping'},
-    'map_query': CORE | {'show'},
-    'asked_map': {'query', 'map_query'},
+    'loaded_snapshot': CORE | {'show'},
+    'map_query': CORE | {'loaded_snapshot', 'show'},
+    'asked_map': {'query', 'loaded_snapshot'},
     # A robot's errand in physics, from a sentence to the lifted thing.
     'task': CORE | {'evaluation', 'map_query', 'mapper', 'robot', 'simulation', 'quiet_threads'},
     # What agents are told of a map.
-    'agents': CORE | {'map_query', 'robot', 'show'},
+    'agents': CORE | {'asked_map', 'robot', 'show'},
     'mapper': CORE | {'mapping'},
     'submap_mapper': CORE | {'mapping'},
-    'submap_query': CORE | {'map_query'},
+    'submap_query': CORE | {'loaded_snapshot', 'map_query', 'loaded_submaps'},
+    'loaded_submaps': CORE | {'loaded_snapshot', 'map_query'},
     # What the node's own process loads of it is small; the loop runs in the other one.
     'mapping': CORE | {'process_group', 'quiet_threads'},
     'mapping/making': CORE | {'mapping', 'submap_mapper'},

@@ -27,12 +27,13 @@ from lerf_ros.agents.question import (
     vector,
     view_data,
 )
+from lerf_ros.asked_map import AskedMap
 from lerf_ros.config.robot import RobotConfig
 from lerf_ros.errors import InvalidRequestError
-from lerf_ros.map_query import LoadedSnapshot, MapQuery
 from lerf_ros.query.answer import Answer
 from lerf_ros.query.household import NAMES
-from lerf_ros.query.inventory import Item, inventory
+from lerf_ros.query.inventory import Item
+from lerf_ros.query.mapped_space import MappedSpace
 from lerf_ros.robot.known_space import KnownSpace
 from lerf_ros.robot.next_views import NextView
 from lerf_ros.show.pictures import PosedImage, ViewChooser, map_views, proof
@@ -46,11 +47,11 @@ UNNAMED = ('the best names of things that are not `named` are below the threshol
 class MapTools:
     """Answers for an agent from the newest snapshot of a map. One call runs at a time."""
 
-    def __init__(self, query: MapQuery, config: RobotConfig | None = None) -> None:
+    def __init__(self, query: AskedMap, config: RobotConfig | None = None) -> None:
         self._query, self._config = query, config or RobotConfig()
         self._lock = threading.RLock()
+        self._space: tuple[MappedSpace, KnownSpace] | None = None
         # Of the snapshot that they were made of, by its number.
-        self._space: tuple[int, KnownSpace] | None = None
         self._items: tuple[int, tuple[str, ...], tuple[Item, ...]] | None = None
         self._views: tuple[int, list[PosedImage], ViewChooser] | None = None
 
@@ -64,7 +65,8 @@ class MapTools:
             answer = self._ask(question)
             out = answer_data(answer)
             if answer.hits:
-                found = self._known_space().stand_off(answer.hits[0])
+                found = self._known_space(answer.hits[0].position).stand_off(
+                    answer.hits[0])
                 out['stand_off'] = stand_off_data(
                     found.T_world_base, found.doubt or found.reason, found.distance)
             return out
@@ -87,8 +89,8 @@ class MapTools:
         region = box_region(center, size)
         with self._lock:
             self._query.refresh()
-            found = self._known_space().next_views(region)
-            coverage = self._query.snapshot.coverage
+            space = self._known_space(None if region is None else region.T_world_region[:3, 3])
+            found, coverage = space.next_views(region), space.coverage
             seen = math.nan if coverage is None else coverage.observed(region)
             return {**self._frame(self._query.metric), 'seen': rounded(seen),
                     'views': [gain_data(view) for view in found.views], 'reason': found.reason}
@@ -110,10 +112,9 @@ class MapTools:
         """Returns the inventory of the newest snapshot; the last one is kept."""
         wanted = tuple(names) or NAMES
         self._query.refresh()
-        loaded = self._query.snapshot
-        if self._items is None or self._items[:2] != (loaded.snapshot_id, wanted):
-            self._items = (loaded.snapshot_id, wanted,
-                           inventory(loaded.query, wanted, loaded.calibration))
+        key = self._query.snapshot_id, wanted
+        if self._items is None or self._items[:2] != key:
+            self._items = (*key, self._query.inventory(wanted))
         return self._items[2]
 
     def _ask(self, question: Question) -> Answer:
@@ -126,17 +127,15 @@ class MapTools:
     def _frame(self, metric: bool) -> Json:
         return frame_data(self._query.frame_id, metric)
 
-    def _known_space(self) -> KnownSpace:
-        loaded: LoadedSnapshot = self._query.snapshot
-        if self._space is None or self._space[0] != loaded.snapshot_id:
-            self._space = loaded.snapshot_id, KnownSpace.of(
-                loaded.query.index, loaded.coverage, loaded.resolution,
-                self._query.directory.keyframes, loaded.query.config, loaded.metric, self._config)
+    def _known_space(self, around: np.ndarray | None) -> KnownSpace:
+        mapped = self._query.mapped_space(around)
+        if self._space is None or self._space[0] is not mapped:
+            self._space = mapped, KnownSpace.on(mapped, self._config)
         return self._space[1]
 
     def _photographs(self, answer: Answer) -> tuple[list[PosedImage], ViewChooser]:
         if self._views is None or self._views[0] != answer.snapshot_id:
-            views = map_views(self._query.directory.path)
+            views = map_views(self._query.path)
             self._views = (answer.snapshot_id, views, ViewChooser(views, answer.points_world))
         return self._views[1], self._views[2]
 

@@ -42,13 +42,13 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def open_tools(arguments: argparse.Namespace) -> MapTools:
     """Returns the tools of the map of a command line; raises what opening the map raises."""
-    from lerf_ros.commands.map_target import require_single
+    from lerf_ros.commands.map_target import require_map
 
-    require_single(arguments.map)
+    require_map(arguments.map)
     from lerf_ros.agents.tools import MapTools
-    from lerf_ros.map_query import MapQuery
+    from lerf_ros.submap_query import SubmapQuery
 
-    query = MapQuery(arguments.map, overrides(arguments.set))
+    query = SubmapQuery(arguments.map, overrides(arguments.set))
     query.refresh()
     return MapTools(query)
 

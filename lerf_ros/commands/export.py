@@ -11,7 +11,9 @@ from lerf_ros.errors import NoSnapshotError
 
 if TYPE_CHECKING:
     from lerf_ros.index.language_index import LanguageIndex
+    from lerf_ros.storage.map_directory import MapDirectory, Snapshot
     from lerf_ros.storage.output_folder import OutputFolder
+    from lerf_ros.storage.saved_maps import StoredMap
 
 PLY, OPENLEX3D = FORMATS = ('ply', 'openlex3d')
 
@@ -34,18 +36,16 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run_export(arguments: argparse.Namespace) -> int:
     """Writes the points of the newest snapshot; no encoder is loaded for that."""
-    from lerf_ros.commands.map_target import require_single
-    from lerf_ros.index.language_index import LanguageIndex
+    from lerf_ros.commands.map_target import require_map, require_single
     from lerf_ros.storage.output_folder import OutputFolder
+    from lerf_ros.storage.submaps import SubmapFolder
 
-    folder, directory = OutputFolder(arguments.out), require_single(arguments.map)
+    folder = OutputFolder(arguments.out)
+    # The embeddings of submaps have a basis each, and cannot be averaged together.
+    stored = (require_single if arguments.format == OPENLEX3D else require_map)(arguments.map)
     folder.claim([arguments.map])
-    snapshot = directory.newest()
-    if snapshot is None:
-        raise NoSnapshotError(f'{arguments.map} holds no complete snapshot yet: ask again when '
-                              'training has written one')
-    index = LanguageIndex.from_arrays(snapshot.arrays('index'))
-    meta = directory.meta()
+    index, newest = read_index(stored)
+    meta, snapshot = newest[0].meta(), newest_of(newest[0])
     unit = 'metres' if meta['metric'] else 'units of the poses'
     what = f'{len(index.points)} points in {unit}'
     if arguments.format == OPENLEX3D:
@@ -54,8 +54,9 @@ def run_export(arguments: argparse.Namespace) -> int:
         what = f'{objects} objects of {what}, encoder {snapshot.info["encoder"]["name"]}'
     else:
         name = write_cloud(index, folder)
-    print(f'{Path(arguments.out) / name}: {what}, frame {meta["frame_id"]!r}, snapshot '
-          f'{snapshot.number}')
+    taken = f'{len(newest)} submaps' if isinstance(stored, SubmapFolder) else \
+        f'snapshot {snapshot.number}'
+    print(f'{Path(arguments.out) / name}: {what}, frame {meta["frame_id"]!r}, {taken}')
     return 0
 
 
@@ -69,3 +70,31 @@ def write_cloud(index: LanguageIndex, folder: OutputFolder) -> str:
             'nx': normals[:, 0], 'ny': normals[:, 1], 'nz': normals[:, 2],
             'segment': index.segments, 'keyframes': index.keyframes})
     return name
+
+
+def read_index(stored: StoredMap) -> tuple[LanguageIndex, list[MapDirectory]]:
+    """Returns the index of the newest snapshot, of submaps joined, and the maps it is of."""
+    from lerf_ros.index.language_index import LanguageIndex
+    from lerf_ros.query.mapped_space import joined_index
+    from lerf_ros.storage.lock import no_snapshot
+    from lerf_ros.storage.submaps import SubmapFolder
+
+    if not isinstance(stored, SubmapFolder):
+        return LanguageIndex.from_arrays(newest_of(stored).arrays('index')), [stored]
+    submaps = stored.submaps()
+    there = {k: stored.directory(k) for k in range(len(submaps.places))}
+    ready = {k: part for k, part in there.items() if part.exists() and part.newest()}
+    if not ready:
+        raise NoSnapshotError(no_snapshot(stored.path))
+    return joined_index(submaps, {k: LanguageIndex.from_arrays(newest_of(part).arrays('index'))
+                                  for k, part in ready.items()}), list(ready.values())
+
+
+def newest_of(directory: MapDirectory) -> Snapshot:
+    """Returns the newest snapshot; raises NoSnapshotError without one."""
+    from lerf_ros.storage.lock import no_snapshot
+
+    snapshot = directory.newest()
+    if snapshot is None:
+        raise NoSnapshotError(no_snapshot(directory.path))
+    return snapshot

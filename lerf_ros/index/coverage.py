@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -27,6 +28,26 @@ from lerf_ros.index.surface import ViewGrid, columns, in_image, needed_views
 SEEN_THROUGH = 2      # keyframes that must see through a voxel that is empty
 NEAR = 2              # voxels from a surface within which a thing may lie
 REGION_SAMPLES = 20   # points along each edge of a region
+
+
+class SeenSpace(Protocol):
+    """Which part of space was seen: of one map, or of submaps together.
+
+    frame (4,): middle and radius, world units, of what it is about.
+    """
+
+    @property
+    def frame(self) -> np.ndarray:
+        """The middle and the radius (4,), world units."""
+
+    def observed(self, region: Region | None = None) -> float:
+        """Returns the part of the space for things that was seen, 0..1."""
+
+    def unseen(self, region: Region | None = None) -> np.ndarray:
+        """Returns the middles (M, 3), world, of the voxels that `observed` misses."""
+
+    def seen_through(self, points_world: np.ndarray) -> np.ndarray:
+        """Returns at which points (N, 3) keyframes saw that the space is empty, (N,) bool."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from torch import Tensor
 from lerf_ros.config import IndexConfig
 from lerf_ros.field.language_field import LanguageField
 from lerf_ros.geometry.scene_frame import SceneFrame, contract
+from lerf_ros.index.groups import PointGroups
 from lerf_ros.index.looks import SecondLooks
 from lerf_ros.index.planes import surface_normals
 from lerf_ros.index.scales import STEPS, searched_scales
@@ -64,6 +65,11 @@ class LanguageIndex:
     def points_world(self) -> np.ndarray:
         """The points (N, 3) float64 in the world."""
         return self.points.astype(np.float64) + self.origin
+
+    @cached_property
+    def groups(self) -> PointGroups:
+        """Groups of points that lie together, with what bounds their codes."""
+        return PointGroups.of(self.points, self.segments, as_tensor(self.codes))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Returns all arrays by name as they are stored: points and planes in world coordinates."""

@@ -30,11 +30,13 @@ from lerf_ros.index.resolution import PART, Resolution, measure_resolution
 from lerf_ros.index.second_look import LookAgain
 from lerf_ros.index.surface import PosedCamera
 from lerf_ros.index.survey import Survey
+from lerf_ros.mapping.cube_map import seen_in
 from lerf_ros.mapping.map_looks import MapLooks
 from lerf_ros.settings import flat_fields, flatten, to_dict
 from lerf_ros.storage.durable import JsonObject
 from lerf_ros.storage.lock import FolderLock
 from lerf_ros.storage.map_directory import FORMAT_VERSION, READABLE_FORMATS, MapDirectory, Snapshot
+from lerf_ros.storage.submaps import SubmapFolder
 from lerf_ros.training.checkpoint import load_fields
 from lerf_ros.training.devices import choose_device
 from lerf_ros.training.pose_refinement import PoseRefinement
@@ -45,7 +47,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class StoredMap:
-    """The newest snapshot of a map: its fields, and the settings that they were trained with."""
+    """The newest snapshot of a map: its fields, and the settings that they were trained with.
+
+    cube: whether it is one of several submaps, whose keyframes show it only in part.
+    """
 
     directory: MapDirectory
     snapshot: Snapshot
@@ -54,6 +59,7 @@ class StoredMap:
     scene: SceneFrame
     radiance: RadianceField
     language: LanguageField
+    cube: bool = False
 
     @property
     def trained_scales(self) -> tuple[float, float]:
@@ -74,7 +80,8 @@ class StoredMap:
             if not is_held_out(i, every):
                 T = T if poses is None else poses.corrected(row, torch.from_numpy(T)).numpy()
                 row += 1
-            out.append(PosedCamera(frame.camera, T, frame.valid,
+            valid = seen_in(self.scene, frame) if self.cube else frame.valid
+            out.append(PosedCamera(frame.camera, T, valid,
                                    indices[i] if i < len(indices) else -1))
         return out
 
@@ -121,7 +128,8 @@ class StoredMap:
         return MapLooks.of(encoder, self.directory.keyframes, self.config.index).within(True)
 
 
-def open_stored_map(path: str | Path, changes: JsonObject | None = None) -> StoredMap:
+def open_stored_map(path: str | Path, changes: JsonObject | None = None,
+                    cube: bool = False) -> StoredMap:
     """Opens the newest snapshot of a map, of this format or an older one that can be read.
 
     changes: settings of index and queries, by dotted name, that replace the stored ones. For these
@@ -151,7 +159,7 @@ def open_stored_map(path: str | Path, changes: JsonObject | None = None) -> Stor
     device = choose_device(config.training.device)
     radiance, language = load_fields(config, snapshot.arrays('field'))
     return StoredMap(directory, snapshot, meta, config, scene, radiance.to(device),
-                     language.to(device))
+                     language.to(device), cube)
 
 
 def known_settings(stored: JsonObject, answers: bool) -> JsonObject:
@@ -181,6 +189,23 @@ def reindex(path: str | Path, changes: JsonObject | None = None,
     MapDirectory(path).claim()
     with FolderLock(Path(path)):
         return _reindex(open_stored_map(path, changes), encoder)
+
+
+def reindex_submaps(folder: SubmapFolder, changes: JsonObject | None = None,
+                    encoder: ImageTextEncoder | None = None) -> int:
+    """Builds the index of each submap that has a snapshot anew; returns how many these are.
+
+    The arguments are those of `reindex`. What a submap has is left as it is when a later one
+    fails. Raises as `reindex`.
+    """
+    folder.claim()
+    with FolderLock(folder.path):
+        parts = [part for part in folder.directories() if part.newest() is not None]
+        if not parts:
+            raise NoSnapshotError(f'{folder.path} holds no snapshot')
+        for part in parts:
+            _reindex(open_stored_map(part.path, changes, cube=True), encoder)
+    return len(parts)
 
 
 def _reindex(stored: StoredMap, encoder: ImageTextEncoder | None) -> int:

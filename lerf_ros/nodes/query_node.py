@@ -127,7 +127,7 @@ class QueryNode(ManagedNode):
             self.refuse)
         self.prompt = StandingPrompt(self, self.answer_prompt)
         self.diagnostics = QueryDiagnostics(self, self._state)
-        self.space = RobotSpace(self.directory, self.settings.robot)
+        self.space = RobotSpace(self.settings.robot)
         RvizConfigService(self, self._points)
         self.find = FindServer(self, self, self.settings.find)
 

@@ -86,6 +86,18 @@ class Scorer:
         values = torch.sigmoid(self.temperature * margin)
         return values.cpu().numpy(), scale.cpu().numpy()
 
+    def margins_at(self, points: np.ndarray, phrase: np.ndarray,
+                   negatives: np.ndarray) -> np.ndarray:
+        """Returns the margins (n,) of a phrase (r,) over negatives (M, r) at points (n,) alone.
+
+        They are those of `each_phrase` but for rounding.
+        """
+        rows = torch.from_numpy(np.concatenate([phrase[None], negatives]).astype(np.float32))
+        chosen = torch.from_numpy(points).to(self.device)
+        codes = self.codes[:, chosen].to(self.dtype)                        # (S, n, r)
+        cosines = (codes @ rows.to(self.device, self.dtype).T).float()      # (S, n, 1 + M)
+        return peaks(cosines[..., 0] - cosines[..., 1:].amax(-1))[0].cpu().numpy()
+
     def strongest(self, negatives: np.ndarray) -> Tensor:
         """Returns the largest cosine (S, N) of the negatives (M, r) at each stored scale."""
         key = np.ascontiguousarray(negatives).tobytes()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from lerf_ros.config import QueryConfig
 from lerf_ros.errors import (
     EmptyNegativeError,
     EmptyTextError,
@@ -75,6 +76,11 @@ class QueryRequest:
     def phrases(self) -> tuple[str, ...]:
         """Returns the phrases to look for; empty when the question is an image."""
         return self.texts or ((self.text,) if self.text.strip() else ())
+
+    def least_relevancy(self, config: QueryConfig) -> float:
+        """Returns the relevancy that counts: that of the request, or else the configured one."""
+        return self.threshold or (
+            config.threshold if self.phrases else config.picture_threshold)
 
     def readings(self) -> tuple[Reading, ...]:
         """Returns how each of the phrases is understood, with the fields that add to it."""

@@ -27,15 +27,19 @@ class Cubes(Protocol):
     def T_map_submap(self, number: int) -> np.ndarray:
         """Returns the pose (4, 4) of the frame that a submap was mapped in."""
 
+    def overlapping(self, number: int) -> list[int]:
+        """Returns the cubes, by number, that may share space with one; itself among them."""
+
 
 @dataclass(frozen=True)
 class Part:
-    """The answer of one submap, in the map frame.
+    """The answer of one submap, in the map frame, and the numbers of all submaps of the map.
 
     It speaks for its cube, and for what lies in no cube at all.
     """
 
     cubes: Cubes
+    numbers: Sequence[int]
     number: int
     answer: Answer
 
@@ -43,16 +47,17 @@ class Part:
         """Returns how far from the middle of the cube a hit lies, 1 on its faces."""
         return float(self.cubes.depth(self.number, hit.position))
 
-    def owns(self, hit: Hit, all_parts: Sequence[Part]) -> bool:
+    def owns(self, hit: Hit) -> bool:
         """Returns whether a hit lies in the cube of this submap, or in that of none."""
-        return self.depth(hit) <= 1.0 or all(part.depth(hit) > 1.0 for part in all_parts)
+        return self.depth(hit) <= 1.0 or all(
+            self.cubes.depth(number, hit.position) > 1.0 for number in self.numbers)
 
 
 def phrase_of(k: int, own: Sequence[Part], place: MappedPlace, most: int) -> PhraseAnswer:
     """Returns what all submaps together say of a phrase, by its number, with `most` hits."""
     told = [part.answer.phrases[k] for part in own]
     hits = joined([(part.depth(hit), hit) for part, phrase in zip(own, told, strict=True)
-                   for hit in phrase.hits if part.owns(hit, own)])[:most]
+                   for hit in phrase.hits if part.owns(hit)])[:most]
     surest = max(told, key=lambda phrase: -1.0 if math.isnan(phrase.probability)
                  else phrase.probability)
     if hits:
@@ -84,10 +89,23 @@ def same_place(a: Hit, b: Hit) -> bool:
                      <= other.size / 2).all()) for one, other in ((a, b), (b, a)))
 
 
-def nearest(cubes: Cubes, numbers: Sequence[int], points_map: np.ndarray) -> np.ndarray:
-    """Returns which of the submaps (position in `numbers`) has its middle nearest to points (N, 3).
+def spoken_for(cubes: Cubes, number: int, numbers: Sequence[int],
+               points_map: np.ndarray) -> np.ndarray:
+    """Returns which of its points (N, 3) a submap speaks for, (N,) bool: no other of the cubes in
+    `numbers` has them nearer to its middle. Of two that are as near it is the first.
     """
-    return np.argmin([cubes.depth(number, points_map) for number in numbers], axis=0)
+    own, position = cubes.depth(number, points_map), list(numbers).index(number)
+    out = np.ones(len(points_map), bool)
+    inside = own <= 1.0
+    overlapping = set(cubes.overlapping(number))
+    for other, rival in enumerate(numbers):
+        # A cube apart from this one has none of the points in here, and may have the others.
+        asked = np.flatnonzero(out & ~inside if rival not in overlapping else out)
+        if rival == number or not len(asked):
+            continue
+        depth = cubes.depth(rival, points_map[asked])
+        out[asked] = depth >= own[asked] if other > position else depth > own[asked]
+    return out
 
 
 def all_places(cubes: Cubes, known: Mapping[int, Resolution | None]) -> Resolution | None:
@@ -99,9 +117,9 @@ def all_places(cubes: Cubes, known: Mapping[int, Resolution | None]) -> Resoluti
     if len(parts) < len(known):
         return None
     numbers, points, spacing = list(parts), [], []
-    for position, (number, part) in enumerate(parts.items()):
+    for number, part in parts.items():
         world = transform_points(cubes.T_map_submap(number), part.points_world())
-        own = nearest(cubes, numbers, world) == position
+        own = spoken_for(cubes, number, numbers, world)
         points.append(world[own])
         spacing.append(part.spacing[own])
     origin = np.concatenate(points).mean(0) if sum(map(len, points)) else np.zeros(3)
@@ -136,9 +154,9 @@ class Surface:
     def of(cls, cubes: Cubes, indexes: Mapping[int, LanguageIndex]) -> Surface:
         """Joins the points of the indexes of submaps, by number."""
         numbers, points, own = list(indexes), [], {}
-        for position, (number, index) in enumerate(indexes.items()):
+        for number, index in indexes.items():
             world = transform_points(cubes.T_map_submap(number), index.points_world)
-            own[number] = np.flatnonzero(nearest(cubes, numbers, world) == position)
+            own[number] = np.flatnonzero(spoken_for(cubes, number, numbers, world))
             points.append(world[own[number]])
         colors = [index.colors[own[number]] for number, index in indexes.items()]
         return cls(np.concatenate(points), np.concatenate(colors), own)

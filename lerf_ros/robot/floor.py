@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import dijkstra
 from scipy.spatial import ConvexHull, Delaunay
 
 from lerf_ros.config.robot import RobotConfig
-from lerf_ros.index.coverage import Coverage
+from lerf_ros.index.coverage import SeenSpace
 from lerf_ros.index.language_index import LanguageIndex
 
 LEVEL = 0.97        # cosine of the largest tilt of a floor, 14 degrees
@@ -46,7 +46,7 @@ class FloorMap:
     occupied: np.ndarray
 
     @classmethod
-    def of(cls, index: LanguageIndex, coverage: Coverage | None, T_world_cameras: np.ndarray,
+    def of(cls, index: LanguageIndex, coverage: SeenSpace | None, T_world_cameras: np.ndarray,
            config: RobotConfig) -> FloorMap | None:
         """Makes the floor of a metric map whose z is up; None where the map shows no floor.
 
@@ -121,7 +121,7 @@ class FloorMap:
         np.add.at(count, tuple(at.T), 1)
         return count >= OBSTACLE_POINTS
 
-    def _seen(self, coverage: Coverage | None, cameras: np.ndarray,
+    def _seen(self, coverage: SeenSpace | None, cameras: np.ndarray,
               config: RobotConfig) -> np.ndarray:
         centers = self.centers()
         seen = np.zeros(self.free.shape, bool)

@@ -16,10 +16,11 @@ from lerf_ros.config import QueryConfig
 from lerf_ros.config.robot import RobotConfig
 from lerf_ros.geometry.camera import PinholeCamera
 from lerf_ros.geometry.region import Region
-from lerf_ros.index.coverage import Coverage
+from lerf_ros.index.coverage import SeenSpace
 from lerf_ros.index.language_index import LanguageIndex
 from lerf_ros.index.resolution import Resolution
 from lerf_ros.query.answer import Hit
+from lerf_ros.query.mapped_space import MappedSpace
 from lerf_ros.robot import next_views, stand_off
 from lerf_ros.robot.floor import FloorMap
 from lerf_ros.robot.next_views import Missing, NextViews
@@ -38,7 +39,7 @@ class KnownSpace:
     """
 
     index: LanguageIndex
-    coverage: Coverage | None
+    coverage: SeenSpace | None
     resolution: Resolution | None
     T_world_cameras: np.ndarray
     camera: PinholeCamera | None
@@ -47,7 +48,7 @@ class KnownSpace:
     config: RobotConfig = RobotConfig()
 
     @classmethod
-    def of(cls, index: LanguageIndex, coverage: Coverage | None, resolution: Resolution | None,
+    def of(cls, index: LanguageIndex, coverage: SeenSpace | None, resolution: Resolution | None,
            keyframes: KeyframeFiles, query: QueryConfig, metric: bool,
            config: RobotConfig | None = None) -> KnownSpace:
         """Takes poses and camera from the keyframes of the map; MapUnreadableError for a bad one.
@@ -57,6 +58,12 @@ class KnownSpace:
         camera = keyframes.read(indices[-1]).frame.camera if indices else None
         return cls(index, coverage, resolution, poses, camera, query, metric,
                    config or RobotConfig())
+
+    @classmethod
+    def on(cls, space: MappedSpace, config: RobotConfig) -> KnownSpace:
+        """Takes what a map of either kind knows around a place."""
+        return cls(space.index, space.coverage, space.resolution, space.T_world_cameras,
+                   space.camera, space.query, space.metric, config)
 
     @cached_property
     def floor(self) -> FloorMap | None:

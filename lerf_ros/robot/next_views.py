@@ -17,7 +17,7 @@ import numpy as np
 from lerf_ros.config.robot import RobotConfig
 from lerf_ros.geometry.camera import PinholeCamera
 from lerf_ros.geometry.region import Region
-from lerf_ros.index.coverage import Coverage
+from lerf_ros.index.coverage import SeenSpace
 from lerf_ros.index.resolution import Resolution
 from lerf_ros.robot.floor import FloorMap
 from lerf_ros.robot.sight import SightLines
@@ -71,7 +71,7 @@ class Missing:
     reach: np.ndarray
 
     @classmethod
-    def of(cls, coverage: Coverage, resolution: Resolution | None, region: Region | None,
+    def of(cls, coverage: SeenSpace, resolution: Resolution | None, region: Region | None,
            thing_size: float, min_points: int, view_range: float) -> Missing:
         """Collects what keeps the map from saying that a thing of this size is absent."""
         unseen = coverage.unseen(region)
@@ -130,7 +130,7 @@ def next_views(missing: Missing, places: Places, sight: SightLines, camera: Pinh
     return NextViews(tuple(views), len(missing.points), reason)
 
 
-def camera_places(floor: FloorMap | None, coverage: Coverage, T_world_cameras: np.ndarray,
+def camera_places(floor: FloorMap | None, coverage: SeenSpace, T_world_cameras: np.ndarray,
                   config: RobotConfig, T_world_base: np.ndarray | None = None) -> Places:
     """Returns where a camera could be: above free floor, or else in space that was seen through.
 

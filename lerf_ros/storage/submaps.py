@@ -119,6 +119,19 @@ class SubmapSet:
         """Returns the cubes that the cube of a submap is one of."""
         return self.places[number].lattice or self.lattice
 
+    def overlapping(self, number: int) -> list[int]:
+        """Returns the submaps whose cubes may share space with that of one; itself among them."""
+        middle, reach = self.middle(number), self.lattice_of(number).radius
+        R = self.places[number].T_map_submap[:3, :3]
+        found = []
+        for other, place in enumerate(self.places):
+            turn, radius = place.T_map_submap[:3, :3].T, self.lattice_of(other).radius
+            apart = np.abs(turn @ (middle - self.middle(other)))
+            # As wide as the cube is along the axes of the other one.
+            if (apart <= radius + reach * np.abs(turn @ R).sum(1) + 1e-6).all():
+                found.append(other)
+        return found
+
     @property
     def merged(self) -> bool:
         """Whether these are the submaps of several maps."""

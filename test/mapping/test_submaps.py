@@ -21,7 +21,9 @@ from lerf_ros.errors import (
 from lerf_ros.frames.frame import Keyframe
 from lerf_ros.geometry.scene_frame import SceneFrame
 from lerf_ros.geometry.submap_lattice import SubmapLattice
+from lerf_ros.loaded_submaps import unsettled
 from lerf_ros.mapping.cube_map import seen_in
+from lerf_ros.mapping.reindex import reindex_submaps
 from lerf_ros.mapping.single_map import SingleMap
 from lerf_ros.query.answer import Hit, Presence
 from lerf_ros.query.request import QueryRequest
@@ -29,7 +31,7 @@ from lerf_ros.query.submap_answers import joined, numbers_among
 from lerf_ros.storage.map_directory import MapDirectory
 from lerf_ros.storage.submaps import SubmapFolder, SubmapSet
 from lerf_ros.submap_mapper import SubmapMapper
-from lerf_ros.submap_query import SubmapQuery, unsettled
+from lerf_ros.submap_query import SubmapQuery
 
 LATTICE = SubmapLattice((1.0, 0.0, 0.0), 1.2, 0.25)      # middles 1.8 apart
 APART = 4.0                                              # metres from one place to the other
@@ -218,6 +220,17 @@ def test_a_closed_submap_goes_on_where_it_stopped(building, tmp_path):
     mapper, = again.active.values()
     assert mapper.steps == pytest.approx(250, abs=10) and len(mapper.learned) == 11
     assert mapper.directory.path == again.folder.path_of(0)
+
+
+def test_the_index_of_each_submap_is_built_anew_as_it_was(building, tmp_path):
+    """Keyframes show a cube only in part, which is so when the index is built anew as well."""
+    folder = SubmapFolder(shutil.copytree(building[0], tmp_path / 'copy'))
+    before = [folder.directory(k).newest() for k in range(2)]
+    assert reindex_submaps(folder, encoder=ColorEncoder()) == 2
+    for k, old in enumerate(before):
+        after = folder.directory(k).newest()
+        assert after.number == old.number + 1
+        assert after.info['points'] == pytest.approx(old.info['points'], rel=0.02)
 
 
 def test_a_folder_of_other_cubes_is_refused(building):

@@ -111,7 +111,7 @@ def test_what_was_looked_for_everywhere_is_absent(bench):
 def test_what_was_not_seen_names_views_and_ends_with_the_time(bench, monkeypatch):
     b = bench(missed(core.Presence.NOT_OBSERVED, 0.25))
     room = known_space(unseen_side=True)
-    monkeypatch.setattr(b.node.space, 'of', lambda map_: room)
+    monkeypatch.setattr(b.node.space, 'of', lambda map_, around: room)
     status, result = b.send(text='red mug', time_limit=Duration(nanosec=300_000_000))
     assert (status, result.end) == (GoalStatus.STATUS_SUCCEEDED, R.TIME_LIMIT)
     assert result.success and result.answer.presence == Presence.NOT_OBSERVED
@@ -126,7 +126,8 @@ def test_what_was_not_seen_names_views_and_ends_with_the_time(bench, monkeypatch
 
 def test_views_are_proposed_only_where_they_are_wanted(bench, monkeypatch):
     b = bench(missed(core.Presence.NOT_OBSERVED, 0.25))
-    monkeypatch.setattr(b.node.space, 'of', lambda map_: pytest.fail('nobody asked for views'))
+    monkeypatch.setattr(b.node.space, 'of',
+                        lambda map_, around: pytest.fail('nobody asked for views'))
     _, result = b.send(text='red mug', propose_views=False, time_limit=Duration(nanosec=10**8))
     assert result.end == R.TIME_LIMIT and not result.next_views
 

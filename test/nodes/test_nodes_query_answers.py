@@ -204,7 +204,7 @@ def test_where_a_base_stands_is_planned_when_it_is_asked_for(bench, monkeypatch)
     b = bench(replace(answer(), hits=(hit,)))
     poses = []
     b.other.create_subscription(PoseStamped, topics.STAND_OFF_POSE, poses.append, profile(10))
-    monkeypatch.setattr(b.node.space, 'of', lambda map_: room)
+    monkeypatch.setattr(b.node.space, 'of', lambda map_, around: room)
     assert spin_until(b.nodes, lambda: b.other.count_publishers('/lerf/stand_off_pose'))
     assert not ask(b, text='mug').has_stand_off
     response = ask(b, text='mug', plan_stand_off=True)
@@ -217,9 +217,9 @@ def test_where_a_base_stands_is_planned_when_it_is_asked_for(bench, monkeypatch)
     np.testing.assert_allclose(T[:2, 0], ahead / np.linalg.norm(ahead), atol=1e-9)
     assert spin_until(b.nodes, lambda: ask(b, text='mug', plan_stand_off=True) and poses)
     assert poses[0].pose == response.stand_off_pose.pose
-    monkeypatch.setattr(b.node.space, 'of', lambda map_: None)  # a map of submaps
+    monkeypatch.setattr(b.node.space, 'of', lambda map_, around: None)   # no snapshot
     response = ask(b, text='mug', plan_stand_off=True)
-    assert not response.has_stand_off and 'submaps' in response.stand_off_note
+    assert not response.has_stand_off and 'no snapshot' in response.stand_off_note
 
 
 def turned_target(yaw_deg=0.0, **shift):
