@@ -15,7 +15,7 @@ import functools
 import multiprocessing
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -108,8 +108,9 @@ def make_mapper(encoder: str, capture: Capture, target: Path, config: LerfConfig
     return mapper
 
 
-def map_layout(seed: int, encoder: str, out: Path, settings: dict, threads: int = 0) -> str:
-    """Maps one layout if it is missing; returns what was done, in words."""
+def map_layout(seed: int, encoder: str, out: Path, settings: dict, threads: int = 0,
+               depth: bool = True) -> str:
+    """Maps one layout if it is missing, from images alone without depth; returns what was done."""
     target = out / encoder / str(seed)
     if target.exists() and MapDirectory(target).newest() is not None:
         return f'{target}: is there'
@@ -121,7 +122,7 @@ def map_layout(seed: int, encoder: str, out: Path, settings: dict, threads: int 
     mapper = make_mapper(encoder, capture, target, LerfConfig().override({**SETTINGS, **settings}))
     rendered = time.monotonic()
     for frame in capture.frames:
-        mapper.add_frame(frame)
+        mapper.add_frame(frame if depth else replace(frame, depth_m=None))
     fed = time.monotonic()
     while mapper.steps < STEPS:
         mapper.train_for(10.0, STEPS)
@@ -138,11 +139,12 @@ def main() -> None:
     parser.add_argument('--encoder', default='oracle', choices=('oracle', 'conse', 'openclip'))
     parser.add_argument('--seeds', type=int, nargs='+', required=True)
     parser.add_argument('--jobs', type=int, default=1, help='layouts at once, one thread each')
+    parser.add_argument('--rgb', action='store_true', help='images without depth')
     parser.add_argument('--set', nargs='*', default=[])
     parser.add_argument('--out', type=Path, default=OUT)
     a = parser.parse_args()
     work = functools.partial(map_layout, encoder=a.encoder, out=a.out, settings=overrides(a.set),
-                             threads=1 if a.jobs > 1 else 0)
+                             threads=1 if a.jobs > 1 else 0, depth=not a.rgb)
     if a.jobs == 1:
         for seed in a.seeds:
             print(work(seed), flush=True)

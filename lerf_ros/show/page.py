@@ -16,6 +16,7 @@ from lerf_ros.query.answer import Answer
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.show.field_painter import FieldPainter
 from lerf_ros.show.field_view import FieldView
+from lerf_ros.show.page_link import PageLink, connection_of
 from lerf_ros.show.session import PageSession
 
 if TYPE_CHECKING:
@@ -85,8 +86,9 @@ class MapPage:
 
     def open(self, place: viser.ClientHandle | viser.ViserServer) -> PageSession:
         """Makes the session of a browser; one on the server is seen by all browsers."""
+        host, path = connection_of(self.server, getattr(place, 'client_id', -1))
         session = PageSession(place, self._ask, self._map_directory, self._changed, self._painter,
-                              self._look, self._text_query, self._info)
+                              self._look, self._text_query, self._info, host, PageLink.parse(path))
         with self._changed:
             self.sessions[getattr(place, 'client_id', id(place))] = session
             self._changed.notify_all()

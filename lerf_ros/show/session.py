@@ -23,6 +23,7 @@ from lerf_ros.show.field_painter import FieldPainter
 from lerf_ros.show.field_view import LOOKS
 from lerf_ros.show.files import export_answer
 from lerf_ros.show.page_drawing import DISCS, DOTS, NO_SURFACE, MapDrawing, point_size
+from lerf_ros.show.page_link import PageLink
 from lerf_ros.show.pictures import PosedImage, ViewChooser, map_views, proof
 from lerf_ros.show.viewpoint import first_view, pointed_at
 from lerf_ros.show.words import learned, summary
@@ -44,6 +45,7 @@ NEAR_TIMES = 2.0        # times the diagonal of a box: how far away the camera s
 NO_PICTURE = np.zeros((1, 1, 3), np.uint8)
 # What the surface and the field are called in the list of what can be shown.
 SURFACES, FIELD = (DOTS, DISCS), 'field: {}'
+NO_LINK = PageLink()
 NO_WHOLE = 'Type the whole thing above first: the part is looked for in it.'
 
 
@@ -54,13 +56,15 @@ class PageSession:
                  ask: Callable[[QueryRequest], Answer], map_directory: Path,
                  changed: threading.Condition, painter: FieldPainter | None = None,
                  look: str = '', text_query: Callable[[], TextQuery] | None = None,
-                 info: Callable[[], Mapping[str, Any]] = dict) -> None:
+                 info: Callable[[], Mapping[str, Any]] = dict, host: str = '',
+                 link: PageLink = NO_LINK) -> None:
         """place: the browser. ask: answers or raises LerfError. changed: told when `show` is due.
 
         painter: renders the field where it can be rendered; None for points alone. look: one of
         LOOKS, what is shown of the field at first; '' for points. text_query: returns the index
         that answers, which gives names to things that are clicked; None where nothing does. info:
-        returns the manifest of the snapshot that answers, for how far the map has come.
+        returns the manifest of the snapshot that answers, for how far the map has come. host: by
+        which the browser knows this machine, for links; '' for none. link: what it came with.
         """
         self.place, self._ask, self._map_directory = place, ask, map_directory
         self.drawing = MapDrawing(place)
@@ -71,6 +75,7 @@ class PageSession:
         self._chooser: ViewChooser | None = None
         self._next_hit = 0      # the one that the camera goes to next
         self._text_query, self._info = text_query, info
+        self._host, self._link = host, link
         self._clicked: tuple[np.ndarray, np.ndarray] | None = None  # a ray, page: where, which way
         if text_query is not None:
             place.scene.on_click()(lambda event: self.point_at(event.ray_origin,
@@ -83,11 +88,12 @@ class PageSession:
         self._add_answer()
 
     def _add_question(self) -> None:
-        gui = self.place.gui
-        self.phrase = gui.add_text('Look for', '', hint=HINT)
-        self.rather_than = gui.add_text('Rather than', '', hint='what must not win; may be empty')
-        self.part = gui.add_text('Part of it', '', hint='such as "handle"; may be empty')
-        self.threshold = gui.add_slider('Threshold', 0.0, 1.0, 0.01, 0.0,
+        gui, link = self.place.gui, self._link
+        self.phrase = gui.add_text('Look for', link.phrase, hint=HINT)
+        self.rather_than = gui.add_text('Rather than', link.rather_than,
+                                        hint='what must not win; may be empty')
+        self.part = gui.add_text('Part of it', link.part, hint='such as "handle"; may be empty')
+        self.threshold = gui.add_slider('Threshold', 0.0, 1.0, 0.01, link.threshold,
                                         hint="relevancy that a place must reach; 0: the map's own")
         self.asked = gui.add_dropdown('Asked before', [NOTHING_ASKED])
         for box in (self.phrase, self.rather_than, self.part, self.threshold):
@@ -102,7 +108,11 @@ class PageSession:
         self.next = gui.add_button('Go to the next place', visible=False)
         self.save = gui.add_button('Save the answer', visible=False,
                                    hint='as JSON, and the cloud as PLY')
+        self.link = gui.add_button('Link to this view', visible=bool(self._host),
+                                   hint='an address that asks the same from the same place')
+        self.address = gui.add_markdown('')
         self.next.on_click(lambda _: self.go_to_next())
+        self.link.on_click(lambda _: self.show_link())
         self.save.on_click(lambda _: self._save())
 
     def _add_display(self, look: str) -> None:
@@ -253,6 +263,16 @@ class PageSession:
         camera.position = target + away / max(float(np.linalg.norm(away)), 1e-9) * distance
         camera.look_at = target
 
+    def show_link(self) -> None:
+        """Shows an address that restores the question and the view."""
+        seen = getattr(self.place, 'camera', None)
+        origin = self.drawing.place(np.zeros(3))
+        camera = None if seen is None else np.stack(
+            [seen.position - origin, seen.look_at - origin, seen.up_direction])
+        link = PageLink(self.phrase.value, self.rather_than.value, self.part.value,
+                        self.threshold.value, camera)
+        self.address.content = f'[This question and view]({link.address(self._host)})'
+
     def _save(self) -> None:
         if self.answer is None:
             return
@@ -265,7 +285,10 @@ class PageSession:
         """Puts the browser's camera to where a photographer stood."""
         drawing = self.drawing
         up = drawing.up.direction
-        position, target = first_view(answer.points_world, drawing.poses, up)
+        if self._link.camera is not None:
+            position, target, up = self._link.camera
+        else:
+            position, target = first_view(answer.points_world, drawing.poses, up)
         position, target = drawing.place(position), drawing.place(target)
         client = getattr(self.place, 'camera', None)
         if client is not None:

@@ -11,6 +11,7 @@ import time
 import urllib.request
 from dataclasses import replace
 from datetime import datetime
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import numpy as np
@@ -28,6 +29,7 @@ from lerf_ros.query.request import QueryRequest
 from lerf_ros.show import page as page_module
 from lerf_ros.show.page import MapPage
 from lerf_ros.show.page_drawing import DISCS, point_size, splat_covariances
+from lerf_ros.show.page_link import PageLink
 from lerf_ros.show.pictures import map_views
 from lerf_ros.show.session import NO_WHOLE, NOTHING_ASKED, in_words
 from lerf_ros.show.viewpoint import first_view
@@ -88,6 +90,42 @@ def test_it_serves_to_this_machine_only(served):
     assert page.url.startswith('http://127.0.0.1:')
     with urllib.request.urlopen(page.url, timeout=10) as reply:
         assert reply.status == 200 and b'<html' in reply.read()
+
+
+def test_a_link_restores_question_and_view(served):
+    camera = np.array([[1.25, -2.0, 0.5], [0.0, 0.5, 0.25], [0.0, 0.0, 1.0]])
+    host = served.url.removeprefix('http://')
+    link = PageLink('mug', 'plate', '', 0.75, camera)
+    with browser(served, parse_qs(urlsplit(link.address(host)).query)['websocket'][0]):
+        assert wait_for(lambda: served.sessions)
+        session = next(iter(served.sessions.values()))
+        assert (session.phrase.value, session.rather_than.value, session.part.value,
+                session.threshold.value) == ('mug', 'plate', '', 0.75)
+        assert wait_for(lambda: session.answer is not None)
+        assert wait_for(lambda: np.allclose(session.place.camera.look_at, camera[1]))
+        np.testing.assert_allclose(session.place.camera.position, camera[0])
+        session.show_link()
+        assert f'(http://{host}/?websocket=ws' in session.address.content
+        again = PageLink.parse(parse_qs(urlsplit(
+            session.address.content[session.address.content.index('(') + 1:-1]).query
+            )['websocket'][0])
+        assert again.phrase == link.phrase
+        np.testing.assert_allclose(again.camera, camera, atol=1e-5)
+
+
+def test_a_link_keeps_every_letter():
+    link = PageLink('mug; "teddy bär" & co?', '100 % #1', 'a+b', 0.5)
+    place = parse_qs(urlsplit(link.address('robot.local:8080')).query)['websocket'][0]
+    assert place.startswith('ws://robot.local:8080/?')
+    assert PageLink.parse(place.removeprefix('ws://robot.local:8080')) == link
+
+
+@pytest.mark.parametrize('path', [
+    '', '/', '/?phrase=mug&threshold=high', '/?phrase=mug&threshold=7', '/?phrase=mug&position=1,2',
+    '/?phrase=mug&position=1,2,nan&look_at=0,0,0&up=0,0,1'])
+def test_a_link_that_is_not_understood_asks_what_it_can(path):
+    link = PageLink.parse(path)
+    assert link == PageLink('mug' if 'mug' in path else '')
 
 
 def test_the_page_tells_how_far_the_map_has_come(query):
@@ -278,12 +316,12 @@ def test_a_phrase_that_cannot_be_answered_is_told(page):
 
 
 @contextlib.contextmanager
-def browser(served):
+def browser(served, address=''):
     """What a browser does when it opens the page: it connects and tells where its camera is."""
     import viser
     from viser._messages import ViewerCameraMessage
     from websockets.sync.client import connect
-    address = served.url.replace('http', 'ws')
+    address = address or served.url.replace('http', 'ws')
     with connect(address, subprotocols=[f'viser-v{viser.__version__}'], max_size=None) as socket:
         camera = ViewerCameraMessage((1.0, 0, 0, 0), (3.0, 3.0, 3.0), 1.3, 0.01, 100.0, 600, 800,
                                      (0.0, 0, 0), (0.0, 0, 1.0))
