@@ -94,10 +94,11 @@ class ProcessGroup:
         for name, command in commands.items():
             self.children.append(Child(name, command, width))
 
-    def wait(self, main: str = '') -> int:
+    def wait(self, main: str = '', ends: str = '') -> int:
         """Waits and returns an exit code.
 
-        With `main`, that of this child, or 1 as soon as another one ends. Without it, each end is
+        With `main`, that of this child, or 1 as soon as another one ends; `ends` names one that may
+        do so when its work is done. Without `main`, each end is
         reported, and the first code that is not 0 is returned after the last; but if children are
         started again, wrong settings of one end all.
         """
@@ -108,6 +109,8 @@ class ProcessGroup:
                 if child.name == main:
                     return exit_status(child.exit_code or 0)
                 running.remove(child)
+                if child.name == ends and child.exit_code == 0:
+                    continue
                 print(f'lerf_ros: {child.death()}', file=sys.stderr, flush=True)
                 if main:
                     return 1
@@ -166,10 +169,12 @@ def exit_status(code: int) -> int:
     return code if code >= 0 else 128 - code
 
 
-def run(commands: Mapping[str, Sequence[str]], main: str = '', respawn: bool = False) -> int:
+def run(commands: Mapping[str, Sequence[str]], main: str = '', respawn: bool = False,
+        ends: str = '') -> int:
     """Runs the commands until they end, or until SIGINT, SIGTERM or SIGHUP; stops what is left.
 
-    respawn: children that die of anything but wrong settings are started again, a few times.
+    main, ends: as in ProcessGroup.wait. respawn: children that die of anything but wrong settings
+    are started again, a few times.
     """
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -179,7 +184,7 @@ def run(commands: Mapping[str, Sequence[str]], main: str = '', respawn: bool = F
     group = ProcessGroup(respawn)
     try:
         group.start(commands)
-        return group.wait(main)
+        return group.wait(main, ends)
     except KeyboardInterrupt:
         print('lerf_ros: stopping all nodes', file=sys.stderr, flush=True)
         return 130 if main else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,12 @@ from lerf_ros.process_group import run
 
 MAIN_NODES = ('mapper_node', 'query_node')
 BOTH_NODES = 'lerf_node'
-DEMO_NODES = ('sim_camera_node', *MAIN_NODES, 'demo_client_node')
+CAMERA, REPLAY = 'sim_camera_node', 'replay_node'
+BAG_SPEED = 0.5     # so that two cores keep up
+# What scripts/make_bag.py records: the transports of images and depth. With exact depth a map needs
+# no training, so that it is there as soon as the images are encoded.
+BAG_INPUTS = {'image_transport': 'compressed', 'depth_transport': 'compressed',
+              'training.field': 'none'}
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -31,7 +37,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                     help='further parameters of both nodes; they win over the file')
     up.set_defaults(func=lerf_up)
     demo = subparsers.add_parser('demo', help='simulated camera, mapper, queries and a report')
-    demo.add_argument('--seed', type=int, default=0, help='another scene, path and light')
+    demo.add_argument('--seed', type=int, help='another scene, path and light (default: 0)')
+    demo.add_argument('--bag', metavar='FILE', help='replay this recording of a simulated table '
+                      'instead, such as bags/table_31.mcap; the number is its seed')
     demo.add_argument('--out', default='out/demo', help='folder of map, pictures and results.json')
     demo.add_argument('--params-file', help='ROS parameters of all nodes (default: demo.yaml)')
     demo.add_argument('--check', action=argparse.BooleanOptionalAction, default=True,
@@ -66,25 +74,46 @@ def lerf_demo(arguments: argparse.Namespace) -> int:
     """
     if arguments.task is not None:
         from lerf_ros.task.command import run as run_task
-        return run_task(arguments.task, arguments.seed, Path(arguments.out).expanduser())
+        return run_task(arguments.task, arguments.seed or 0, Path(arguments.out).expanduser())
+    bag = None if arguments.bag is None else Path(arguments.bag).expanduser().absolute()
+    seed = seed_of(bag) if arguments.seed is None else arguments.seed
     isolate_ros()
     # Images that fit into the shared memory of Fast DDS arrive at once.
     os.environ.setdefault('FASTDDS_DEFAULT_PROFILES_FILE', str(config_file('fastdds.xml')))
     out = Path(arguments.out).expanduser().absolute()
     prepare_demo(out)
     return run(demo_commands(arguments.params_file or config_file('demo.yaml'), out,
-                             arguments.seed, arguments.check), main='demo_client_node')
+                             seed, arguments.check, bag), main='demo_client_node',
+               ends=REPLAY)
 
 
-def demo_commands(params_file: str | Path, out: Path, seed: int,
-                  check: bool) -> dict[str, list[str]]:
-    """Returns the command of each node of the demo."""
+def seed_of(bag: Path | None) -> int:
+    """Returns the seed of the table that a bag shows, by its name; 0 without a bag.
+
+    Raises ConfigError for a bag that is missing or has no number at the end of its name.
+    """
+    if bag is None:
+        return 0
+    if not bag.exists():
+        raise ConfigError(f'there is no bag {bag}: scripts/make_bag.py makes one')
+    number = re.search(r'_(\d+)$', bag.stem)
+    if number is None:
+        raise ConfigError(f'{bag.name} does not say which simulated table it shows: give --seed. '
+                          'Other recordings are played with replay_node (docs/robot.md)')
+    return int(number[1])
+
+
+def demo_commands(params_file: str | Path, out: Path, seed: int, check: bool,
+                  bag: Path | None = None) -> dict[str, list[str]]:
+    """Returns the command of each node of the demo. bag: replayed instead of a live camera."""
     shared = {'map_directory': out / 'map'}
     own: dict[str, dict[str, object]] = {
-        'sim_camera_node': {'seed': seed},
+        CAMERA: {'seed': seed}, REPLAY: {'bag': bag, 'speed': BAG_SPEED},
+        'mapper_node': {} if bag is None else dict(BAG_INPUTS),
         'demo_client_node': {'seed': seed, 'out': out, 'check': str(check).lower()}}
+    nodes = (CAMERA if bag is None else REPLAY, *MAIN_NODES, 'demo_client_node')
     return {node: node_command(node, parameter_options(
-        params_file, {**shared, **own.get(node, {})})) for node in DEMO_NODES}
+        params_file, {**shared, **own.get(node, {})})) for node in nodes}
 
 
 def node_command(node: str, options: Sequence[str]) -> list[str]:

@@ -167,6 +167,14 @@ def test_up_starts_the_main_nodes_with_the_same_options(tmp_path, monkeypatch):
     assert list(seen) == ['lerf_node'] and seen['lerf_node'][2] == 'lerf_ros.nodes.lerf_node'
 
 
+def test_one_that_is_named_may_end_when_its_work_is_done():
+    code = run({'client': python('import time; time.sleep(1.5); raise SystemExit(3)'),
+                'replay': python('pass')}, main='client', ends='replay')
+    assert code == 3
+    assert run({'client': python(FOREVER), 'replay': python('raise SystemExit(2)')},
+               main='client', ends='replay') == 1
+
+
 def test_demo_hands_seed_and_folders_to_the_nodes_that_need_them(tmp_path):
     commands = processes.demo_commands(processes.config_file('demo.yaml'), tmp_path, 5, True)
     assert list(commands) == ['sim_camera_node', 'mapper_node', 'query_node', 'demo_client_node']
@@ -175,6 +183,25 @@ def test_demo_hands_seed_and_folders_to_the_nodes_that_need_them(tmp_path):
     assert parameters_of(commands['sim_camera_node']) == {**map_directory, 'seed': 5}
     assert parameters_of(commands['demo_client_node']) == {
         **map_directory, 'seed': 5, 'out': str(tmp_path), 'check': True}
+
+
+def test_demo_replays_a_bag_of_the_table_that_its_name_says(tmp_path):
+    bag = tmp_path / 'table_31.mcap'
+    commands = processes.demo_commands(processes.config_file('demo.yaml'), tmp_path, 31, True, bag)
+    assert list(commands) == ['replay_node', 'mapper_node', 'query_node', 'demo_client_node']
+    assert parameters_of(commands['replay_node'])['bag'] == str(bag)
+    inputs = parameters_of(commands['mapper_node'])
+    assert inputs == {'map_directory': str(tmp_path / 'map'), 'image_transport': 'compressed',
+                      'depth_transport': 'compressed', 'training.field': 'none'}
+    assert processes.seed_of(None) == 0
+    with pytest.raises(ConfigError, match='scripts/make_bag.py makes one'):
+        processes.seed_of(bag)
+    bag.touch()
+    assert processes.seed_of(bag) == 31
+    other = tmp_path / 'lab.mcap'
+    other.touch()
+    with pytest.raises(ConfigError, match='which simulated table it shows: give --seed'):
+        processes.seed_of(other)
 
 
 def test_demo_deletes_an_old_map_but_nothing_else(tmp_path):

@@ -53,11 +53,11 @@ class DemoClientNode(TaskNode):
         self._folder = OutputFolder(self._out)
         self._folder.claim()    # before minutes are spent
         self._progress = MapProgress(self._config.quiet)
-        # Followed instead of the images: it has the same stamps and a thousandth of the size.
+        # Followed instead of the images: it comes with them and has a thousandth of the size.
+        # When it comes counts, because the stamps of a bag are old.
         qos_overrides.subscribe(
-            self, CameraInfo, CAMERA_INFO_TOPIC,
-            lambda msg: self._progress.image(stamp_to_ns(msg.header.stamp), time.monotonic()),
-            topics.profile(10))
+            self, CameraInfo, CAMERA_INFO_TOPIC, lambda msg: self._progress.image(
+                self.get_clock().now().nanoseconds, time.monotonic()), topics.profile(10))
         qos_overrides.subscribe(
             self, FieldStatus, topics.STATUS, self._progress.report, topics.STATUS_QOS)
         self._query = QueryClient(self, self._config.call_timeout)
