@@ -125,6 +125,7 @@ class Mapping:
         shutil.rmtree(target, ignore_errors=True)
         self.capture, self.start = capture, time.monotonic()
         self.taken = self.driven = 0
+        self.trains = config.training.field == 'lerf'
         self.processor = time.process_time()
         self.mapper: Mapper | SubmapMapper = make_mapper('oracle', capture, target, config)
         if config.submaps.use:
@@ -143,7 +144,7 @@ class Mapping:
                 break
             self.taken = k + 1
             self.mapper.add_frame(replace(frame, T_world_camera=off[k] @ frame.T_world_camera))
-            if self.mapper.ready:
+            if self.mapper.ready and self.trains:
                 self.mapper.train_for(math.inf, self.mapper.steps + steps)
             if not k % TOLD_EVERY:
                 print(f'{k} of {len(self.capture.frames)} keyframes, {self}', flush=True)
@@ -156,9 +157,9 @@ class Mapping:
         """Trains until every submap has taken so many steps, for rest_s seconds at most."""
         mapper, end = self.mapper, time.monotonic() + rest_s
         last = each * (mapper.count if isinstance(mapper, SubmapMapper) else 1)
-        if isinstance(mapper, SubmapMapper):
+        if isinstance(mapper, SubmapMapper) and self.trains:
             mapper.share_out(last)
-        while (left := end - time.monotonic()) > 0 and mapper.steps < last \
+        while self.trains and (left := end - time.monotonic()) > 0 and mapper.steps < last \
                 and not mapper.settled and not stop.asked:
             mapper.train_for(min(left, SLICE_S), last)
             print(f'at rest, {self}', flush=True)

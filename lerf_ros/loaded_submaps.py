@@ -136,8 +136,9 @@ def unsettled(snapshots: Sequence[LoadedSnapshot]) -> str:
     1,100 steps although their surfaces were exact to 5 mm. So nothing is called absent before
     training has settled, and the learning rate of the language field has reached its floor.
     """
-    learning = sum(not s.info.get('settled', True)
-                   or s.info['steps'] < s.stored.training.language_decay_steps for s in snapshots)
+    learning = sum(s.stored.training.field == 'lerf' and (
+        not s.info.get('settled', True)
+        or s.info['steps'] < s.stored.training.language_decay_steps) for s in snapshots)
     if not learning:
         return ''
     return (f'{learning} of {len(snapshots)} submaps still learn (training.settle_steps, '

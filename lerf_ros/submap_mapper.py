@@ -28,6 +28,7 @@ from lerf_ros.storage.submaps import SubmapSet
 from lerf_ros.training.quality import Quality
 
 TURN = 10       # training steps of one submap before another has its turn
+PAUSE_S = 0.2   # between two looks for keyframes, where there is nothing to train
 
 
 class SubmapMapper(SubmapsAtWork):
@@ -122,6 +123,9 @@ class SubmapMapper(SubmapsAtWork):
         is worse than another; once those in memory have settled, it is that of the closed ones.
         Raises TrainingFailedError.
         """
+        if not self.trains:
+            time.sleep(min(seconds, PAUSE_S))
+            return
         end, done = time.monotonic() + seconds, self.steps
         while (left := end - time.monotonic()) > 0 and (most := last_step - done) > 0:
             ready = [(number, mapper) for number, mapper in self.active.items()

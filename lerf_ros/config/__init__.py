@@ -60,9 +60,8 @@ class LerfConfig:
         if g.scale_rule == 'reference' and self.features.pyramid != 'fractions':
             raise ConfigError('language.scale_rule reference needs features.pyramid fractions: '
                               'its scale is measured in crops of the image')
-        if self.training.field == 'none' and (self.submaps.use or self.poses.refine):
-            raise ConfigError('training.field none goes with neither submaps.use nor poses.refine: '
-                              'both need a field that is trained')
+        if self.training.field == 'none' and self.poses.refine:
+            raise ConfigError('poses.refine needs a field that is trained: training.field lerf')
         if self.index.search_low >= self.index.search_high:
             raise ConfigError('index.search_low must be below index.search_high')
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The map of one submap: it learns only what keyframes see in its cube."""
+"""The map of one submap: it learns only what keyframes see in its cube, with or without a field."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from lerf_ros.config import LerfConfig
 from lerf_ros.encoders.embedding_map import KeyframeFeatures
 from lerf_ros.frames.frame import Frame, Keyframe
 from lerf_ros.geometry.camera import transform_points
 from lerf_ros.geometry.scene_frame import SceneFrame
+from lerf_ros.mapping.fused_map import FusedMap
 from lerf_ros.mapping.single_map import SingleMap
 from lerf_ros.training.learners import Trainer
 
@@ -43,7 +45,7 @@ class WholeImages:
         return self.extractor.extract(replace(frame, valid=self.whole), widths_world, depth_world)
 
 
-class CubeMap(SingleMap):
+class OfCube(SingleMap):
     """A map of what keyframes see in the cube that scene.center and scene.radius tell."""
 
     def learn_from(self, extractor: Extractor) -> None:
@@ -51,11 +53,31 @@ class CubeMap(SingleMap):
         self._images = WholeImages(extractor)
         self.extractor = self._images      # type: ignore[assignment]
 
+
+class CubeMap(OfCube):
+    """A cube's map with a field, which learns only the pixels that show the cube."""
+
     def _learn(self, trainer: Trainer, keyframe: Keyframe) -> None:
         frame = keyframe.frame
         self._images.whole = frame.valid
         super()._learn(trainer, Keyframe(keyframe.index, replace(
             frame, valid=seen_in(trainer.scene, frame))))
+
+
+class FusedCube(FusedMap, OfCube):
+    """A cube's map without a field: the pixels that show the cube are fused."""
+
+    def shown(self, keyframe: Keyframe) -> Keyframe:
+        """Returns a keyframe of which only the pixels that show the cube count."""
+        frame = keyframe.frame
+        assert self._scene is not None, 'the scene frame is that of the cube'
+        self._images.whole = frame.valid
+        return Keyframe(keyframe.index, replace(frame, valid=seen_in(self._scene, frame)))
+
+
+def cube_map(config: LerfConfig) -> type[OfCube]:
+    """Returns what makes the map of a cube: with a field, or by fusion alone."""
+    return CubeMap if config.training.field == 'lerf' else FusedCube
 
 
 def seen_in(scene: SceneFrame, frame: Frame) -> np.ndarray:

@@ -25,7 +25,7 @@ from lerf_ros.encoders.cache import FeatureCache
 from lerf_ros.encoders.embedding_map import KeyframeFeatures
 from lerf_ros.encoders.image_text import ImageTextEncoder
 from lerf_ros.errors import ConfigError, MapUnreadableError, StorageError
-from lerf_ros.frames.frame import Frame
+from lerf_ros.frames.frame import Frame, Keyframe
 from lerf_ros.geometry.scene_frame import SceneFrame
 from lerf_ros.index.surface import PosedCamera
 from lerf_ros.mapping.fusion import fused_survey
@@ -67,7 +67,7 @@ class FusedMap(SingleMap):
         scene = self._scene or self._begun()
         if scene is None or not len(self.waiting):
             return False
-        keyframe = self.waiting.pop()
+        keyframe = self.shown(self.waiting.pop())
         instead_of = self.learned.to_forget(keyframe, False, self.bytes_used())
         self._features[keyframe.index] = lerf.embed(
             keyframe.frame, scene, self.extractor, self.config.features.widths)
@@ -81,6 +81,10 @@ class FusedMap(SingleMap):
             self.undo_move()
         self._changed()
         return True
+
+    def shown(self, keyframe: Keyframe) -> Keyframe:
+        """Returns a keyframe with the pixels that count for this map."""
+        return keyframe
 
     def _begun(self) -> SceneFrame | None:
         """Measures the scene from the first keyframes; None while they are too few."""

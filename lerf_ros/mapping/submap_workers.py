@@ -50,6 +50,14 @@ class SubmapSorter(SubmapMapper):
         """Frees the memory of all submaps."""
         self.make_room(0)
 
+    def share_out(self, steps: int) -> None:
+        """Lets each submap take its part of so many steps; without a field, all its keyframes."""
+        super().share_out(steps)
+        if not self.trains:
+            self.goals = {n: len(self.directory(n).keyframes.indices()) for n in range(self.count)}
+            self.unfinished = [n for n, goal in self.goals.items()
+                               if self.written_of(n).steps < goal]
+
     @property
     def quality(self) -> Quality:
         """Mean PSNR and depth error of all submaps, as of their newest snapshots."""
@@ -85,6 +93,11 @@ class SubmapJob:
     cache: Path | None
     load: Callable[[], ImageTextEncoder]
 
+    @property
+    def trains(self) -> bool:
+        """Whether there is a field to be trained; without one keyframes are taken and fused."""
+        return self.config.training.field == 'lerf'
+
 
 # Is told the number of a submap and its steps; returns whether to stop.
 Report = Callable[[int, int], bool]
@@ -118,7 +131,7 @@ def train_submap(job: SubmapJob, report: Report, threads: int = 0) -> int:
         learn_all(submap)
         saving = SnapshotSchedule(submap, replace(
             submap.config.map, snapshot_interval=NO_SNAPSHOT_S))
-        while submap.steps < job.steps and not report(job.number, submap.steps):
+        while job.trains and submap.steps < job.steps and not report(job.number, submap.steps):
             submap.train_for(SLICE_S, job.steps)
             saving.tick()
         submap.snapshot()

@@ -21,7 +21,7 @@ from lerf_ros.errors import ConfigError, NothingToUndoError, StorageError
 from lerf_ros.frames.frame import Frame
 from lerf_ros.frames.pose_jump import StampedPose
 from lerf_ros.geometry.submap_lattice import Cell, SubmapLattice
-from lerf_ros.mapping.cube_map import CubeMap
+from lerf_ros.mapping.cube_map import cube_map
 from lerf_ros.mapping.loading import cube_config, require_own
 from lerf_ros.mapping.map_maker import Written
 from lerf_ros.mapping.single_map import SingleMap, written_in
@@ -134,7 +134,8 @@ class SubmapsAtWork:
         config = cube_config(self.config).override({'scene.center': scene.center,
                                                     'scene.radius': scene.radius})
         directory = self._closed.pop(number, None) or self.folder.directory(number)
-        mapper = CubeMap(config, directory, self.encoder, self.frame_id, self.metric, self.cache)
+        mapper = cube_map(config)(config, directory, self.encoder, self.frame_id, self.metric,
+                                  self.cache)
         mapper.learn_from(self.extractor)
         mapper.now_ns = lambda: self.now_ns()
         mapper.restore()
@@ -170,9 +171,14 @@ class SubmapsAtWork:
             mapper.snapshot()
         self._closed[number] = mapper.directory
         del self.active[number]
-        if not self.done(number, mapper) and (
+        if self.trains and not self.done(number, mapper) and (
                 self.config.training.settle_steps or number in self.goals):
             self.unfinished.append(number)
+
+    @property
+    def trains(self) -> bool:
+        """Whether there are fields to be trained (training.field)."""
+        return self.config.training.field == 'lerf'
 
     @property
     def settled(self) -> bool:

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Submaps without a field: each fuses what shows its cube, and all answer as one map."""
+
+import time
+
+import numpy as np
+import pytest
+from test_end_to_end import SMALL
+from test_submaps import APART, HERE, request, there
+from tiny_world import CUBES, ColorEncoder
+
+from lerf_ros.mapping.submap_workers import SubmapSorter, train_submap
+from lerf_ros.query.answer import Presence
+from lerf_ros.submap_mapper import SubmapMapper
+from lerf_ros.submap_query import SubmapQuery
+
+CONFIG = SMALL.override({'training.field': 'none', 'submaps.most_active': 1})
+FRAMES = [*HERE, *there(HERE)]
+
+
+@pytest.fixture(scope='module')
+def building(tmp_path_factory):
+    """Two places, fused one after the other by a mapper that keeps one submap in memory."""
+    mapper = SubmapMapper(CONFIG, tmp_path_factory.mktemp('fused') / 'map', ColorEncoder(), 'map',
+                          True)
+    for frame in FRAMES:
+        mapper.add_frame(frame)
+    mapper.snapshot()
+    return mapper
+
+
+def assert_answers(path):
+    query = SubmapQuery(path, encoder=ColorEncoder())
+    assert query.refresh()
+    for name, (low, high) in CUBES.items():
+        hits = query.ask(request(name)).hits
+        middle = (np.array(low) + np.array(high)) / 2
+        off = np.array([[np.linalg.norm(hit.position - middle - [shift, 0, 0]) for hit in hits]
+                        for shift in (0.0, APART)])
+        assert off.min(1).max() < 0.15, (name, off)         # each place has a hit,
+        assert off.min(0).max() < 0.2, (name, off)          # and nothing else is one
+    # There is nothing that training could still teach.
+    assert query.ask(request('purple')).presence == Presence.ABSENT
+
+
+def test_both_places_are_mapped_without_a_training_step(building):
+    assert building.count == 2 and len(building.active) == 1 and not building.unfinished
+    assert [building.written_of(k).keyframes for k in range(2)] == [10, 10]
+    assert_answers(building.path)
+
+
+def test_a_submap_that_was_closed_goes_on_with_all_of_its_keyframes(building):
+    again = SubmapMapper(CONFIG, building.path, ColorEncoder(), 'map', True)
+    again.restore()
+    assert not again.active         # nothing is unfinished
+    submap = again.opened(0)
+    while submap.learn_next():
+        pass
+    assert len(submap.learned) == 10 and submap.steps == again.written_of(0).steps
+
+
+def test_waiting_for_keyframes_ends(building):
+    start = time.monotonic()
+    building.train_for(0.05)
+    assert time.monotonic() - start < 2.0
+
+
+def test_workers_fuse_submaps_alone(tmp_path):
+    sorter = SubmapSorter(CONFIG, tmp_path / 'map', ColorEncoder(), 'map', True)
+    for frame in FRAMES:
+        assert sorter.store(frame)
+    sorter.close_all()
+    sorter.share_out(2000)
+    assert sorter.goals == {0: 10, 1: 10}
+    for job in sorter.jobs(None, ColorEncoder):
+        train_submap(job, lambda number, steps: False)
+    sorter.share_out(2000)
+    assert sorter.jobs(None, ColorEncoder) == []
+    assert_answers(tmp_path / 'map')
