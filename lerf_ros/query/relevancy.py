@@ -93,10 +93,12 @@ class Scorer:
         They are those of `each_phrase` but for rounding.
         """
         rows = torch.from_numpy(np.concatenate([phrase[None], negatives]).astype(np.float32))
-        chosen = torch.from_numpy(points).to(self.device)
-        codes = self.codes[:, chosen].to(self.dtype)                        # (S, n, r)
-        cosines = (codes @ rows.to(self.device, self.dtype).T).float()      # (S, n, 1 + M)
-        return peaks(cosines[..., 0] - cosines[..., 1:].amax(-1))[0].cpu().numpy()
+        rows, chosen = rows.to(self.device, self.dtype), torch.from_numpy(points).to(self.device)
+        margins = []
+        for code in self.codes:     # one gather over all scales would take ten times as long
+            cosines = rows @ code.index_select(0, chosen).to(self.dtype).T      # (1 + M, n)
+            margins.append(cosines[0].float() - cosines[1:].amax(0).float())
+        return peaks(torch.stack(margins))[0].cpu().numpy()
 
     def strongest(self, negatives: np.ndarray) -> Tensor:
         """Returns the largest cosine (S, N) of the negatives (M, r) at each stored scale."""
