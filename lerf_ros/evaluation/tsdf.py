@@ -21,9 +21,10 @@ import numpy as np
 from lerf_ros.config import LerfConfig
 from lerf_ros.encoders.embedding_map import KeyframeFeatures
 from lerf_ros.frames.frame import Frame
+from lerf_ros.geometry.camera import FISHEYE, invert_pose, transform_points
 from lerf_ros.geometry.scene_frame import SceneFrame
 from lerf_ros.index.language_index import LanguageIndex
-from lerf_ros.index.surface import needed_views
+from lerf_ros.index.surface import needed_views, widest_slopes
 from lerf_ros.mapping.fusion import Seeing, averaged, fused_index, in_depth, spread
 from lerf_ros.training.scene_measurement import depth_points
 
@@ -31,7 +32,7 @@ BLOCK = 8               # voxels along each edge of a block
 TRUNCATION = 4.0        # voxels, as nvblox has it
 STEP = 4                # every fourth pixel in both directions allocates blocks
 STEEPEST = 1.0          # change of the distance, truncations, between two voxels at one surface
-TOGETHER = 1 << 20      # voxels that are updated at once
+TOGETHER = 2048         # blocks that are updated at once
 SIDE = 1 << 20          # blocks along each axis that can be numbered
 
 
@@ -76,8 +77,10 @@ class Tsdf:
         depth_m = frame.depth_m
         distance, weight, views = (array.reshape(-1) for array in (
             self.distance, self.weight, self.views))            # they share the arrays' memory
-        for start in range(0, len(distance), TOGETHER):
-            voxels = np.arange(start, min(start + TOGETHER, len(distance)))
+        blocks = self._in_view(frame)
+        for start in range(0, len(blocks), TOGETHER):
+            some = blocks[start:start + TOGETHER, None]
+            voxels = (some * BLOCK ** 3 + np.arange(BLOCK ** 3)).reshape(-1)
             index, _, z, measured = in_depth(self.centers(voxels), frame, depth_m)
             with np.errstate(invalid='ignore'):
                 known = (measured > 0) & (measured - z > -self.truncation)
@@ -88,6 +91,18 @@ class Tsdf:
             distance[voxels] += (ahead - distance[voxels]) * new / np.maximum(
                 weight[voxels], 1e-12)
             views[voxels] += 1
+
+    def _in_view(self, frame: Frame) -> np.ndarray:
+        """Returns the blocks (b,), by index, of which some may lie in the image of a frame."""
+        if frame.camera.model == FISHEYE:
+            return np.arange(len(self.blocks))
+        edge = BLOCK * self.voxel
+        at = transform_points(invert_pose(frame.T_world_camera), (self.blocks + 0.5) * edge)
+        reach = edge * np.sqrt(0.75)
+        slopes = widest_slopes(frame.camera)
+        # A sphere around each, beside the planes through the rim of the image.
+        beyond = np.abs(at[:, :2]) - slopes * at[:, 2:] - reach * np.sqrt(1 + slopes ** 2)
+        return np.flatnonzero((at[:, 2] > -reach) & (beyond <= 0).all(1))
 
     def surface(self, views: int) -> np.ndarray:
         """Returns points (N, 3), world, where the distance changes its sign.
