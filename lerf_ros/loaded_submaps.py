@@ -130,15 +130,17 @@ class Loaded:
 
 
 def unsettled(snapshots: Sequence[LoadedSnapshot]) -> str:
-    """Returns in words that submaps still learn; empty where all are done.
+    """Returns in words why submaps may not know all that is there; empty where they do.
 
     What things are is learned last: of 36 things in a hall of four tables, 5 fitted no phrase after
     1,100 steps although their surfaces were exact to 5 mm. So nothing is called absent before
     training has settled, and the learning rate of the language field has reached its floor.
     """
-    learning = sum(s.stored.training.field == 'lerf' and (
-        not s.info.get('settled', True)
-        or s.info['steps'] < s.stored.training.language_decay_steps) for s in snapshots)
+    if any(s.stored.training.field != 'lerf' for s in snapshots):
+        return ('submaps without a field (training.field none) call nothing absent: of 36 things '
+                'in a hall 5, thin ones, fitted no phrase there')
+    learning = sum(not s.info.get('settled', True)
+                   or s.info['steps'] < s.stored.training.language_decay_steps for s in snapshots)
     if not learning:
         return ''
     return (f'{learning} of {len(snapshots)} submaps still learn (training.settle_steps, '

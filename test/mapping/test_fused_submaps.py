@@ -39,8 +39,8 @@ def assert_answers(path):
                         for shift in (0.0, APART)])
         assert off.min(1).max() < 0.15, (name, off)         # each place has a hit,
         assert off.min(0).max() < 0.2, (name, off)          # and nothing else is one
-    # There is nothing that training could still teach.
-    assert query.ask(request('purple')).presence == Presence.ABSENT
+    missing = query.ask(request('purple'))
+    assert missing.presence == Presence.NOT_OBSERVED and 'without a field' in missing.too_coarse
 
 
 def test_both_places_are_mapped_without_a_training_step(building):
