@@ -25,7 +25,8 @@ from lerf_ros import cli
 from lerf_ros.commands.parser import spread_settings
 
 ROOT = Path(__file__).resolve().parent.parent
-FENCE = re.compile(r'^```(?:sh|bash)?\n(.*?)^```', re.M | re.S)
+FENCE = re.compile(r'^```(\w*)\n(.*?)^```', re.M | re.S)     # language and text of a block
+SHELLS = ('', 'sh', 'bash')
 INLINE = re.compile(r'`(lerf_ros [^`]+)`')
 RUN_HEADING = '## First own map'
 STEPS = '20'        # of the training that is run; the world is small
@@ -44,7 +45,7 @@ class Command:
 def commands(page: Path) -> Iterator[Command]:
     """Yields the commands of a document, lines that go on joined, comments left out."""
     text = page.read_text(encoding='utf-8')
-    for block in FENCE.findall(text):
+    for block in (block for language, block in FENCE.findall(text) if language in SHELLS):
         for line in re.sub(r'\\\n\s*', '', block).splitlines():
             line = re.sub(r'\s+#.*$', '', line).strip()
             if line and not line.startswith('#'):
@@ -131,7 +132,7 @@ def run_first_map() -> None:
     sys.path[:0] = [str(ROOT / 'scripts'), str(ROOT / 'test')]
     from route_check import write_photographs
     section = (ROOT / 'README.md').read_text().split(RUN_HEADING)[1].split('\n## ')[0]
-    lines = [line for line in FENCE.findall(section)[0].splitlines()]
+    lines = [line for line in FENCE.findall(section)[0][1].splitlines()]
     with tempfile.TemporaryDirectory() as place:
         write_photographs(Path(place) / 'FOLDER')
         for line in lines:
