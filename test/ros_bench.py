@@ -99,7 +99,7 @@ class FakeMap:
     """Answers every phrase with `result`, or raises it."""
 
     result = answer()
-    snapshot = None
+    snapshot, info = None, {}
 
     def __init__(self, directory, settings=None, device='cpu'):
         self.directory, self.ready, self.snapshot_id, self.requests = directory, True, 1, []
