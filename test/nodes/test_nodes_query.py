@@ -17,6 +17,7 @@ from lerf_ros.errors import EncoderMismatchError, EncoderUnavailableError
 from lerf_ros.map_query import MapQuery
 from lerf_ros.msg import ErrorCode, Presence
 from lerf_ros.nodes.common import topics
+from lerf_ros.nodes.common.conversions.clouds import CLOUD_FIELDS
 from lerf_ros.nodes.query_node import QueryNode
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.srv import Query
@@ -157,7 +158,7 @@ def test_an_answer_on_all_topics(bench):
     markers = b.listen(MarkerArray, topics.MARKERS, topics.MARKERS_QOS)
     assert spin_until(b.nodes, lambda: clouds and markers)
     assert clouds[0] == response.cloud and not late_target
-    relevancy = np.frombuffer(clouds[0].data, '<f4').reshape(-1, 6)[:, 4]
+    relevancy = np.frombuffer(clouds[0].data, '<f4').reshape(-1, len(CLOUD_FIELDS))[:, 4]
     np.testing.assert_allclose(relevancy, [0.8, 0.1], rtol=1e-6)
     by_name = {marker.ns: marker for marker in markers[0].markers}
     assert set(by_name) == {'', 'boxes', 'edges', 'labels', 'target', 'gripper'}

@@ -25,6 +25,7 @@ from lerf_ros.msg import Answer as AnswerMsg
 from lerf_ros.msg import ErrorCode
 from lerf_ros.nodes.common import topics
 from lerf_ros.nodes.common.conversions import pose_to_matrix, stamp_to_ns
+from lerf_ros.nodes.common.conversions.clouds import CLOUD_FIELDS
 from lerf_ros.nodes.common.topics import profile
 from lerf_ros.nodes.demo.client import answer_from_response
 from lerf_ros.nodes.query.messages import fill_response, prompt_to_request, snapshot_age, to_hit
@@ -77,7 +78,7 @@ def test_every_field_of_the_response(bench):
     assert response.no_target_reason == ''
     now_ns = stamp_to_ns(response.target_pose.header.stamp)
     assert response.map_age.sec == (now_ns - 5 * 10**9) // 10**9
-    labels = np.frombuffer(response.cloud.data, '<u4').reshape(-1, 6)[:, 5]
+    labels = np.frombuffer(response.cloud.data, '<u4').reshape(-1, len(CLOUD_FIELDS))[:, 5]
     assert labels.tolist() == [1, 0]
 
 
@@ -149,7 +150,7 @@ def test_an_answer_and_its_region_in_another_frame(bench):
     for position in (response.hits[0].box.center.position, response.target_pose.pose.position,
                      response.grasps[0].pose.position):
         np.testing.assert_allclose([position.x, position.y, position.z], [2, 0, 3], atol=1e-12)
-    cloud = np.frombuffer(response.cloud.data, '<f4').reshape(-1, 6)[:, :3]
+    cloud = np.frombuffer(response.cloud.data, '<f4').reshape(-1, len(CLOUD_FIELDS))[:, :3]
     np.testing.assert_allclose(cloud, [[2, 0, 3], [0, 1, 0]], atol=1e-6)
     # and 2 m ahead of base_link is the map's (1, 2, 0)
     asked = b.node.map.requests[0].region
