@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`qos_overrides./topic...` change what the nodes ask for and offer; others are refused."""
 
+import gc
+import logging
+
 import pytest
 
 pytest.importorskip('rclpy', reason='ROS 2 (rclpy) is not installed')
@@ -13,6 +16,7 @@ from ros_bench import Camera, FakeProcess, overrides, spin_until
 
 from lerf_ros.errors import ConfigError
 from lerf_ros.nodes.common import topics
+from lerf_ros.nodes.common.lifecycle import CORE_LOGGER
 from lerf_ros.nodes.common.qos_overrides import publisher, subscribe
 from lerf_ros.nodes.mapper_node import MapperNode
 
@@ -71,8 +75,12 @@ def test_an_override_of_the_images_is_not_changed_by_what_their_publisher_offers
     ('/lerf/status.publisher.depth', 'many', 'depth'),
     ('/lerf/status.publisher.speed', 'high', "no QoS policy 'speed', only")])
 def test_what_is_no_value_is_refused_by_name(make, name, value, words):
+    listening = len(logging.getLogger(CORE_LOGGER).handlers)
     with pytest.raises(ConfigError, match=words):
         make({f'qos_overrides.{name}': value})
+    gc.collect()
+    # The node that was not made passes no log of the core on.
+    assert len(logging.getLogger(CORE_LOGGER).handlers) == listening
 
 
 def test_an_override_that_nothing_uses_is_named(make, capfd):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+import weakref
 from collections.abc import Callable
 from typing import Protocol
 
@@ -83,6 +84,8 @@ class ManagedNode(LifecycleNode):
         """arguments: those of rclpy.node.Node."""
         super().__init__(name, **arguments)
         self._core_log = CoreLogHandler(self.get_logger())
+        # Nobody destroys a node whose constructor fails: its log ends with the object.
+        weakref.finalize(self, self._core_log.close)
         self.bond = ManagerBond(self)
         self.active = False
         self.failure = ''   # why the last transition failed
