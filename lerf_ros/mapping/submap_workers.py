@@ -36,7 +36,6 @@ POLL_S = 0.5
 NO_SNAPSHOT_S = 86400.0     # interval that leaves only the snapshot at the end
 # A worker that Ray gave up may live on where only the network between them broke.
 PATIENCE_S = 30.0
-INSTALL = 'pip install ray'
 
 
 class SubmapSorter(SubmapMapper):
@@ -149,8 +148,8 @@ def ray_module() -> ModuleType:
     try:
         import ray
     except ImportError as error:
-        raise ConfigError(f'--workers and --ray need Ray, which is not here ({error}): {INSTALL}, '
-                          'or train without them') from error
+        raise ConfigError(f'--workers and --ray need Ray, which is not here ({error}): pip install '
+                          'ray, or train without them') from error
     return ray
 
 
@@ -200,7 +199,7 @@ class Workers:
 
 def run_job(job: SubmapJob, board: Any, threads: int) -> int:
     """Trains one submap in a worker of Ray; board: a handle of the actor."""
-    import ray
+    ray = ray_module()
 
     def report(number: int, steps: int) -> bool:
         return bool(ray.get(board.report.remote(number, steps, os.getpid())))
