@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import shutil
 import tempfile
 import time
@@ -21,22 +20,16 @@ from pathlib import Path
 
 import numpy as np
 from live_rig import PHRASES, Rig, wait_until
+from memory_log import MB, resident
 
 SETTINGS = {'keyframes.max_count': 40, 'map.snapshot_interval': 10.0,
             'map.checkpoint_interval': 30.0, 'map.training_state': True}
 WARM_UP_S = 120.0       # until the number of keyframes and the buffers are at their limits
-PAGE_MB = os.sysconf('SC_PAGE_SIZE') / 2**20
 
 
 def rss_mb(pids: list[int]) -> float:
     """Returns the resident memory of processes, MiB."""
-    total = 0.0
-    for pid in pids:
-        try:
-            total += int(Path(f'/proc/{pid}/statm').read_text().split()[1]) * PAGE_MB
-        except OSError:     # it has just ended
-            continue
-    return total
+    return sum(map(resident, pids)) / MB
 
 
 def heap_mb(pid: int) -> float:

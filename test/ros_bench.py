@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fakes and messages for the tests of the nodes."""
 
+import contextlib
+import threading
 import time
 from types import SimpleNamespace
 
@@ -37,6 +39,27 @@ def spin_until(nodes, condition, timeout_s=60.0):
         for node in nodes:
             executor.remove_node(node)
         executor.shutdown()
+
+
+@contextlib.contextmanager
+def spinning(node):
+    """Spins a node in a thread, and destroys it in the end."""
+    executor, stop = SingleThreadedExecutor(), threading.Event()
+    executor.add_node(node)
+
+    def spin():
+        while not stop.is_set():
+            executor.spin_once(timeout_sec=0.05)
+
+    thread = threading.Thread(target=spin, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(5)
+        executor.shutdown()
+        node.destroy_node()
 
 
 def overrides(**values):

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
-import cv2
 import numpy as np
 
 from lerf_ros.agents.question import (
@@ -36,10 +35,9 @@ from lerf_ros.query.inventory import Item
 from lerf_ros.query.mapped_space import MappedSpace
 from lerf_ros.robot.known_space import KnownSpace
 from lerf_ros.robot.next_views import NextView
-from lerf_ros.show.pictures import PosedImage, ViewChooser, map_views, proof
+from lerf_ros.show.pictures import PosedImage, ViewChooser, jpeg, map_views, proof
 
 MOST_ITEMS = 60         # of an inventory that are told
-JPEG_QUALITY = 85
 UNNAMED = ('the best names of things that are not `named` are below the threshold: take them for '
            'hints; of all names the best is right less often than its probability says')
 
@@ -153,12 +151,3 @@ def gain_data(view: NextView) -> Json:
     """Returns a view: where the camera is, where it looks, and what it gains."""
     return {**view_data(view.T_world_camera), 'look_at': vector(view.target),
             'gain': rounded(view.gain), 'reachable': view.reachable}
-
-
-def jpeg(picture: np.ndarray) -> bytes:
-    """Encodes a picture (H, W, 3) uint8 RGB."""
-    done, data = cv2.imencode('.jpg', np.ascontiguousarray(picture[..., ::-1]),
-                              [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-    if not done:
-        raise OSError('the picture cannot be encoded as JPEG')
-    return data.tobytes()

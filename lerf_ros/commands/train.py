@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import shlex
 import signal
@@ -130,6 +131,7 @@ def train_folder(arguments: argparse.Namespace) -> int:
     from lerf_ros.frames.captures.load import load_folder
     from lerf_ros.frames.upright import stand_upright
     from lerf_ros.mapping.making import begin_map, make_map, makes_submaps
+    from lerf_ros.mapping.submap_workers import workers
     from lerf_ros.storage.lock import FolderLock
     from lerf_ros.training.devices import choose_device, own_directory, rank, reuse_memory
 
@@ -159,15 +161,18 @@ def train_folder(arguments: argparse.Namespace) -> int:
                               'training.newest_fraction': 0.0, 'training.settle_steps': 0})
     encoder = load_encoder(config.features, str(choose_device(config.training.device)))
     cache = FeatureCache(cache_folder() / 'features', config.features.cache_megabytes)
-    with own_directory(target, arguments.resume) as place, FolderLock(place):
+    # Connected before a map is deleted.
+    cluster = workers(arguments.workers, arguments.ray, config) \
+        if arguments.workers or arguments.ray else contextlib.nullcontext()
+    with cluster as helpers, own_directory(target, arguments.resume) as place, FolderLock(place):
         if arguments.resume:
             check_same_images(place, arguments.folder, folder.frames)
         else:
             begin_map(config, place, encoder, folder.metric, {
                 'capture': str(Path(arguments.folder).resolve()), 'images': count,
                 **({'T_map_capture': upright.T_map_capture.tolist()} if upright.turned else {})})
-        if arguments.workers or arguments.ray:
-            return train_on_workers(config, place, encoder, folder, arguments)
+        if helpers is not None:
+            return train_on_workers(helpers, config, place, encoder, folder, arguments)
         mapper = make_map(config, place, encoder, 'map', folder.metric, cache)
         if arguments.resume:
             mapper.restore()

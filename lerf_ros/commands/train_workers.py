@@ -19,26 +19,26 @@ if TYPE_CHECKING:
     from lerf_ros.config import LerfConfig
     from lerf_ros.encoders.image_text import ImageTextEncoder
     from lerf_ros.frames.captures.posed_folder import PosedFolder
-    from lerf_ros.mapping.submap_workers import SubmapSorter, Told
+    from lerf_ros.mapping.submap_workers import SubmapSorter, Told, Workers
 
 
-def train_on_workers(config: LerfConfig, place: Path, encoder: ImageTextEncoder,
+def train_on_workers(cluster: Workers, config: LerfConfig, place: Path, encoder: ImageTextEncoder,
                      folder: PosedFolder, arguments: argparse.Namespace) -> int:
     """Sorts all images into submaps, trains each in a worker, and says what came of it.
 
-    Returns 0, or 128 plus the number of the signal that stopped it. Raises ConfigError where no
-    Ray answers, StorageError, and TrainingFailedError where submaps failed; all others are kept.
+    Returns 0, or 128 plus the number of the signal that stopped it. Raises StorageError, and
+    TrainingFailedError where submaps failed; all others are kept.
     """
     from lerf_ros.commands.train import StopRequest, index_line, result_line
     from lerf_ros.encoders import image_text
     from lerf_ros.field.native_kernel import cache_folder
-    from lerf_ros.mapping.submap_workers import SubmapSorter, raise_for, workers
+    from lerf_ros.mapping.submap_workers import SubmapSorter, raise_for
     from lerf_ros.training.devices import choose_device
 
     start = time.monotonic()
     load = partial(image_text.load_encoder, config.features,
                    str(choose_device(config.training.device)))
-    with workers(arguments.workers, arguments.ray, config) as cluster, StopRequest() as stop:
+    with StopRequest() as stop:
         sorter = SubmapSorter(config, place, encoder, 'map', folder.metric)
         sort_keyframes(sorter, folder, arguments.resume, stop)
         sorter.share_out(arguments.steps)

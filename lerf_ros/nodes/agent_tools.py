@@ -72,6 +72,8 @@ def robot_tools(namespace: str, timeout_s: float) -> Iterator[RobotTools]:
     """Yields the tools of the robot in a namespace. timeout_s: how long each answer may take."""
     with terminal_node(namespace) as (node, executor):
         stop = threading.Event()
+        # Before the node is spun: an action client is served before it is complete.
+        tools = RobotTools(node, timeout_s)
 
         def spin() -> None:
             while not stop.is_set():
@@ -79,7 +81,6 @@ def robot_tools(namespace: str, timeout_s: float) -> Iterator[RobotTools]:
 
         thread = threading.Thread(target=spin, name='spin', daemon=True)
         thread.start()
-        tools = RobotTools(node, timeout_s)
         try:
             yield tools
         finally:

@@ -7,18 +7,13 @@ they are first needed, in a tenth of a second each.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import numpy as np
 
-from lerf_ros.config import QueryConfig
 from lerf_ros.config.robot import RobotConfig
-from lerf_ros.geometry.camera import PinholeCamera
 from lerf_ros.geometry.region import Region
-from lerf_ros.index.coverage import SeenSpace
-from lerf_ros.index.language_index import LanguageIndex
-from lerf_ros.index.resolution import Resolution
 from lerf_ros.query.answer import Hit
 from lerf_ros.query.mapped_space import MappedSpace
 from lerf_ros.robot import next_views, stand_off
@@ -27,43 +22,19 @@ from lerf_ros.robot.next_views import Missing, NextViews
 from lerf_ros.robot.sight import SightLines
 from lerf_ros.robot.stand_off import StandOff
 from lerf_ros.robot.surroundings import Surroundings, surroundings
-from lerf_ros.storage.keyframe_files import KeyframeFiles
 
 
 @dataclass(frozen=True)
-class KnownSpace:
-    """What a map knows of the space that a robot is in; all in the world, metres.
+class KnownSpace(MappedSpace):
+    """What a map knows of the space that a robot is in, and what the robot is like."""
 
-    T_world_cameras (K, 4, 4) and camera: of the keyframes; camera is None where there are none.
-    query: the settings that answers are given with. metric: whether world units are metres.
-    """
-
-    index: LanguageIndex
-    coverage: SeenSpace | None
-    resolution: Resolution | None
-    T_world_cameras: np.ndarray
-    camera: PinholeCamera | None
-    query: QueryConfig
-    metric: bool = True
     config: RobotConfig = RobotConfig()
-
-    @classmethod
-    def of(cls, index: LanguageIndex, coverage: SeenSpace | None, resolution: Resolution | None,
-           keyframes: KeyframeFiles, query: QueryConfig, metric: bool,
-           config: RobotConfig | None = None) -> KnownSpace:
-        """Takes poses and camera from the keyframes of the map; MapUnreadableError for a bad one.
-        """
-        indices = keyframes.indices()
-        poses = np.array([keyframes.pose(k)[1] for k in indices]).reshape(-1, 4, 4)
-        camera = keyframes.read(indices[-1]).frame.camera if indices else None
-        return cls(index, coverage, resolution, poses, camera, query, metric,
-                   config or RobotConfig())
 
     @classmethod
     def on(cls, space: MappedSpace, config: RobotConfig) -> KnownSpace:
         """Takes what a map of either kind knows around a place."""
-        return cls(space.index, space.coverage, space.resolution, space.T_world_cameras,
-                   space.camera, space.query, space.metric, config)
+        return cls(**{part.name: getattr(space, part.name) for part in fields(MappedSpace)},
+                   config=config)
 
     @cached_property
     def floor(self) -> FloorMap | None:

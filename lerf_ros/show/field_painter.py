@@ -40,6 +40,7 @@ class Painting:
     origin: np.ndarray = field(default_factory=lambda: np.zeros(3))
     version: int = 0
     painted: int = -1       # the version that is on display in its finest form
+    trouble: str = ''       # that the browser was told of last
 
 
 class FieldPainter:
@@ -105,7 +106,9 @@ class FieldPainter:
     @staticmethod
     def _tell(painting: Painting, trouble: str) -> None:
         painting.client.scene.set_background_image(None)
-        painting.client.add_notification('The field cannot be shown', trouble)
+        if trouble != painting.trouble:     # the camera moves on, and it is still the same
+            painting.client.add_notification('The field cannot be shown', trouble)
+        painting.trouble = trouble
 
     def _next(self) -> Painting | None:
         """Waits for a painting that is due; returns None once the page is closed."""

@@ -11,13 +11,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from lerf_ros.errors import ConfigError
+from lerf_ros.errors import ConfigError, LerfError
 from lerf_ros.query.answer import Answer
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.show.field_painter import FieldPainter
 from lerf_ros.show.field_view import FieldView
 from lerf_ros.show.page_link import PageLink, connection_of
 from lerf_ros.show.session import PageSession
+from lerf_ros.show.words import with_field
 
 if TYPE_CHECKING:
     import viser
@@ -87,12 +88,20 @@ class MapPage:
     def open(self, place: viser.ClientHandle | viser.ViserServer) -> PageSession:
         """Makes the session of a browser; one on the server is seen by all browsers."""
         host, path = connection_of(self.server, getattr(place, 'client_id', -1))
-        session = PageSession(place, self._ask, self._map_directory, self._changed, self._painter,
-                              self._look, self._text_query, self._info, host, PageLink.parse(path))
+        session = PageSession(place, self._ask, self._map_directory, self._changed,
+                              self._painter if self._has_field() else None, self._look,
+                              self._text_query, self._info, host, PageLink.parse(path))
         with self._changed:
             self.sessions[getattr(place, 'client_id', id(place))] = session
             self._changed.notify_all()
         return session
+
+    def _has_field(self) -> bool:
+        """Returns whether there is one to render, as far as is known yet (training.field)."""
+        try:
+            return with_field(self._info())
+        except LerfError:       # there is no snapshot yet
+            return True
 
     def _leave(self, place: viser.ClientHandle) -> None:
         with self._changed:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 WORDS = ('phrase', 'rather_than', 'part')
 CAMERA = ('position', 'look_at', 'up')
-DIGITS = 6      # significant ones of a coordinate
+DECIMALS = 4    # of a coordinate, which may be large
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class PageLink:
         if self.threshold:
             asked['threshold'] = f'{self.threshold:g}'
         if self.camera is not None:
-            asked.update((name, ','.join(f'{value:.{DIGITS}g}' for value in row))
+            asked.update((name, ','.join(f'{value:.{DECIMALS}f}' for value in row))
                          for name, row in zip(CAMERA, self.camera, strict=True))
         return f'http://{host}/?{urlencode({"websocket": f"ws://{host}/?{urlencode(asked)}"})}'
 

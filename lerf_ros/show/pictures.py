@@ -28,6 +28,7 @@ MAX_VIEWS = 40              # photographs among which the best view of a hit is 
 CHOICE_WIDTH = 160          # views are compared at this width,
 CHOICE_POINTS = 8000        # and by so many points, which is enough and fast
 LIKELY_VIEWS = 8            # those in which it is looked for what hides a hit
+JPEG_QUALITY = 85
 PROOF_SIZE = 480, 320        # pixels, width and height
 CELL_WIDTH, CAPTION_HEIGHT, TITLE_HEIGHT, GAP = 400, 30, 44, 6
 FONT, FONT_SIZE = cv2.FONT_HERSHEY_SIMPLEX, 0.55
@@ -349,3 +350,12 @@ def save_overlay(map_directory: Path, answer: Answer, folder: Path) -> Path:
     with OutputFolder(folder).file(name) as path:
         write_image(path, np.concatenate([view.image, overlay(view, answer)], 1))
     return folder / name
+
+
+def jpeg(picture: np.ndarray) -> bytes:
+    """Encodes a picture (H, W, 3) uint8 RGB; raises OSError where that fails."""
+    done, data = cv2.imencode('.jpg', np.ascontiguousarray(picture[..., ::-1]),
+                              [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    if not done:
+        raise OSError('the picture cannot be encoded as JPEG')
+    return data.tobytes()

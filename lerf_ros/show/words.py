@@ -115,6 +115,11 @@ def still_learning(info: Mapping[str, object], unlearned: int) -> str:
     return ''
 
 
+def with_field(info: Mapping[str, Any]) -> bool:
+    """Returns whether a field was trained for a snapshot, by its manifest (training.field)."""
+    return bool(info.get('config', {}).get('training', {}).get('field', 'lerf') == 'lerf')
+
+
 def learned(info: Mapping[str, Any]) -> str:
     """Returns how far a map has come, from the manifest of a snapshot; empty before the first.
 
@@ -123,7 +128,10 @@ def learned(info: Mapping[str, Any]) -> str:
     """
     if not info:
         return ''
-    parts = [f'{info[name]} {name}' for name in ('keyframes', 'steps') if name in info]
+    counted = ('keyframes', 'steps') if with_field(info) else ('keyframes',)
+    parts = [f'{info[name]} {name}' for name in counted if name in info]
+    if not with_field(info):
+        parts.append('no field')
     if info.get('psnr') is not None and math.isfinite(info['psnr']):
         parts.append(f'PSNR {info["psnr"]:.1f} dB')
     taken = datetime.fromtimestamp(info.get('stamp_ns', 0) / 1e9)

@@ -92,10 +92,7 @@ class SimulatedHome:
                  config: RobotConfig | None = None) -> None:
         """hulls: folder for the convex pieces of objects, which take seconds each once."""
         self.scene, self.query, self.config = scene, query, config or RobotConfig()
-        loaded = query.snapshot
-        self.space = KnownSpace.of(loaded.query.index, loaded.coverage, loaded.resolution,
-                                   query.directory.keyframes, loaded.query.config, loaded.metric,
-                                   self.config)
+        self.space = KnownSpace.on(query.mapped_space(), self.config)
         self.table = Table([body_of(thing, hulls) for thing in scene.objects], GraspConfig())
 
     def errand(self, task: str, target: int | None, rng: np.random.Generator) -> Try:

@@ -118,6 +118,25 @@ def test_what_workers_cannot_train_is_refused(workers, submaps, words):
         check_submaps(asked, submaps)
 
 
+def test_a_cluster_that_does_not_answer_costs_no_map(tmp_path, monkeypatch, capsys):
+    def unreachable(count, address, config):
+        raise ConfigError(f'--ray {address}: no Ray cluster answers there')
+    monkeypatch.setattr(submap_workers, 'ray_module', lambda: None)
+    monkeypatch.setattr(submap_workers, 'workers', unreachable)
+    monkeypatch.setattr(image_text, 'load_encoder', lambda *_, **__: ColorEncoder())
+    drive = KeyframeFiles(tmp_path / 'drive', True)
+    for index, frame in enumerate(FRAMES[:4]):
+        drive.add(Keyframe(index, frame))
+    drive.write_transforms()
+    sorted_into(tmp_path / 'map')
+    before = sorted(path for path in (tmp_path / 'map').rglob('*') if path.is_file())
+    assert cli.main(['train', str(tmp_path / 'drive'), '--map', str(tmp_path / 'map'), '--force',
+                     '--set', 'submaps.use=true', '--ray', 'nowhere:1', '--trust-input']) != 0
+    assert 'no Ray cluster answers there' in capsys.readouterr().err
+    assert before and sorted(path for path in (tmp_path / 'map').rglob('*')
+                             if path.is_file()) == before
+
+
 @pytest.mark.slow
 def test_a_worker_of_ray_that_is_killed_costs_nothing(tmp_path, in_one_process, monkeypatch,
                                                       capsys):

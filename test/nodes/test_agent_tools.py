@@ -3,11 +3,9 @@
 
 import asyncio
 import base64
-import contextlib
 import json
 import os
 import sys
-import threading
 
 import cv2
 import numpy as np
@@ -17,8 +15,7 @@ pytest.importorskip('rclpy', reason='ROS 2 (rclpy) is not installed')
 pytest.importorskip('lerf_ros.srv', reason='the interfaces of lerf_ros are not built')
 
 from hand_made_map import COLORS, CUBES, WordEncoder, write_map
-from rclpy.executors import SingleThreadedExecutor
-from ros_bench import overrides
+from ros_bench import overrides, spinning
 
 import lerf_ros.map_query
 from lerf_ros.agents.question import Question
@@ -29,25 +26,6 @@ from lerf_ros.storage.map_directory import MapDirectory
 
 pytestmark = [pytest.mark.ros, pytest.mark.usefixtures('ros')]
 NAMES = ['mug', 'plate', 'ball']
-
-
-@contextlib.contextmanager
-def spinning(node):
-    executor, stop = SingleThreadedExecutor(), threading.Event()
-    executor.add_node(node)
-
-    def spin():
-        while not stop.is_set():
-            executor.spin_once(timeout_sec=0.05)
-    thread = threading.Thread(target=spin, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(5)
-        executor.shutdown()
-        node.destroy_node()
 
 
 @pytest.fixture(scope='module')

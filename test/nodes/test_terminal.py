@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`lerf_ros call`, `lerf_ros status` and the doctor's look at the graph, over real DDS."""
 
-import contextlib
 import gc
-import threading
 from dataclasses import replace
 
 import pytest
@@ -12,10 +10,9 @@ pytest.importorskip('rclpy', reason='ROS 2 (rclpy) is not installed')
 pytest.importorskip('lerf_ros.msg', reason='the interfaces of lerf_ros are not built')
 
 from geometry_msgs.msg import Point
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
-from ros_bench import FakeMap
+from ros_bench import FakeMap, spinning
 from ros_bench import answer as fake_answer
 from sensor_msgs.msg import Image
 
@@ -28,27 +25,6 @@ from lerf_ros.query import answer as core
 from lerf_ros.srv import Query
 
 pytestmark = [pytest.mark.ros, pytest.mark.usefixtures('ros')]
-
-
-@contextlib.contextmanager
-def spinning(node):
-    """Spins a node in a thread, and destroys it in the end."""
-    executor, stop = SingleThreadedExecutor(), threading.Event()
-    executor.add_node(node)
-
-    def spin():
-        while not stop.is_set():
-            executor.spin_once(timeout_sec=0.05)
-
-    thread = threading.Thread(target=spin, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(5)
-        executor.shutdown()
-        node.destroy_node()
 
 
 @pytest.fixture

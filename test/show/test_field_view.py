@@ -11,7 +11,7 @@ import torch
 from hand_made_map import CONFIG, CUBES, WordEncoder, axis, cube_index
 
 from lerf_ros.config import FieldConfig, LanguageConfig
-from lerf_ros.errors import NoSnapshotError
+from lerf_ros.errors import MapUnreadableError, NoSnapshotError
 from lerf_ros.field.language_field import LanguageField
 from lerf_ros.field.radiance_field import RadianceField
 from lerf_ros.field.ray_sampling import Rays
@@ -159,6 +159,22 @@ def test_a_browser_is_painted_coarsely_first_and_from_where_it_looks():
         assert (field.origins[-1] == [100.0, 0.0, 0.0]).all()
         painter.change(painting, look='')
         assert painted(painting) and client.shown[-1] is None
+    finally:
+        painter.close()
+
+
+def test_a_field_that_cannot_be_read_is_told_of_once_while_the_camera_moves():
+    client, troubles = Client(), ['no field', 'no field', 'it is damaged']
+
+    def broken():
+        raise MapUnreadableError(troubles.pop(0))
+    painter = FieldPainter(broken)
+    try:
+        painting = painter.enter(client)
+        for _ in range(3):
+            painter.change(painting, look=PHOTOGRAPH)
+            assert painted(painting)
+        assert client.told == ['no field', 'it is damaged']
     finally:
         painter.close()
 

@@ -27,11 +27,12 @@ from lerf_ros.map_query import MapQuery
 from lerf_ros.query.answer import Grasp, Presence
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.show import page as page_module
+from lerf_ros.show.field_view import RELEVANCY
 from lerf_ros.show.page import MapPage
 from lerf_ros.show.page_drawing import DISCS, point_size, splat_covariances
 from lerf_ros.show.page_link import PageLink
 from lerf_ros.show.pictures import map_views
-from lerf_ros.show.session import NO_WHOLE, NOTHING_ASKED, in_words
+from lerf_ros.show.session import NO_WHOLE, NOTHING_ASKED, SURFACES, in_words
 from lerf_ros.show.viewpoint import first_view
 
 PHOTOGRAPH = np.full((CAMERA.height, CAMERA.width, 3), 200, np.uint8)
@@ -126,6 +127,31 @@ def test_a_link_keeps_every_letter():
 def test_a_link_that_is_not_understood_asks_what_it_can(path):
     link = PageLink.parse(path)
     assert link == PageLink('mug' if 'mug' in path else '')
+
+
+def test_a_link_keeps_places_far_from_the_origin():
+    camera = np.array([[500000.1234, 5400000.5, 300.25], [500001.0, 5400000.0, 300.0], [0, 0, 1.0]])
+    place = parse_qs(urlsplit(PageLink(camera=camera).address('h:1')).query)['websocket'][0]
+    np.testing.assert_allclose(PageLink.parse(place).camera, camera, rtol=0, atol=1e-4)
+
+
+def test_of_a_map_without_a_field_points_alone_are_offered(query):
+    info = {'keyframes': 15, 'steps': 15, 'stamp_ns': 0,
+            'config': {'training': {'field': 'none'}}}
+    served = MapPage(query.ask, query.directory.path, port=free_port(),
+                     text_query=lambda: query.text_query, look=RELEVANCY, info=lambda: info)
+    try:
+        with browser(served):
+            assert wait_for(lambda: served.sessions)
+            session = next(iter(served.sessions.values()))
+            assert tuple(session.look.options) == SURFACES
+            assert wait_for(lambda: session.learned.content.startswith('15 keyframes, no field;'))
+        info['config']['training']['field'] = 'lerf'
+        with browser(served):
+            assert wait_for(lambda: any(len(s.look.options) > len(SURFACES)
+                                        for s in list(served.sessions.values())))
+    finally:
+        served.close()
 
 
 def test_the_page_tells_how_far_the_map_has_come(query):

@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cv2
-import numpy as np
 from builtin_interfaces.msg import Time
 from rclpy.node import Node
 from sensor_msgs.msg import CompressedImage
@@ -21,7 +19,6 @@ from lerf_ros.query.answer import Answer
 if TYPE_CHECKING:
     from lerf_ros.show.pictures import PosedImage, ViewChooser
 
-JPEG_QUALITY = 85
 WARN_PERIOD_S = 60.0
 
 
@@ -52,19 +49,15 @@ class HitPicture:
             self._logger.warning(f'no picture of the answer: {error}',
                                  throttle_duration_sec=WARN_PERIOD_S)
             return
-        done, data = cv2.imencode('.jpg', np.ascontiguousarray(picture[..., ::-1]),
-                                  [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-        if done:
-            self._publisher.publish(CompressedImage(
-                header=Header(stamp=stamp, frame_id=answer.frame_id), format='jpeg',
-                data=data.tobytes()))
+        self._publisher.publish(CompressedImage(
+            header=Header(stamp=stamp, frame_id=answer.frame_id), format='jpeg', data=picture))
 
-    def _picture(self, answer: Answer) -> np.ndarray:
-        from lerf_ros.show.pictures import ViewChooser, map_views, proof
+    def _picture(self, answer: Answer) -> bytes:
+        from lerf_ros.show.pictures import ViewChooser, jpeg, map_views, proof
         of = answer.snapshot_id, len(answer.points_world)
         if self._views is None or self._of != of:
             views = map_views(self._directory)
             self._views, self._of = (views, ViewChooser(views, answer.points_world)), of
         views, chooser = self._views
         best = answer.hits[0]
-        return proof(views[chooser.best(replace(answer, hits=(best,)))], best)
+        return jpeg(proof(views[chooser.best(replace(answer, hits=(best,)))], best))
