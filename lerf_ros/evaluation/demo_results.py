@@ -107,7 +107,8 @@ class DemoResults:
         """Returns the quality of the field, and what an untrained language field finds."""
         def show(name: str, pattern: str) -> str:
             value = self.extras.get(name)
-            return 'not known' if value is None else pattern.format(value)
+            unknown = value is None or (isinstance(value, float) and math.isnan(value))
+            return 'not known' if unknown else pattern.format(value)
 
         return (f'held-out PSNR {show("psnr", "{:.1f} dB")}, median depth error '
                 f'{show("depth_error_m", "{:.4f} m")}; with an untrained language field '
