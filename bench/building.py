@@ -9,11 +9,11 @@ The robot drives along one side of a row of tables and back along the other, or 
 steps, as when it drives without stopping. With --drift its poses are off more and more, until a
 loop closure at the end corrects them. Then it rests, and each submap trains until it has taken
 --each steps; after each number of them the map is asked. The encoder is the oracle
-(oracle_encoder.py): what is missed is the fault of the map. Right: the middle of the best hit lies
-in the object's box grown by 3 cm. OUT/building.json holds the newest counts, and a row for each
-table or room in the order in which they were passed; OUT/building_memory.json the memory over time,
-with a plot where matplotlib is there. Ctrl-C or SIGTERM ends the mapping early; what was mapped is
-written and asked.
+(oracle_encoder.py): what is missed is the fault of the map. building_answers.py tells what counts
+as found. OUT/building.json holds the newest counts, and a row for each table or room in the order
+in which they were passed; OUT/NAME_from_above.png the map with the hits of several phrases;
+OUT/building_memory.json the memory over time, with a plot where matplotlib is there. Ctrl-C or
+SIGTERM ends the mapping early; what was mapped is written and asked.
 """
 
 from __future__ import annotations
@@ -30,25 +30,22 @@ from typing import Any
 
 import numpy as np
 from asked_places import box_of
+from building_answers import counts, draw_from_above, median, of_places
 from evaluate import SETTINGS as ORACLE
 from memory_log import MemoryLog
 from oracle_encoder import OracleEncoder
 from simulated_maps import SETTINGS, Capture, make_mapper
 
-from lerf_ros.asked_map import AskedMap
 from lerf_ros.commands.options import overrides
 from lerf_ros.commands.train import StopRequest
 from lerf_ros.config import LerfConfig
 from lerf_ros.encoders.sentence import SentenceEncoder
-from lerf_ros.evaluation.localization import inside_box
 from lerf_ros.frames.frame import Frame
 from lerf_ros.mapper import Mapper
-from lerf_ros.query.answer import Presence
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.quiet_threads import run_quietly
 from lerf_ros.simulation.corridor import SPEED
 from lerf_ros.simulation.driven_world import KINDS, DrivenWorld, drift, driven_world
-from lerf_ros.simulation.objects import draw_absent
 from lerf_ros.simulation.renderer import SceneRenderer
 from lerf_ros.simulation.scene import label_names
 from lerf_ros.simulation.sensor import IMAGE_NOISE, StereoDepth, noisy_image, sensor_camera
@@ -56,7 +53,6 @@ from lerf_ros.submap_mapper import SubmapMapper
 from lerf_ros.submap_query import SubmapQuery
 
 SIZE = (320, 240)       # pixels
-ABSENT = 40             # phrases for what is not there
 SLICE_S = 30.0
 TOLD_EVERY = 10         # keyframes
 
@@ -65,7 +61,8 @@ TOLD_EVERY = 10         # keyframes
 class Drive:
     """A drive through a world. count: its tables or rooms. every: metres between two keyframes.
 
-    drift: how fast poses become wrong, 1 for 1 m and 5 degrees in 30 m.
+    drift: how fast poses become wrong, 1 for 1 m and 5 degrees in 30 m. size: width and height of
+    the images, pixels.
     """
 
     kind: str
@@ -73,6 +70,7 @@ class Drive:
     count: int
     every: float
     drift: float = 0.0
+    size: tuple[int, int] = SIZE
 
     def world(self) -> DrivenWorld:
         """Draws the world."""
@@ -84,14 +82,16 @@ class Drive:
 
     def file(self, cache: Path) -> Path:
         """Returns where rendered frames are kept."""
-        return cache / f'{self.kind}{self.seed}_{self.count}_{self.every:g}m.npz'
+        width, height = self.size
+        return cache / f'{self.kind}{self.seed}_{self.count}_{self.every:g}m_{width}x{height}.npz'
 
 
 def render(drive: Drive, file: Path) -> None:
     """Renders the drive into a file."""
     world = drive.world()
     renderer, rng = SceneRenderer(world.scene), np.random.default_rng([drive.seed, 26])
-    views = [renderer.render(sensor_camera(*SIZE), world.path(way)) for way in drive.ways(world)]
+    camera = sensor_camera(*drive.size)
+    views = [renderer.render(camera, world.path(way)) for way in drive.ways(world)]
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f'.partial_{file.name}')
     np.savez(partial, images=np.stack([noisy_image(v.image, IMAGE_NOISE, rng) for v in views]),
@@ -108,7 +108,7 @@ def captured(drive: Drive, world: DrivenWorld, cache: Path) -> Capture:
         work = multiprocessing.get_context('spawn').Process(target=render, args=(drive, file))
         work.start()
         work.join()
-    camera, ways = sensor_camera(*SIZE), drive.ways(world)
+    camera, ways = sensor_camera(*drive.size), drive.ways(world)
     with np.load(file) as stored:
         images, depths, labels = (stored[name] for name in ('images', 'depths_m', 'labels'))
     frames = tuple(Frame(int(way / SPEED * 1e9), image, camera, world.path(way), depth)
@@ -178,59 +178,23 @@ class Mapping:
                 'mapping_cpu_s': time.process_time() - self.processor}
 
 
-def ask_all(query: AskedMap, world: DrivenWorld) -> list[dict[str, Any]]:
-    """Returns a row for each object: its place, what was said of it, and how exact that was."""
-    rows = []
-    for thing, place in zip(world.scene.objects, world.places_of, strict=True):
-        start = time.perf_counter()
-        answer = query.ask(QueryRequest(thing.query, plan_grasps=False))
-        row = {'object': thing.query, 'place': place, 'presence': answer.presence.name,
-               'query_ms': 1000 * (time.perf_counter() - start), 'right': False,
-               'said': answer.not_found_reason}
-        if answer.hits:
-            best = answer.hits[0].position
-            row['right'] = bool(inside_box(best, thing.box_min, thing.box_max))
-            row['centre_m'] = float(np.linalg.norm(best - box_of(thing).center))
-        rows.append(row)
-    return rows
-
-
-def median(values: list[float]) -> float | None:
-    """Returns the median; None where there is nothing."""
-    return float(np.median(values)) if values else None
-
-
-def of_places(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Returns what was found on each table or in each room, in the order they were passed."""
-    out = []
-    for place in sorted({row['place'] for row in rows}):
-        own = [row for row in rows if row['place'] == place]
-        errors = [row['centre_m'] for row in own if row['right']]
-        out.append({'place': place, 'objects': len(own), 'found': len(errors),
-                    'false_absent': sum(row['presence'] == Presence.ABSENT.name for row in own),
-                    'centre_m_median': median(errors)})
-    return out
-
-
 def measure(drive: Drive, world: DrivenWorld, target: Path) -> dict[str, Any]:
     """Asks the map for all objects and for what is not there; returns the counts and all rows."""
+    query = opened(target)
+    found = counts(query, world)
+    on_disk = sum(file.stat().st_size for file in target.rglob('*') if file.is_file())
+    draw_from_above(query, world, target.parents[1] / f'{target.name}_from_above.png')
+    return {'world': world.name, 'area_m2': world.area_m2, 'drift': drive.drift,
+            'image': list(drive.size), 'every_m': drive.every, **found,
+            'mb_per_m2': on_disk / 2 ** 20 / world.area_m2, 'loop_closure_error_m': None,
+            f'{KINDS[drive.kind]}s': of_places(found['rows'])}
+
+
+def opened(target: Path) -> SubmapQuery:
+    """Returns what asks a map of the oracle."""
     query = SubmapQuery(target, encoder=OracleEncoder(SentenceEncoder()))
     query.refresh()
-    rows = ask_all(query, world)
-    words = draw_absent(drive.seed, ABSENT, world.scene)
-    said = [query.ask(QueryRequest(word, plan_grasps=False)).presence for word in words]
-    errors = [row['centre_m'] for row in rows if row['right']]
-    on_disk = sum(file.stat().st_size for file in target.rglob('*') if file.is_file())
-    return {'world': world.name, 'area_m2': world.area_m2, 'drift': drive.drift,
-            'objects': len(rows), 'found': len(errors), 'centre_m_median': median(errors),
-            'absent_asked': len(words), 'absent_found': said.count(Presence.PRESENT),
-            'absent_not_observed': said.count(Presence.NOT_OBSERVED),
-            'false_absent': sum(row['presence'] == Presence.ABSENT.name for row in rows),
-            'wrong_place': sum(row['presence'] == Presence.PRESENT.name and not row['right']
-                               for row in rows),
-            'mb_per_m2': on_disk / 2 ** 20 / world.area_m2,
-            'query_p50_ms': float(np.median([row['query_ms'] for row in rows])),
-            'loop_closure_error_m': None, f'{KINDS[drive.kind]}s': of_places(rows), 'rows': rows}
+    return query
 
 
 def close_loop(config: LerfConfig, world: DrivenWorld, target: Path,
@@ -243,8 +207,7 @@ def close_loop(config: LerfConfig, world: DrivenWorld, target: Path,
     mapper = SubmapMapper(config, target, OracleEncoder(SentenceEncoder()), 'map', True)
     mapper.move_keyframes({p.index: drift(p.T_world_camera[0, 3]) @ p.T_world_camera
                            for p in mapper.placed()})
-    query = SubmapQuery(target, encoder=mapper.encoder)
-    query.refresh()
+    query = opened(target)
     off = []
     for thing, row in zip(world.scene.objects, rows, strict=True):
         if row['right'] and (hits := query.ask(QueryRequest(thing.query, plan_grasps=False)).hits):
@@ -309,6 +272,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument('--rooms', type=int, default=6, help='of the apartment')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--every', type=float, default=0.3, help='metres between two keyframes')
+    parser.add_argument('--image', type=int, nargs=2, default=SIZE, metavar=('WIDTH', 'HEIGHT'),
+                        help='pixels (default: 320 240)')
     parser.add_argument('--drift', type=float, default=0.0, metavar='FACTOR',
                         help='poses become wrong by so many times 1 m and 5 degrees in 30 m')
     parser.add_argument('--steps', type=int, default=25, help='training steps for each of them')
@@ -327,7 +292,7 @@ def parsed() -> argparse.Namespace:
 def main() -> None:
     a = parsed()
     count = a.tables if a.world == 'corridor' else a.rooms
-    drive = Drive(a.world, a.seed, count, a.every, a.drift)
+    drive = Drive(a.world, a.seed, count, a.every, a.drift, tuple(a.image))
     target = a.out / 'building' / f'{a.world}{a.seed}_{count}'
     config = LerfConfig().override({
         **ORACLE, **SETTINGS, 'submaps.use': not a.single, **overrides(a.set)})

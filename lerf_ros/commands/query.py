@@ -51,6 +51,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     query.add_argument('--max-hits', type=int, default=0,
                        help='places of each phrase shown at most')
     query.add_argument('--pictures', metavar='FOLDER', help='overlay picture of each answer')
+    query.add_argument('--from-above', metavar='FOLDER',
+                       help='one picture of the whole map from above, from_above.png, with the '
+                       'places of all phrases: for rooms')
     query.add_argument('--export', metavar='FOLDER',
                        help='each answer as PLY (points with relevancy) and JSON (all fields)')
     add_set(query, 'settings of query, features and grasp, such as query.threshold=0.7; they win '
@@ -69,18 +72,22 @@ def run_query(arguments: argparse.Namespace) -> int:
 
     query = SubmapQuery(arguments.map, overrides(arguments.set))
     query.refresh()
+    answers = []
     for request in asked:
-        answer = query.ask(request)
-        print('\n'.join(lines(answer)))
-        for path in written(arguments, answer):
+        answers.append(query.ask(request))
+        print('\n'.join(lines(answers[-1])))
+        for path in written(arguments, answers[-1]):
             print(f'  {path}')
+    if arguments.from_above:
+        from lerf_ros.show.from_above import save_from_above
+        print(save_from_above(answers, Path(arguments.from_above)))
     return 0
 
 
 def claim_folders(arguments: argparse.Namespace) -> None:
-    """Raises ForeignFolderError if --pictures or --export would write among other files."""
+    """Raises ForeignFolderError if a folder of the results holds other files."""
     from lerf_ros.storage.output_folder import OutputFolder
-    for folder in filter(None, (arguments.pictures, arguments.export)):
+    for folder in filter(None, (arguments.pictures, arguments.export, arguments.from_above)):
         OutputFolder(folder).claim([arguments.map])
 
 

@@ -48,6 +48,7 @@ SHELF_SIZE = (1.1, 0.32)        # metres along the wall, and from it
 BOARDS = (0.5, 0.95)            # heights of what things stand on, metres; the upper one is open
 ON_BOARD = (0.36, 0.28, 0.36)   # width, depth, height that a thing on a shelf has at most, metres
 ON_SHELF = 3                    # things on a shelf, at most
+IN_ROOM = 10                    # things in a room
 LANE = 0.65                     # metres from a table to the robot's path around it
 PITCH_TARGET = 0.75             # metres above the floor that the camera looks at
 LAMP_HEIGHT = 60.0              # metres
@@ -63,24 +64,37 @@ class Apartment:
 
 
 def apartment(seed: int, rooms: int) -> Apartment:
-    """Draws the apartment of this seed; no kind of object is in it twice.
+    """Draws the apartment of this seed with ten objects in each room.
 
-    There are as many objects in each room as the catalogue has for all, at most 9. Raises LerfError
-    as draw_floor_plan, and where they do not fit.
+    No kind of object is in a room twice, and none is in another room again before all others are
+    somewhere. Raises LerfError as draw_floor_plan, and where they do not fit.
     """
     rng = np.random.default_rng([seed, 27])
     plan = draw_floor_plan(rng, rooms)
-    each = min(9, len(CATALOGUE) // rooms)
-    kinds = [CATALOGUE[k] for k in rng.permutation(len(CATALOGUE))[:each * rooms]]
     objects: list[SceneObject] = []
     rooms_of: list[int] = []
-    for k, room in enumerate(plan.rooms):
-        things = furnished(rng, room, kinds[each * k:each * (k + 1)])
+    for k, (room, kinds) in enumerate(zip(plan.rooms, dealt(rng, rooms), strict=True)):
+        things = furnished(rng, room, kinds)
         objects += things
         rooms_of += [k] * len(things)
     parts, names = building_parts(rng, plan)
     scene = TabletopScene(seed, tuple(objects), parts, lamp(plan), names, lit_planes(plan))
     return Apartment(scene, plan, tuple(rooms_of))
+
+
+def dealt(rng: np.random.Generator, rooms: int) -> list[list[Kind]]:
+    """Deals IN_ROOM different kinds to each room, from as many shuffled catalogues as it takes."""
+    deck: list[int] = []
+    hands = []
+    for _ in range(rooms):
+        if len(deck) < IN_ROOM:
+            left = set(deck)
+            # What is left comes first, and not to the same room again.
+            fresh = rng.permutation(len(CATALOGUE)).tolist()
+            deck += [k for k in fresh if k not in left] + [k for k in fresh if k in left]
+        hands.append([CATALOGUE[k] for k in deck[:IN_ROOM]])
+        deck = deck[IN_ROOM:]
+    return hands
 
 
 def table_place(room: Room) -> np.ndarray:

@@ -47,6 +47,16 @@ def test_a_query_for_each_phrase(map_directory, capsys):
     assert "'mug': 1 place" in out and "'ball': 1 place" in out
 
 
+def test_one_picture_from_above_shows_all_phrases(map_directory, capsys, tmp_path):
+    out = tmp_path / 'plan'
+    code, told, _ = run(capsys, map_directory, 'mug', 'ball', '--from-above', out)
+    assert code == 0 and told.rstrip().endswith(str(out / 'from_above.png'))
+    assert cv2.imread(str(out / 'from_above.png')).shape[1] > 400
+    (tmp_path / 'mine.txt').write_text('mine')
+    code, _, said = run(capsys, map_directory, 'mug', '--from-above', tmp_path)
+    assert code == 2 and 'mine.txt' in said
+
+
 def test_phrases_together_share_the_points_and_each_has_its_own_answer(map_directory, capsys,
                                                                        tmp_path):
     code, out, _ = run(capsys, map_directory, 'mug', 'plate', 'things', '--together',

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The apartment: its floor plan, what stands in it, and a robot that drives through no wall."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 
@@ -66,7 +68,7 @@ def test_rooms_do_not_overlap_and_each_has_a_door_to_the_hallway():
 
 def test_things_stand_on_tables_and_shelves_of_their_rooms():
     home = apartment(2, 6)
-    assert len({thing.query for thing in home.scene.objects}) == len(home.scene.objects) == 36
+    assert len(home.scene.objects) == 60
     for thing, number in zip(home.scene.objects, home.rooms_of, strict=True):
         room = home.plan.rooms[number]
         height = thing.box_min[2]
@@ -75,7 +77,18 @@ def test_things_stand_on_tables_and_shelves_of_their_rooms():
         assert min(abs(height - h) for h in (TABLE_HEIGHT, *BOARDS)) < 1e-6
         assert (np.abs(thing.center[:2] - at[:2]) < np.asarray(TABLE_SIZE) / 2).all(), thing.name
     names, labels = label_names(home.scene), part_labels(home.scene)
-    assert names[36:] == ('floor', 'wall', 'table', 'shelf') and labels.max() == 39
+    assert names[60:] == ('floor', 'wall', 'table', 'shelf') and labels.max() == 63
+
+
+@pytest.mark.parametrize(('rooms', 'most'), [(3, 1), (6, 2), (8, 3)])      # of 36 kinds
+def test_no_kind_is_in_a_room_twice_nor_again_before_all_others(rooms, most):
+    for seed in range(5):
+        home = apartment(seed, rooms)
+        count = Counter(thing.query for thing in home.scene.objects)
+        assert max(count.values()) == most and (most == 1 or len(count) == 36)
+        assert max(count.values()) - min(count.values()) <= 1
+        in_rooms = set(zip((t.query for t in home.scene.objects), home.rooms_of, strict=True))
+        assert len(in_rooms) == len(home.scene.objects) == 10 * rooms
 
 
 def test_a_seed_draws_the_same_apartment_again():
