@@ -7,10 +7,11 @@ mypy
 if (($#)); then
     exec pytest "$@"
 fi
-# The whole suite. Files are shared out among processes, one thread each: most of the time a test
-# waits or has one core's work.
+# The whole suite. Files are shared out among processes, one thread each, and one process more than
+# there are cores: a test of nodes waits most of its time.
 export OMP_NUM_THREADS=1
-suite=(-n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder)
+cores=$(nproc)
+suite=(-n $((cores < 4 ? cores + 1 : 4)) --dist loadfile --no-loadscope-reorder)
 # COVERAGE=1: with the lines that it reaches, also those of processes that it starts. That takes half
 # as long again (Python before 3.12), so it is no part of every run.
 if [[ -n ${COVERAGE:-} ]]; then

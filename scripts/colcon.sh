@@ -3,6 +3,8 @@
 # Builds this package as a colcon workspace on the ROS 2 wheels, then tests and
 # lints against that install tree. Run by `make colcon`. COLCON_TESTS is a regular
 # expression of test names (a test file, or flake8); '.' runs all of them.
+#
+#   scripts/colcon.sh tools     installs colcon and its linters, and no more
 set -euo pipefail
 TESTS=${COLCON_TESTS:-^(test_interfaces|test_packaging|flake8|lint_cmake|xmllint)$}
 BASE=$PWD/out/colcon
@@ -12,6 +14,8 @@ pins=requirements/constraints-py$version.txt
 command -v colcon ament_flake8 > /dev/null || python -m pip install --quiet --prefer-binary \
     $([[ -f $pins ]] && echo "-c $pins") -r requirements/colcon.txt \
     2> >(grep -v '^WARNING: Location' >&2)
+
+[[ ${1:-} != tools ]] || exit 0
 
 rm -rf "$BASE"
 mkdir -p "$BASE"

@@ -14,6 +14,7 @@ tests=(test/test_interfaces.py test/nodes/test_node*.py test/nodes/test_*_node*.
 export LERF_ROS_VENV=$root/.venv-jazzy LERF_ROS_PINS=jazzy LERF_ROS_EDITABLE=0 \
     LERF_ROS_EXTRAS='ros offline sim dev'
 mkdir -p out/jazzy
+export OMP_NUM_THREADS=1    # two processes share the work
 # From another folder, so that no process of a test imports the source tree.
 exec bash scripts/run bash -c 'cd out/jazzy && exec pytest -c "$0/pyproject.toml" \
     --rootdir "$0" -p no:cacheprovider -n 2 --dist loadfile "${@/#/$0/}"' "$root" "${tests[@]}"

@@ -112,7 +112,7 @@ main() {
     dependencies=$(hash_of "$pins" requirements/[!c]*.txt requirements/core.txt)
     mapfile -t sources < <(find action msg srv cmake wheels -type f | sort)
     [[ $EDITABLE == 1 ]] || mapfile -t -O "${#sources[@]}" sources < <(
-        find lerf_ros launch config rviz -type f -not -name '*.pyc' -not -name '*.so' \
+        find lerf_ros launch config rviz -type f -not -path '*/__pycache__/*' -not -name '*.so' \
             -not -path 'lerf_ros/action/*' \
             -not -path 'lerf_ros/msg/*' -not -path 'lerf_ros/srv/*' 2> /dev/null | sort)
     interfaces=$dependencies-$(hash_of setup.py pyproject.toml CMakeLists.txt package.xml \

@@ -1,13 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tests talk on this machine only and on a domain of their own, so that no robot hears them."""
 
+import fcntl
 import gc
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 
-# Before rclpy.init reads them. 1 to 100: domains whose ports lie below Linux' ephemeral ones.
-os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
+
+def take_domain():
+    """Takes a domain that no other process of tests has until this one ends."""
+    # 1 to 100: domains whose ports lie below Linux' ephemeral ones.
+    for offset in range(100):
+        domain = 1 + (os.getpid() + offset) % 100
+        try:
+            file = os.open(Path(tempfile.gettempdir(), f'lerf_ros_test_domain_{domain}'),
+                           os.O_CREAT | os.O_RDWR)
+        except PermissionError:     # another user's
+            continue
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+        else:
+            return str(domain)      # the file stays open, and with it locked
+    raise RuntimeError('tests have taken each of the 100 ROS domains')
+
+
+# Before rclpy.init reads them.
+os.environ['ROS_DOMAIN_ID'] = take_domain()
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 # Two robots' default map directories, logs and the like stay out of the user's home.
 os.environ.setdefault('ROS_HOME', os.path.join(os.environ.get('TMPDIR', '/tmp'), 'lerf_ros_test'))
