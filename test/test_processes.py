@@ -49,7 +49,7 @@ def test_a_main_node_that_dies_is_reported_with_code_and_last_lines(capfd):
     started = time.monotonic()
     code = run({'client': python(FOREVER),
                 'mapper': python('print("out of memory"); raise SystemExit(7)')}, main='client')
-    assert code == 1 and time.monotonic() - started < 20
+    assert code == 1 and time.monotonic() - started < 60
     words = capfd.readouterr().err
     assert 'mapper ended (exit code 7)' in words and 'out of memory' in words
 
@@ -122,12 +122,12 @@ def test_a_signal_to_the_parent_stops_all_nodes(tmp_path, number):
         [sys.executable, '-c', f'from lerf_ros.process_group import run\nraise SystemExit('
                                f'run({commands!r}, main="a"))'],
         stdout=subprocess.PIPE, text=True)
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     while time.monotonic() < end and not all(p.exists() and p.read_text() for p in paths):
         time.sleep(0.05)
     pids = [int(path.read_text()) for path in paths]
     parent.send_signal(number)
-    output, _ = parent.communicate(timeout=30)
+    output, _ = parent.communicate(timeout=120)
     assert parent.returncode == 130
     assert output.count('bye') == 2 and not any(alive(pid) for pid in pids)
 

@@ -40,7 +40,7 @@ def test_help_loads_nothing_heavy(words):
             'except SystemExit:\n    pass\n'
             f'print([name for name in {HEAVY} if name in sys.modules])')
     out = subprocess.run([sys.executable, '-c', code, *words], capture_output=True, text=True,
-                         check=True, timeout=60).stdout
+                         check=True, timeout=120).stdout
     assert out.splitlines()[-1] == '[]'
 
 

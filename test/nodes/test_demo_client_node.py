@@ -155,7 +155,7 @@ def test_the_demo_asks_judges_and_draws(scene, tmp_path, capsys):
     photographs(tmp_path / 'map', scene)
     client = DemoClientNode(parameter_overrides=overrides(
         seed=1, out=str(tmp_path / 'out'), map_directory=str(tmp_path / 'map'), quiet=0.5))
-    assert spin_until([client, robot.node], client.finished.is_set, timeout_s=30.0)
+    assert spin_until([client, robot.node], client.finished.is_set)
     client.destroy_node()
     robot.node.destroy_node()
     read = json.loads((tmp_path / 'out' / 'results.json').read_text())
@@ -191,7 +191,7 @@ def test_a_demo_that_misses_its_bar_ends_with_1_and_says_why(scene, tmp_path, ca
     robot.serve()
     client = DemoClientNode(parameter_overrides=overrides(
         seed=1, out=str(tmp_path / 'out'), quiet=0.5, check=check))
-    assert spin_until([client, robot.node], client.finished.is_set, timeout_s=30.0)
+    assert spin_until([client, robot.node], client.finished.is_set)
     client.destroy_node()
     robot.node.destroy_node()
     assert client.exit_code == code
@@ -205,7 +205,7 @@ def test_a_failed_mapper_ends_the_demo_in_words(scene, tmp_path, capfd):
     robot = FakeRobot(scene, '')
     robot.report = SimpleNamespace(state=FieldStatus.FAILED, message='no memory left')
     client = DemoClientNode(parameter_overrides=overrides(out=str(tmp_path)))
-    assert spin_until([client, robot.node], client.finished.is_set, timeout_s=30.0)
+    assert spin_until([client, robot.node], client.finished.is_set)
     client.destroy_node()
     robot.node.destroy_node()
     assert client.exit_code == 1 and robot.asked == []
@@ -214,7 +214,7 @@ def test_a_failed_mapper_ends_the_demo_in_words(scene, tmp_path, capfd):
 
 def test_a_camera_that_never_starts_is_named(scene, tmp_path, capfd):
     client = DemoClientNode(parameter_overrides=overrides(out=str(tmp_path), start_timeout=1.0))
-    assert spin_until([client], client.finished.is_set, timeout_s=30.0)
+    assert spin_until([client], client.finished.is_set)
     client.destroy_node()
     assert client.exit_code == 1 and 'is the camera running' in capfd.readouterr().err
 

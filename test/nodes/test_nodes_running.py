@@ -42,7 +42,7 @@ def read_until(process, words):
     ('mapper_node', 'mask_file:=/none.png', "'/none.png' cannot be read")])
 def test_wrong_settings_end_the_node_with_code_2_and_one_line(node, argument, words):
     process = start(node, '-p', argument)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=120)
     assert process.returncode == 2, output
     assert words in output and 'Traceback' not in output
 
@@ -59,7 +59,7 @@ def test_two_nodes_share_a_process_and_keep_their_names_and_parameters(tmp_path)
         assert spin_until([node], lambda: names <= set(node.get_node_names()))
     finally:
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=120)
         node.destroy_node()
         rclpy.shutdown()
     assert process.returncode == 0 and 'Traceback' not in output, output
@@ -67,7 +67,7 @@ def test_two_nodes_share_a_process_and_keep_their_names_and_parameters(tmp_path)
 
 def test_arguments_that_rcl_cannot_parse():
     process = start('query_node', '-p', 'query.negatives:=[1, 2.5]')
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=120)
     assert process.returncode == 2 and 'Traceback' not in output, output
 
 
@@ -78,5 +78,5 @@ def test_signals_end_the_nodes_cleanly(node, number):
     process = start(node, '-p', 'autostart:=false', '-p', 'query.threshold:=1')
     read_until(process, 'not started')
     process.send_signal(number)
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=120)
     assert process.returncode == 0 and 'Traceback' not in output, output

@@ -316,5 +316,5 @@ def test_a_window_without_qt_says_what_to_install():
         [sys.executable, '-c', "import sys; sys.modules['PySide6'] = None\n"
          "sys.modules['python_qt_binding'] = None\n"
          'from lerf_ros.nodes.panel_node import main; raise SystemExit(main([]))'],
-        capture_output=True, text=True, timeout=60, env=dict(os.environ))
+        capture_output=True, text=True, timeout=120, env=dict(os.environ))
     assert done.returncode == 2 and 'pip install PySide6-Essentials' in done.stderr

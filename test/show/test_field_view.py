@@ -141,7 +141,7 @@ class Plain:
         return FieldPicture(np.zeros((*shape, 3), np.uint8), np.zeros(shape, np.float32))
 
 
-def painted(painting, timeout_s=20.0):
+def painted(painting, timeout_s=60.0):
     end = time.monotonic() + timeout_s
     while painting.painted != painting.version and time.monotonic() < end:
         time.sleep(0.01)
@@ -180,12 +180,12 @@ def test_a_field_that_cannot_be_read_is_told_of_once_while_the_camera_moves():
 
 
 def test_who_moves_gets_a_new_picture_and_not_the_rest_of_the_old_one():
-    client, moved = Client(), threading.Event()
-    painter = FieldPainter(lambda: Plain(moved.wait))
+    client, begun, moved = Client(), threading.Event(), threading.Event()
+    painter = FieldPainter(lambda: Plain(lambda: (begun.set(), moved.wait())))
     try:
         painting = painter.enter(client)
         painter.change(painting, look=DEPTH)
-        time.sleep(0.05)
+        assert begun.wait(60.0)
         painter.change(painting)
         moved.set()
         assert painted(painting)

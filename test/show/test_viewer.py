@@ -45,7 +45,7 @@ def free_port():
         return s.getsockname()[1]
 
 
-def wait_for(condition, timeout_s=30.0):
+def wait_for(condition, timeout_s=60.0):
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:
         if condition():
