@@ -3,7 +3,8 @@
 
 Of a kind of thing that stands there n times the first n hits count. A thing is found where the
 middle of one of them lies in its box grown by 3 cm; a hit of those n that lies in the box of none
-is a wrong place. So with one thing of a kind its best hit decides, and no thing is found twice.
+is a wrong place, and so are further ones, which are counted apart. So with one thing of a kind its
+best hit decides, and no thing is found twice.
 """
 
 from __future__ import annotations
@@ -65,13 +66,19 @@ def is_at(hit: Hit, thing: SceneObject) -> bool:
     return inside_box(hit.position, thing.box_min, thing.box_max)
 
 
-def wrong_places(answers: Answers, world: DrivenWorld) -> list[str]:
-    """Returns the word of each hit that counts and lies at nothing of its kind."""
+def wrong_places(answers: Answers, world: DrivenWorld) -> tuple[list[str], list[str]]:
+    """Returns the word of each hit that lies at nothing of its kind: that count, and further ones.
+    """
     kinds: dict[str, list[SceneObject]] = {}
     for thing in world.scene.objects:
         kinds.setdefault(thing.query, []).append(thing)
-    return [word for word, things in kinds.items() for hit in answers[word][0].hits[:len(things)]
-            if not any(is_at(hit, thing) for thing in things)]
+    counting: list[str] = []
+    further: list[str] = []
+    for word, things in kinds.items():
+        for rank, hit in enumerate(answers[word][0].hits):
+            if not any(is_at(hit, thing) for thing in things):
+                (counting if rank < len(things) else further).append(word)
+    return counting, further
 
 
 def median(values: list[float]) -> float | None:
@@ -94,7 +101,7 @@ def of_places(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def counts(query: AskedMap, world: DrivenWorld) -> dict[str, Any]:
     """Asks for all objects and for what is not there; returns the counts and all rows."""
     answers = asked(query, [thing.query for thing in world.scene.objects])
-    rows, wrong = rows_of(answers, world), wrong_places(answers, world)
+    rows, (wrong, further) = rows_of(answers, world), wrong_places(answers, world)
     absent = asked(query, draw_absent(world.scene.seed, ABSENT, world.scene))
     said = [answer.presence for answer, _ in absent.values()]
     errors = [row['centre_m'] for row in rows if row['right']]
@@ -104,7 +111,7 @@ def counts(query: AskedMap, world: DrivenWorld) -> dict[str, Any]:
             'absent_asked': len(absent), 'absent_found': said.count(Presence.PRESENT),
             'absent_not_observed': said.count(Presence.NOT_OBSERVED),
             'false_absent': sum(row['presence'] == Presence.ABSENT.name for row in rows),
-            'wrong_place': len(wrong), 'at_wrong_place': wrong,
+            'wrong_place': len(wrong), 'at_wrong_place': wrong, 'further_at_wrong_place': further,
             'query_p50_ms': float(np.median([taken for _, taken in answers.values()])),
             'rows': rows}
 
