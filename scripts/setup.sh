@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Prepares the virtual environment .venv: system packages, pinned Python
-# dependencies, the ROS 2 interfaces. A call that finds all of it does nothing.
+# dependencies, the ROS 2 interfaces, a browser for the tests of the page. A call that finds all of it does nothing.
 #
 #   PYTHON=python3.12 scripts/setup.sh     choose the Python (3.10 to 3.14)
 #   LERF_ROS_VENV=path                     another place for the environment
@@ -81,7 +81,7 @@ build_interfaces() {
 }
 
 main() {
-    local python version missing pins constraints=() dependencies interfaces sources=()
+    local python version missing pins constraints=() dependencies interfaces sources=() browser=''
     python=$VENV/bin/python
     version=$(python_version "$python")
     if [[ -z $version || (-n ${PYTHON:-} && $version != "$(python_version "$PYTHON")") ]]; then
@@ -117,6 +117,11 @@ main() {
             -not -path 'lerf_ros/msg/*' -not -path 'lerf_ros/srv/*' 2> /dev/null | sort)
     interfaces=$dependencies-$(hash_of setup.py pyproject.toml CMakeLists.txt package.xml \
         scripts/pip_backend.py "${sources[@]}")
+    # Tried once on each machine, beside pip, which waits for the network most of the time.
+    if may_install_browser "$EXTRAS" && ! stamped browser "$HOSTNAME"; then
+        install_browser &
+        browser=$!
+    fi
     if ! stamped dependencies "$dependencies"; then
         install_dependencies
         echo "$dependencies" > "$VENV/lerf_ros-dependencies.stamp"
@@ -124,6 +129,10 @@ main() {
     if ! stamped interfaces "$interfaces"; then
         build_interfaces
         echo "$interfaces" > "$VENV/lerf_ros-interfaces.stamp"
+    fi
+    if [[ -n $browser ]]; then
+        wait "$browser"
+        echo "$HOSTNAME" > "$VENV/lerf_ros-browser.stamp"
     fi
 }
 

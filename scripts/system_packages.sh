@@ -46,3 +46,24 @@ install_packages() {
         return 1
     fi
 }
+
+# has_browser: whether the tests of the page find one.
+has_browser() {
+    command -v chromium > /dev/null || command -v chromium-browser > /dev/null
+}
+
+# install_browser: chromium for the tests of the page, where root and apt can. It is no condition of
+# anything else: where it cannot be had, one line says so and those tests are skipped.
+install_browser() {
+    export DEBIAN_FRONTEND=noninteractive
+    local install=(apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=60 chromium)
+    # Lists that are missing or too old are the usual reason for a failure.
+    "${install[@]}" &> /dev/null || { apt-get update -qq && "${install[@]}"; } &> /dev/null \
+        || echo 'lerf_ros: apt has no chromium here; the tests of the page in a browser are skipped'
+}
+
+# may_install_browser EXTRAS: whether it is missing, wanted by these extras, and can be had.
+may_install_browser() {
+    [[ " $1 " == *' view '* && " $1 " == *' dev '* && $(id -u) == 0 ]] \
+        && command -v apt-get > /dev/null && ! has_browser
+}
