@@ -15,24 +15,26 @@ TAB10 = np.array([[31, 119, 180], [255, 127, 14], [44, 160, 44], [214, 39, 40], 
                   [140, 86, 75], [227, 119, 194], [127, 127, 127], [188, 189, 34],
                   [23, 190, 207]], np.uint8)
 
-FADED = 0.35    # part of the paint outside of hits, where there are any
+FADED = 0.35    # part of the paint outside of hits, and of a phrase that was not found
 
 
 def answer_colors(answer: Answer) -> np.ndarray:
     """Returns colours (N, 3) uint8 of the points of an answer: by relevancy, as in the paper.
 
     Of several phrases each has a colour of its own, where it is found. Outside of the hits they are
-    faint: relevancy spills onto what a thing stands on, which is not the thing.
+    faint: relevancy spills onto what a thing stands on, which is not the thing. Where nothing was
+    found all is faint: what is nearest to the phrase must not look like a place of it.
     """
     if len(answer.texts) > 1 and len(answer.labels):
         threshold = NEUTRAL if math.isnan(answer.threshold) else answer.threshold
         painted = label_colors(answer.labels, answer.relevancy >= threshold, answer.colors)
     else:
         painted = relevancy_colors(answer.relevancy, answer.colors)
-    if not answer.hit_numbers.any():
+    if answer.found and not answer.hit_numbers.any():   # which points are the hits is not known
         return painted
-    faint = FADED * painted + (1 - FADED) * np.asarray(answer.colors, np.float64)
-    return np.where((answer.hit_numbers > 0)[:, None], painted, np.round(faint).astype(np.uint8))
+    faint = np.round(FADED * painted + (1 - FADED) * np.asarray(answer.colors, np.float64))
+    inside = answer.hit_numbers > 0 if answer.found else np.zeros(len(painted), bool)
+    return np.where(inside[:, None], painted, faint.astype(np.uint8))
 
 
 def relevancy_colors(relevancy: np.ndarray, colors: np.ndarray,

@@ -30,13 +30,15 @@ class Painting:
     """What one browser is shown of the field.
 
     look: one of LOOKS, or '' for nothing. request: what RELEVANCY is painted of. top: the relevancy
-    with the last colour. origin (3,): of the page, world. version: counts what has changed.
+    with the last colour. paint: opacity of these colours. origin (3,): of the page, world. version:
+    counts what has changed.
     """
 
     client: viser.ClientHandle
     look: str = ''
     request: QueryRequest | None = None
     top: float = 0.0
+    paint: float = 1.0
     origin: np.ndarray = field(default_factory=lambda: np.zeros(3))
     version: int = 0
     painted: int = -1       # the version that is on display in its finest form
@@ -138,7 +140,7 @@ class FieldPainter:
             width = max(round(height * min(float(camera.aspect), WIDEST)), 1)
             picture = self._view.render(pinhole_of(width, height, float(camera.fov)),
                                         T_world_camera, painting.look, question,
-                                        painting.top, stop)
+                                        painting.top, stop, painting.paint)
             if picture is None:
                 return
             painting.client.scene.set_background_image(picture.colors, 'jpeg',

@@ -77,11 +77,13 @@ class FieldView:
 
     def render(self, camera: PinholeCamera, T_world_camera: np.ndarray, look: str,
                question: Question | None = None, top: float = 0.0,
-               stop: Callable[[], bool] = lambda: False) -> FieldPicture | None:
+               stop: Callable[[], bool] = lambda: False, paint: float = 1.0
+               ) -> FieldPicture | None:
         """Renders a view of one of LOOKS; returns None as soon as `stop` says so.
 
         question: for RELEVANCY. top: the relevancy that has the last colour, so that colours stay
-        while the camera moves; the largest of the view where that is larger.
+        while the camera moves; the largest of the view where that is larger. paint: opacity of
+        those colours, 0..1.
         """
         view = view_grid(camera, self.scene.pose_to_scene(T_world_camera), 1, None, self._device)
         bands, codes = [], []
@@ -100,7 +102,8 @@ class FieldView:
             pixels = depth_colors(depth, opaque)
         elif codes and question is not None:
             relevancy = self._relevancy(torch.cat(codes, 1), question)
-            pixels = relevancy_colors(np.where(opaque, relevancy, 0.0), pixels, top)
+            painted = relevancy_colors(np.where(opaque, relevancy, 0.0), pixels, top)
+            pixels = np.round(paint * painted + (1 - paint) * pixels).astype(np.uint8)
         shape = camera.height, camera.width
         return FieldPicture(pixels.reshape(*shape, 3), depth.reshape(shape).astype(np.float32))
 

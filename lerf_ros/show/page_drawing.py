@@ -15,6 +15,7 @@ from lerf_ros.errors import DatasetError
 from lerf_ros.frames.captures.posed_folder import FrameEntry
 from lerf_ros.frames.captures.transforms_json import posed_images
 from lerf_ros.frames.image_files import read_color
+from lerf_ros.geometry.camera import PinholeCamera
 from lerf_ros.geometry.up_direction import UpDirection, up_of_cameras
 from lerf_ros.query.answer import Answer, Hit, in_frame
 from lerf_ros.show.colors import answer_colors, level_colors
@@ -55,6 +56,7 @@ class MapDrawing:
         self.surface, self._enlarged = DOTS, 1.0
         self._keyframes: dict[str, viser.CameraFrustumHandle] = {}
         self.poses: list[np.ndarray] = []   # T_world_camera (4, 4) of the keyframes shown
+        self.cameras: list[PinholeCamera] = []      # theirs
         self.origin: np.ndarray | None = None   # (3,) world: the page's own origin
 
     def center_on(self, answer: Answer) -> None:
@@ -136,6 +138,7 @@ class MapDrawing:
         except DatasetError:
             self._entries = []      # the map was copied without its photographs
         self.poses = [entry.T_world_camera for entry in self._entries]
+        self.cameras = [entry.camera for entry in self._entries]
         self.up = up_of_cameras(np.array(self.poses).reshape(-1, 4, 4))
         self._scene.set_up_direction(self.up.direction)
 

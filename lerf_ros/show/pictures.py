@@ -257,10 +257,14 @@ def proof(view: PosedImage, hit: Hit) -> np.ndarray:
 def caption(answer: Answer, note: str = '') -> str:
     """Returns the line below a picture: the phrase, whether it was found, and its relevancy."""
     top = answer.relevancy.max(initial=0.0)
+    # A caption has one line; the answer holds the full reason.
     if answer.found:
-        state = f'found, relevancy {answer.hits[0].relevancy:.2f}'
-        # A caption has one line; the answer holds the full reason.
+        count, best = len(answer.hits), answer.hits[0].relevancy
+        state = f'found, relevancy {best:.2f}' if count == 1 else \
+            f'found at {count} places, best relevancy {best:.2f}'
         state += ', no grasp' if answer.no_target_reason else ''
+    elif rivals := [name for phrase in answer.phrases for name in phrase.looks_more_like]:
+        state = f'not found, looks more like {rivals[0]}'
     else:
         # The service does not return the threshold of the query node (NaN).
         needs = '' if np.isnan(answer.threshold) else f', needs {answer.threshold:.2f}'
@@ -330,8 +334,8 @@ def white(height: int, width: int) -> np.ndarray:
 def put_text(picture: np.ndarray, text: str, at: tuple[int, int] = (2, 20),
              size: float = FONT_SIZE, color: tuple[int, int, int] = (0, 0, 0)) -> None:
     """Writes text into a picture, at the left end of its baseline (x, y)."""
-    cv2.putText(picture, text.encode('ascii', 'replace').decode(), at, FONT, size, color, 1,
-                cv2.LINE_AA)
+    cv2.putText(picture, text.encode('ascii', 'replace').decode(), at, FONT, size, color,
+                max(1, round(size)), cv2.LINE_AA)
 
 
 def map_views(map_directory: Path) -> list[PosedImage]:
@@ -343,12 +347,19 @@ def map_views(map_directory: Path) -> list[PosedImage]:
 
 
 def save_overlay(map_directory: Path, answer: Answer, folder: Path) -> Path:
-    """Writes the photograph that shows the best hit best beside its overlay; returns the path."""
+    """Writes the photograph that shows the best hit best beside its overlay; returns the path.
+
+    A line below says what was found, because an absent thing has a heat map too.
+    """
     views = map_views(map_directory)
     view = views[ViewChooser(views, answer.points_world).best(answer)]
+    pair = np.concatenate([view.image, overlay(view, answer)], 1)
+    scale = pair.shape[1] / (2 * CELL_WIDTH)
+    line = white(round(scale * CAPTION_HEIGHT), pair.shape[1])
+    put_text(line, caption(answer), (round(2 * scale), round(20 * scale)), scale * FONT_SIZE)
     name = f'{file_name(answer.text)}.png'
     with OutputFolder(folder).file(name) as path:
-        write_image(path, np.concatenate([view.image, overlay(view, answer)], 1))
+        write_image(path, np.concatenate([pair, line]))
     return folder / name
 
 

@@ -19,13 +19,14 @@ from lerf_ros.query.answer import Answer, Hit
 from lerf_ros.query.household import NAMES
 from lerf_ros.query.inventory import Guess, names_of
 from lerf_ros.query.request import QueryRequest, split_phrases
+from lerf_ros.show.colors import FADED
 from lerf_ros.show.field_painter import FieldPainter
 from lerf_ros.show.field_view import LOOKS
 from lerf_ros.show.files import export_answer
 from lerf_ros.show.page_drawing import DISCS, DOTS, NO_SURFACE, MapDrawing, point_size
 from lerf_ros.show.page_link import PageLink
 from lerf_ros.show.pictures import PosedImage, ViewChooser, map_views, proof
-from lerf_ros.show.viewpoint import first_view, pointed_at
+from lerf_ros.show.viewpoint import first_view, pointed_at, usual_fov
 from lerf_ros.show.words import learned, summary
 
 if TYPE_CHECKING:
@@ -248,7 +249,8 @@ class PageSession:
         look = next((look for look in LOOKS if self.look.value == FIELD.format(look)), '')
         origin = self.drawing.origin if self.drawing.origin is not None else np.zeros(3)
         self._painter.change(self._painting, look=look, request=request, origin=origin,
-                             top=float(self.answer.relevancy.max(initial=0.0)))
+                             top=float(self.answer.relevancy.max(initial=0.0)),
+                             paint=1.0 if self.answer.found else FADED)
 
     def go_to_next(self) -> None:
         """Moves the camera to the next place of the answer, the best one first."""
@@ -290,12 +292,14 @@ class PageSession:
         else:
             position, target = first_view(answer.points_world, drawing.poses, up)
         position, target = drawing.place(position), drawing.place(target)
+        fov_rad = usual_fov(drawing.cameras)
         client = getattr(self.place, 'camera', None)
         if client is not None:
             client.position, client.look_at, client.up_direction = position, target, up
+            client.fov = fov_rad
         else:
             start = self.place.initial_camera   # type: ignore[union-attr]
-            start.position, start.look_at, start.up = position, target, up
+            start.position, start.look_at, start.up, start.fov = position, target, up, fov_rad
 
 
 def surface_of(look: str) -> str:

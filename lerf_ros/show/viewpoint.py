@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from lerf_ros.geometry.camera import nearest_to_axes
+from lerf_ros.geometry.camera import PinholeCamera, nearest_to_axes
 from lerf_ros.geometry.up_direction import rotation_to
 
 SMALLEST = 1e-4
 STEP_BACK = 0.15                        # of the distance, so that a little more is seen
+# Vertical fields of view of a page: a long lens looked at through a wide one makes things tiny.
+NARROWEST_RAD, WIDEST_RAD = math.radians(20), math.radians(75)
 VIEW_FROM = np.array([0.8, -0.9, 1.2])  # without photographs, times the extent; z is up
 
 
@@ -31,6 +34,17 @@ def first_view(points_world: np.ndarray, poses: Sequence[np.ndarray], up: np.nda
     low, high = np.percentile(points, (10, 90), axis=0)
     extent = max(float(np.linalg.norm(high - low)), SMALLEST)
     return (low + high) / 2 + extent * rotation_to(up) @ VIEW_FROM, (low + high) / 2
+
+
+def usual_fov(cameras: Sequence[PinholeCamera]) -> float:
+    """Returns the vertical field of view, radians, at which a map is looked at: its cameras' own.
+
+    cameras: of its keyframes; without any, the widest.
+    """
+    if not cameras:
+        return WIDEST_RAD
+    own = np.median([2 * math.atan(camera.height / 2 / camera.fy) for camera in cameras])
+    return float(np.clip(own, NARROWEST_RAD, WIDEST_RAD))
 
 
 def pointed_at(points: np.ndarray, origin: np.ndarray, direction: np.ndarray,

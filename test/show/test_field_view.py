@@ -96,6 +96,15 @@ def test_relevancy_is_that_of_the_embedding_along_the_ray(view, monkeypatch, wor
         assert np.abs(color.astype(int) - level).max() <= 8
 
 
+def test_what_was_not_found_is_painted_faintly(view, monkeypatch):
+    monkeypatch.setattr('lerf_ros.show.field_view.OPAQUE', 0.0)
+    question = SimpleNamespace(positives=axis('mug')[None], negatives=axis('plate')[None])
+    plain = view.render(CAMERA, T, PHOTOGRAPH).colors.astype(float)
+    full = view.render(CAMERA, T, RELEVANCY, question, 0.999).colors.astype(float)
+    faint = view.render(CAMERA, T, RELEVANCY, question, 0.999, paint=0.25).colors
+    np.testing.assert_allclose(faint, 0.25 * full + 0.75 * plain, atol=0.51)
+
+
 def test_a_picture_that_is_no_longer_wanted_is_given_up(view):
     assert view.render(CAMERA, T, PHOTOGRAPH, stop=lambda: True) is None
 
@@ -131,7 +140,7 @@ class Plain:
     def question(self, request):
         return request
 
-    def render(self, camera, T_world_camera, look, question, top, stop):
+    def render(self, camera, T_world_camera, look, question, top, stop, paint):
         self.origins.append(T_world_camera[:3, 3])
         first, self.first = self.first, lambda: None
         first()

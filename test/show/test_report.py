@@ -10,7 +10,7 @@ import pytest
 
 from lerf_ros.evaluation.demo_results import DemoResults, TruthBox, check_answer, map_colors
 from lerf_ros.geometry.camera import PinholeCamera
-from lerf_ros.query.answer import Answer, Hit, Presence
+from lerf_ros.query.answer import Answer, Hit, PhraseAnswer, Presence
 from lerf_ros.show.colors import FADED, answer_colors, relevancy_colors, turbo
 from lerf_ros.show.files import write_ply
 from lerf_ros.show.pictures import (
@@ -20,6 +20,7 @@ from lerf_ros.show.pictures import (
     contact_sheet,
     disc_radius,
     overlay,
+    save_overlay,
     splat,
     visible,
     write_image,
@@ -72,11 +73,16 @@ def test_nothing_relevant_paints_nothing(relevancy):
 def test_relevancy_outside_of_the_hits_is_faint():
     told = answer_of('cup', points=np.zeros((3, 3)), relevancy=(0.9, 0.9, 0.2))
     full = turbo(np.array([1.0]))[0]
-    assert answer_colors(told)[:2].tolist() == [full.tolist()] * 2     # no hit: as in the paper
-    inside, spilt, other = answer_colors(replace(told, hit_numbers=np.array([1, 0, 0])))
+    found = replace(told, presence=Presence.PRESENT)
+    # Which points are the hits is not known: as in the paper.
+    assert answer_colors(found)[:2].tolist() == [full.tolist()] * 2
+    inside, spilt, other = answer_colors(replace(found, hit_numbers=np.array([1, 0, 0])))
     assert inside.tolist() == full.tolist() and other.tolist() == told.colors[2].tolist()
     expected = FADED * full + (1 - FADED) * told.colors[1]
     assert np.abs(spilt - expected).max() <= 0.5 and FADED < 0.5
+    absent = answer_colors(replace(told, hit_numbers=np.zeros(3, int)))
+    assert np.abs(absent[:2] - expected).max() <= 0.5       # nothing looks like a place of it
+    assert absent[2].tolist() == told.colors[2].tolist()
 
 
 # Occlusion -----------------------------------------------------------------------------------
@@ -114,7 +120,8 @@ def test_a_relevant_object_behind_a_wall_is_not_painted():
     relevancy = np.r_[np.full(len(wall), 0.2), np.full(len(target), 0.9)]
     hidden = answer_of('x', points=np.concatenate([wall, target]), relevancy=relevancy)
     assert (overlay(PosedImage(GREY, CAMERA, np.eye(4)), hidden) == GREY).all()
-    alone = answer_of('x', points=target, relevancy=relevancy[len(wall):])
+    alone = replace(answer_of('x', points=target, relevancy=relevancy[len(wall):]),
+                    presence=Presence.PRESENT, hits=(hit_at((0, 0, -5.0)),))     # its box is behind
     painted = overlay(PosedImage(GREY, CAMERA, np.eye(4)), alone)
     # The target reaches from 32 - 50 * 0.1 to 32 + 50 * 0.1: its middle is painted, corners not.
     assert (painted[24, 32] != 100).any() and (painted[2, 2] == 100).all()
@@ -188,6 +195,22 @@ def test_contact_sheet_holds_every_answer(tmp_path):
     assert (cv2.imread(str(tmp_path / 'sheet.png'))[..., ::-1] == sheet).all()
     assert caption(answers[0]) == 'red mug: found, relevancy 0.80'
     assert caption(answers[1], 'right') == 'a tiger: not found (best 0.30, needs 0.55), right'
+    two = answer_of('red mug', [hit_at((0, 0, 2.0)), hit_at((1, 0, 2.0), relevancy=0.6)])
+    assert caption(two) == 'red mug: found at 2 places, best relevancy 0.80'
+    rivals = PhraseAnswer('apple', Presence.ABSENT, looks_more_like=('banana', 'orange'))
+    assert caption(replace(answers[1], text='apple', phrases=(rivals,))) == (
+        'apple: not found, looks more like banana')
+
+
+def test_the_picture_of_an_answer_says_what_was_found(tmp_path, monkeypatch):
+    view = PosedImage(GREY, CAMERA, np.eye(4))
+    monkeypatch.setattr('lerf_ros.show.pictures.map_views', lambda folder: [view])
+    answer = answer_of('a tiger', (), plane(2.0, half=0.3), np.full(41 * 41, 0.3))
+    picture = cv2.imread(str(save_overlay(tmp_path / 'map', answer, tmp_path / 'out')))
+    # Two pictures of 64 x 48 above a line of 30 pixels where a picture has 400, so of 5 here.
+    assert picture.shape == (48 + 5, 2 * 64, 3)
+    assert (picture[:48] == 100).all()              # nothing is relevant
+    assert picture[48:].min() < 200 and picture[48:].max() == 255       # dark letters on white
 
 
 def test_an_unwritable_picture_is_an_error(tmp_path):

@@ -33,7 +33,7 @@ from lerf_ros.show.page_drawing import DISCS, point_size, splat_covariances
 from lerf_ros.show.page_link import PageLink
 from lerf_ros.show.pictures import map_views
 from lerf_ros.show.session import NO_WHOLE, NOTHING_ASKED, SURFACES, in_words
-from lerf_ros.show.viewpoint import first_view
+from lerf_ros.show.viewpoint import first_view, usual_fov
 
 PHOTOGRAPH = np.full((CAMERA.height, CAMERA.width, 3), 200, np.uint8)
 CHROMIUM = shutil.which('chromium') or shutil.which('chromium-browser')
@@ -464,6 +464,14 @@ def test_the_page_opens_where_a_camera_stood():
     position, target = first_view(grid, [], np.array([0, -1.0, 0]))
     np.testing.assert_allclose(target, [2, 2, 0], atol=1e-9)
     assert position[1] < target[1] - 1      # above, where up is -y
+
+
+def test_a_map_is_looked_at_through_its_own_lens():
+    # 48 pixels high: at a focal length of 24 half of it is seen at 45 degrees; a long lens has 24.
+    camera = replace(CAMERA, width=64, height=48, fx=24.0, fy=24.0)
+    long = replace(camera, fy=24 / math.tan(math.radians(12)))
+    assert usual_fov([long, long, camera]) == pytest.approx(math.radians(24))
+    assert usual_fov([camera]) == usual_fov([]) == math.radians(75)      # no wider than this
 
 
 def test_a_map_on_its_side_is_shown_upright(query, served):
