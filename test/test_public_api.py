@@ -35,9 +35,9 @@ def test_the_example_maps_a_folder_and_asks_it(tmp_path, monkeypatch, capsys):
     text = '\n'.join(line[4:] for line in example().split('\n'))
     assert len([line for line in text.split('\n') if line.strip()]) == 6
     space = {}
-    exec(text.replace('steps=2000', 'steps=40').replace('red mug', 'red'), space)
+    exec(text.replace('steps=2000', 'steps=8').replace('red mug', 'red'), space)
     assert isinstance(space['answer'], lerf_ros.Answer)
-    assert space['mapper'].steps == 40
+    assert space['mapper'].steps == 8
     assert all(np.isfinite(hit.position).all() for hit in space['answer'].hits)
     assert capsys.readouterr().out.strip()
 
