@@ -20,7 +20,7 @@ from lerf_ros.mapping.process import MapperProcess
 from lerf_ros.storage.lock import FolderLock
 from lerf_ros.storage.map_directory import MapDirectory
 
-PATIENCE_S = 120.0   # loading models takes seconds, on a busy machine many
+PATIENCE_S = 600.0   # loading models takes seconds, on a busy machine many
 
 
 def wait_for(process, condition):
