@@ -23,7 +23,7 @@ from lerf_ros.query.answer import Answer, Hit, Presence
 CAMERA = PinholeCamera(32, 24, 30.0, 30.0, 16.0, 12.0)
 
 
-def spin_until(nodes, condition, timeout_s=60.0):
+def spin_until(nodes, condition, timeout_s=180.0):
     """Serves the nodes until the condition holds; whether it did in time."""
     executor = SingleThreadedExecutor()
     for node in nodes:
