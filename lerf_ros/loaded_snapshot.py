@@ -63,7 +63,8 @@ def judge(found: SearchResult, request: QueryRequest, threshold: float, place: M
         p.name, decide_presence(p.hits, p.candidate, place, p.fit), p.hits,
         p.fit * calibration.of_presence(p.candidate, place.known) if calibration else math.nan,
         '' if p.hits else p.reason or why_not_found(p.candidate, threshold, config.min_points),
-        looks_more_like=p.looks_more_like) for p in found.phrases)
+        looks_more_like=p.looks_more_like, best=p.candidate.relevancy if p.candidate else 0.0)
+        for p in found.phrases)
 
 
 def newest_view(question: Question, directory: MapDirectory) -> Viewpoint | None:

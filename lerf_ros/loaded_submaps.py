@@ -40,13 +40,15 @@ class Submap:
 class Loaded:
     """The submaps that can be asked, at one moment, and what no question changes of them.
 
-    places: that all of them looked at, each as its own submap resolves it; None if not known.
+    places: that all of them looked at, each as its own submap resolves it; None if not known. thin:
+    the submaps, by number, with points that fewer keyframes saw than a longer capture would need.
     """
 
     set: SubmapSet
     submaps: tuple[Submap, ...]
     surface: Surface
     places: Resolution | None
+    thin: frozenset[int]
 
     @classmethod
     def of(cls, submaps: SubmapSet, ready: Sequence[Submap]) -> Loaded | None:
@@ -59,7 +61,9 @@ class Loaded:
                 _ = snapshot.query.index.groups     # now, rather than while somebody waits
         return cls(submaps, tuple(ready), Surface.of(submaps, {
             n: s.query.index for n, s in snapshots.items()}), all_places(submaps, {
-                n: s.resolution for n, s in snapshots.items()}))
+                n: s.resolution for n, s in snapshots.items()}), frozenset(
+                    n for n, s in snapshots.items() if s.coverage is not None and (
+                        s.query.index.keyframes < s.coverage.needed[1]).any()))
 
     @property
     def numbers(self) -> tuple[int, ...]:

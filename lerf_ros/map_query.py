@@ -131,6 +131,11 @@ class MapQuery:
         """Returns the manifest of the loaded snapshot, empty before the first."""
         return self._loaded.info if self._loaded else {}
 
+    @property
+    def learning(self) -> str:
+        """Returns why the loaded snapshot lags behind its keyframes; empty if it does not."""
+        return still_learning(self.info, self._unlearned) if self.ready else ''
+
     def refresh(self) -> bool:
         """Loads the newest snapshot if it is newer than the loaded one; returns whether it did.
 
@@ -289,6 +294,10 @@ class MapQuery:
                 f'the encoder {self.info["encoder"]["name"]!r} of this map reads no pictures '
                 f'({error}): ask in words, or map with conse or openclip') from error
 
+    def read_pictures_with(self, other: MapQuery) -> None:
+        """Shares the image tower that another query of the same encoder has loaded, if any."""
+        self._image_encoder = self._image_encoder or other._image_encoder
+
     def answer(self, text: str, negatives: Sequence[str] = (), threshold: float = 0.0,
                max_hits: int = 0) -> Answer:
         """Asks where `text` is. 0 and empty stand for the configured values.
@@ -330,7 +339,7 @@ class MapQuery:
             T_world_target=plan.grasps[0].T_world_grasp if plan.grasps else None,
             finger_depth=loaded.grasp.finger_depth, frame_id=loaded.frame_id, metric=loaded.metric,
             not_found_reason='' if found.hits else phrases[0].not_found_reason,
-            learning=still_learning(loaded.info, self._unlearned),
+            learning=self.learning,
             snapshot_id=loaded.snapshot_id, snapshot_stamp_ns=loaded.snapshot_stamp_ns,
             timing=Timing(encoded - start, searched - encoded, time.perf_counter() - searched)),
             self.directory.keyframes.stamp)

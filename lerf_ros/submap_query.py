@@ -25,14 +25,15 @@ from lerf_ros.geometry.camera import invert_pose
 from lerf_ros.loaded_snapshot import LoadedSnapshot
 from lerf_ros.loaded_submaps import Loaded, Submap, box_around, holder_of, moved, newest_view
 from lerf_ros.map_query import MapQuery, answer_settings
-from lerf_ros.query.answer import NEUTRAL, Answer, Timing, in_frame, surest_presence
-from lerf_ros.query.ceilings import may_reach
+from lerf_ros.query.answer import Answer, Timing, in_frame, surest_presence
+from lerf_ros.query.ceilings import Ceilings
 from lerf_ros.query.inventory import Item
 from lerf_ros.query.mapped_space import MappedSpace, joined_space
 from lerf_ros.query.places import sort_key
-from lerf_ros.query.question import request_image
+from lerf_ros.query.question import Question, request_image
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.query.submap_answers import Part, phrase_of
+from lerf_ros.query.submap_choice import SubmapChoice
 from lerf_ros.query.text_query import TextQuery
 from lerf_ros.storage.lock import no_snapshot
 from lerf_ros.storage.submaps import SubmapFolder, SubmapSet
@@ -232,8 +233,12 @@ class SubmapQuery:
         start, loaded = time.perf_counter(), self._loaded()
         request = self._prepared(request, loaded)
         near = loaded.near(request.region)
-        own = self._parts(loaded, near, replace(request, plan_grasps=False))
         place = loaded.place(near, request.region, self._config(near[0].query.snapshot.stored))
+        question = near[0].query.question(request)
+        for submap in near if question.picture else []:
+            submap.query.read_pictures_with(near[0].query)
+        encode = time.perf_counter() - start
+        own = self._parts(loaded, near, replace(request, plan_grasps=False), question, place.enough)
         most = request.max_hits or near[0].query.text_query.config.max_hits
         phrases = tuple(phrase_of(k, own, place, most)
                         for k in range(len(own[0].answer.phrases)))
@@ -245,11 +250,10 @@ class SubmapQuery:
             colors=cloud.colors, presence=surest_presence(phrases), observed=place.observed,
             too_coarse=place.too_coarse, probability=max(p.probability for p in phrases),
             not_found_reason='' if hits else phrases[0].not_found_reason,
-            learning=next(filter(None, (part.answer.learning for part in own)), ''),
+            learning=next(filter(None, (s.query.learning for s in near)), ''),
             frame_id=self.frame_id, snapshot_id=self.snapshot_id,
             snapshot_stamp_ns=self.snapshot_stamp_ns),
             request, own, loaded)
-        encode = sum(part.answer.timing.encode for part in own)
         return replace(answer, timing=Timing(encode, time.perf_counter() - start - encode, 0.0))
 
     def _config(self, stored: LerfConfig) -> QueryConfig:
@@ -268,34 +272,22 @@ class SubmapQuery:
             return replace(request, viewpoint=newest_view(loaded))
         return request
 
-    def _parts(self, loaded: Loaded, near: Sequence[Submap],
-               request: QueryRequest) -> list[Part]:
-        """Asks those of the submaps that can have a place, or else a doubtful one, at least one.
+    def _parts(self, loaded: Loaded, near: Sequence[Submap], request: QueryRequest,
+               question: Question, enough: bool) -> list[Part]:
+        """Asks those of the submaps that can matter for the answer (query/submap_choice.py)."""
+        def ask(k: int) -> Part:
+            return self._part(loaded, near[k], request)
 
-        What the others would say is known: nothing in them beats the negatives, or nothing reaches
-        the threshold while others have places.
-        """
         if request.part or len(near) == 1:      # a part is looked for in things of lower relevancy
-            return [self._part(loaded, submap, request) for submap in near]
-        question = near[0].query.question(request)
-        least = [request.least_relevancy(s.query.text_query.config) for s in near]
-        can = np.array(list(self._threads.map(
-            lambda k: may_reach(near[k].query.text_query, question, least[k]),
-            range(len(near)))))                                                 # (S, P)
-        parts = {k: self._part(loaded, near[k], request)
-                 for k in np.flatnonzero(can.any(1)).tolist()}
-        told = list(parts.values())
-        missing = np.array([not any(part.owns(hit) for part in told
-                                    for hit in part.answer.phrases[p].hits)
-                            for p in range(can.shape[1])])
-        rest = [k for k in range(len(near)) if missing.any() and least[k] > NEUTRAL
-                and k not in parts]
-        doubtful = self._threads.map(
-            lambda k: may_reach(near[k].query.text_query, question, NEUTRAL), rest)
-        for k, beats in zip(rest, doubtful, strict=True):
-            if (missing & beats).any():
-                parts[k] = self._part(loaded, near[k], request)
-        return [parts[k] for k in sorted(parts)] or [self._part(loaded, near[0], request)]
+            return list(self._threads.map(ask, range(len(near))))
+        ceilings = list(self._threads.map(lambda s: Ceilings(
+            s.query.text_query, question, request.region is not None), near))
+        configs = [s.query.text_query.config for s in near]
+        return SubmapChoice(
+            [s.number for s in near], ceilings, [request.least_relevancy(c) for c in configs],
+            request.max_hits or configs[0].max_hits, enough,
+            [k for k, s in enumerate(near) if s.number in loaded.thin], ask, self._threads,
+            torch.get_num_threads()).told()
 
     def _part(self, loaded: Loaded, submap: Submap, request: QueryRequest) -> Part:
         """Asks one submap in its own frame; returns its answer in that of the map."""

@@ -9,6 +9,7 @@ middles of all groups first, and with points only where a radius leaves room for
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from torch import Tensor
@@ -50,8 +51,24 @@ class PointGroups:
 
     def points_of(self, groups: np.ndarray) -> np.ndarray:
         """Returns the points, by index, of groups (k,) by number."""
-        ends = np.append(self.starts[1:], len(self.members))
-        return np.concatenate([self.members[self.starts[g]:ends[g]] for g in groups.tolist()])
+        sizes = self.sizes[groups]
+        before = np.cumsum(sizes) - sizes
+        return self.members[np.repeat(self.starts[groups] - before, sizes) + np.arange(sizes.sum())]
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """How many points each group (G,) has."""
+        return np.diff(np.append(self.starts, len(self.members)))
+
+    @cached_property
+    def firsts(self) -> np.ndarray:
+        """The first group of each of K segments (K,), and of what is in no segment, ascending."""
+        return np.flatnonzero(np.diff(self.segments, prepend=-2))
+
+    def groups_of(self, segment: int) -> np.ndarray:
+        """Returns the groups of a segment, by number."""
+        first, end = np.searchsorted(self.segments, [segment, segment + 1])
+        return np.arange(first, end)
 
 
 def halved(points: np.ndarray, segments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

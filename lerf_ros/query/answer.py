@@ -105,7 +105,8 @@ class PhraseAnswer:
     not_found_reason: the number that decided that it was not found; empty where it was.
     understood: how the phrase was read, such as 'mug, red, on table'. not_understood: why it was
     asked as a whole although it seems to say more; empty where it does not. looks_more_like: words
-    that fit its best place better than it does, the best first.
+    that fit its best place better than it does, the best first. best: relevancy of its best place,
+    however low; 0 where nothing beats the negatives, and where nobody told.
     """
 
     text: str
@@ -116,6 +117,7 @@ class PhraseAnswer:
     understood: str = ''
     not_understood: str = ''
     looks_more_like: tuple[str, ...] = ()
+    best: float = 0.0
 
     @property
     def found(self) -> bool:

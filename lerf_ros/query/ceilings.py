@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """How relevant a phrase can be anywhere in an index, from a hundredth of the work of a search.
 
-A map of many submaps is asked in two passes. In the first each tells whether any of its points can
-reach the threshold; in the second those that can are searched as a whole. The first pass never
-errs to the other side: what it leaves out has no place that a search would find.
+A map of many submaps is asked in two passes. In the first each tells how relevant any of its points
+can be; in the second those are searched as a whole that can matter (query/submap_choice.py). The
+first pass never errs to the other side: what it leaves out has no place that a search would find.
 
 Of a group of points with mean code m and radius d at one scale, a phrase p and negatives n, each
 margin (p - n) . c is at most (p - n) . m + |p - n| d, by Cauchy and Schwarz; the margin of a point
@@ -16,6 +16,7 @@ field says of it, which is bounded alike.
 
 from __future__ import annotations
 
+from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -25,34 +26,41 @@ import torch
 from lerf_ros.index.groups import PointGroups
 from lerf_ros.query.places import score
 from lerf_ros.query.question import Question
-from lerf_ros.query.relevancy import Scorer
 from lerf_ros.query.second_look import EXTREME, log_odds
 from lerf_ros.query.text_query import TextQuery
 
 # Of margins, where products are rounded to bfloat16, and where they are not. Two cosines are each
 # off by half of the last bit of a factor and of the result; a parabola adds a quarter to that.
 ROUNDING = {torch.bfloat16: 1.25 * 2.0 ** -7, torch.float32: 1e-5}
-# Points that are compared before it is asked whether that was enough: those that are most likely to
-# reach it come first, and most often they do.
-FIRST, BATCH = 512, 8192
+# Groups whose points are compared before it is asked whether the rest can be more relevant: those
+# with the highest ceilings come first.
+FIRST, BATCH = 16, 128
 MOST_ODDS = float(log_odds(1 - EXTREME))
 
 
-class Margins(NamedTuple):
-    """Between which a phrase's margins over the negatives lie in each of G groups, (G,)."""
+class Ceilings:
+    """How relevant the phrases of a question can be anywhere in one index, by phrase."""
 
-    low: np.ndarray
-    high: np.ndarray
+    def __init__(self, query: TextQuery, question: Question, region: bool = False) -> None:
+        """region: whether only a part of the index is asked about, which this one is not told."""
+        negatives = question.negatives
+        if question.picture:    # the last of its negatives is the index itself
+            negatives = np.concatenate([negatives[:-1], query.index.mean_embedding()[None]])
+        looks = query.looks_again and not question.picture
+        self._rows = [[RowCeiling(query, row, negatives, looks, region)
+                       for row in rows_of(question, k)] for k in range(len(question.names))]
 
+    @cached_property
+    def most(self) -> np.ndarray:
+        """Above what no relevancy is, (P,), from the groups of points alone."""
+        return np.array([max(row.most for row in rows) for rows in self._rows])
 
-def may_reach(query: TextQuery, question: Question, floor: float) -> np.ndarray:
-    """Returns which of P phrases may have a relevancy of `floor` somewhere in an index, (P,) bool.
+    def reached(self, floor: float) -> np.ndarray:
+        """Returns the same (P,) from the points themselves, so that it is most likely reached.
 
-    Where it is False no point has, second looks included; where it is True one most likely has.
-    """
-    looks = query.looks_again and not question.picture
-    return np.array([any(one_reaches(query, row, question.negatives, floor, looks)
-                         for row in rows_of(question, k)) for k in range(len(question.names))])
+        0 where that is below `floor`.
+        """
+        return np.array([max(row.reached(floor) for row in rows) for rows in self._rows])
 
 
 def rows_of(question: Question, number: int) -> list[np.ndarray]:
@@ -66,41 +74,103 @@ def rows_of(question: Question, number: int) -> list[np.ndarray]:
     return [question.rows[text] for text in dict.fromkeys([thing.noun, thing.described])]
 
 
-def one_reaches(query: TextQuery, phrase: np.ndarray, negatives: np.ndarray, floor: float,
-                looks: bool) -> bool:
-    """Returns whether a phrase (D,) may be as relevant as `floor` anywhere."""
-    index, scorer = query.index, query.scorer
-    if not len(index.points):
-        return False
-    groups, temperature = index.groups, query.config.temperature
-    least = float(log_odds(floor))
-    code, against = phrase @ index.basis, negatives @ index.basis
-    slack = ROUNDING.get(scorer.dtype, ROUNDING[torch.bfloat16])
-    margins = group_margins(groups, code, against)
-    low, high = temperature * (margins.low - slack), temperature * (margins.high + slack)
-    looked = query.looks.of(phrase[None], negatives).segments[0] if looks else np.zeros(0)
-    told = np.append(looked, np.nan)[np.minimum(groups.segments, len(looked))]     # -1: the last
-    alone = np.flatnonzero(np.isnan(told) & (high >= least))
-    if len(alone) and largest(scorer, groups.points_of(alone[np.argsort(-high[alone])]), code,
-                              against, least / temperature - slack):
-        return True
-    for segment in np.flatnonzero(np.isfinite(looked)).tolist():
-        own = np.flatnonzero(groups.segments == segment)
-        odds = query.config.look_weight * float(log_odds(looked[segment]))
-        rise = query.config.look_weight * clipped(low[own].min())
-        if clipped(high[own].max()) + odds - rise < least:
-            continue
-        values = temperature * scorer.margins_at(groups.points_of(own), code, against)
-        whole = float(log_odds(score(1 / (1 + np.exp(-values)), query.config.whole_share)))
-        shift = odds - query.config.look_weight * whole
-        if clipped(values.max()) + shift >= least - 2 * temperature * slack:
-            return True
-    return False
+class RowCeiling:
+    """How relevant one embedding (D,) can be anywhere in an index. Numbers inside are log-odds."""
+
+    def __init__(self, query: TextQuery, phrase: np.ndarray, negatives: np.ndarray, looks: bool,
+                 region: bool) -> None:
+        self.query, self.region, index = query, region, query.index
+        self.empty, self.groups = not len(index.points), index.groups
+        self.code, self.against = phrase @ index.basis, negatives @ index.basis
+        self.slack = query.config.temperature * ROUNDING.get(
+            query.scorer.dtype, ROUNDING[torch.bfloat16])
+        self.looked = query.looks.of(phrase[None], negatives).segments[0] if looks else np.zeros(0)
+        if not self.empty:
+            margins = group_margins(self.groups, self.code, self.against)
+            self.low = query.config.temperature * margins.low - self.slack
+            self.high = query.config.temperature * margins.high + self.slack
+
+    @cached_property
+    def _alone(self) -> np.ndarray:
+        """The groups of points that no second look moves, those that may be relevant first."""
+        told = np.append(self.looked, np.nan)[np.minimum(self.groups.segments, len(self.looked))]
+        alone = np.flatnonzero(np.isnan(told))                                  # -1: the last
+        return alone[np.argsort(-self.high[alone])]
+
+    @cached_property
+    def _moved(self) -> tuple[np.ndarray, np.ndarray]:
+        """The segments (K,) that second looks move, and what they can reach (K,), best first."""
+        firsts = self.groups.firsts
+        segments = self.groups.segments[firsts]
+        moved = np.isin(segments, np.flatnonzero(np.isfinite(self.looked)))
+        weight, segments = self.query.config.look_weight, segments[moved]
+        if not len(segments):
+            return segments, np.zeros(0)
+        high = np.maximum.reduceat(self.high, firsts)[moved]
+        low = np.minimum.reduceat(self.low, firsts)[moved]
+        reach = clipped(high) + weight * (log_odds(self.looked[segments]) - clipped(low))
+        order = np.argsort(-reach)
+        return segments[order], reach[order]
+
+    @property
+    def most(self) -> float:
+        """Above what no relevancy is, from the groups alone."""
+        if self.empty:
+            return 0.0
+        alone = self.high[self._alone[:1]].max(initial=-np.inf)
+        return as_relevancy(max(alone, self._moved[1][:1].max(initial=-np.inf)))
+
+    def reached(self, floor: float) -> float:
+        """Returns the same from the points themselves; 0 where that is below `floor`."""
+        if self.empty:
+            return 0.0
+        least = float(log_odds(floor))
+        best = self._best_alone(least)
+        for segment, reach in zip(*self._moved, strict=True):
+            if reach < max(least, best):
+                break
+            best = max(best, self._best_moved(int(segment)))
+        return min(as_relevancy(best), self.most) if best >= least else 0.0
+
+    def _best_alone(self, least: float) -> float:
+        """Returns the most that points without second looks reach; minus infinity below `least`."""
+        best, high = -np.inf, self.high[self._alone]
+        count = int(np.searchsorted(-high, -least, 'right'))        # high descends
+        for start, end in pairwise([0, *range(FIRST, count, BATCH), count]):
+            if start >= end or high[start] <= best:
+                break
+            best = max(best, float(self._odds_at(self._alone[start:end]).max()) + self.slack)
+        return best if best >= least else -np.inf
+
+    def _best_moved(self, segment: int) -> float:
+        """Returns the most that points of a segment reach, with what second looks say of it."""
+        c, odds = self.query.config, self._odds_at(self.groups.groups_of(segment))
+        # Nobody knows here what part of it a region has, only that none of it is below the least.
+        field = clipped(odds.min()) if self.region else log_odds(
+            score(1 / (1 + np.exp(-odds)), c.whole_share))
+        shift = c.look_weight * (log_odds(self.looked[segment]) - field)
+        return float(clipped(odds.max()) + shift + 2 * self.slack)
+
+    def _odds_at(self, groups: np.ndarray) -> np.ndarray:
+        return np.asarray(self.query.config.temperature * self.query.scorer.margins_at(
+            self.groups.points_of(groups), self.code, self.against))
 
 
-def clipped(odds: float) -> float:
+def as_relevancy(odds: float) -> float:
+    """Returns the relevancy of log-odds, a little too high rather than too low."""
+    return float(1 / (1 + np.exp(-odds))) + 1e-6
+
+
+class Margins(NamedTuple):
+    """Between which a phrase's margins over the negatives lie in each of G groups, (G,)."""
+
+    low: np.ndarray
+    high: np.ndarray
+
+
+def clipped(odds: np.ndarray) -> np.ndarray:
     """Returns the log-odds as `second_look.combined` sees them."""
-    return float(np.clip(odds, -MOST_ODDS, MOST_ODDS))
+    return np.clip(odds, -MOST_ODDS, MOST_ODDS)
 
 
 def group_margins(groups: PointGroups, phrase: np.ndarray, negatives: np.ndarray) -> Margins:
@@ -131,11 +201,3 @@ def peak_towards(far: np.ndarray, middle: np.ndarray, near: np.ndarray) -> np.nd
     bend, slope = far + near - 2 * middle, (near - far) / 2
     shift = np.clip(slope / np.maximum(-bend, 1e-6), 0, 1)
     return middle + slope * shift + bend * shift ** 2 / 2
-
-
-def largest(scorer: Scorer, points: np.ndarray, phrase: np.ndarray, negatives: np.ndarray,
-            least: float) -> bool:
-    """Returns whether a margin at one of points (n,), by index, reaches `least`."""
-    return any(scorer.margins_at(points[start:end], phrase, negatives).max() >= least
-               for start, end in pairwise([0, *range(FIRST, len(points), BATCH), len(points)])
-               if start < end)

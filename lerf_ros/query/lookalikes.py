@@ -159,8 +159,8 @@ def fits_of(query: TextQuery, hit: Hit, row: np.ndarray,
         return 0.0, np.zeros(len(words.names))
     codes = query.index.codes_of(members).mean(0)                           # (S, r)
     codes /= np.maximum(np.linalg.norm(codes, axis=1, keepdims=True), 1e-6)
-    basis = query.index.basis
-    return float((codes @ (row @ basis)).max()), (codes @ (words.rows @ basis).T).max(0)
+    meant = codes @ query.index.basis.T         # (S, D), far fewer rows than words
+    return float((meant @ row).max()), (meant @ words.rows.T).max(0)
 
 
 def points_of(query: TextQuery, hit: Hit) -> np.ndarray:

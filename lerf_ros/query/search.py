@@ -90,7 +90,16 @@ class Limits(NamedTuple):
 def inside_region(index: LanguageIndex, region: Region) -> np.ndarray:
     """Returns which points of the index lie in the region, (N,) bool."""
     R, center = region.T_world_region[:3, :3], region.T_world_region[:3, 3] - index.origin
-    return (np.abs((index.points - center) @ R) <= region.size / 2).all(1)
+    # Most points lie apart from it along the axes of the map, which is found in less time.
+    reach = np.abs(R) @ region.size / 2
+    reach = reach + 1e-5 * (1 + reach + np.abs(center))     # what single precision may be off
+    near = np.ones(len(index.points), bool)
+    for axis, (low, high) in enumerate(zip(center - reach, center + reach, strict=True)):
+        along = index.points[:, axis]
+        near &= (along >= np.float32(low)) & (along <= np.float32(high))
+    asked = np.flatnonzero(near)
+    near[asked] = (np.abs((index.points[asked] - center) @ R) <= region.size / 2).all(1)
+    return near
 
 
 def search(query: TextQuery, names: Sequence[str], phrases: np.ndarray, negatives: np.ndarray,

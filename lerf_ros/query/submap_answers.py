@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
@@ -54,33 +53,65 @@ class Part:
 
 
 def phrase_of(k: int, own: Sequence[Part], place: MappedPlace, most: int) -> PhraseAnswer:
-    """Returns what all submaps together say of a phrase, by its number, with `most` hits."""
+    """Returns what all submaps together say of a phrase, by its number, with `most` hits.
+
+    What is said beside the hits is said of the best place, however low.
+    """
     told = [part.answer.phrases[k] for part in own]
-    hits = joined([(part.depth(hit), hit) for part, phrase in zip(own, told, strict=True)
-                   for hit in phrase.hits if part.owns(hit)])[:most]
-    surest = max(told, key=lambda phrase: -1.0 if math.isnan(phrase.probability)
-                 else phrase.probability)
+    hits = joined(owned_hits(k, own), most)
     if hits:
+        surest = max(told, key=lambda phrase: phrase.best)
         return replace(surest, presence=Presence.PRESENT, hits=hits, not_found_reason='')
+    surest = max(without_hits(told) or told, key=lambda phrase: phrase.best)
     doubtful = any(phrase.presence == Presence.NOT_OBSERVED for phrase in told)
     presence = Presence.ABSENT if place.enough and not doubtful else Presence.NOT_OBSERVED
-    return replace(surest, presence=presence, hits=(), not_found_reason=next(
-        filter(None, (surest.not_found_reason, *(p.not_found_reason for p in told))), ''))
+    return replace(surest, presence=presence, hits=())
 
 
-def joined(hits: Sequence[tuple[float, Hit]]) -> tuple[Hit, ...]:
-    """Returns hits (depth in its cube, hit) best first, doubles of overlapping submaps as one.
+def owned_hits(k: int, own: Sequence[Part]) -> list[tuple[Part, Hit]]:
+    """Returns the hits of a phrase, by its number, each with the submap that speaks for it."""
+    return [(part, hit) for part in own for hit in part.answer.phrases[k].hits if part.owns(hit)]
 
-    The one that lies deepest in its cube is the most complete; it gets the best relevancy.
+
+def without_hits(told: Sequence[PhraseAnswer]) -> list[PhraseAnswer]:
+    """Returns the answers of those submaps that found nothing at all."""
+    return [phrase for phrase in told if not phrase.hits]
+
+
+def joined(hits: Sequence[tuple[Part, Hit]], most: int) -> tuple[Hit, ...]:
+    """Returns the `most` best hits, best first, doubles of overlapping submaps as one.
+
+    Of those whose cubes have the best of them inside, the one that lies deepest is the most
+    complete; it gets the best relevancy.
     """
-    kept: list[Hit] = []
-    for _, hit in sorted(hits, key=lambda pair: pair[0]):
-        double = next((k for k, other in enumerate(kept) if same_place(hit, other)), None)
-        if double is None:
-            kept.append(hit)
-        elif hit.relevancy > kept[double].relevancy:
-            kept[double] = replace(kept[double], relevancy=hit.relevancy)
-    return tuple(sorted(kept, key=sort_key))
+    shown = []
+    for doubles in leading(hits, most):
+        best = doubles[0][1]
+        _, hit = min((pair for pair in doubles if pair is doubles[0] or pair[0].depth(best) <= 1.0),
+                     key=lambda pair: pair[0].depth(pair[1]))
+        shown.append(replace(hit, relevancy=best.relevancy))
+    return tuple(sorted(shown, key=sort_key))
+
+
+def leading(hits: Sequence[tuple[Part, Hit]], most: int) -> list[list[tuple[Part, Hit]]]:
+    """Returns the `most` best places, each with all hits that are it, the best first.
+
+    Less relevant hits never change which these are.
+    """
+    ordered = sorted(hits, key=lambda pair: sort_key(pair[1]))
+    middles = np.array([hit.position for _, hit in ordered]).reshape(-1, 3)
+    reach = np.array([np.linalg.norm(hit.size) for _, hit in ordered]) / 2
+    found: dict[int, list[tuple[Part, Hit]]] = {}
+    for number, pair in enumerate(ordered):
+        first = np.array(list(found), np.int64)
+        apart = np.linalg.norm(middles[first] - middles[number], axis=1)
+        near = first[apart <= np.maximum(reach[first], reach[number]) + 1e-9].tolist()
+        double = next((k for k in near if same_place(pair[1], ordered[k][1])), None)
+        if double is not None:
+            found[double].append(pair)
+        elif len(found) < most:
+            found[number] = [pair]
+    return list(found.values())
 
 
 def same_place(a: Hit, b: Hit) -> bool:

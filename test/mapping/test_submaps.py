@@ -259,5 +259,12 @@ def request(text):
 def test_what_two_submaps_found_at_one_place_is_one_hit():
     def hit(x, relevancy):
         return Hit(np.array([x, 0.0, 0.0]), np.eye(3), np.full(3, 0.2), relevancy, 0.1, 50, 9)
-    hits = joined([(0.9, hit(0.05, 0.9)), (0.2, hit(0.0, 0.8)), (0.5, hit(0.3, 0.7))])
+
+    def part(depth):
+        return SimpleNamespace(depth=lambda of: depth)
+    found = [(part(0.9), hit(0.05, 0.9)), (part(0.2), hit(0.0, 0.8)), (part(0.5), hit(0.3, 0.7))]
+    hits = joined(found, 5)
     assert [(h.position[0], h.relevancy) for h in hits] == [(0.0, 0.9), (0.3, 0.7)]
+    assert [h.position[0] for h in joined(found, 1)] == [0.0]
+    outside = [found[0], (part(1.1), hit(0.0, 0.8))]    # its cube has the place not inside
+    assert [h.position[0] for h in joined(outside, 5)] == [0.05]
