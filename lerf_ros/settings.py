@@ -9,6 +9,7 @@ import math
 import re
 import typing
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 from lerf_ros.errors import ConfigError
@@ -36,12 +37,18 @@ class Checked:
     """Base of dataclasses of settings: checks type, range and choices of every field."""
 
     def __post_init__(self) -> None:
-        hints = typing.get_type_hints(type(self))
+        hints = hints_of(type(self))    # type: ignore[arg-type]
         for field in dataclasses.fields(self):  # type: ignore[arg-type]
             if field.metadata:
                 value = coerce(field.name, getattr(self, field.name), hints[field.name])
                 object.__setattr__(self, field.name, value)
                 check(field, value)
+
+
+@cache
+def hints_of(kind: type) -> dict[str, Any]:
+    """Returns the types of the fields of a class, which take long to look up."""
+    return typing.get_type_hints(kind)
 
 
 def coerce(name: str, value: object, hint: type) -> object:

@@ -75,7 +75,8 @@ class LanguageIndex:
         """Returns all arrays by name as they are stored: points and planes in world coordinates."""
         stored = {name: getattr(self, name) for name in self.__dataclass_fields__
                   if name not in ('points', 'looks')}
-        return {**stored, **self.looks.arrays(), 'points_world': self.points_world,
+        return {**stored, **self.looks.arrays(), **self.groups.arrays(),
+                'points_world': self.points_world,
                 'planes': shifted_planes(self.planes, self.origin)}
 
     @classmethod
@@ -83,7 +84,7 @@ class LanguageIndex:
         """Makes an index of what `arrays` returned; KeyError when one is missing.
 
         Maps of earlier versions have no origin: the median of their points replaces it. They have
-        no looks either, and do not know when a point was seen.
+        no looks either, do not know when a point was seen, and group their points when asked.
         """
         world = arrays['points_world'].astype(np.float64)
         middle = np.median(world, axis=0) if len(world) else np.zeros(3)
@@ -92,8 +93,11 @@ class LanguageIndex:
         names = [name for name in cls.__dataclass_fields__
                  if name not in ('points', 'planes', 'origin', 'looks') and name in (
                      *arrays, *REQUIRED)]
-        return cls(points=(world - origin).astype(np.float32), planes=planes, origin=origin,
-                   looks=SecondLooks.from_arrays(arrays), **{name: arrays[name] for name in names})
+        index = cls(points=(world - origin).astype(np.float32), planes=planes, origin=origin,
+                    looks=SecondLooks.from_arrays(arrays), **{name: arrays[name] for name in names})
+        if (groups := PointGroups.from_arrays(arrays)) is not None:
+            index.__dict__['groups'] = groups       # in place of computing them
+        return index
 
     @property
     def stored_scales(self) -> np.ndarray:

@@ -55,12 +55,12 @@ class Ceilings:
         """Above what no relevancy is, (P,), from the groups of points alone."""
         return np.array([max(row.most for row in rows) for rows in self._rows])
 
-    def reached(self, floor: float) -> np.ndarray:
+    def reached(self, floor: float, closely: bool = True) -> np.ndarray:
         """Returns the same (P,) from the points themselves, so that it is most likely reached.
 
-        0 where that is below `floor`.
+        0 where that is below `floor`. Not closely: points are compared only until one reaches it.
         """
-        return np.array([max(row.reached(floor) for row in rows) for rows in self._rows])
+        return np.array([max(row.reached(floor, closely) for row in rows) for rows in self._rows])
 
 
 def rows_of(question: Question, number: int) -> list[np.ndarray]:
@@ -120,24 +120,26 @@ class RowCeiling:
         alone = self.high[self._alone[:1]].max(initial=-np.inf)
         return as_relevancy(max(alone, self._moved[1][:1].max(initial=-np.inf)))
 
-    def reached(self, floor: float) -> float:
+    def reached(self, floor: float, closely: bool) -> float:
         """Returns the same from the points themselves; 0 where that is below `floor`."""
         if self.empty:
             return 0.0
         least = float(log_odds(floor))
-        best = self._best_alone(least)
+        best = self._best_alone(least, closely)
         for segment, reach in zip(*self._moved, strict=True):
-            if reach < max(least, best):
+            if reach < max(least, best) or (best >= least and not closely):
                 break
             best = max(best, self._best_moved(int(segment)))
-        return min(as_relevancy(best), self.most) if best >= least else 0.0
+        if best < least:
+            return 0.0
+        return min(as_relevancy(best), self.most) if closely else self.most
 
-    def _best_alone(self, least: float) -> float:
+    def _best_alone(self, least: float, closely: bool) -> float:
         """Returns the most that points without second looks reach; minus infinity below `least`."""
         best, high = -np.inf, self.high[self._alone]
         count = int(np.searchsorted(-high, -least, 'right'))        # high descends
         for start, end in pairwise([0, *range(FIRST, count, BATCH), count]):
-            if start >= end or high[start] <= best:
+            if start >= end or high[start] <= best or (best >= least and not closely):
                 break
             best = max(best, float(self._odds_at(self._alone[start:end]).max()) + self.slack)
         return best if best >= least else -np.inf
@@ -180,8 +182,9 @@ def group_margins(groups: PointGroups, phrase: np.ndarray, negatives: np.ndarray
     """
     apart = (phrase - negatives).astype(np.float32)                     # (M, r)
     high, low = (np.full(groups.radii.shape, np.inf, np.float32) for _ in range(2))
-    for row in apart:       # a minimum along a short last axis is slow
-        gap, spread = groups.middles @ row, groups.radii * np.linalg.norm(row)      # (S, G)
+    gaps = apart @ groups.middles.reshape(-1, groups.middles.shape[-1]).T
+    for row, flat in zip(apart, gaps, strict=True):     # a minimum along a short axis is slow
+        gap, spread = flat.reshape(high.shape), groups.radii * np.linalg.norm(row)      # (S, G)
         np.minimum(high, gap + spread, out=high)
         np.minimum(low, gap - spread, out=low)
     return Margins(low.max(0), np.maximum(high.max(0), highest_peak(low, high)))

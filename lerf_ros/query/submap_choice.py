@@ -21,6 +21,9 @@ from lerf_ros.query.ceilings import Ceilings
 from lerf_ros.query.places import TIE_DECIMALS
 from lerf_ros.query.submap_answers import Part, leading, owned_hits, without_hits
 
+# Times as many submaps as places are wanted: it pays to look closely which of so many are best.
+MANY = 2
+
 
 @dataclass
 class SubmapChoice:
@@ -46,7 +49,10 @@ class SubmapChoice:
 
     def told(self) -> list[Part]:
         """Asks what has to be asked; returns the answers in the order of the submaps."""
-        peaks = np.stack(self._peaks(range(len(self.ceilings)), self.least))        # (S, P)
+        peaks = np.stack(self._peaks(range(len(self.ceilings)), self.least, False))     # (S, P)
+        if np.count_nonzero(peaks, axis=0).max() > MANY * self.most:
+            high = np.flatnonzero(peaks.any(1)).tolist()
+            peaks[high] = self._peaks(high, [self.least[k] for k in high], True)
         while wanted := [k for p in range(peaks.shape[1]) for k in self._may_have_places(
                 p, peaks[:, p])[:self.together]]:
             self._ask(wanted)
@@ -65,9 +71,10 @@ class SubmapChoice:
         new = sorted(set(numbers) - self.parts.keys())
         self.parts.update(zip(new, self.threads.map(self.ask, new), strict=True))
 
-    def _peaks(self, numbers: Sequence[int], floors: Sequence[float]) -> list[np.ndarray]:
+    def _peaks(self, numbers: Sequence[int], floors: Sequence[float],
+               closely: bool) -> list[np.ndarray]:
         """Returns above what each phrase is nowhere in these submaps, (P,); 0 below the floors."""
-        return list(self.threads.map(lambda k, floor: self.ceilings[k].reached(floor),
+        return list(self.threads.map(lambda k, floor: self.ceilings[k].reached(floor, closely),
                                      numbers, floors))
 
     def _may_have_places(self, phrase: int, peaks: np.ndarray) -> list[int]:
@@ -98,7 +105,7 @@ class SubmapChoice:
         floor = max(self._best(phrase), NEUTRAL)
         left = [k for k in range(len(most)) if k not in self.parts and most[k] >= floor]
         peaks = {k: float(peak[phrase]) for k, peak in zip(
-            left, self._peaks(left, [floor] * len(left)), strict=True)}
+            left, self._peaks(left, [floor] * len(left), True), strict=True)}
         while wanted := [k for k in sorted(peaks, key=lambda k: -peaks[k]) if k not in self.parts
                          and peaks[k] >= max(self._best(phrase), NEUTRAL)][:self.together]:
             self._ask(wanted)

@@ -13,6 +13,7 @@ from lerf_ros.geometry.region import Region
 from lerf_ros.geometry.submap_lattice import SubmapLattice
 from lerf_ros.index.coverage import Coverage
 from lerf_ros.index.groups import GROUP
+from lerf_ros.index.language_index import LanguageIndex
 from lerf_ros.index.looks import SecondLooks
 from lerf_ros.query.answer import Presence
 from lerf_ros.query.ceilings import Ceilings, group_margins, highest_peak
@@ -60,6 +61,7 @@ def test_no_point_reaches_what_the_first_pass_says_that_none_can(seed, scales, p
     reached = ceilings.reached(floor)[0]
     assert values.max() <= ceilings.most[0]
     assert values.max() < floor if reached == 0 else values.max() <= reached <= ceilings.most[0]
+    assert bool(reached) == bool(ceilings.reached(floor, False)[0])
     # Nor is it so careful that it leaves nothing out: what it says is nearly reached.
     assert reached == 0 or values.max() > reached - 0.1
 
@@ -77,7 +79,7 @@ def test_a_part_of_an_index_is_no_more_relevant_than_the_ceiling_of_all(seed, po
     field = query.scorer.each_phrase(rows[:1], rows[1:])[0][0]
     values = query.with_looks(np.where(inside, field, 0.0),
                               query.looks.of(rows[:1], rows[1:]).segments[0])
-    assert values.max() <= min(ceilings.most[0], ceilings.reached(0.01)[0])
+    assert values.max() <= min(ceilings.most[0], max(ceilings.reached(0.01)[0], 0.01))
     assert all(hit.relevancy <= ceilings.most[0] for hit in part.hits)
 
 
@@ -144,7 +146,7 @@ class NoCeilings:
     def __init__(self, query, question, region):
         self.most = np.ones(len(question.names))
 
-    def reached(self, floor):
+    def reached(self, floor, closely=True):
         return self.most
 
 
@@ -271,3 +273,16 @@ def test_answers_are_those_of_a_search_of_everything(seed, tmp_path, monkeypatch
     assert [str(say(a)) for a in found] == [str(say(a)) for a in full]
     presences = {a.presence for a in full}
     assert Presence.PRESENT in presences and len(presences) > 1
+
+
+def test_groups_are_stored_with_an_index_and_made_for_maps_without():
+    index = random_query(0, 3, 400, 0.1, False)[1].index
+    stored = index.arrays()
+    again = LanguageIndex.from_arrays(stored)
+    assert again.groups.middles is stored['group_middles']      # nothing is computed
+    made = LanguageIndex.from_arrays({name: array for name, array in stored.items()
+                                      if not name.startswith('group_')}).groups
+    for name, array in again.groups.arrays().items():
+        np.testing.assert_array_equal(array, made.arrays()[name])
+    assert len(replace(again, points=again.points[:9], codes=again.codes[:, :9], segments=(
+        again.segments[:9])).groups.members) == 9       # those of another index are not kept
