@@ -111,6 +111,10 @@ class LanguageIndex:
 
     def mean_embedding(self) -> np.ndarray:
         """Returns the mean embedding (D,) of all points, unit length."""
+        return self._mean_embedding
+
+    @cached_property
+    def _mean_embedding(self) -> np.ndarray:
         mean = self.basis @ as_tensor(self.codes).mean((0, 1), dtype=torch.float32).numpy()
         return mean / max(float(np.linalg.norm(mean)), 1e-6)
 
