@@ -265,6 +265,8 @@ def caption(answer: Answer, note: str = '') -> str:
         state += ', no grasp' if answer.no_target_reason else ''
     elif rivals := [name for phrase in answer.phrases for name in phrase.looks_more_like]:
         state = f'not found, looks more like {rivals[0]}'
+    elif top >= answer.threshold:       # some points reach it, but no place does
+        state = 'not found'
     else:
         # The service does not return the threshold of the query node (NaN).
         needs = '' if np.isnan(answer.threshold) else f', needs {answer.threshold:.2f}'

@@ -87,10 +87,11 @@ def places(count: int) -> str:
 def why_not_found(candidate: Hit | None, threshold: float, min_points: int) -> str:
     """Returns which number decided that a phrase was not found.
 
-    candidate: the best place, however low; None where too few points beat the negatives.
+    candidate: the best place, however low; None where too few points beat the negatives, or where
+    those that do belong to things that do not, such as the mat under a thing.
     """
     if candidate is None:
-        return (f'fewer than {2 * min_points} points of the map fit it better than the phrases '
+        return (f'no place of {2 * min_points} points or more fits it better than the phrases '
                 'that it must beat')
     reached, needed = f'{candidate.relevancy:.2f}', f'{threshold:.2f}'
     if candidate.relevancy >= threshold:

@@ -62,7 +62,7 @@ def test_phrases_together_share_the_points_and_each_has_its_own_answer(map_direc
     code, out, _ = run(capsys, map_directory, 'mug', 'plate', 'things', '--together',
                        '--max-hits', 1, '--export', tmp_path)
     assert code == 0 and "'mug': 1 place" in out and "'plate': 1 place" in out
-    assert "'things' was not found: fewer than 40 points" in out
+    assert "'things' was not found: no place of 40 points" in out
     fields = json.loads((tmp_path / 'mug_plate_things.json').read_text())
     assert [(phrase['text'], phrase['found'], phrase['places']) for phrase in fields['phrases']] \
         == [('mug', 'PRESENT', 1), ('plate', 'PRESENT', 1), ('things', 'ABSENT', 0)]

@@ -110,7 +110,7 @@ def test_each_phrase_is_told_of(map_query):
     assert answer.found and answer.presence == Presence.PRESENT
     assert told.startswith("'mug': 1 place, best at (0.00, 0.00, 0.05) m in 'map' with relevancy "
                            "1.00; 'ball': 1 place")
-    assert "'things' was not found: fewer than 40 points" in told
+    assert "'things' was not found: no place of 40 points" in told
 
 
 def test_of_very_many_phrases_the_rest_is_counted(map_query):
@@ -256,7 +256,7 @@ def test_keyframes_that_come_after_the_snapshot_are_noticed(tmp_path):
     (0.61, 'the best place has relevancy 0.61, threshold 0.68'),
     (0.6798, 'the best place has relevancy 0.6798, threshold 0.6800'),
     (0.70, 'the best place has relevancy 0.70, but 12 points, fewer than the 20 that a hit needs'),
-    (None, 'fewer than 40 points of the map fit it better')])
+    (None, 'no place of 40 points or more fits it better')])
 def test_the_number_that_decided_is_the_one_that_is_told(candidate, words):
     place = None if candidate is None else Hit(np.zeros(3), np.eye(3), np.ones(3), candidate, 0.1,
                                                12, 5)
@@ -274,7 +274,7 @@ def test_a_few_relevant_points_are_not_told_as_a_relevancy_that_was_reached(tmp_
     query.refresh()
     answer = query.ask(QueryRequest('mug'))
     assert not answer.found and answer.relevancy.max() > 0.9
-    assert 'fewer than 40 points' in summary(answer) and '1.00' not in summary(answer)
+    assert 'no place of 40 points' in summary(answer) and '1.00' not in summary(answer)
 
 
 def test_what_was_given_by_name_wins_over_the_map_and_that_over_the_defaults(tmp_path):

@@ -195,6 +195,8 @@ def test_contact_sheet_holds_every_answer(tmp_path):
     assert (cv2.imread(str(tmp_path / 'sheet.png'))[..., ::-1] == sheet).all()
     assert caption(answers[0]) == 'red mug: found, relevancy 0.80'
     assert caption(answers[1], 'right') == 'a tiger: not found (best 0.30, needs 0.55), right'
+    scattered = answer_of('a lion', (), points, np.full(len(points), 0.7))
+    assert caption(scattered) == 'a lion: not found'    # not "best 0.70, needs 0.55"
     two = answer_of('red mug', [hit_at((0, 0, 2.0)), hit_at((1, 0, 2.0), relevancy=0.6)])
     assert caption(two) == 'red mug: found at 2 places, best relevancy 0.80'
     rivals = PhraseAnswer('apple', Presence.ABSENT, looks_more_like=('banana', 'orange'))
