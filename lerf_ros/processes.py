@@ -20,6 +20,9 @@ CAMERA, REPLAY = 'sim_camera_node', 'replay_node'
 BAG_SPEED = 0.5     # so that two cores keep up
 # What scripts/make_bag.py records: the transports of images and depth. With exact depth a map needs
 # no training, so that it is there as soon as the images are encoded.
+# A robot that drives through rooms, and a map of them that is there when it has arrived.
+DRIVEN_CAMERA = {'depth_noise': 0.0015}
+DRIVEN_MAP = {'submaps.use': 'true', 'training.field': 'none'}
 BAG_INPUTS = {'image_transport': 'compressed', 'depth_transport': 'compressed',
               'training.field': 'none'}
 
@@ -38,6 +41,11 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     up.set_defaults(func=lerf_up)
     demo = subparsers.add_parser('demo', help='simulated camera, mapper, queries and a report')
     demo.add_argument('--seed', type=int, help='another scene, path and light (default: 0)')
+    demo.add_argument('--world', choices=('corridor', 'apartment'), help='instead of one '
+                      'table: a robot drives past tables in a corridor, or through rooms, and maps '
+                      'them into submaps, without a field')
+    demo.add_argument('--places', type=int, default=2, metavar='N',
+                      help='tables of the corridor, or rooms of the apartment (default: 2)')
     demo.add_argument('--bag', metavar='FILE', help='replay this recording of a simulated table '
                       'instead, such as bags/table_31.mcap; the number is its seed')
     demo.add_argument('--out', default='out/demo', help='folder of map, pictures and results.json')
@@ -74,7 +82,12 @@ def lerf_demo(arguments: argparse.Namespace) -> int:
     """
     if arguments.task is not None:
         from lerf_ros.task.command import run as run_task
+        if arguments.world:
+            raise ConfigError('--task does an errand at one table: leave --world out')
         return run_task(arguments.task, arguments.seed or 0, Path(arguments.out).expanduser())
+    if arguments.world and arguments.bag:
+        raise ConfigError('--bag replays a recording of one table, --world shows another place: '
+                          'give one of them')
     bag = None if arguments.bag is None else Path(arguments.bag).expanduser().absolute()
     seed = seed_of(bag) if arguments.seed is None else arguments.seed
     isolate_ros()
@@ -82,8 +95,9 @@ def lerf_demo(arguments: argparse.Namespace) -> int:
     os.environ.setdefault('FASTDDS_DEFAULT_PROFILES_FILE', str(config_file('fastdds.xml')))
     out = Path(arguments.out).expanduser().absolute()
     prepare_demo(out)
+    world = (arguments.world, arguments.places) if arguments.world else None
     return run(demo_commands(arguments.params_file or config_file('demo.yaml'), out,
-                             seed, arguments.check, bag), main='demo_client_node',
+                             seed, arguments.check, bag, world), main='demo_client_node',
                ends=REPLAY)
 
 
@@ -104,13 +118,20 @@ def seed_of(bag: Path | None) -> int:
 
 
 def demo_commands(params_file: str | Path, out: Path, seed: int, check: bool,
-                  bag: Path | None = None) -> dict[str, list[str]]:
-    """Returns the command of each node of the demo. bag: replayed instead of a live camera."""
+                  bag: Path | None = None,
+                  world: tuple[str, int] | None = None) -> dict[str, list[str]]:
+    """Returns the command of each node of the demo.
+
+    bag: replayed instead of a live camera. world: which one is driven through instead of one table,
+    and the number of its tables or rooms.
+    """
     shared = {'map_directory': out / 'map'}
+    place = {'world': world[0], 'places': world[1]} if world else {}
     own: dict[str, dict[str, object]] = {
-        CAMERA: {'seed': seed}, REPLAY: {'bag': bag, 'speed': BAG_SPEED},
-        'mapper_node': {} if bag is None else dict(BAG_INPUTS),
-        'demo_client_node': {'seed': seed, 'out': out, 'check': str(check).lower()}}
+        CAMERA: {'seed': seed, **place, **(DRIVEN_CAMERA if world else {})},
+        REPLAY: {'bag': bag, 'speed': BAG_SPEED},
+        'mapper_node': {**(BAG_INPUTS if bag else {}), **(DRIVEN_MAP if world else {})},
+        'demo_client_node': {'seed': seed, 'out': out, 'check': str(check).lower(), **place}}
     nodes = (CAMERA if bag is None else REPLAY, *MAIN_NODES, 'demo_client_node')
     return {node: node_command(node, parameter_options(
         params_file, {**shared, **own.get(node, {})})) for node in nodes}
@@ -147,10 +168,10 @@ def prepare_demo(out: Path) -> None:
     Raises ForeignFolderError for a folder with other things in it, MapInTheWayError for a map that
     no demo made.
     """
-    from lerf_ros.storage.map_directory import MapDirectory
     from lerf_ros.storage.output_folder import OutputFolder
+    from lerf_ros.storage.saved_maps import stored_map
 
-    results, directory = OutputFolder(out), MapDirectory(out / 'map')
+    results, directory = OutputFolder(out), stored_map(out / 'map')
     results.claim()
     if directory.claim():
         if not results.knows('map'):

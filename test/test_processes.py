@@ -12,11 +12,13 @@ import time
 import pytest
 import yaml
 
-from lerf_ros import processes
+from lerf_ros import cli, processes
 from lerf_ros.errors import ConfigError, ForeignFolderError, MapInTheWayError
+from lerf_ros.geometry.submap_lattice import SubmapLattice
 from lerf_ros.process_group import run
 from lerf_ros.storage.map_directory import MapDirectory
 from lerf_ros.storage.output_folder import OutputFolder
+from lerf_ros.storage.submaps import SubmapFolder, SubmapSet
 
 FOREVER = 'import time; print("ready", flush=True); time.sleep(600)'
 
@@ -202,6 +204,37 @@ def test_demo_replays_a_bag_of_the_table_that_its_name_says(tmp_path):
     other.touch()
     with pytest.raises(ConfigError, match='which simulated table it shows: give --seed'):
         processes.seed_of(other)
+
+
+def test_demo_of_a_world_maps_into_submaps_without_a_field(tmp_path):
+    commands = processes.demo_commands(processes.config_file('demo.yaml'), tmp_path, 7, True,
+                                       world=('apartment', 3))
+    place = {'world': 'apartment', 'places': 3, 'seed': 7}
+    for node in ('sim_camera_node', 'demo_client_node'):
+        assert place.items() <= parameters_of(commands[node]).items()
+    mapper = parameters_of(commands['mapper_node'])
+    assert mapper['submaps.use'] is True and mapper['training.field'] == 'none'
+
+
+def test_demo_replays_no_bag_in_a_world(tmp_path, capsys):
+    bag = tmp_path / 'table_31.mcap'
+    bag.touch()
+    assert cli.main(['demo', '--world', 'corridor', '--bag', str(bag)]) == 2
+    assert '--bag replays a recording of one table' in capsys.readouterr().err
+
+
+def test_demo_deletes_the_submaps_of_an_earlier_one(tmp_path):
+    processes.prepare_demo(tmp_path / 'out')
+    folder = SubmapFolder(tmp_path / 'out' / 'map')
+    folder.write(SubmapSet.begin(SubmapLattice((0.0, 0.0, 0.0), 1.5, 0.2)).with_cell((0, 0, 0)))
+    folder.directory(0).create({'frame_id': 'map'})
+    (folder.path / 'thesis.tex').write_text('precious')
+    with pytest.raises(ForeignFolderError, match='thesis.tex'):
+        processes.prepare_demo(tmp_path / 'out')
+    assert folder.directory(0).exists()
+    (folder.path / 'thesis.tex').unlink()
+    processes.prepare_demo(tmp_path / 'out')
+    assert not list(folder.path.iterdir())
 
 
 def test_demo_deletes_an_old_map_but_nothing_else(tmp_path):

@@ -7,6 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sensor_msgs.msg import CameraInfo
@@ -29,9 +30,10 @@ from lerf_ros.nodes.demo.client import MapProgress, QueryClient
 from lerf_ros.nodes.demo.config import CAMERA_INFO_TOPIC, DemoClientConfig
 from lerf_ros.query.answer import Answer
 from lerf_ros.show.files import write_ply
+from lerf_ros.show.from_above import save_from_above
 from lerf_ros.show.pictures import PosedImage, contact_sheet, map_views, write_image
 from lerf_ros.simulation.objects import draw_absent
-from lerf_ros.simulation.scene import TabletopScene
+from lerf_ros.simulation.stage import TABLE, stage
 from lerf_ros.storage.map_directory import MapDirectory
 from lerf_ros.storage.output_folder import OutputFolder
 
@@ -48,7 +50,7 @@ class DemoClientNode(TaskNode):
         """arguments: those of rclpy.node.Node. Raises ConfigError for a wrong parameter."""
         super().__init__('demo_client_node', **arguments)
         self._config = declare(self, DemoClientConfig())
-        self._scene = TabletopScene.generate(self._config.seed)
+        self._stage = stage(self._config.world, self._config.seed, self._config.places)
         self._out = Path(self._config.out).expanduser()
         self._folder = OutputFolder(self._out)
         self._folder.claim()    # before minutes are spent
@@ -131,13 +133,12 @@ class DemoClientNode(TaskNode):
 
     def _ask_all(self) -> tuple[tuple[QueryOutcome, ...], tuple[QueryOutcome, ...], list[Answer]]:
         """Asks for present things, then for absent ones; returns both results and the answers."""
-        config, objects = self._config, self._scene.objects
+        config = self._config
         newest_ns = stamp_to_ns(self._progress.status.newest_snapshot) \
             if self._progress.status else 0
-        asked = list(dict.fromkeys(thing.query for thing in objects))
         boxes = self._boxes()
-        asked = asked[:config.present or None]
-        absent = list(draw_absent(config.seed, config.absent, self._scene))
+        asked = self._stage.asked()[:config.present or None]
+        absent = list(draw_absent(config.seed, config.absent, self._stage.scene))
         answers: list[Answer] = []
         outcomes: list[QueryOutcome] = []
         for text in [*asked, *absent]:
@@ -150,7 +151,7 @@ class DemoClientNode(TaskNode):
     def _boxes(self) -> dict[str, list[TruthBox]]:
         """Returns the ground-truth boxes of each phrase for something that is there."""
         boxes: dict[str, list[TruthBox]] = {}
-        for thing in self._scene.objects:
+        for thing in self._stage.scene.objects:
             boxes.setdefault(thing.query, []).append(TruthBox(thing.box_min, thing.box_max))
         return boxes
 
@@ -203,6 +204,9 @@ class DemoClientNode(TaskNode):
             written.append(self._out / 'contact_sheet.jpg')
             with self._folder.file('contact_sheet.jpg') as path:
                 write_image(path, contact_sheet(views, answers, results.summary(), notes))
+        if self._config.world != TABLE:
+            plain = replace(answers[0], points_world=points, colors=colors)
+            written.append(save_from_above([plain, *answers[1:]], self._out))
         print('written: ' + ', '.join(str(path) for path in written), flush=True)
 
     def _photographs(self) -> list[PosedImage]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A simulated RGB-D camera on a robot: images, camera_info, depth and TF of a tabletop."""
+"""A simulated RGB-D camera on a robot: images, camera_info, depth and TF of a table or of rooms."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from lerf_ros.nodes.demo.config import (
 )
 from lerf_ros.simulation.renderer import SceneRenderer
 from lerf_ros.simulation.robot import T_LINK_OPTICAL, SimulatedRobot
-from lerf_ros.simulation.scene import TabletopScene
-from lerf_ros.simulation.sensor import AutoExposure, expose, noisy_depth, noisy_image
-from lerf_ros.simulation.trajectory import eased, hand_held_path
+from lerf_ros.simulation.sensor import AutoExposure, expose, noisy_image
+from lerf_ros.simulation.stage import TABLE, StopAndGo, stage
+from lerf_ros.simulation.trajectory import eased
 
 # Reliable: a best-effort publisher loses images of this size and reaches no reliable subscriber.
 IMAGE_QOS = profile(10)
@@ -98,10 +98,10 @@ class SimCameraNode(TaskNode):
         self._gain: float | None = None
         self._camera = PinholeCamera(config.width, config.height, config.fx, config.fx,
                                      config.width / 2, config.height / 2)
-        scene = TabletopScene.generate(config.seed)
-        self._renderer = SceneRenderer(scene)
-        self._path = hand_held_path(config.seed, scene, config.duration)
-        robot = SimulatedRobot(self._path, config.seed, config.error_translation,
+        self._stage = stage(config.world, config.seed, config.places, config.duration, config.speed)
+        self._ride = StopAndGo(1 / config.rate)
+        self._renderer = SceneRenderer(self._stage.scene)
+        robot = SimulatedRobot(self._stage.path, config.seed, config.error_translation,
                                config.error_rotation)
         self._images = qos_overrides.publisher(self, Image, IMAGE_TOPIC, IMAGE_QOS)
         self._infos = qos_overrides.publisher(
@@ -109,36 +109,55 @@ class SimCameraNode(TaskNode):
         self._depths = qos_overrides.publisher(
             self, Image, DEPTH_TOPIC, IMAGE_QOS) if config.depth else None
         self._tf = RobotTf(self, robot, config, self.path_time)
-        names = ', '.join(thing.name for thing in scene.objects)
-        self.get_logger().info(f'scene {config.seed}: {names}')
+        names = ', '.join(thing.name for thing in self._stage.scene.objects)
+        self.get_logger().info(f'{config.world} {config.seed}: {names}')
         self.start_task(self._capture)
 
     def path_time(self, time_ns: int) -> float:
         """Returns the seconds on the path at a time of the node's clock.
 
-        The camera starts and ends at rest.
+        A camera that is carried starts and ends at rest; one that is driven stops for each image.
         """
+        if self._config.world != TABLE:
+            return self._ride.path_time(time_ns)
         if self._start_ns is None:
             return 0.0
-        return eased((time_ns - self._start_ns) * 1e-9, self._config.duration)
+        return eased((time_ns - self._start_ns) * 1e-9, self._stage.duration_s)
 
     def _capture(self) -> None:
         """Waits for a subscriber, then renders and publishes at the configured rate."""
         if not self._wait_for_subscriber():
             return
+        started = time.monotonic()
+        count = self._carry() if self._config.world == TABLE else self._drive()
+        if count:
+            self.get_logger().info(
+                f'capture complete: {count} images in {time.monotonic() - started:.0f} s; '
+                'transforms are published on')
+
+    def _drive(self) -> int:
+        """Renders an image at each stop; returns how many, 0 where the node was stopped."""
+        clock, count = self.get_clock(), int(self._stage.duration_s * self._config.rate) + 1
+        for _ in range(count):
+            self._publish_view(clock.now().nanoseconds)
+            self._ride.go(clock.now().nanoseconds)
+            if self.stopping.wait(1 / self._config.rate):
+                return 0
+        return count
+
+    def _carry(self) -> int:
+        """Renders at the configured rate; returns how many, 0 where the node was stopped."""
         clock, config = self.get_clock(), self._config
         self._start_ns = clock.now().nanoseconds
         started, due_s, count = time.monotonic(), 0.0, 0
-        while due_s <= config.duration:
+        while due_s <= self._stage.duration_s:
             if self.stopping.wait(max(0.0, due_s - (time.monotonic() - started))):
-                return
+                return 0
             self._publish_view(clock.now().nanoseconds)
             count += 1
             # A machine that is too slow renders fewer images instead of ever older ones.
             due_s = max(due_s + 1 / config.rate, time.monotonic() - started)
-        self.get_logger().info(
-            f'capture complete: {count} images in {time.monotonic() - started:.0f} s; '
-            'transforms are published on')
+        return count
 
     def _wait_for_subscriber(self) -> bool:
         """Returns whether a subscriber came before the node was stopped."""
@@ -153,11 +172,11 @@ class SimCameraNode(TaskNode):
     def _publish_view(self, stamp_ns: int) -> None:
         """Renders the view at a stamp and publishes its messages, all with that stamp."""
         config = self._config
-        view = self._renderer.render(self._camera, self._path(self.path_time(stamp_ns)))
+        view = self._renderer.render(self._camera, self._stage.path(self.path_time(stamp_ns)))
         header = Header(stamp=ns_to_stamp(stamp_ns), frame_id=config.frame_prefix + OPTICAL_FRAME)
         exposed, self._gain = expose(view.image, self._gain, self._exposure, 1 / config.rate)
         image = to_image(noisy_image(exposed, config.image_noise, self._rng), 'rgb8', header)
-        depth_m = noisy_depth(view.depth_m, config.depth_noise, self._rng)
+        depth_m = self._stage.measured(view.depth_m, config.depth_noise, self._rng)
         age_s = (self.get_clock().now().nanoseconds - stamp_ns) * 1e-9
         self.stopping.wait(max(0.0, config.latency - age_s))
         self._infos.publish(to_camera_info(self._camera, header))

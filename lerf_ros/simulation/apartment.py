@@ -63,7 +63,7 @@ class Apartment:
     rooms_of: tuple[int, ...]
 
 
-def apartment(seed: int, rooms: int) -> Apartment:
+def apartment(seed: int, rooms: int, catalogue: Sequence[Kind] = CATALOGUE) -> Apartment:
     """Draws the apartment of this seed with ten objects in each room.
 
     No kind of object is in a room twice, and none is in another room again before all others are
@@ -73,7 +73,8 @@ def apartment(seed: int, rooms: int) -> Apartment:
     plan = draw_floor_plan(rng, rooms)
     objects: list[SceneObject] = []
     rooms_of: list[int] = []
-    for k, (room, kinds) in enumerate(zip(plan.rooms, dealt(rng, rooms), strict=True)):
+    for k, (room, kinds) in enumerate(zip(
+            plan.rooms, dealt(rng, rooms, catalogue), strict=True)):
         things = furnished(rng, room, kinds)
         objects += things
         rooms_of += [k] * len(things)
@@ -82,7 +83,7 @@ def apartment(seed: int, rooms: int) -> Apartment:
     return Apartment(scene, plan, tuple(rooms_of))
 
 
-def dealt(rng: np.random.Generator, rooms: int) -> list[list[Kind]]:
+def dealt(rng: np.random.Generator, rooms: int, catalogue: Sequence[Kind]) -> list[list[Kind]]:
     """Deals IN_ROOM different kinds to each room, from as many shuffled catalogues as it takes."""
     deck: list[int] = []
     hands = []
@@ -90,9 +91,9 @@ def dealt(rng: np.random.Generator, rooms: int) -> list[list[Kind]]:
         if len(deck) < IN_ROOM:
             left = set(deck)
             # What is left comes first, and not to the same room again.
-            fresh = rng.permutation(len(CATALOGUE)).tolist()
+            fresh = rng.permutation(len(catalogue)).tolist()
             deck += [k for k in fresh if k not in left] + [k for k in fresh if k in left]
-        hands.append([CATALOGUE[k] for k in deck[:IN_ROOM]])
+        hands.append([catalogue[k] for k in deck[:IN_ROOM]])
         deck = deck[IN_ROOM:]
     return hands
 

@@ -7,7 +7,7 @@ which the camera never looks up to, so that one lamp high above lights all of it
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -40,17 +40,17 @@ PAN_REACH = 0.6             # metres to either side that the head looks along th
 PAN_PERIOD = 1.7            # metres driven from one such look to the next
 
 
-def corridor(seed: int, tables: int) -> TabletopScene:
+def corridor(seed: int, tables: int, catalogue: Sequence[Kind] = CATALOGUE) -> TabletopScene:
     """Draws the hall of this seed with so many tables; no kind of object stands there twice.
 
     There are as many objects on each table as the catalogue has for all, up to 9: 36 on twelve.
     Raises LerfError for more tables than there are kinds of objects.
     """
-    if not 1 <= tables <= len(CATALOGUE):
-        raise LerfError(f'{tables} tables: 1 to {len(CATALOGUE)} can be filled')
+    if not 1 <= tables <= len(catalogue):
+        raise LerfError(f'{tables} tables: 1 to {len(catalogue)} can be filled')
     rng = np.random.default_rng([seed, 24])
-    each = min(MOST_ON_TABLE, len(CATALOGUE) // tables)
-    kinds = [CATALOGUE[k] for k in rng.permutation(len(CATALOGUE))[:each * tables]]
+    each = min(MOST_ON_TABLE, len(catalogue) // tables)
+    kinds = [catalogue[k] for k in rng.permutation(len(catalogue))[:each * tables]]
     objects = [thing for table in range(tables) for thing in objects_on(
         rng, kinds[each * table:each * (table + 1)], table)]
     room, names = hall_parts(rng, tables)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,8 @@ from scipy.spatial.transform import Rotation
 
 from lerf_ros.errors import LerfError
 from lerf_ros.simulation import apartment, corridor
+from lerf_ros.simulation.models import Kind
+from lerf_ros.simulation.objects import CATALOGUE
 from lerf_ros.simulation.scene import TabletopScene
 
 KINDS = {'corridor': 'table', 'apartment': 'room'}      # and what things stand in
@@ -34,17 +36,18 @@ class DrivenWorld:
     places_of: tuple[int, ...]
 
 
-def driven_world(kind: str, seed: int, count: int) -> DrivenWorld:
+def driven_world(kind: str, seed: int, count: int,
+                 catalogue: Sequence[Kind] = CATALOGUE) -> DrivenWorld:
     """Draws a corridor of `count` tables or an apartment of `count` rooms. Raises LerfError."""
     name = f'{kind}, {count} {KINDS.get(kind, "")}s, seed {seed}'
     if kind == 'corridor':
-        hall, (length, width) = corridor.corridor(seed, count), corridor.hall_size(count)
+        hall, (length, width) = corridor.corridor(seed, count, catalogue), corridor.hall_size(count)
         each = len(hall.objects) // count
         return DrivenWorld(name, hall, corridor.driving_path(seed, count),
                            corridor.drive_length(count), length * width,
                            tuple(k // each for k in range(len(hall.objects))))
     if kind == 'apartment':
-        home = apartment.apartment(seed, count)
+        home = apartment.apartment(seed, count, catalogue)
         return DrivenWorld(name, home.scene, apartment.driving_path(seed, home.plan),
                            apartment.route(home.plan).length, home.plan.area_m2, home.rooms_of)
     raise LerfError(f'no world is called {kind!r}: {", ".join(KINDS)}')

@@ -23,6 +23,7 @@ from lerf_ros.nodes.demo.client import MapProgress  # noqa: E402
 from lerf_ros.nodes.demo.config import CAMERA_INFO_TOPIC  # noqa: E402
 from lerf_ros.nodes.demo_client_node import DemoClientNode  # noqa: E402
 from lerf_ros.simulation.scene import TabletopScene  # noqa: E402
+from lerf_ros.simulation.stage import stage  # noqa: E402
 from lerf_ros.simulation.trajectory import look_at  # noqa: E402
 from lerf_ros.srv import Query  # noqa: E402
 
@@ -176,6 +177,23 @@ def test_the_demo_asks_judges_and_draws(scene, tmp_path, capsys):
     sheet = cv2.imread(str(tmp_path / 'out' / 'contact_sheet.jpg'))
     assert sheet.shape == (44 + 6 * 330, 1630, 3)   # eleven tiles, two in a row
     assert (tmp_path / 'out' / 'map.ply').read_bytes().startswith(b'ply')
+
+
+def test_the_demo_of_a_corridor_asks_of_both_tables_and_draws_them_from_above(scene, tmp_path):
+    hall = stage('corridor', 1, 2)
+    robot = FakeRobot(hall.scene, '')
+    robot.serve()
+    client = DemoClientNode(parameter_overrides=overrides(
+        seed=1, world='corridor', places=2, out=str(tmp_path / 'out'), quiet=0.5))
+    assert spin_until([client, robot.node], client.finished.is_set, timeout_s=30.0)
+    client.destroy_node()
+    robot.node.destroy_node()
+    read = json.loads((tmp_path / 'out' / 'results.json').read_text())
+    assert [row['query'] for row in read['present']] == hall.asked()[:8]
+    assert [row['inside_box'] for row in read['present']] == [True] * 8
+    # Half of them lie on the second table, 2.5 m along x.
+    assert [row['position'][0] > 1.25 for row in read['present']] == [False, True] * 4
+    assert cv2.imread(str(tmp_path / 'out' / 'from_above.png')).shape[1] > 400
 
 
 @pytest.mark.parametrize(('check', 'code'), [(True, 1), (False, 0)])

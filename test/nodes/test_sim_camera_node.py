@@ -228,3 +228,25 @@ def test_depth_in_millimetres():
     coded = encode_depth(depth, '16UC1')
     assert coded.dtype == np.uint16 and coded.tolist() == [[0, 1234, 0, 65535]]
     assert encode_depth(depth, '32FC1')[0, 2] == 0
+
+
+@pytest.mark.ros
+def test_a_robot_in_a_corridor_stops_for_each_image_and_goes_on(capture):
+    import rclpy
+    from ros_bench import overrides, spin_until
+    from sensor_msgs.msg import Image
+
+    from lerf_ros.nodes.common.topics import profile
+    from lerf_ros.nodes.sim_camera_node import SimCameraNode
+    from lerf_ros.simulation.corridor import drive_length
+    # A corridor of one table: 4.08 m at 1 m/s, an image each second, from 0 to 4.
+    node = SimCameraNode(parameter_overrides=overrides(
+        seed=3, world='corridor', places=1, speed=1.0, rate=1.0, width=64, height=48, fx=55.0))
+    listener, heard = rclpy.create_node('listener'), []
+    listener.create_subscription(Image, 'camera/color/image_raw', heard.append, profile(20))
+    assert spin_until([node, listener], lambda: len(heard) == 5, timeout_s=60.0)
+    at = [node.path_time(stamp(image)) for image in heard]
+    assert at == pytest.approx([0.0, 1.0, 2.0, 3.0, 4.0]) and drive_length(1) < 5.0
+    assert node.path_time(stamp(heard[2]) - 100_000_000) == pytest.approx(2.0, abs=0.15)
+    listener.destroy_node()
+    node.destroy_node()

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lerf_ros.settings import Checked, setting
+from lerf_ros.simulation.stage import TABLE, WORLDS
 
 IMAGE_TOPIC = 'camera/color/image_raw'
 CAMERA_INFO_TOPIC = 'camera/color/camera_info'
@@ -19,13 +20,18 @@ class SimCameraConfig(Checked):
     """The simulated camera on its robot."""
 
     seed: int = setting(0, 'of layout, light, path and noise', low=0, high=2**31)
+    world: str = setting(TABLE, 'a table that the camera is carried around, a corridor of tables, '
+                         'or an apartment; through these a robot drives', choices=WORLDS)
+    places: int = setting(2, 'tables of the corridor, or rooms of the apartment', low=1, high=36)
+    speed: float = setting(0.5, 'of the robot in corridor and apartment, between its stops for '
+                           'an image', unit='m/s', low=0.01, high=5.0)
     rate: float = setting(2.0, 'images rendered per second, or as many as the machine can',
                           unit='Hz', low=0.05, high=100.0)
     width: int = setting(640, 'of the image', unit='pixels', low=16, high=4096)
     height: int = setting(480, 'of the image', unit='pixels', low=16, high=4096)
     fx: float = setting(550.0, 'focal length, both ways', unit='pixels', low=1.0, high=1e5)
-    duration: float = setting(60.0, 'length of the path; after it images stop and TF goes on',
-                              unit='seconds', low=0.5, high=86400.0)
+    duration: float = setting(60.0, 'length of the path around a table; after it images stop and '
+                              'TF goes on', unit='seconds', low=0.5, high=86400.0)
     depth: bool = setting(True, 'publish depth as well')
     depth_encoding: str = setting('32FC1', '32FC1 (metres) or 16UC1 (millimetres)',
                                   choices=('32FC1', '16UC1'))
@@ -33,7 +39,8 @@ class SimCameraConfig(Checked):
         False, 'brightness follows what is in view, as with most cameras')
     image_noise: float = setting(2.0, 'standard deviation of the noise of a colour',
                                  unit='grey levels of 256', low=0.0, high=100.0)
-    depth_noise: float = setting(0.003, 'standard deviation of the noise of the depth',
+    depth_noise: float = setting(0.003, 'standard deviation of the noise of the depth; in corridor '
+                                 'and apartment it is that at a metre, and grows with the square',
                                  unit='part of the depth', low=0.0, high=1.0)
     latency: float = setting(0.05, 'from the stamp of an image to its publication, at least',
                              unit='seconds', low=0.0, high=10.0)
@@ -83,6 +90,8 @@ class DemoClientConfig(Checked):
 
     seed: int = setting(0, 'of the simulated scene, whose ground truth is compared', low=0,
                         high=2**31)
+    world: str = setting(TABLE, 'of the simulated camera', choices=WORLDS)
+    places: int = setting(2, 'of the simulated camera', low=1, high=36)
     out: str = setting('out/demo', 'folder of pictures, map cloud and results.json')
     map_directory: str = setting('', 'map whose keyframes are the photographs; empty: no pictures')
     present: int = setting(8, 'objects asked for, in the order of the scene; 0 asks for all',
