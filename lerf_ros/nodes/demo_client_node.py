@@ -159,8 +159,10 @@ class DemoClientNode(TaskNode):
                  boxes: dict[str, list[TruthBox]]) -> dict[str, object]:
         """Returns the held-out depth error and how an untrained language field answers.
 
-        Empty, with a warning, where the map cannot be read.
+        Empty for submaps without a field, and with a warning where the map cannot be read.
         """
+        if self._config.world != TABLE:
+            return {}
         folder = Path(self._config.map_directory)
         try:
             snapshot = MapDirectory(folder).newest() if self._config.map_directory else None
