@@ -21,6 +21,7 @@ import numpy as np
 from reliability import plot_reliability
 from simulated_maps import open_query
 
+from lerf_ros.config import LerfConfig
 from lerf_ros.evaluation.calibration import (
     ANY,
     MARGIN_M,
@@ -86,8 +87,7 @@ def main() -> None:
     asked_of, encoder = {}, a.maps.name
     for seed in (*a.fit, *a.report):
         query = open_query(a.maps / str(seed), encoder)
-        if a.field:
-            query.change({'query.look_weight': 0.0})
+        query.change({'query.look_weight': 0.0 if a.field else LerfConfig().query.look_weight})
         asked_of[seed] = asked(query, seed)
     looks = query.text_query.looks_again
     content = {'encoder': query.info['encoder'], 'settings': settings_of(

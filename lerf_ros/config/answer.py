@@ -62,8 +62,8 @@ class IndexConfig(Checked):
         'dimensions', low=0.0,
         high=1.0)
     look_views: int = setting(
-        0, 'keyframes in which each thing is looked at a second time, by itself, such as 3; 0 for '
-        'no second looks, of which no gain in hits has been measured yet', low=0, high=32)
+        3, 'keyframes in which each thing is looked at a second time, by itself; 0 for no second '
+        'looks', low=0, high=32)
     look_margins: tuple[float, ...] = setting(
         (1.2,), "sides of the crops around it that are encoded, times the thing's longer side; "
         'what is not the thing is blanked',
@@ -99,8 +99,9 @@ class QueryConfig(Checked):
         0.9, 'fraction of the surface that keyframes looked at from close by that must be mapped '
         'so finely that an object that was not found counts as absent', low=0.0, high=1.0)
     look_weight: float = setting(
-        0.5, 'weight of the second looks at a thing beside the language field, in the log-odds of '
-        'its relevancy; 0 for the field alone', low=0.0, high=1.0)
+        0.75, 'weight of second looks that find more in a thing than the language field does, in the '
+        'log-odds of its relevancy; those that find less have a third of it; 0 for the field alone',
+        low=0.0, high=1.0)
     most_rival_words: int = setting(
         3, 'known words that may fit a place better than the phrase does, apart from those that '
         'share a word with it; where more do, it is something else. For encoders with a vocabulary '

@@ -147,8 +147,7 @@ def add_parser(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     parser.add_argument('--encoders', nargs='+', default=['conse'], help='what is compared')
     parser.add_argument('--methods', nargs='+',
                         choices=(*METHODS, *RIVALS), metavar='METHOD',
-                        help=f'{", ".join(METHODS)}; on request {", ".join(RIVALS)}; '
-                        f'{FIELD_ALONE} needs --set index.look_views=3')
+                        help=f'{", ".join(METHODS)}; on request {", ".join(RIVALS)}')
     parser.add_argument('--variants', metavar='scales=1,2,4', default='',
                         help='LERF with so many of the levels of features.widths, beside the '
                         'methods: whether an encoder needs a pyramid')
@@ -263,8 +262,8 @@ def methods_of(asked: Sequence[str] | None, effort: Effort, looks: bool) -> list
     """
     from lerf_ros.errors import ConfigError
     if asked and not looks and FIELD_ALONE in asked:
-        raise ConfigError(f'--methods {FIELD_ALONE}: second looks are off: add --set '
-                          'index.look_views=3, or leave that out')
+        raise ConfigError(f'--methods {FIELD_ALONE}: second looks are off (index.look_views=0): '
+                          'leave one of the two out')
     return [method for method in asked or effort.methods if looks or method != FIELD_ALONE]
 
 

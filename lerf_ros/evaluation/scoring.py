@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks an index for what is there and for what is not, and compares with the ground truth."""
+"""Asks an index for what is there and for what is not, and compares with the ground truth.
+
+Phrases are asked as `MapQuery.answer` asks them: read for colours and relations, and with what looks
+more like other words left out. So a score is one of what a user is told, not of a part of it.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from lerf_ros.config import QueryConfig
+from lerf_ros.encoders.card import relevancy_threshold
 from lerf_ros.evaluation.localization import (
     OVS_KERNEL,
     inside_box,
@@ -21,13 +27,23 @@ from lerf_ros.evaluation.localization import (
 from lerf_ros.evaluation.records import ObjectResult, PhraseScore
 from lerf_ros.evaluation.scenes import TruthObject, ViewTruth
 from lerf_ros.index.language_index import LanguageIndex
+from lerf_ros.lerf import find
 from lerf_ros.query.lookalikes import plain_words
 from lerf_ros.query.places import Place
+from lerf_ros.query.question import encode_phrases
+from lerf_ros.query.request import QueryRequest
+from lerf_ros.query.search import PhraseResult
 from lerf_ros.query.text_query import TextEncoder, TextQuery
 
 OVS_SIDE = 990   # pixels: about the longer side of the images of LERF-OVS
 # Two phrases are near in meaning from this cosine of their sentence embeddings on.
 NEAR_COSINE = 0.6
+# Words that are true of things whose names do not contain them: these are not absent.
+ALSO_TRUE: Mapping[str, tuple[str, ...]] = {
+    'mug': ('cup',), 'tennis ball': ('sports ball',), 'soccer ball': ('sports ball',),
+    'basketball': ('sports ball',), 'pumpkin': ('lantern',)}    # the pumpkin is carved and lit
+PLACES = 5      # places of a phrase that are asked for; the best one is judged
+UNDECIDED = 0.5     # how well a phrase fits where nobody can tell, as without what it is related to
 
 
 class AbsentWords(NamedTuple):
@@ -45,10 +61,12 @@ def absent_words(present_texts: Sequence[str], candidates: Iterable[str],
     A candidate is near when its largest cosine to a present text exceeds `near`. A candidate is
     dropped if it repeats another one, or if it equals, contains or is part of a present text, word
     by word and ignoring plurals: a coffee mug is a mug. The order is kept. encode_texts: maps N
-    phrases to sentence embeddings (N, D).
+    phrases to sentence embeddings (N, D). So is one that ALSO_TRUE names for a present text.
     """
+    true = [*present_texts, *(word for name, words in ALSO_TRUE.items() for word in words
+                              if any(overlap(name, text) for text in present_texts))]
     absent = [text for text in dict.fromkeys(candidates)
-              if not any(overlap(text, other) for other in present_texts)]
+              if not any(overlap(text, other) for other in true)]
     if not absent or not present_texts:
         return AbsentWords(tuple(absent), ())
     cosine = unit_rows(encode_texts(absent)) @ unit_rows(encode_texts(list(present_texts))).T
@@ -87,8 +105,11 @@ class EvaluatedIndex:
     config: QueryConfig
 
     def query(self) -> TextQuery:
-        """Returns the index, ready to be asked."""
-        return TextQuery(self.index, self.text_encoder, self.config, self.radius)
+        """Returns the index, ready to be asked, with the threshold that is in force."""
+        threshold = self.config.threshold or relevancy_threshold(
+            self.text_encoder, self.config.temperature)
+        return TextQuery(self.index, self.text_encoder, replace(
+            self.config, threshold=threshold), self.radius)
 
 
 def score_objects(evaluated: EvaluatedIndex, objects: Sequence[TruthObject],
@@ -101,12 +122,20 @@ def score_objects(evaluated: EvaluatedIndex, objects: Sequence[TruthObject],
     query, rows = evaluated.query(), []
     for thing in objects:
         meant = [i for i, other in enumerate(objects) if other.query == thing.query]
-        place = query.best_place(query.fit(thing.query))
+        answer = asked(query, thing.query)
+        # Things that are there are localized, however sure the answer is.
+        place = answer.places[0] if answer.places else query.best_place(query.fit(thing.query))
         hit, iou_3d = score_place(evaluated, {i: objects[i] for i in meant}, place)
         rows.append(ObjectResult(
             evaluated.scene, evaluated.encoder, evaluated.method, thing.query, thing.pixels, hit,
-            iou_3d, existence_score(place), *score_views(thing.query, meant, views)))
+            iou_3d, existence_score(answer), *score_views(thing.query, meant, views)))
     return rows
+
+
+def asked(query: TextQuery, text: str) -> PhraseResult:
+    """Returns what a phrase finds, as a user asks for it."""
+    question = encode_phrases(QueryRequest(text), query.encoder, query.config.negatives)
+    return find(query, question, None, query.config.threshold, PLACES).phrases[0]
 
 
 def score_place(evaluated: EvaluatedIndex, meant: Mapping[int, TruthObject],
@@ -158,9 +187,13 @@ def kernel_px(relevancy: np.ndarray) -> int:
     return max(1, round(OVS_KERNEL * max(relevancy.shape) / OVS_SIDE))
 
 
-def existence_score(place: Place | None) -> float:
-    """Returns the relevancy of a phrase's best place, which decides whether it counts as found."""
-    return place.hit.relevancy if place else 0.0
+def existence_score(answer: PhraseResult) -> float:
+    """Returns the relevancy of a phrase's best place, times how well the rest of the phrase fits.
+
+    Its rank decides whether the phrase counts as found before another one.
+    """
+    fit = UNDECIDED if math.isnan(answer.fit) else answer.fit
+    return fit * answer.candidate.relevancy if answer.candidate else 0.0
 
 
 def score_phrases(evaluated: EvaluatedIndex, present: Sequence[str],
@@ -168,7 +201,7 @@ def score_phrases(evaluated: EvaluatedIndex, present: Sequence[str],
     """Returns the existence scores of present phrases and of absent ones, far and near."""
     query = evaluated.query()
     return [PhraseScore(evaluated.scene, evaluated.encoder, evaluated.method, text, there, near,
-                        existence_score(query.best_place(query.fit(text))))
+                        existence_score(asked(query, text)))
             for texts, there, near in ((dict.fromkeys(present), True, False),
                                        (absent.far, False, False), (absent.near, False, True))
             for text in texts]

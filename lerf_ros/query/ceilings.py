@@ -26,7 +26,7 @@ import torch
 from lerf_ros.index.groups import PointGroups
 from lerf_ros.query.places import score
 from lerf_ros.query.question import Question
-from lerf_ros.query.second_look import EXTREME, log_odds
+from lerf_ros.query.second_look import EXTREME, log_odds, odds_shift
 from lerf_ros.query.text_query import TextQuery
 
 # Of margins, where products are rounded to bfloat16, and where they are not. Two cosines are each
@@ -108,7 +108,7 @@ class RowCeiling:
             return segments, np.zeros(0)
         high = np.maximum.reduceat(self.high, firsts)[moved]
         low = np.minimum.reduceat(self.low, firsts)[moved]
-        reach = clipped(high) + weight * (log_odds(self.looked[segments]) - clipped(low))
+        reach = clipped(high) + odds_shift(log_odds(self.looked[segments]), clipped(low), weight)
         order = np.argsort(-reach)
         return segments[order], reach[order]
 
@@ -150,7 +150,7 @@ class RowCeiling:
         # Nobody knows here what part of it a region has, only that none of it is below the least.
         field = clipped(odds.min()) if self.region else log_odds(
             score(1 / (1 + np.exp(-odds)), c.whole_share))
-        shift = c.look_weight * (log_odds(self.looked[segment]) - field)
+        shift = odds_shift(log_odds(self.looked[segment]), field, c.look_weight)
         return float(clipped(odds.max()) + shift + 2 * self.slack)
 
     def _odds_at(self, groups: np.ndarray) -> np.ndarray:

@@ -43,14 +43,14 @@ def test_a_hit_names_the_keyframes_that_confirm_it_best_first(tmp_path):
     assert asked(tmp_path / 'without', SecondLooks(), 'mug').hits[0].confirmed_by == ()
 
 
-def test_the_relevancy_of_a_thing_is_the_mean_in_log_odds(tmp_path):
+def test_what_finds_more_in_a_thing_counts_three_times_as_much(tmp_path):
     # The field is sure (a margin of 1), the look says that it is as much a mug as an object.
     half = looks_of(('mug', 3, 'plate'))
     answer = asked(tmp_path, half, 'mug')
     field = asked(tmp_path / 'field', SecondLooks(), 'mug')
     assert field.hits[0].relevancy == pytest.approx(ONE_BEATS_ALL, abs=1e-4)
     assert answer.hits[0].relevancy == pytest.approx(
-        1 / (1 + math.exp(-CONFIG.query.temperature / 2)), abs=1e-3)
+        1 / (1 + math.exp(-CONFIG.query.temperature * 3 / 4)), abs=1e-4)
     np.testing.assert_array_equal(answer.relevancy, field.relevancy)    # the cloud is the field's
 
 
@@ -76,6 +76,10 @@ def test_only_the_points_of_a_thing_move():
     assert out[2] == 0.6 and out[3] == 0.0 and out[4] == 0.9
     odds = math.sqrt(0.6 / 0.4 * 0.9 / 0.1)
     assert out[:2] == pytest.approx(odds / (1 + odds))
+    # A look that finds less moves them a third as much: from .6 towards .1 by a sixth.
+    lower = combined(values, segments, np.array([np.nan, 0.1]), 0.5, 0.1)
+    odds = (0.6 / 0.4) ** (5 / 6) * (0.1 / 0.9) ** (1 / 6)
+    assert lower[:2] == pytest.approx(odds / (1 + odds))
     np.testing.assert_array_equal(values, [0.6, 0.6, 0.6, 0.0, 0.9])    # not changed in place
 
 
