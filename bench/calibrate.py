@@ -6,7 +6,8 @@
 
 Asked of every map (simulated_maps.py): all of its objects, words for things that are not in any of
 the layouts, and words near in meaning to something that is there. --write puts the fit into
-lerf_ros/query/calibrations, where queries find it; --field asks the language field alone.
+lerf_ros/query/calibrations, where queries find it; --field asks the language field alone. The
+threshold in force is that of the fit from then on.
 OUT/calibration_ENCODER.json and reliability_ENCODER.png say how good it is.
 """
 
@@ -27,12 +28,14 @@ from lerf_ros.evaluation.calibration import (
     MARGIN_M,
     PLACES,
     Samples,
+    best_threshold,
     brier,
     fit_logistic,
     fit_presence,
     joined,
     map_config,
     samples,
+    share_of,
     stored,
 )
 from lerf_ros.evaluation.command import EVERYDAY_NAMES
@@ -49,6 +52,7 @@ from lerf_ros.settings import flat_fields
 from lerf_ros.simulation.evaluation_layout import evaluation_layout
 from lerf_ros.simulation.objects import draw_absent
 from lerf_ros.simulation.scene import label_names
+from lerf_ros.storage.output_folder import OutputFolder
 
 ABSENT = 50          # words in each layout
 
@@ -56,11 +60,12 @@ ABSENT = 50          # words in each layout
 def asked(query: MapQuery, seed: int) -> tuple[Samples, Samples]:
     """Returns samples of places and of presences from the map of one layout."""
     scene = evaluation_layout(seed)
-    present = [*label_names(scene), *(o.query for o in scene.objects)]
-    near = absent_words(present, EVERYDAY_NAMES, query.text_query.encoder.encode_texts).near
+    names = [*label_names(scene), *(o.query for o in scene.objects)]
+    near = absent_words(names, EVERYDAY_NAMES, query.text_query.encoder.encode_texts).near
     far = [word for word in draw_absent(seed, ABSENT, scene) if word not in near]
     phrases = [*dict.fromkeys(o.query for o in scene.objects), *far, *near]
-    places, presences, config = [], [], query.text_query.config
+    places, presences, shares, config = [], [], [], query.text_query.config
+    present = len(phrases) - len(far) - len(near)
     for text in phrases:
         boxes = [(o.box_min, o.box_max) for o in scene.objects if o.query == text]
         question = encode_phrases(QueryRequest(text, whole_phrase=True),
@@ -69,10 +74,13 @@ def asked(query: MapQuery, seed: int) -> tuple[Samples, Samples]:
         places += [(features_of(hit), hit.relevancy, any(
             inside_box(hit.position, *box, margin=MARGIN_M) for box in boxes))
             for hit in found.hits]
+        shares += [share_of(bool(boxes), text in near, present, len(far), len(near))
+                   ] * len(found.hits)
         found = find(query.text_query, question, None, config.threshold, PLACES)
         best = found.phrases[0].candidate
         presences.append((features_of(best), best.relevancy if best else NEUTRAL, bool(boxes)))
-    return samples(places), replace(samples(presences), near=np.array([t in near for t in phrases]))
+    return (replace(samples(places), share=np.array(shares)),
+            replace(samples(presences), near=np.array([t in near for t in phrases])))
 
 
 def main() -> None:
@@ -93,7 +101,6 @@ def main() -> None:
     content = {'encoder': query.info['encoder'], 'settings': settings_of(
         {name: value for name, _, value in flat_fields(map_config(query))})}
     encoder += '_looks' * looks
-    a.out.mkdir(parents=True, exist_ok=True)
     panels, held_out = {}, {}
     for k, name in enumerate(('hit', 'presence')):
         fitted = joined([asked_of[seed][k] for seed in a.fit])
@@ -104,10 +111,16 @@ def main() -> None:
         held_out[name] = {'brier': brier(model, reported), 'brier_fitted': brier(model, fitted),
                           'samples': len(reported.right), 'right': int(reported.right.sum()),
                           'near': int(reported.is_near.sum())}
+    level = best_threshold(fitted)      # of presence
+    content['threshold'] = level
+    held_out['reached'] = {name: float((reported.relevancy[rows] >= level).mean()) for name, rows in (
+        ('present', reported.right), ('near', reported.is_near),
+        ('far', ~reported.right & ~reported.is_near))}
     content['layouts'] = {'fitted': a.fit, 'reported': a.report}
     content['reported'] = held_out
     text = json.dumps(content, indent=1) + '\n'
-    (a.out / f'calibration_{encoder}.json').write_text(text)
+    with OutputFolder(a.out).file(f'calibration_{encoder}.json') as path:
+        path.write_text(text)
     if a.write:
         FOLDER.mkdir(exist_ok=True)
         (FOLDER / f'{encoder}.json').write_text(text)

@@ -3,8 +3,8 @@
 
     python bench/map_rivals.py --maps out/demo31/map out/demo33/map --seeds 31 33
 
-Nothing is trained: method lerf is the index that the mapper wrote; fusion, fusion_second_look and
-tsdf are made of the keyframes that it trained on, with the same encoder and settings. A map is of
+Nothing is trained: method lerf is the index that the mapper wrote, `no second look` the same without
+its second looks; fusion, fusion_second_look and tsdf are made of the keyframes that it trained on, with the same encoder and settings. A map is of
 the layout of `make demo SEED=n`, or with --evaluation of that of `lerf_ros eval --seeds n`. OUT
 gets results.json and table.md as in `lerf_ros eval`; poses are those that the map was given.
 """
@@ -26,7 +26,7 @@ from lerf_ros.encoders.cache import FeatureCache
 from lerf_ros.encoders.card import relevancy_threshold
 from lerf_ros.encoders.extractor import FeatureExtractor
 from lerf_ros.encoders.image_text import ImageTextEncoder, load_encoder
-from lerf_ros.evaluation.command import EVERYDAY_NAMES, write
+from lerf_ros.evaluation.command import EVERYDAY_NAMES, FIELD_ALONE, write
 from lerf_ros.evaluation.experiment import LOOKS
 from lerf_ros.evaluation.records import EvalResults, ObjectResult, PhraseScore
 from lerf_ros.evaluation.scenes import TruthObject
@@ -40,6 +40,7 @@ from lerf_ros.evaluation.tsdf import fuse_tsdf
 from lerf_ros.frames.selection import is_held_out
 from lerf_ros.geometry.scene_frame import SceneFrame
 from lerf_ros.index.language_index import LanguageIndex
+from lerf_ros.index.looks import SecondLooks
 from lerf_ros.mapping.fusion import fuse, measured_views
 from lerf_ros.mapping.map_looks import MapLooks
 from lerf_ros.mapping.reindex import known_settings
@@ -49,7 +50,7 @@ from lerf_ros.simulation.raycast import SurfaceLabels
 from lerf_ros.simulation.scene import TabletopScene, label_names
 from lerf_ros.storage.map_directory import MapDirectory
 
-METHODS = ('lerf', 'fusion', 'fusion_second_look', 'tsdf')
+METHODS = ('lerf', FIELD_ALONE, 'fusion', 'fusion_second_look', 'tsdf')
 OUT = Path('out/bench/map_rivals')
 
 
@@ -65,10 +66,11 @@ def indexes(directory: MapDirectory, encoder: ImageTextEncoder, config: LerfConf
     """Yields each of the methods with its index."""
     snapshot = directory.newest()
     assert snapshot is not None
-    lerf_, fusion, looking, tsdf = METHODS
-    if lerf_ in methods:
-        yield lerf_, LanguageIndex.from_arrays(snapshot.arrays('index'))
-    if set(methods) <= {lerf_}:
+    lerf_, alone, fusion, looking, tsdf = METHODS
+    mapped = LanguageIndex.from_arrays(snapshot.arrays('index'))
+    yield from ((name, index) for name, index in (
+        (lerf_, mapped), (alone, replace(mapped, looks=SecondLooks()))) if name in methods)
+    if set(methods) <= {lerf_, alone}:
         return
     files, every = directory.keyframes, config.keyframes.holdout_every
     kept = [i for i in files.indices() if not is_held_out(i, every)]

@@ -55,13 +55,15 @@ STRENGTH = 0.1
 class Samples:
     """Features (N, F), relevancies (N,), and whether each was right (N,) bool.
 
-    near (N,) bool: wrong ones that are near in meaning to something right; None for none.
+    near (N,) bool: wrong ones that are near in meaning to something right; None for none. share
+    (N,): weight of each, None where it follows from these.
     """
 
     features: np.ndarray
     relevancy: np.ndarray
     right: np.ndarray
     near: np.ndarray | None = None
+    share: np.ndarray | None = None
 
     @property
     def is_near(self) -> np.ndarray:
@@ -71,14 +73,16 @@ class Samples:
     def part(self, rows: np.ndarray) -> Samples:
         """Returns the samples at rows (K,)."""
         return Samples(self.features[rows], self.relevancy[rows], self.right[rows],
-                       self.is_near[rows])
+                       self.is_near[rows], None if self.share is None else self.share[rows])
 
     @property
     def weights(self) -> np.ndarray:
         """Returns the weight (N,) of each sample: half for the right ones, the rest for the wrong.
 
-        Of the wrong ones, near and far words share theirs evenly.
+        Of the wrong ones, near and far words share theirs evenly. `share` counts before all of that.
         """
+        if self.share is not None:
+            return self.share / self.share.sum()
         kinds = [self.right, ~self.right & ~self.is_near, ~self.right & self.is_near]
         wrong = [kind for kind in kinds[1:] if kind.any()]
         out = np.zeros(len(self.right))
@@ -124,7 +128,8 @@ def ask_scene(query: MapQuery, scene: EvalScene, absent: Sequence[str],
     absent: words for what is not there; near: those of them that are near to what is there.
     """
     phrases = dict.fromkeys(thing.query for thing in scene.objects)
-    places, presences = [], []
+    places, presences, shares = [], [], []
+    far = [text for text in absent if text not in near]
     for text in (*phrases, *absent):
         things = [thing for thing in scene.objects if thing.query == text]
         asked, config = query.text_query, query.text_query.config
@@ -134,10 +139,25 @@ def ask_scene(query: MapQuery, scene: EvalScene, absent: Sequence[str],
         for hit in found.hits:
             right = any(is_there(hit.position, thing, scene) for thing in things)
             places.append((features_of(hit), hit.relevancy, right))
+            shares.append(share_of(bool(things), text in near, len(phrases), len(far), len(near)))
         best = find(asked, question, None, config.threshold, PLACES).phrases[0].candidate
         presences.append((features_of(best), best.relevancy if best else NEUTRAL, bool(things)))
     asked_near = np.array([text in near for text in (*phrases, *absent)], bool)
-    return samples(places), replace(samples(presences), near=asked_near)
+    return (replace(samples(places), share=np.array(shares)),
+            replace(samples(presences), near=asked_near))
+
+
+def share_of(there: bool, near: bool, present: int, far: int, nearby: int) -> float:
+    """Returns the weight of a place of one phrase, among so many that are there, far and near.
+
+    Phrases that are there have half of it all, whether they have places or not, and near and far
+    ones share the rest. So a probability is that of a place that is shown, of what is as often
+    there as not; were places weighted instead, the words that find nothing would count for nothing.
+    """
+    if there:
+        return 0.5 / present
+    count = nearby if near else far
+    return (0.25 if far and nearby else 0.5) / count
 
 
 def samples(rows: Sequence[tuple[np.ndarray, float, bool]]) -> Samples:
@@ -152,7 +172,9 @@ def joined(parts: Sequence[Samples]) -> Samples:
     return Samples(np.concatenate([part.features for part in parts]),
                    np.concatenate([part.relevancy for part in parts]),
                    np.concatenate([part.right for part in parts]),
-                   np.concatenate([part.is_near for part in parts]))
+                   np.concatenate([part.is_near for part in parts]),
+                   np.concatenate([part.share for part in parts if part.share is not None])
+                   if all(part.share is not None for part in parts) else None)
 
 
 def is_there(position: np.ndarray, thing: TruthObject, scene: EvalScene) -> bool:
@@ -199,11 +221,14 @@ def fit_calibration(places: Sequence[Samples], presences: Sequence[Samples]) -> 
 
 
 def best_threshold(some: Samples) -> float:
-    """Returns the relevancy with the largest Youden index, midway between two samples."""
+    """Returns the relevancy with the largest Youden index, midway between two samples.
+
+    Near and far words count evenly, however many of each were asked.
+    """
     levels = np.unique(some.relevancy)
     between = (levels[1:] + levels[:-1]) / 2 if len(levels) > 1 else levels
-    score = [float((some.relevancy[some.right] >= level).mean()
-                   - (some.relevancy[~some.right] >= level).mean()) for level in between]
+    signed = np.where(some.right, some.weights, -some.weights)
+    score = [float(signed[some.relevancy >= level].sum()) for level in between]
     return float(between[int(np.argmax(score))])
 
 

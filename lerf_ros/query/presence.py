@@ -113,7 +113,7 @@ class StoredLogistic(TypedDict):
 class StoredCalibration(TypedDict, total=False):
     """A calibration file: the encoder and the settings that it is valid for, and two models.
 
-    threshold: only in files beside a map.
+    threshold: the relevancy that separates best what is there from what is not.
     """
 
     encoder: dict[str, str]

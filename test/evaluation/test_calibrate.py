@@ -21,6 +21,8 @@ from lerf_ros.evaluation.calibration import (
     fit_calibration,
     inside_view,
     is_there,
+    joined,
+    share_of,
 )
 from lerf_ros.evaluation.scenes import EvalScene, EvalView, TruthObject, ViewTruth
 from lerf_ros.map_query import MapQuery
@@ -124,6 +126,29 @@ def test_the_threshold_separates_as_well_as_can_be():
     right = np.array([False, False, True, False, True])
     found = best_threshold(Samples(np.zeros((5, 3)), relevancy, right))
     assert found == pytest.approx(0.65)      # all present, one of three absent
+
+
+def test_near_words_count_as_much_as_far_ones_for_the_threshold():
+    # One near word reaches .8, nine far ones .1: of the wrong, a half and not a tenth.
+    relevancy = np.array([0.7, 0.75, 0.9, *[0.1] * 9, 0.8])
+    right = np.array([True, True, True, *[False] * 10])
+    near = np.array([False] * 12 + [True])
+    features = np.zeros((13, 3))
+    # From .85 one of three is found and nothing wrong; from .4 all three, and half of the wrong.
+    assert best_threshold(Samples(features, relevancy, right, near)) == pytest.approx(0.4)
+    right[:2] = False
+    assert best_threshold(Samples(features, relevancy, right, near)) == pytest.approx(0.85)
+
+
+def test_a_place_weighs_what_its_phrase_does():
+    # Three phrases that are there, two far ones and five near ones: a half, a quarter, a quarter.
+    assert 3 * share_of(True, False, 3, 2, 5) == pytest.approx(0.5)
+    assert 2 * share_of(False, False, 3, 2, 5) == pytest.approx(0.25)
+    assert 5 * share_of(False, True, 3, 2, 5) == pytest.approx(0.25)
+    assert 2 * share_of(False, False, 3, 2, 0) == pytest.approx(0.5)
+    some = Samples(np.zeros((2, 3)), np.zeros(2), np.array([True, False]),
+                   share=np.array([0.3, 0.1]))
+    assert joined([some, some]).weights == pytest.approx([0.375, 0.125, 0.375, 0.125])
 
 
 def test_too_little_to_fit_says_what_is_missing():
