@@ -113,9 +113,10 @@ def main() -> None:
                           'near': int(reported.is_near.sum())}
     level = best_threshold(fitted)      # of presence
     content['threshold'] = level
-    held_out['reached'] = {name: float((reported.relevancy[rows] >= level).mean()) for name, rows in (
-        ('present', reported.right), ('near', reported.is_near),
-        ('far', ~reported.right & ~reported.is_near))}
+    kinds = {'present': reported.right, 'near': reported.is_near,
+             'far': ~reported.right & ~reported.is_near}
+    held_out['reached'] = {name: float((reported.relevancy[rows] >= level).mean())
+                           for name, rows in kinds.items()}
     content['layouts'] = {'fitted': a.fit, 'reported': a.report}
     content['reported'] = held_out
     text = json.dumps(content, indent=1) + '\n'

@@ -3,10 +3,11 @@
 
     python bench/map_rivals.py --maps out/demo31/map out/demo33/map --seeds 31 33
 
-Nothing is trained: method lerf is the index that the mapper wrote, `no second look` the same without
-its second looks; fusion, fusion_second_look and tsdf are made of the keyframes that it trained on, with the same encoder and settings. A map is of
-the layout of `make demo SEED=n`, or with --evaluation of that of `lerf_ros eval --seeds n`. OUT
-gets results.json and table.md as in `lerf_ros eval`; poses are those that the map was given.
+Nothing is trained: method lerf is the index that the mapper wrote, `no second look` the same
+without its second looks; fusion, fusion_second_look and tsdf are made of the keyframes that it
+trained on, with the same encoder and settings. A map is of the layout of `make demo SEED=n`, or
+with --evaluation of that of `lerf_ros eval --seeds n`. OUT gets results.json and table.md as in
+`lerf_ros eval`; poses are those that the map was given.
 """
 
 from __future__ import annotations

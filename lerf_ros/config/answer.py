@@ -99,9 +99,9 @@ class QueryConfig(Checked):
         0.9, 'fraction of the surface that keyframes looked at from close by that must be mapped '
         'so finely that an object that was not found counts as absent', low=0.0, high=1.0)
     look_weight: float = setting(
-        0.75, 'weight of second looks that find more in a thing than the language field does, in the '
-        'log-odds of its relevancy; those that find less have a third of it; 0 for the field alone',
-        low=0.0, high=1.0)
+        0.75, 'weight of second looks that find more in a thing than the language field does, in '
+        'the log-odds of its relevancy; those that find less have a third of it; 0 for the field '
+        'alone', low=0.0, high=1.0)
     most_rival_words: int = setting(
         3, 'known words that may fit a place better than the phrase does, apart from those that '
         'share a word with it; where more do, it is something else. For encoders with a vocabulary '

@@ -79,7 +79,7 @@ class Samples:
     def weights(self) -> np.ndarray:
         """Returns the weight (N,) of each sample: half for the right ones, the rest for the wrong.
 
-        Of the wrong ones, near and far words share theirs evenly. `share` counts before all of that.
+        Of the wrong ones, near and far words share theirs evenly. `share` counts before all that.
         """
         if self.share is not None:
             return self.share / self.share.sum()

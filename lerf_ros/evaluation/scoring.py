@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Asks an index for what is there and for what is not, and compares with the ground truth.
 
-Phrases are asked as `MapQuery.answer` asks them: read for colours and relations, and with what looks
-more like other words left out. So a score is one of what a user is told, not of a part of it.
+Phrases are asked as `MapQuery.answer` asks them: read for colours and relations, and without what
+looks more like other words. So a score is one of what a user is told, not of a part of it.
 """
 
 from __future__ import annotations
