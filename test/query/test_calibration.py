@@ -212,7 +212,11 @@ def test_another_encoder_has_no_calibration(stored):
 def test_calibrations_that_come_along_can_be_read(path):
     content = next(c for c in read_calibrations(FOLDER) if c == json.loads(path.read_text()))
     assert set(content['settings']) == set(SETTINGS)
-    assert set(content['reported']) == {'hit', 'presence'}
+    assert set(content['reported']) == {'hit', 'presence', 'reached'}
+    # The threshold that a fit chose tells apart what is there from what is not, on other layouts.
+    reached = content['reported']['reached']
+    assert 0.5 < content['threshold'] < 1
+    assert reached['present'] > 0.8 > 0.3 > reached['near'] > reached['far']
     for name in ('hit', 'presence'):
         assert len(content[name]['weights']) == len(FEATURES)
         # Better than a coin on layouts that were not fitted.
