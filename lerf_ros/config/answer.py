@@ -82,9 +82,9 @@ class QueryConfig(Checked):
     temperature: float = setting(10.0, 'factor of the cosines before the softmax', low=0.1,
                                  high=1000.0)
     threshold: float = setting(
-        0.0, "relevancy from which a phrase counts as found; 0: the encoder's own, 0.68 for conse "
-        'and by the rule of docs/encoders.md for others, or that of a calibration of the map',
-        low=0.0, high=1.0)
+        0.0, 'relevancy from which a phrase counts as found; 0: that of a calibration, 0.76 for '
+        "conse at the default settings, else the encoder's own (docs/encoders.md)", low=0.0,
+        high=1.0)
     picture_threshold: float = setting(
         0.6, 'the same for a picture or a crop, which has the mean of the map to beat as well',
         low=0.0, high=1.0)
