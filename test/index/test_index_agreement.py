@@ -127,9 +127,10 @@ def test_relevancies_agree(answers):
 def test_the_best_hit_is_the_same_within_a_centimetre(answers):
     """Undecided, and not compared: phrases that the threshold cuts off at almost their maximum.
 
-    What is left of their hit is a handful of points, or nothing, by less than may differ. Of places
-    whose relevancies differ by less than that, either may come first. One phrase in a hundred may
-    lose a rim of points that decides how far down its box goes: then the boxes still overlap.
+    What is left of their hit is a handful of points, or nothing, by less than may differ. Of two
+    places whose relevancies differ by less than twice that, either may come first: each may be off
+    by as much, in either direction. One phrase in a hundred may lose a rim of points that decides
+    how far down its box goes: then the boxes still overlap.
     """
     small, values, scales, full, full_values, full_scales = answers
     threshold = THRESHOLD
@@ -139,16 +140,20 @@ def test_the_best_hit_is_the_same_within_a_centimetre(answers):
         first = [place.hit for place in
                  small.places(values[phrase], scales[phrase], threshold, 5)]
         second = [place.hit for place in
-                  full.places(full_values[phrase], full_scales[phrase], threshold, 1)]
+                  full.places(full_values[phrase], full_scales[phrase], threshold, 5)]
         assert bool(first) == bool(second), EVERYDAY_NAMES[phrase]
         if first:
             found += 1
-            level = [h for h in first if h.relevancy >= first[0].relevancy - MEAN_LIMIT]
-            distance = min(np.linalg.norm(h.position - second[0].position) for h in level)
+            distance = min(np.linalg.norm(a.position - b.position)
+                           for a in as_good_as_the_best(first) for b in as_good_as_the_best(second))
             apart += [(EVERYDAY_NAMES[phrase], distance)] * int(distance > 0.01)
     # Agreeing on nothing would prove nothing.
     assert undecided.sum() <= 10 and found >= 10
     assert len(apart) <= found / 100 and all(distance <= 0.05 for _, distance in apart), apart
+
+
+def as_good_as_the_best(hits):
+    return [hit for hit in hits if hit.relevancy >= hits[0].relevancy - 2 * MEAN_LIMIT]
 
 
 def test_the_best_scale_is_about_the_same(answers):
