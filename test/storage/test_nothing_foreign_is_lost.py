@@ -247,7 +247,7 @@ def evaluated(path):
 
 
 def exported(path):
-    claim_folders(Namespace(pictures=None, export=str(path), map='nowhere'))
+    claim_folders(Namespace(pictures=None, export=str(path), from_above=None, map='nowhere'))
     export_answer(ANSWER, path)
 
 
