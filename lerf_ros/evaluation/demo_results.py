@@ -110,9 +110,11 @@ class DemoResults:
             unknown = value is None or (isinstance(value, float) and math.isnan(value))
             return 'not known' if unknown else pattern.format(value)
 
+        control = self.extras.get('untrained_language_right')
         return (f'held-out PSNR {show("psnr", "{:.1f} dB")}, median depth error '
-                f'{show("depth_error_m", "{:.4f} m")}; with an untrained language field '
-                f'{show("untrained_language_right", "{}")} of {len(self.present)} are right')
+                f'{show("depth_error_m", "{:.4f} m")}') + (
+            '' if control is None else f'; with an untrained language field {control} of '
+            f'{len(self.present)} are right')
 
     def table(self) -> str:
         """Returns the table for the terminal."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lerf_ros.config import LerfConfig
+from lerf_ros.config import IndexConfig, LerfConfig
 from lerf_ros.errors import DatasetError, EncoderUnavailableError
 from lerf_ros.evaluation.frozen_radiance import FrozenRadiance, RayView, train_radiance
 from lerf_ros.evaluation.overlays import Overlay, overlay_sheet
@@ -36,7 +36,7 @@ from lerf_ros.index.second_look import SecondLooker
 from lerf_ros.mapping.fusion import fuse, measured_views
 from lerf_ros.query.relevancy import relevancy
 
-LOOKS = 3       # at each thing, for fusion_second_look, unless the settings ask for more
+LOOKS = IndexConfig().look_views     # of fusion_second_look, where the settings ask for none
 FUSION, FUSION_LOOKS, TSDF = 'fusion', 'fusion_second_look', 'tsdf'
 # The stand-in for LSeg has the field's embeddings alone.
 FIELD_ALONE = ('no second look', 'pixel-aligned')

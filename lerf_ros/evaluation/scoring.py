@@ -16,6 +16,7 @@ import numpy as np
 
 from lerf_ros.config import QueryConfig
 from lerf_ros.encoders.card import relevancy_threshold
+from lerf_ros.errors import NotUnderstoodError
 from lerf_ros.evaluation.localization import (
     OVS_KERNEL,
     inside_box,
@@ -133,8 +134,11 @@ def score_objects(evaluated: EvaluatedIndex, objects: Sequence[TruthObject],
 
 
 def asked(query: TextQuery, text: str) -> PhraseResult:
-    """Returns what a phrase finds, as a user asks for it."""
-    question = encode_phrases(QueryRequest(text), query.encoder, query.config.negatives)
+    """Returns what a phrase finds, as a user asks for it; nothing if it is not understood."""
+    try:
+        question = encode_phrases(QueryRequest(text), query.encoder, query.config.negatives)
+    except NotUnderstoodError:
+        return PhraseResult(text, (), None)
     return find(query, question, None, query.config.threshold, PLACES).phrases[0]
 
 

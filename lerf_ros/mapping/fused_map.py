@@ -154,27 +154,34 @@ class FusedMap(SingleMap):
         Raises StorageError when the disk does not take it.
         """
         scene, self.snapshot_stamp_ns = self._scene, self.now_ns()
+        begun, steps = time.monotonic(), self.steps
         known = sorted(self.learned, key=lambda known: known.stamp_ns)
         frames = StoredFrames(self.directory.keyframes, known, self.learned.changes.stale_if_known)
         if scene is None or not len(frames):
             return 0
         survey = fused_survey(
             frames, frames.indices, [self._features[index] for index in frames.indices], scene,
-            self.config, self.learned.changes.contradicted, self.looks.within(everything=True))
+            self.config, self.learned.changes.contradicted,
+            self.looks.within(everything=self.settled))
         self.weak_areas, self.points = survey.weak_areas, len(survey.index.points)
         widths = self.config.features.widths
-        info = {'steps': self.steps, 'keyframes': len(self.learned), 'points': self.points,
+        info = {'steps': steps, 'keyframes': len(self.learned), 'points': self.points,
                 'stamp_ns': self.snapshot_stamp_ns, 'trained_scales': [min(widths), max(widths)],
                 'settled': not len(self.waiting), 'learned_until': self.waiting.learned_until,
                 'encoder': self.encoder.identity(), 'config': to_dict(self.config),
                 **Quality().known()}
         try:
             self.directory.keyframes.write_transforms()
-            return self.directory.write_snapshot(
+            number = self.directory.write_snapshot(
                 {**survey.arrays(), **self.outside.resolution(survey)}, info,
                 self.config.map.keep_snapshots)
         except OSError as error:
             raise StorageError(f'no snapshot could be written: {error}') from error
+        if self.looks.looker.left:
+            self._changes += 1      # the next one has more looks
+        # Nothing could be taken meanwhile, so that this was no rest.
+        self._newest_at += time.monotonic() - begun
+        return number
 
     def checkpoint(self) -> None:
         """Does nothing: the keyframes on the disk are all that a restart needs."""

@@ -121,15 +121,16 @@ class SnapshotSchedule:
 
     def _snapshot(self) -> None:
         mapper, start = self.mapper, time.monotonic()
+        steps = mapper.steps
         number = mapper.snapshot()
         if not number:
             return
-        self.snapshot_id, self.snapshot_steps = number, mapper.steps
+        self.snapshot_id, self.snapshot_steps = number, steps
         newest = mapper.written
         self._snapshot_until = newest.until
         self.snapshot_stamp_ns, self.snapshot_keyframes = newest.stamp_ns, newest.keyframes
         log.info('snapshot %d after %d steps with %d keyframes in %.1f s, held-out PSNR %.1f dB',
-                 number, mapper.steps, newest.keyframes, time.monotonic() - start,
+                 number, steps, newest.keyframes, time.monotonic() - start,
                  mapper.quality.psnr)
 
     def _write(self, work: Callable[[], object]) -> bool:

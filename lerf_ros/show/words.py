@@ -95,8 +95,11 @@ def why_not_found(candidate: Hit | None, threshold: float, min_points: int) -> s
                 'that it must beat')
     reached, needed = f'{candidate.relevancy:.2f}', f'{threshold:.2f}'
     if candidate.relevancy >= threshold:
-        return (f'the best place has relevancy {reached}, but {candidate.points} points, fewer '
-                f'than the {min_points} that a hit needs (query.min_points)')
+        # A place may have points enough, of which too few are that relevant.
+        few = f'{candidate.points} points, fewer than the {min_points} that a hit needs' \
+            if candidate.points < min_points else \
+            f'fewer than the {min_points} points that a hit needs reach {needed}'
+        return f'the best place has relevancy {reached}, but {few} (query.min_points)'
     if reached == needed:
         reached, needed = f'{candidate.relevancy:.4f}', f'{threshold:.4f}'
     return f'the best place has relevancy {reached}, threshold {needed}'

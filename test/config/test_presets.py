@@ -45,6 +45,7 @@ TABLE = {
     'index.search_unit': ('world', 'scene', 'scene', 'scene'),
     'index.search_steps': (30, 30, 30, 30),
     'index.min_keyframes': (5, 1, 1, 1),
+    'index.look_views': (0, 0, 0, 0),
     'field.proposal_samples': ((256, 96),) * 4,
     'field.samples': (48,) * 4,
 }

@@ -5,10 +5,12 @@ import itertools
 
 import numpy as np
 import pytest
+from hand_made_map import COLORS, CONFIG, CUBES, WordEncoder, axis, cube_index
 
 from lerf_ros.evaluation.command import COCO_NAMES, EVERYDAY_NAMES, LONG_TAIL_NAMES
 from lerf_ros.evaluation.intervals import mean_interval, paired_difference, statistic_interval
-from lerf_ros.evaluation.scoring import absent_words
+from lerf_ros.evaluation.scenes import TruthObject
+from lerf_ros.evaluation.scoring import EvaluatedIndex, absent_words, score_objects
 from lerf_ros.evaluation.tables import ranking_precision
 
 
@@ -61,6 +63,35 @@ def test_absent_words_are_near_above_the_cosine():
 def test_words_that_may_be_there_are_dropped(present, candidate, kept):
     words = absent_words([present], [candidate], lambda texts: np.ones((len(texts), 2)))
     assert (candidate in words.far + words.near) is kept
+
+
+class Mugs(WordEncoder):
+    """To whom a red and a green thing, the hand-made mug and plate, are mugs of the same kind."""
+
+    def encode_texts(self, texts):
+        mug = (axis('mug') + axis('plate')) / np.sqrt(2)
+        return np.stack([mug if text.endswith('mug') else axis(text) for text in texts])
+
+    def unreadable(self, text):
+        return 'it is no word of mine' if text == 'ball' else ''
+
+
+def test_phrases_are_asked_as_a_user_asks_them():
+    index = cube_index(CUBES)
+    for segment, name in enumerate(CUBES, 1):
+        index.colors[index.segments == segment] = COLORS[name]
+    boxes = {name: (np.array(middle) - edge / 2, np.array(middle) + edge / 2)
+             for name, (middle, edge) in CUBES.items()}
+    things = [TruthObject(query, query, 'mug', *boxes[name], np.nan) for query, name in (
+        ('red mug', 'mug'), ('green mug', 'plate'), ('blue mug', 'ball'), ('ball', 'ball'))]
+    # Segment 0 is the floor, then come the cubes in the order of the things.
+    rows = score_objects(EvaluatedIndex('hand', 'mugs', 'lerf', index, index.segments - 1, Mugs(),
+                                        1.0, CONFIG.query), things)
+    # Colours tell the mugs apart; there is no blue one, and nothing is said of what is not read.
+    assert [row.hit for row in rows[:3]] == [True, True, False]
+    assert [row.iou_3d for row in rows[:2]] == [pytest.approx(1, abs=0.1)] * 2
+    sure, _, blue, unread = (row.relevancy for row in rows)
+    assert sure > 0.9 and blue < 0.1 and unread == 0
 
 
 def test_nothing_present_leaves_all_far():

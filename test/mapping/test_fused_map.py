@@ -107,6 +107,40 @@ def test_it_rests_when_no_keyframe_comes(tmp_path, monkeypatch):
     assert mapper.settled and mapper.seconds_to_settle() == 0
 
 
+def test_looks_that_a_snapshot_has_no_time_for_follow_at_rest(tmp_path, monkeypatch):
+    mapper = opened(tmp_path / 'map', NONE.override({'index.look_seconds': 0.0}))
+    saving = SnapshotSchedule(mapper, mapper.config.map)
+    for frame in FRAMES:
+        mapper.add_frame(frame)
+    saving.snapshot()
+    assert query_of(tmp_path / 'map').answer('green').hits[0].confirmed_by == ()
+    assert mapper.looks.looker.left and saving.snapshot_id == 1
+    monkeypatch.setattr(fused_map, 'REST_S', -1.0)
+    saving.tick()               # nothing has come, but there is more to look at
+    assert query_of(tmp_path / 'map').answer('green').hits[0].confirmed_by
+    assert not mapper.looks.looker.left
+    saving.tick()
+    assert saving.snapshot_id == 2
+
+
+def test_the_time_of_a_snapshot_is_no_rest(tmp_path, monkeypatch):
+    mapper = opened(tmp_path / 'map')
+    for frame in FRAMES:
+        mapper.add_frame(frame)
+    looked = mapper.looks.within(everything=True)
+
+    def slow(*arguments):
+        passed[0] = 60.0
+        return looked(*arguments)
+    passed, now = [0.0], fused_map.time.monotonic
+    monkeypatch.setattr(fused_map.time, 'monotonic', lambda: now() + passed[0])
+    monkeypatch.setattr(mapper.looks, 'within', lambda everything: slow)
+    mapper.snapshot()
+    assert passed[0] == 60.0 and not mapper.settled
+    passed[0] = 60.0 + fused_map.REST_S
+    assert mapper.settled
+
+
 def test_images_without_depth_are_refused_in_words(tmp_path):
     mapper = opened(tmp_path / 'map')
     with pytest.raises(ConfigError, match='training.field lerf'):

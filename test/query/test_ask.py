@@ -263,6 +263,13 @@ def test_the_number_that_decided_is_the_one_that_is_told(candidate, words):
     assert words in why_not_found(place, 0.68, 20)
 
 
+def test_a_place_of_points_enough_is_not_said_to_have_too_few():
+    place = Hit(np.zeros(3), np.eye(3), np.ones(3), 0.92, 0.1, 26, 5)
+    assert why_not_found(place, 0.76, 20) == (
+        'the best place has relevancy 0.92, but fewer than the 20 points that a hit needs reach '
+        '0.76 (query.min_points)')
+
+
 def test_a_few_relevant_points_are_not_told_as_a_relevancy_that_was_reached(tmp_path):
     """Ten points of 1.00 are no place; the threshold is not what they failed at."""
     index = cube_index({'mug': ((0.0, 0.0, 0.05), 0.1)})

@@ -289,7 +289,9 @@ def test_results_json_and_table(tmp_path):
     held = replace(answer_of('mug', [hit_at((0.05, 0.1, 0.1))]), T_world_target=np.eye(4))
     assert check_answer(held, 0.2, [BOX]).grasp is True
     assert '7 of 8 present' in outcome.summary() and '0 of 3 absent' in outcome.summary()
-    assert outcome.quality().startswith('held-out PSNR not known, ')
+    assert outcome.quality() == 'held-out PSNR not known, median depth error not known'
+    control = replace(outcome, extras={**outcome.extras, 'untrained_language_right': 0})
+    assert control.quality().endswith('; with an untrained language field 0 of 8 are right')
 
 
 def test_the_map_takes_each_colour_from_the_answer_in_which_it_mattered_least():
