@@ -289,9 +289,17 @@ class Mapper:
     @property
     def settled(self) -> bool:
         """Whether the newest keyframe has been trained on for long enough."""
-        limit = self.config.training.settle_steps
-        return (bool(limit) and not len(self.waiting)
-                and self.steps - self.steps_at_newest >= limit)
+        return not len(self.waiting) and not self.steps_to_settle()
+
+    def steps_to_settle(self) -> float:
+        """Returns how many steps are left until training rests, inf where it never does.
+
+        Steps before the newest keyframe count for up to half of training.settle_steps.
+        """
+        limit, before = self.config.training.settle_steps, self.steps_at_newest
+        if not limit:
+            return math.inf
+        return max(max(limit - before, math.ceil(limit / 2)) - (self.steps - before), 0)
 
     def train_for(self, seconds: float, last_step: float = math.inf) -> None:
         """Takes optimisation steps until the time is over, training has settled or last_step.

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 
-SETTINGS = {'OMP_WAIT_POLICY': 'PASSIVE', 'OPENBLAS_NUM_THREADS': '1'}
+SETTINGS = {'OMP_WAIT_POLICY': 'PASSIVE', 'GOMP_SPINCOUNT': '2000', 'OPENBLAS_NUM_THREADS': '1'}
 
 
 def wait_quietly() -> None:

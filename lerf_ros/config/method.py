@@ -52,6 +52,9 @@ class FieldConfig(Checked):
     proposal_hidden: int = setting(16, 'width of its network', low=4, high=128)
     samples: int = setting(24, 'final samples a ray', low=4, high=512)
     near: float = setting(0.05, 'nearest sample', unit='scene radii', low=1e-4, high=1.0)
+    skipped: float = setting(
+        0.5, 'part of the way from a camera to the scene that is not sampled, where no depth is '
+        'known; nerfacto: 0', low=0.0, high=0.95)
     far: float = setting(20.0, 'farthest sample', unit='scene radii', low=1.0, high=1e6)
     histogram_padding: float = setting(
         0.01, 'added to each weight before resampling, so that every place is sampled sometimes',
@@ -179,6 +182,6 @@ class TrainingConfig(Checked):
     language_weight: float = setting(1.0, 'of the embedding loss', low=0.0, high=100.0)
     dense_weight: float = setting(0.3, 'of the dense feature loss', low=0.0, high=100.0)
     settle_steps: int = setting(
-        1000, 'steps after the newest keyframe until training rests; 0 never rests', low=0,
-        high=10**9)
+        1000, 'steps after the newest keyframe until training rests, up to half of which may come '
+        'before it; 0 never rests', low=0, high=10**9)
     threads: int = setting(0, 'CPU threads of the training process; 0 takes all', low=0, high=512)

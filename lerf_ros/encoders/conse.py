@@ -9,7 +9,7 @@ ImageNet classes; the embedding of a phrase is its sentence embedding.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol, cast
 
 import numpy as np
@@ -31,6 +31,12 @@ MODEL_NAME = 'efficientnet-lite2'
 STRIDE = 32
 # The last block at stride 16; its output has 120 channels.
 FEATURE_BLOCK = 14
+# The first blocks, to stride 4, make so many numbers of a large image that it takes longer to fetch
+# them from memory than to compute them. Those of a strip stay in the cache. What is 13 pixels
+# outside of a strip changes it.
+EARLY_BLOCKS, EARLY_STRIDE, HALO_PX, STRIP_PIXELS = 4, 4, 16, 200_000
+# So do more crops at once: 14 ms a crop with eight, 23 with 32 (two cores of an AMD EPYC).
+CPU_BATCH = 8
 # Image side that the classifier was trained at.
 IMAGE_SIDE = 260
 
@@ -77,16 +83,27 @@ class ConseClassifier(nn.Module):
     def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Computes head activations (N, 1280, H/32, W/32) and features (N, 120, H/16, W/16).
 
-        pixels: (N, 3, H, W), normalised.
+        pixels: (N, 3, H, W), normalised; H is a multiple of 4.
         """
         n = self._network
-        x = n._swish(n._bn0(n._conv_stem(pixels)))
-        features = x
-        for i, block in enumerate(n._blocks):
+        x = features = torch.cat(list(self._early_strips(pixels)), 2)
+        for i, block in enumerate(n._blocks[EARLY_BLOCKS:], EARLY_BLOCKS):
             x = block(x)
             if i == FEATURE_BLOCK:
                 features = x
         return n._swish(n._bn1(n._conv_head(x))), features
+
+    def _early_strips(self, pixels: torch.Tensor) -> Iterator[torch.Tensor]:
+        """Yields the early blocks' output (N, C, h, W/4) in strips, as of the whole image."""
+        n, (height, width) = self._network, pixels.shape[2:]
+        rows = max(STRIP_PIXELS // (len(pixels) * width) // STRIDE, 1) * STRIDE
+        for top in range(0, height, rows):
+            above = min(HALO_PX, top)
+            x = pixels[:, :, top - above:top + rows + HALO_PX]
+            x = n._swish(n._bn0(n._conv_stem(x)))
+            for block in n._blocks[:EARLY_BLOCKS]:
+                x = block(x)
+            yield x[:, :, above // EARLY_STRIDE:(above + rows) // EARLY_STRIDE]
 
     def cell_logits(self, head: torch.Tensor) -> torch.Tensor:
         """Computes class logits (N, 1000, h, w) of head activations (N, 1280, h, w)."""
@@ -256,4 +273,5 @@ def combine(logits: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 def load(config: FeatureConfig, device: str, text_only: bool) -> ConseEncoder:
     """Loads the encoder; raises EncoderUnavailableError when a package is missing."""
-    return ConseEncoder(device=device, text_only=text_only, batch=config.batch)
+    batch = min(config.batch, CPU_BATCH) if device == 'cpu' else config.batch
+    return ConseEncoder(device=device, text_only=text_only, batch=batch)

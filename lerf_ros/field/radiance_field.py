@@ -12,7 +12,15 @@ from torch import Tensor, nn
 from lerf_ros.config import FieldConfig
 from lerf_ros.field.hash_encoding import HashEncoding
 from lerf_ros.field.networks import Appearance, network, spherical_harmonics, truncated_exp
-from lerf_ros.field.ray_sampling import Rays, SamplingPlan, first_edges, guide, jitter, resample
+from lerf_ros.field.ray_sampling import (
+    Rays,
+    SamplingPlan,
+    first_edges,
+    guide,
+    jitter,
+    nearest_samples,
+    resample,
+)
 from lerf_ros.field.volume_rendering import median_distance, render_color, render_weights
 from lerf_ros.geometry.scene_frame import contract
 
@@ -81,7 +89,8 @@ class RadianceField(nn.Module):
         and summed over the samples it would be a tenth of the colour's gradient.
         """
         c, proposals = self.config, []
-        edges = first_edges(rays, c.near, c.far, c.proposal_samples[0],
+        edges = first_edges(rays, nearest_samples(rays, c.near, c.skipped), c.far,
+                            c.proposal_samples[0],
                             self._shift(rays, c.proposal_samples[0] - 1, plan))
         for level, proposal in enumerate(self.proposals):
             with torch.set_grad_enabled(plan.learn_proposals and torch.is_grad_enabled()):

@@ -61,18 +61,31 @@ def jitter(rays: int, samples: int, single: bool, device: torch.device) -> Tenso
     return torch.rand(rays, 1 if single else samples, device=device) - 0.5
 
 
-def first_edges(rays: Rays, near: float, far: float, samples: int,
+def nearest_samples(rays: Rays, near: float, skipped: float) -> Tensor:
+    """Returns how near to their origins rays are sampled (R, 1), scene radii: `near` at least.
+
+    Where no depth is known and a ray begins outside of the cube around the scene, that is a part
+    `skipped` of its way there: else a camera with a long lens spends its samples on empty space.
+    """
+    outside = rays.origins.detach().abs().amax(-1, keepdim=True) - 1
+    nearest = (skipped * outside).clamp_min(near)
+    if rays.depth is None:
+        return nearest
+    return torch.where(rays.depth[:, None].isfinite(), near, nearest)
+
+
+def first_edges(rays: Rays, near: Tensor, far: float, samples: int,
                 shift: Tensor | None) -> Tensor:
     """Returns edges (R, samples + 1) even in `spacing`; inner ones move by `shift` intervals.
 
-    shift: (R, 1) or (R, samples - 1) in -0.5..0.5, or None.
+    near: (R, 1) scene radii. shift: (R, 1) or (R, samples - 1) in -0.5..0.5, or None.
     """
-    low, high = spacing(torch.tensor([near, far]))
-    span = float(high - low)    # numbers, so that nothing is copied to a GPU
+    low = spacing(near)
+    span = float(spacing(torch.tensor(far))) - low      # `far` is not copied to a GPU
     u = torch.linspace(0, 1, samples + 1, device=rays.origins.device).expand(len(rays), -1)
     if shift is not None:
         u = torch.cat([u[:, :1], u[:, 1:-1] + shift / samples, u[:, -1:]], 1)
-    return unspacing(float(low) + span * u)
+    return unspacing(low + span * u)
 
 
 def resample(edges: Tensor, weights: Tensor, samples: int, padding: float,

@@ -116,6 +116,8 @@ class SecondLooker:
                 new.append(i)
             else:
                 taken[i] = known
+        if math.isinf(seconds):     # all are taken, and so each keyframe is read once
+            new.sort(key=lambda i: wanted[i].keyframe)
         self.encoded = 0
         for start in range(0, len(new), TOGETHER):
             if time.monotonic() >= until or not self._take(
@@ -235,14 +237,14 @@ def crops_of(image: np.ndarray, shown: Shown, margins: Sequence[float],
     height, width = image.shape[:2]
     low, high = shown.box[:2], shown.box[2:]
     middle, side = (low + high) / 2, float((high - low).max())
-    out = []
+    empty, out = blank(image), []
     for margin in margins:
         edge = max(round(side * margin), 1)
         w, h = min(edge, width), min(edge, height)
         x = int(np.clip(round(float(middle[0]) - w / 2), 0, width - w))
         y = int(np.clip(round(float(middle[1]) - h / 2), 0, height - h))
         crop = image[y:y + h, x:x + w].copy()
-        crop[~covered(shown.pixels - (x, y), shown.reach, (h, w))] = blank(image)
+        crop[~covered(shown.pixels - (x, y), shown.reach, (h, w))] = empty
         out.append(crop)
     return out
 

@@ -15,12 +15,14 @@ import torch
 from scipy.sparse import coo_matrix, csr_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
+from scipy.spatial.distance import pdist
 
 from lerf_ros.config import IndexConfig
 from lerf_ros.geometry.scene_frame import contract
 from lerf_ros.index.planes import supporting_planes, surface_thickness
 
 NEIGHBOURS = 8
+FEW_CELLS = 100     # of which all distances are compared sooner than trees are built
 LEAST_SPREAD = 0.1
 
 
@@ -114,6 +116,9 @@ def grown_together(cloud: PointCloud, config: IndexConfig,
 
 def split(features: np.ndarray, touching: csr_matrix, difference: float) -> np.ndarray:
     """Splits one connected part by its cells' features (M, F); returns their pieces (M,)."""
+    # Most parts are small and alike. Means of distances that are all below the threshold are, too.
+    if len(features) <= FEW_CELLS and pdist(features).max() < difference:
+        return np.zeros(len(features), np.int64)
     # Here, because it takes a second, and queries import this module as well.
     from sklearn.cluster import AgglomerativeClustering
     return AgglomerativeClustering(None, connectivity=touching, linkage='average',

@@ -54,11 +54,9 @@ class SingleMap(Mapper):
 
     def seconds_to_settle(self) -> float:
         """Estimates how long training goes on if no keyframe comes; inf where it has no end."""
-        limit = self.config.training.settle_steps
-        if not limit or self.trainer is None or not self.rays_per_second:
+        if self.trainer is None or not self.rays_per_second:
             return math.inf
-        left = max(limit - (self.steps - self.steps_at_newest), 0)
-        return left * self.trainer.radiance.rays / self.rays_per_second
+        return self.steps_to_settle() * self.trainer.radiance.rays / self.rays_per_second
 
     def save(self, root: str, name: str, overwrite: bool) -> Path:
         """Copies the map with its newest snapshot; returns the path. Raises as SavedMaps.save."""

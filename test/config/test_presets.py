@@ -73,7 +73,8 @@ def test_nerfacto_numbers_of_the_reference():
     f, t, p = config.field, config.training, config.poses
     assert (f.levels, f.base_resolution, f.max_resolution, f.log2_table, f.features) == (
         16, 16, 2048, 19, 2)
-    assert (f.near, f.far, f.histogram_padding, f.single_jitter) == (0.05, 1000.0, 0.01, True)
+    assert (f.near, f.skipped, f.far, f.histogram_padding, f.single_jitter) == (
+        0.05, 0.0, 1000.0, 0.01, True)
     assert (f.proposal_resolutions, f.proposal_levels, f.proposal_log2_table) == (
         (128, 256), 5, 17)
     assert (f.hidden, f.layers, f.geometry_features, f.color_hidden, f.color_layers) == (

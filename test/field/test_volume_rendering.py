@@ -3,6 +3,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ from lerf_ros.field.ray_sampling import (
     first_edges,
     guide,
     jitter,
+    nearest_samples,
     resample,
     spacing,
     unspacing,
@@ -93,11 +95,22 @@ def rays(count, depth=None):
 @pytest.mark.parametrize('single', [True, False])
 def test_first_edges_ascend_from_near_to_far(single):
     shift = jitter(3, 7, single, torch.device('cpu'))
-    edges = first_edges(rays(3), 0.1, 10.0, 8, shift)
+    near = torch.tensor([[0.1], [0.5], [2.0]])
+    edges = first_edges(rays(3), near, 10.0, 8, shift)
     assert edges.shape == (3, 9)
     assert (edges[:, 1:] > edges[:, :-1]).all()
-    assert edges[0, 0].item() == pytest.approx(0.1)
-    assert edges[0, -1].item() == pytest.approx(10.0, rel=1e-4)
+    assert torch.allclose(edges[:, :1], near)
+    assert edges[:, -1].tolist() == pytest.approx([10.0] * 3, rel=1e-4)
+
+
+def test_rays_from_outside_skip_half_of_their_way_to_the_scene_where_no_depth_is_known():
+    origins = torch.tensor([[0.0, 0, 0], [0, -5, 2], [0, -5, 2], [1.05, 0, 0]])
+    seen = Rays(origins, torch.zeros(4, 3), torch.tensor([np.nan, np.nan, 0.3, np.nan]))
+    # Inside; 4 before the cube; measured; 0.05 before it, half of which is less than `near`.
+    assert nearest_samples(seen, 0.05, 0.5)[:, 0].tolist() == pytest.approx([0.05, 2.0, 0.05, 0.05])
+    blind = Rays(origins, torch.zeros(4, 3))
+    assert nearest_samples(blind, 0.05, 0.5)[:, 0].tolist() == pytest.approx([0.05, 2, 2, 0.05])
+    assert (nearest_samples(blind, 0.05, 0.0) == 0.05).all()
 
 
 def test_resampling_goes_where_the_weight_is():

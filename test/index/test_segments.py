@@ -4,10 +4,13 @@
 import numpy as np
 import pytest
 from hand_made_map import CUBES, WordEncoder, cube_index
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse import csr_matrix
 
 from lerf_ros.config import IndexConfig, QueryConfig
 from lerf_ros.index.planes import roughness, surface_normals
-from lerf_ros.index.segments import PointCloud, behind_planes, find_segments
+from lerf_ros.index.segments import PointCloud, behind_planes, find_segments, split
 from lerf_ros.query.boxes import minimal_box, upright_box
 from lerf_ros.query.text_query import TextQuery
 
@@ -260,3 +263,19 @@ def test_a_segment_that_took_a_few_points_of_its_neighbour_does_not_come_first()
     assert [int(segments[place.members[0]]) for place in places] == [2, 1]
     best = np.sort(values[places[1].members])[::-1][:round(0.1 * len(places[1].members))]
     assert places[1].hit.relevancy == pytest.approx(best.mean())
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(2, 30), st.floats(0.05, 1.0), st.integers(0, 1000))
+def test_parts_are_split_as_average_linkage_splits_them(cells, difference, seed):
+    agglomerative = pytest.importorskip('sklearn.cluster').AgglomerativeClustering
+    rng = np.random.default_rng(seed)
+    features = rng.normal(0, 0.2, (cells, 3))
+    touching = rng.random((cells, cells)) < 0.3
+    touching |= touching.T | np.eye(cells, k=1, dtype=bool) | np.eye(cells, k=-1, dtype=bool)
+    touching = csr_matrix(touching.astype(np.float32))
+    expected = agglomerative(None, connectivity=touching, linkage='average',
+                             distance_threshold=difference).fit_predict(features)
+    found = split(features, touching, difference)
+    together = expected[:, None] == expected
+    assert ((found[:, None] == found) == together).all()

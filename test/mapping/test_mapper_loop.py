@@ -205,6 +205,27 @@ def test_checkpoints_that_take_long_leave_nine_tenths_of_the_time_to_training(ma
     assert all(70 <= gap <= 80 for gap in gaps), gaps
 
 
+@pytest.mark.parametrize('before, since, left', [
+    (0, 0, 100), (0, 30, 70), (20, 0, 80), (50, 0, 50), (400, 0, 50), (400, 49, 1), (400, 60, 0)])
+def test_steps_before_the_newest_keyframe_count_for_half_of_the_steps_to_rest(
+        make, before, since, left):
+    mapper = make().mapper
+    mapper.config = CONFIG.override({'training.settle_steps': 100})
+    feed_mapper_to(mapper, before, since)
+    assert mapper.steps_to_settle() == left
+    assert mapper.settled == (left == 0)
+    mapper.config = CONFIG.override({'training.settle_steps': 0})
+    assert mapper.steps_to_settle() == float('inf') and not mapper.settled
+
+
+def feed_mapper_to(mapper, before, since):
+    """Lets a mapper have taken so many steps before its newest keyframe, and since."""
+    for frame in FRAMES:
+        mapper.add_frame(frame)
+    mapper.steps_at_newest = before
+    mapper.trainer.radiance.steps = before + since
+
+
 @pytest.mark.parametrize('settle_steps, rays_per_second, frames, written', [
     (0, 32.0, 6, [21, 42]),     # it never settles: one whenever the interval is over
     (50, 16.0, 6, [21, 50]),    # a step a second: 29 s are left at the first, 8 at the next

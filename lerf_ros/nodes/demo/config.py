@@ -44,7 +44,7 @@ class SimCameraConfig(Checked):
                                  unit='part of the depth', low=0.0, high=1.0)
     latency: float = setting(0.05, 'from the stamp of an image to its publication, at least',
                              unit='seconds', low=0.0, high=10.0)
-    tf_rate: float = setting(50.0, 'transforms published per second', unit='Hz', low=1.0,
+    tf_rate: float = setting(20.0, 'transforms published per second', unit='Hz', low=1.0,
                              high=1000.0)
     tf_latency: float = setting(0.3, 'from the stamp of a transform to its publication',
                                 unit='seconds', low=0.0, high=10.0)

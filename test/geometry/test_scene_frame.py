@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the scene is, from poses alone."""
+
+import numpy as np
+import pytest
+
+from lerf_ros.config import LerfConfig
+from lerf_ros.frames.frame import Frame
+from lerf_ros.geometry.camera import PinholeCamera
+from lerf_ros.geometry.scene_frame import measure_from_focus
+from lerf_ros.training.scene_measurement import measure_scene
+
+TARGET = np.array([10.0, -3, 2])
+
+
+def looking_at_target(distance, yaw):
+    """A camera (4, 4) at this distance from the target, which it looks at."""
+    T = np.eye(4)
+    forward = np.array([np.cos(yaw), np.sin(yaw), 0.0])
+    T[:3, :3] = np.stack([[np.sin(yaw), -np.cos(yaw), 0], [0, 0, -1], forward], 1)
+    T[:3, 3] = TARGET - distance * forward
+    return T
+
+
+@pytest.mark.parametrize('half_diagonal, radius', [(0.25, 1.0), (1.0, 4.0), (3.0, 4.0)])
+def test_the_radius_is_what_images_show_and_at_most_the_distance(half_diagonal, radius):
+    poses = [looking_at_target(4.0, yaw) for yaw in (0, 1, 2, 3)]
+    scene = measure_from_focus(poses, half_diagonal)
+    assert scene.center == pytest.approx(TARGET) and scene.radius == pytest.approx(radius)
+
+
+def test_a_long_lens_makes_a_small_scene():
+    # 4 and 3 pixels off the middle, 50 pixels away: a tenth of the distance to the corners.
+    camera = PinholeCamera(8, 6, 50.0, 50.0, 4.0, 3.0)
+    frames = [Frame(k, np.zeros((6, 8, 3), np.uint8), camera, looking_at_target(20.0, k))
+              for k in range(4)]
+    scene = measure_scene(frames, LerfConfig())
+    assert scene.radius == pytest.approx(2.0) and scene.center == pytest.approx(TARGET)
