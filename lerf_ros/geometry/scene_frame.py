@@ -53,12 +53,12 @@ def measure_from_points(points_world: np.ndarray, cameras_world: np.ndarray) -> 
 
 
 def measure_from_focus(T_world_cameras: Sequence[np.ndarray],
-                       half_diagonal: float = 1.0) -> SceneFrame:
+                       diagonal: float = 1.0) -> SceneFrame:
     """Measures the frame from camera poses (4, 4) alone: centred where their axes meet.
 
-    half_diagonal: half of what an image shows at distance 1, from corner to corner. The radius is
-    what images show at the centre, and no more than the cameras' distance from it. If the axes are
-    nearly parallel, the centre lies ahead of the cameras by their own spread.
+    diagonal: what an image shows at distance 1, from corner to corner. The radius is what images
+    show so at the centre, and no more than the cameras' distance from it: that of a long lens is
+    less. If the axes are nearly parallel, the centre lies ahead of the cameras by their own spread.
     """
     poses = np.stack(T_world_cameras)
     origins, axes = poses[:, :3, 3], poses[:, :3, 2]
@@ -71,7 +71,7 @@ def measure_from_focus(T_world_cameras: Sequence[np.ndarray],
         center = origins.mean(0)
         return _frame(center, 2 * spread)
     distance = float(np.median(np.linalg.norm(center - origins, axis=1)))
-    return _frame(center, distance * min(half_diagonal, 1.0))
+    return _frame(center, distance * min(diagonal, 1.0))
 
 
 def measure_from_cameras(cameras_world: np.ndarray) -> SceneFrame:

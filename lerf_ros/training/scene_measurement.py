@@ -25,7 +25,7 @@ def measure_scene(frames: list[Frame], config: LerfConfig) -> SceneFrame:
     elif points:
         scene = measure_from_points(np.concatenate(points), cameras)
     else:
-        lenses = [np.hypot(f.camera.width / f.camera.fx, f.camera.height / f.camera.fy) / 2
+        lenses = [np.hypot(f.camera.width / f.camera.fx, f.camera.height / f.camera.fy)
                   for f in frames]
         scene = measure_from_focus([f.T_world_camera for f in frames], float(np.median(lenses)))
     x, y, z = config.scene.center or scene.center
