@@ -78,13 +78,13 @@ class SnapshotSchedule:
         """Returns whether the interval is over, or the capture has ended.
 
         A snapshot waits up to one more interval for keyframes that are not learned yet, and for a
-        map that will have settled by then.
+        map that will have settled before the next one.
         """
-        interval, mapper = self.config.snapshot_interval, self.mapper
-        if now > self._snapshot_due + interval:
+        mapper = self.mapper
+        if now > self._snapshot_due + self.config.snapshot_interval:
             return True
         return ((now > self._snapshot_due or self._capture_over(now))
-                and not len(mapper.waiting) and mapper.seconds_to_settle() > interval)
+                and not len(mapper.waiting) and mapper.seconds_to_settle() > self._interval_s())
 
     def _capture_over(self, now: float) -> bool:
         """Returns whether keyframes have ceased to come, and the newest snapshot lacks some."""
@@ -110,11 +110,15 @@ class SnapshotSchedule:
             return
         written = self._write(self._snapshot)
         self._snapshot_s = time.monotonic() - start
-        interval = self.config.snapshot_interval
-        self._snapshot_due = time.monotonic() + min(
-            max(interval, self._snapshot_s / MOST_OF_TIME), LONGEST_WAIT * interval)
+        self._snapshot_due = time.monotonic() + self._interval_s()
         if written and self.config.training_state:
             self._durable_steps, self._durable_at = self.mapper.steps, start
+
+    def _interval_s(self) -> float:
+        """Returns the time between snapshots that are as slow as the last one."""
+        interval = self.config.snapshot_interval
+        slowest = 0.0 if math.isinf(self._snapshot_s) else self._snapshot_s / MOST_OF_TIME
+        return min(max(interval, slowest), LONGEST_WAIT * interval)
 
     def _healthy(self) -> bool:
         return self.mapper.healthy()
