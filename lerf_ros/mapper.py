@@ -36,6 +36,7 @@ from lerf_ros.mapping.restart import EarlierRun, find_earlier_run
 from lerf_ros.settings import to_dict
 from lerf_ros.storage.durable import JsonObject
 from lerf_ros.storage.map_directory import MapDirectory
+from lerf_ros.training.annealing import steps_to_rest
 from lerf_ros.training.checkpoint import field_arrays, training_arrays
 from lerf_ros.training.devices import choose_device, free_megabytes, is_out_of_memory
 from lerf_ros.training.learners import Trainer
@@ -292,14 +293,8 @@ class Mapper:
         return not len(self.waiting) and not self.steps_to_settle()
 
     def steps_to_settle(self) -> float:
-        """Returns how many steps are left until training rests, inf where it never does.
-
-        Steps before the newest keyframe count for up to half of training.settle_steps.
-        """
-        limit, before = self.config.training.settle_steps, self.steps_at_newest
-        if not limit:
-            return math.inf
-        return max(max(limit - before, math.ceil(limit / 2)) - (self.steps - before), 0)
+        """Returns how many steps are left until training rests, inf where it never does."""
+        return steps_to_rest(self.config.training, self.steps_at_newest, self.steps)
 
     def train_for(self, seconds: float, last_step: float = math.inf) -> None:
         """Takes optimisation steps until the time is over, training has settled or last_step.
@@ -310,11 +305,9 @@ class Mapper:
         start, rays = time.monotonic(), 0
         while (time.monotonic() - start < seconds and not self.settled
                and self.steps < last_step):
-            report = self.guard.step()
-            if report is None:
+            if (report := self.guard.step()) is None:
                 continue
             rays += report.rays
-            # Running means over about the last 50 steps.
             self.loss = _running(self.loss, report.loss)
             self.color_error = _running(self.color_error, report.color_error)
         self.rays_per_second = rays / max(time.monotonic() - start, 1e-6)
@@ -397,12 +390,11 @@ class Mapper:
 
     def cameras(self) -> list[PosedCamera]:
         """Returns the cameras of all keyframes with their refined poses, in the scene frame."""
-        trainer = self.trainer
-        assert trainer is not None
+        assert (trainer := self.trainer) is not None
         return [PosedCamera(k.camera, trainer.radiance.refined(
             k.index, trainer.scene.pose_to_scene(k.T_world_camera)), k.valid, k.index)
             for k in self.learned]
 
 
 def _running(mean: float, value: float) -> float:
-    return value if math.isnan(mean) else mean + 0.02 * (value - mean)
+    return value if math.isnan(mean) else mean + 0.02 * (value - mean)     # of about 50 steps

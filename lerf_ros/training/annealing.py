@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How sharp proposals are and when they learn: nerfacto's schedules, for a moving robot."""
+"""How sharp proposals are, when they learn and when all rests: schedules for a moving robot."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import torch
@@ -85,3 +87,14 @@ class ProposalSchedule:
             return False
         self.since = 0
         return True
+
+
+def steps_to_rest(config: TrainingConfig, newest: int, steps: int) -> float:
+    """Returns how many steps are left until training rests, inf where it never does.
+
+    newest: steps before the newest keyframe, which count for up to half of config.settle_steps.
+    """
+    limit = config.settle_steps
+    if not limit:
+        return math.inf
+    return max(max(limit - newest, math.ceil(limit / 2)) - (steps - newest), 0)
