@@ -121,6 +121,7 @@ def listening(rclpy, duration_s):
 
     node = SimCameraNode(parameter_overrides=overrides(
         seed=3, width=96, height=72, fx=80.0, rate=2.5, duration=duration_s, tf_latency=0.1,
+        tf_rate=50.0,
         image_noise=0.0, depth_noise=0.0, frame_prefix='a/'))
     listener = rclpy.create_node('listener')
     heard = {'image': [], 'info': [], 'depth': [], 'tf': []}
