@@ -62,25 +62,24 @@ def jitter(rays: int, samples: int, single: bool, device: torch.device) -> Tenso
 
 
 def nearest_samples(rays: Rays, near: float, skipped: float) -> Tensor:
-    """Returns how near to their origins rays are sampled (R, 1), scene radii: `near` at least.
+    """Returns how near to their origins rays are sampled (R, 1), scene radii: from `near` to 1.
 
     Where no depth is known and a ray begins outside of the cube around the scene, that is a part
     `skipped` of its way there: else a camera with a long lens spends its samples on empty space.
     """
-    outside = rays.origins.detach().abs().amax(-1, keepdim=True) - 1
-    nearest = (skipped * outside).clamp_min(near)
-    if rays.depth is None:
-        return nearest
-    return torch.where(rays.depth[:, None].isfinite(), near, nearest)
+    outside = torch.linalg.vector_norm(rays.origins.detach(), torch.inf, -1, keepdim=True)
+    nearest = (skipped * outside - skipped).clamp(near, 1.0)
+    # A depth that is not known is NaN, which is not above 0.
+    return nearest if rays.depth is None else torch.where(rays.depth[:, None] > 0, near, nearest)
 
 
 def first_edges(rays: Rays, near: Tensor, far: float, samples: int,
                 shift: Tensor | None) -> Tensor:
     """Returns edges (R, samples + 1) even in `spacing`; inner ones move by `shift` intervals.
 
-    near: (R, 1) scene radii. shift: (R, 1) or (R, samples - 1) in -0.5..0.5, or None.
+    near: (R, 1), at most 1 scene radius. shift: (R, 1) or (R, samples - 1) in -0.5..0.5, or None.
     """
-    low = spacing(near)
+    low = near / 2      # its `spacing`
     span = float(spacing(torch.tensor(far))) - low      # `far` is not copied to a GPU
     u = torch.linspace(0, 1, samples + 1, device=rays.origins.device).expand(len(rays), -1)
     if shift is not None:

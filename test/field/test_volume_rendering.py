@@ -95,7 +95,7 @@ def rays(count, depth=None):
 @pytest.mark.parametrize('single', [True, False])
 def test_first_edges_ascend_from_near_to_far(single):
     shift = jitter(3, 7, single, torch.device('cpu'))
-    near = torch.tensor([[0.1], [0.5], [2.0]])
+    near = torch.tensor([[0.1], [0.5], [1.0]])
     edges = first_edges(rays(3), near, 10.0, 8, shift)
     assert edges.shape == (3, 9)
     assert (edges[:, 1:] > edges[:, :-1]).all()
@@ -104,12 +104,14 @@ def test_first_edges_ascend_from_near_to_far(single):
 
 
 def test_rays_from_outside_skip_half_of_their_way_to_the_scene_where_no_depth_is_known():
-    origins = torch.tensor([[0.0, 0, 0], [0, -5, 2], [0, -5, 2], [1.05, 0, 0]])
-    seen = Rays(origins, torch.zeros(4, 3), torch.tensor([np.nan, np.nan, 0.3, np.nan]))
-    # Inside; 4 before the cube; measured; 0.05 before it, half of which is less than `near`.
-    assert nearest_samples(seen, 0.05, 0.5)[:, 0].tolist() == pytest.approx([0.05, 2.0, 0.05, 0.05])
-    blind = Rays(origins, torch.zeros(4, 3))
-    assert nearest_samples(blind, 0.05, 0.5)[:, 0].tolist() == pytest.approx([0.05, 2, 2, 0.05])
+    origins = torch.tensor([[0.0, 0, 0], [0, -2.6, 2], [0, -2.6, 2], [1.05, 0, 0], [0, 0, 9]])
+    seen = Rays(origins, torch.zeros(5, 3), torch.tensor([np.nan, np.nan, 0.3, np.nan, np.nan]))
+    # Inside; 1.6 before the cube; measured; 0.05 before it, half of which is less than `near`; far.
+    assert nearest_samples(seen, 0.05, 0.5)[:, 0].tolist() == pytest.approx(
+        [0.05, 0.8, 0.05, 0.05, 1.0])
+    blind = Rays(origins, torch.zeros(5, 3))
+    assert nearest_samples(blind, 0.05, 0.5)[:, 0].tolist() == pytest.approx(
+        [0.05, 0.8, 0.8, 0.05, 1.0])
     assert (nearest_samples(blind, 0.05, 0.0) == 0.05).all()
 
 
