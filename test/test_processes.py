@@ -284,12 +284,14 @@ def test_a_domain_chosen_for_this_machine_stays_and_a_labs_domain_is_left(monkey
 @pytest.mark.parametrize('module', ['nodes', 'commands'])
 def test_threads_of_numpy_do_not_wait_in_a_loop(module):
     """What is set before numpy loads is what it loads with, and what was chosen stays."""
-    names = 'OPENBLAS_NUM_THREADS', 'OMP_WAIT_POLICY'
+    names = 'OPENBLAS_NUM_THREADS', 'OMP_WAIT_POLICY', 'GOMP_SPINCOUNT'
     code = (f'import os, sys; import lerf_ros.{module}; '
-            f"print('numpy' in sys.modules, *(os.environ[name] for name in {names}))")
+            f"print('numpy' in sys.modules, *(os.environ.get(name) for name in {names}))")
     bare = {name: value for name, value in os.environ.items() if name not in names}
-    for chosen, expected in (({}, 'False 1 PASSIVE'),
-                             ({'OPENBLAS_NUM_THREADS': '7'}, 'False 7 PASSIVE')):
+    for chosen, expected in (({}, 'False 1 PASSIVE 2000'),
+                             ({'OPENBLAS_NUM_THREADS': '7'}, 'False 7 PASSIVE 2000'),
+                             ({'GOMP_SPINCOUNT': '5'}, 'False 1 PASSIVE 5'),
+                             ({'OMP_WAIT_POLICY': 'ACTIVE'}, 'False 1 ACTIVE None')):
         out = subprocess.run([sys.executable, '-c', code], env={**bare, **chosen},
                              capture_output=True, text=True, check=True)
         assert out.stdout.strip() == expected
