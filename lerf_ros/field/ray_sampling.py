@@ -61,23 +61,27 @@ def jitter(rays: int, samples: int, single: bool, device: torch.device) -> Tenso
     return torch.rand(rays, 1 if single else samples, device=device) - 0.5
 
 
-def nearest_samples(rays: Rays, near: float, skipped: float) -> Tensor:
+def nearest_samples(rays: Rays, near: float, skipped: float) -> Tensor | float:
     """Returns how near to their origins rays are sampled (R, 1), scene radii: from `near` to 1.
 
     Where no depth is known and a ray begins outside of the cube around the scene, that is a part
     `skipped` of its way there: else a camera with a long lens spends its samples on empty space.
+    One number for all rays where nothing is skipped.
     """
+    if not skipped:
+        return near
     outside = torch.linalg.vector_norm(rays.origins.detach(), torch.inf, -1, keepdim=True)
     nearest = (skipped * outside - skipped).clamp(near, 1.0)
     # A depth that is not known is NaN, which is not above 0.
     return nearest if rays.depth is None else torch.where(rays.depth[:, None] > 0, near, nearest)
 
 
-def first_edges(rays: Rays, near: Tensor, far: float, samples: int,
+def first_edges(rays: Rays, near: Tensor | float, far: float, samples: int,
                 shift: Tensor | None) -> Tensor:
     """Returns edges (R, samples + 1) even in `spacing`; inner ones move by `shift` intervals.
 
-    near: (R, 1), at most 1 scene radius. shift: (R, 1) or (R, samples - 1) in -0.5..0.5, or None.
+    near: (R, 1) or one for all, at most 1 scene radius. shift: (R, 1) or (R, samples - 1) in
+    -0.5..0.5, or None.
     """
     low = near / 2      # its `spacing`
     span = float(spacing(torch.tensor(far))) - low      # `far` is not copied to a GPU

@@ -112,7 +112,7 @@ def test_rays_from_outside_skip_half_of_their_way_to_the_scene_where_no_depth_is
     blind = Rays(origins, torch.zeros(5, 3))
     assert nearest_samples(blind, 0.05, 0.5)[:, 0].tolist() == pytest.approx(
         [0.05, 0.8, 0.8, 0.05, 1.0])
-    assert (nearest_samples(blind, 0.05, 0.0) == 0.05).all()
+    assert nearest_samples(blind, 0.05, 0.0) == 0.05
 
 
 def test_resampling_goes_where_the_weight_is():
