@@ -390,9 +390,9 @@ class Mapper:
 
     def cameras(self) -> list[PosedCamera]:
         """Returns the cameras of all keyframes with their refined poses, in the scene frame."""
-        assert (trainer := self.trainer) is not None
-        return [PosedCamera(k.camera, trainer.radiance.refined(
-            k.index, trainer.scene.pose_to_scene(k.T_world_camera)), k.valid, k.index)
+        assert self.trainer is not None
+        return [PosedCamera(k.camera, self.trainer.radiance.refined(
+            k.index, self.trainer.scene.pose_to_scene(k.T_world_camera)), k.valid, k.index)
             for k in self.learned]
 
 

@@ -54,7 +54,7 @@ class FieldConfig(Checked):
     near: float = setting(0.05, 'nearest sample', unit='scene radii', low=1e-4, high=1.0)
     skipped: float = setting(
         0.0, 'part of the way from a camera to the scene that is not sampled, where no depth is '
-        'known, up to a scene radius; for photographs from outside of it', low=0.0, high=0.95)
+        'known, up to a scene radius; only for images without depth', low=0.0, high=0.95)
     far: float = setting(20.0, 'farthest sample', unit='scene radii', low=1.0, high=1e6)
     histogram_padding: float = setting(
         0.01, 'added to each weight before resampling, so that every place is sampled sometimes',

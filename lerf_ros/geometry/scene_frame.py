@@ -52,8 +52,7 @@ def measure_from_points(points_world: np.ndarray, cameras_world: np.ndarray) -> 
     return _frame(center, max(float(np.median(distance)), float(reach)))
 
 
-def measure_from_focus(T_world_cameras: Sequence[np.ndarray],
-                       diagonal: float = 1.0) -> SceneFrame:
+def measure_from_focus(T_world_cameras: Sequence[np.ndarray], diagonal: float) -> SceneFrame:
     """Measures the frame from camera poses (4, 4) alone: centred where their axes meet.
 
     diagonal: what an image shows at distance 1, from corner to corner. The radius is what images

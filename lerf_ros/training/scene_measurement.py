@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from lerf_ros.config import LerfConfig
+from lerf_ros.errors import ConfigError
 from lerf_ros.frames.frame import Frame
 from lerf_ros.geometry.camera import depth_to_points, transform_points
 from lerf_ros.geometry.scene_frame import (
@@ -17,8 +18,15 @@ from lerf_ros.geometry.scene_frame import (
 
 
 def measure_scene(frames: list[Frame], config: LerfConfig) -> SceneFrame:
-    """Returns the scene frame: as configured, or from the frames' depth or optical axes."""
+    """Returns the scene frame: as configured, or from the frames' depth or optical axes.
+
+    Raises ConfigError for frames with depth where space before the scene is to be skipped.
+    """
     points = [p for p in (depth_points(frame) for frame in frames) if len(p)]
+    if points and config.field.skipped:
+        raise ConfigError(
+            'field.skipped is for images without depth: a map of these images would lose what '
+            'stands right before a camera; leave it at 0')
     cameras = np.stack([f.T_world_camera[:3, 3] for f in frames])
     if config.scene.measure == 'cameras':
         scene = measure_from_cameras(cameras)

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the scene is, from poses alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from lerf_ros.config import LerfConfig
+from lerf_ros.errors import ConfigError
 from lerf_ros.frames.frame import Frame
 from lerf_ros.geometry.camera import PinholeCamera
 from lerf_ros.geometry.scene_frame import measure_from_focus
@@ -36,3 +39,15 @@ def test_a_long_lens_makes_a_small_scene():
               for k in range(4)]
     scene = measure_scene(frames, LerfConfig())
     assert scene.radius == pytest.approx(4.0) and scene.center == pytest.approx(TARGET)
+
+
+def test_space_is_skipped_only_without_depth():
+    camera, skipping = PinholeCamera(8, 6, 5.0, 5.0, 4.0, 3.0), LerfConfig().override(
+        {'field.skipped': 0.5})
+    blind = [Frame(k, np.zeros((6, 8, 3), np.uint8), camera, looking_at_target(4.0, k))
+             for k in range(4)]
+    assert measure_scene(blind, skipping).radius == pytest.approx(4.0)
+    seeing = [replace(frame, depth_m=np.full((6, 8), 2.0, np.float32)) for frame in blind]
+    assert measure_scene(seeing, LerfConfig()).radius > 0
+    with pytest.raises(ConfigError, match='field.skipped is for images without depth'):
+        measure_scene(seeing, skipping)
