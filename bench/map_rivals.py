@@ -49,7 +49,7 @@ from lerf_ros.quiet_threads import run_quietly
 from lerf_ros.simulation.evaluation_layout import evaluation_layout
 from lerf_ros.simulation.raycast import SurfaceLabels
 from lerf_ros.simulation.scene import TabletopScene, label_names
-from lerf_ros.storage.map_directory import MapDirectory
+from lerf_ros.storage.map_directory import MapDirectory, scene_of
 
 METHODS = ('lerf', FIELD_ALONE, 'fusion', 'fusion_second_look', 'tsdf')
 OUT = Path('out/bench/map_rivals')
@@ -96,7 +96,7 @@ def compare(path: Path, tabletop: TabletopScene, name: str,
     """Scores the methods on one map."""
     directory = MapDirectory(path)
     config, meta = settings_of(directory), directory.meta()
-    scene = SceneFrame(tuple(meta['scene']['center']), meta['scene']['radius'])
+    scene = scene_of(meta)
     encoder = load_encoder(config.features)
     config = config.override({'query.threshold': relevancy_threshold(
         encoder, config.query.temperature)})

@@ -35,7 +35,7 @@ from lerf_ros.mapping.outside import OutsideViews
 from lerf_ros.mapping.restart import EarlierRun, find_earlier_run
 from lerf_ros.settings import to_dict
 from lerf_ros.storage.durable import JsonObject
-from lerf_ros.storage.map_directory import MapDirectory
+from lerf_ros.storage.map_directory import MapDirectory, scene_as_json
 from lerf_ros.training.annealing import steps_to_rest
 from lerf_ros.training.checkpoint import field_arrays, training_arrays
 from lerf_ros.training.devices import choose_device, free_megabytes, is_out_of_memory
@@ -159,7 +159,7 @@ class Mapper:
     def meta(self, scene: SceneFrame | None) -> JsonObject:
         """Returns the contents of meta.json; scene is None until it is measured."""
         return {'frame_id': self.frame_id, 'metric': self.metric,
-                'scene': scene and {'center': list(scene.center), 'radius': scene.radius},
+                'scene': scene and scene_as_json(scene),
                 'encoder': self.encoder.identity(), 'config': to_dict(self.config)}
 
     def _learn(self, trainer: Trainer, keyframe: Keyframe) -> None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes the picture that README leads with: a photograph, and in it heat and box of a phrase.
 
-    lerf_ros train FOLDER --map out/maps/banana --set field.skipped=0.5
+    lerf_ros train FOLDER --map out/maps/banana
     python scripts/lead_picture.py out/maps/banana banana docs/lead.jpg
 
 Nothing is retouched: heat and box are what the map answers. README says whose

@@ -53,8 +53,8 @@ class FieldConfig(Checked):
     samples: int = setting(24, 'final samples a ray', low=4, high=512)
     near: float = setting(0.05, 'nearest sample', unit='scene radii', low=1e-4, high=1.0)
     skipped: float = setting(
-        0.0, 'part of the way from a camera to the scene that is not sampled, where no depth is '
-        'known, up to a scene radius; only for images without depth', low=0.0, high=0.95)
+        0.5, 'part of the way from a camera to the scene that is not sampled, up to a scene '
+        'radius, in a map whose first images have no depth', low=0.0, high=0.95)
     far: float = setting(20.0, 'farthest sample', unit='scene radii', low=1.0, high=1e6)
     histogram_padding: float = setting(
         0.01, 'added to each weight before resampling, so that every place is sampled sometimes',

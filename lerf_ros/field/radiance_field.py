@@ -67,9 +67,13 @@ class RenderedRays:
 class RadianceField(nn.Module):
     """Density and view-dependent colour, sampled through proposals (nerfacto)."""
 
-    def __init__(self, config: FieldConfig, keyframes: int) -> None:
-        """keyframes: the most that can have an appearance of their own, where that is on."""
+    def __init__(self, config: FieldConfig, keyframes: int, skipped: float = 0.0) -> None:
+        """keyframes: the most that can have an appearance of their own, where that is on.
+
+        skipped: part of the way of a ray to the scene that is not sampled (SceneFrame).
+        """
         super().__init__()
+        self.skipped = skipped
         self.config = c = config
         self.proposals = nn.ModuleList(
             ProposalField(c, resolution) for resolution in c.proposal_resolutions)
@@ -89,7 +93,7 @@ class RadianceField(nn.Module):
         and summed over the samples it would be a tenth of the colour's gradient.
         """
         c, proposals = self.config, []
-        edges = first_edges(rays, nearest_samples(rays, c.near, c.skipped), c.far,
+        edges = first_edges(rays, nearest_samples(rays, c.near, self.skipped), c.far,
                             c.proposal_samples[0],
                             self._shift(rays, c.proposal_samples[0] - 1, plan))
         for level, proposal in enumerate(self.proposals):

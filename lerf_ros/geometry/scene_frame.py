@@ -19,11 +19,13 @@ PARALLEL = 1e4      # condition number from which optical axes count as parallel
 class SceneFrame:
     """The frame p_scene = (p_world - center) / radius, with center and radius in world units.
 
-    It is measured once and stored with the map; it never changes.
+    skipped: the part of the way from a camera to the cube around it on which nothing is assumed to
+    stand. It is measured once and stored with the map; it never changes.
     """
 
     center: tuple[float, float, float]
     radius: float
+    skipped: float = 0.0
 
     def to_scene(self, points_world: np.ndarray) -> np.ndarray:
         """Converts points (..., 3) from the world to the scene frame."""

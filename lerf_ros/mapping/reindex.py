@@ -35,7 +35,13 @@ from lerf_ros.mapping.map_looks import MapLooks
 from lerf_ros.settings import flat_fields, flatten, to_dict
 from lerf_ros.storage.durable import JsonObject
 from lerf_ros.storage.lock import FolderLock
-from lerf_ros.storage.map_directory import FORMAT_VERSION, READABLE_FORMATS, MapDirectory, Snapshot
+from lerf_ros.storage.map_directory import (
+    FORMAT_VERSION,
+    READABLE_FORMATS,
+    MapDirectory,
+    Snapshot,
+    scene_of,
+)
 from lerf_ros.storage.submaps import SubmapFolder
 from lerf_ros.training.checkpoint import load_fields
 from lerf_ros.training.devices import choose_device
@@ -153,11 +159,11 @@ def open_stored_map(path: str | Path, changes: JsonObject | None = None,
     try:
         stored = known_settings(meta['config'], meta['format'] == FORMAT_VERSION)
         config = LerfConfig().override(stored).override(dict(changes or {}))
-        scene = SceneFrame(tuple(meta['scene']['center']), meta['scene']['radius'])
+        scene = scene_of(meta)
     except KeyError as error:
         raise MapUnreadableError(f'{directory.path}: {error} is missing in meta.json') from error
     device = choose_device(config.training.device)
-    radiance, language = load_fields(config, snapshot.arrays('field'))
+    radiance, language = load_fields(config, scene, snapshot.arrays('field'))
     return StoredMap(directory, snapshot, meta, config, scene, radiance.to(device),
                      language.to(device), cube)
 

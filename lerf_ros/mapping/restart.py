@@ -12,7 +12,7 @@ from lerf_ros.errors import ConfigError, EncoderMismatchError, MapUnreadableErro
 from lerf_ros.geometry.scene_frame import SceneFrame
 from lerf_ros.settings import to_dict
 from lerf_ros.storage.durable import JsonObject
-from lerf_ros.storage.map_directory import MapDirectory
+from lerf_ros.storage.map_directory import MapDirectory, scene_of
 from lerf_ros.storage.snapshots import Snapshot
 from lerf_ros.training.checkpoint import load_training
 from lerf_ros.training.learners import Trainer
@@ -88,8 +88,7 @@ def find_earlier_run(directory: MapDirectory, meta: JsonObject) -> EarlierRun | 
     next_index = directory.keyframes.free_index()
     if stored['scene'] is None:
         return EarlierRun(tuple(indices), next_index)
-    x, y, z = stored['scene']['center']
-    scene = SceneFrame((x, y, z), stored['scene']['radius'])
+    scene = scene_of(stored)
     state = newest_state(directory)
     if state is None:
         return EarlierRun(tuple(indices), next_index, scene)

@@ -21,6 +21,7 @@ import re
 import uuid
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -39,6 +40,9 @@ from lerf_ros.storage.keyframe_files import KeyframeFiles
 from lerf_ros.storage.lock import NAME as LOCK
 from lerf_ros.storage.ownership import META, foreign_names, read_meta, require_no_strangers
 from lerf_ros.storage.snapshots import Snapshot, SnapshotFolder
+
+if TYPE_CHECKING:
+    from lerf_ros.geometry.scene_frame import SceneFrame
 
 __all__ = ['MapDirectory', 'Snapshot']
 
@@ -256,6 +260,20 @@ def is_calibration(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(content, dict) and {'encoder', 'settings'} <= content.keys()
+
+
+def scene_as_json(scene: SceneFrame) -> JsonObject:
+    """Returns the scene frame as meta.json holds it."""
+    return {'center': list(scene.center), 'radius': scene.radius, 'skipped': scene.skipped}
+
+
+def scene_of(meta: JsonObject) -> SceneFrame:
+    """Returns the scene frame that meta.json holds. Raises KeyError where there is none."""
+    from lerf_ros.geometry.scene_frame import SceneFrame  # loads torch, which nodes do not
+    stored = meta['scene']
+    x, y, z = stored['center']
+    # Maps of versions that skipped nothing do not say so.
+    return SceneFrame((x, y, z), stored['radius'], stored.get('skipped', 0.0))
 
 
 def new_identity() -> dict[str, str]:

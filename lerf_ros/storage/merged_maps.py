@@ -28,7 +28,7 @@ from lerf_ros.geometry.rigid import rigid_transform
 from lerf_ros.geometry.submap_lattice import SubmapLattice
 from lerf_ros.storage.durable import OURS, copy_file, flush, flush_folders, remove_scratch
 from lerf_ros.storage.lock import in_use
-from lerf_ros.storage.map_directory import MapDirectory
+from lerf_ros.storage.map_directory import MapDirectory, scene_of
 from lerf_ros.storage.ownership import require_apart
 from lerf_ros.storage.saved_maps import StoredMap, lasting_files, parts, stored_map, verify
 from lerf_ros.storage.submaps import SubmapFolder, SubmapPlace, SubmapSet
@@ -145,10 +145,9 @@ def pieces_of(stored: StoredMap, T: np.ndarray, first: int) -> Iterator[Piece]:
                     place, T_map_submap=T @ place.T_map_submap, source=first + place.source,
                     lattice=submaps.lattice_of(number)))
         return
-    scene = stored.meta()['scene']
-    x, y, z = (float(value) for value in scene['center'])
+    scene = scene_of(stored.meta())
     yield Piece(stored, SubmapPlace((0, 0, 0), T, SubmapLattice(
-        (x, y, z), float(scene['radius']), LONE_OVERLAP), first))
+        scene.center, scene.radius, LONE_OVERLAP), first))
 
 
 def written(folder: Path, pieces: list[Piece], sources: list[str], metric: bool) -> int:

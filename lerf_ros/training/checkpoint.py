@@ -16,6 +16,7 @@ from lerf_ros.config import LerfConfig
 from lerf_ros.errors import MapUnreadableError
 from lerf_ros.field.language_field import LanguageField
 from lerf_ros.field.radiance_field import RadianceField
+from lerf_ros.geometry.scene_frame import SceneFrame
 from lerf_ros.training.learners import Trainer
 from lerf_ros.training.optimizers import Descent
 
@@ -29,13 +30,13 @@ def field_arrays(radiance: RadianceField, language: LanguageField) -> dict[str, 
             for name, value in module.state_dict().items()}
 
 
-def load_fields(config: LerfConfig,
+def load_fields(config: LerfConfig, scene: SceneFrame,
                 arrays: Mapping[str, np.ndarray]) -> tuple[RadianceField, LanguageField]:
     """Makes both fields with the stored parameters; MapUnreadableError when they do not fit."""
     try:
         embedding = arrays[f'language.embedding_network.{2 * config.language.layers}.bias']
         dense = arrays.get('language.dense_network.2.bias', np.zeros(0))
-        radiance = RadianceField(config.field, config.keyframes.max_count)
+        radiance = RadianceField(config.field, config.keyframes.max_count, scene.skipped)
         language = LanguageField(config.language, len(embedding), len(dense))
         _load(radiance, 'radiance.', arrays)
         _load(language, 'language.', arrays)

@@ -48,7 +48,7 @@ class RadianceLearner:
         rows = config.keyframes.max_count
         self.config, self.generator = config, generator
         self.store = KeyframeStore(scene, device)
-        self.field = RadianceField(config.field, rows).to(device)
+        self.field = RadianceField(config.field, rows, scene.skipped).to(device)
         self.poses = PoseRefinement(rows, config.poses).to(device) if config.poses.refine else None
         self.annealing = Annealing(config.training, device)
         self.visited = VisitedSpace(device)

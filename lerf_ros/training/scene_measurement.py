@@ -6,7 +6,6 @@ from __future__ import annotations
 import numpy as np
 
 from lerf_ros.config import LerfConfig
-from lerf_ros.errors import ConfigError
 from lerf_ros.frames.frame import Frame
 from lerf_ros.geometry.camera import depth_to_points, transform_points
 from lerf_ros.geometry.scene_frame import (
@@ -20,13 +19,10 @@ from lerf_ros.geometry.scene_frame import (
 def measure_scene(frames: list[Frame], config: LerfConfig) -> SceneFrame:
     """Returns the scene frame: as configured, or from the frames' depth or optical axes.
 
-    Raises ConfigError for frames with depth where space before the scene is to be skipped.
+    Where any frame has depth nothing is skipped: a map would lose what stands right before a
+    camera, and depth tells where empty space is.
     """
     points = [p for p in (depth_points(frame) for frame in frames) if len(p)]
-    if points and config.field.skipped:
-        raise ConfigError(
-            'field.skipped is for images without depth: a map of these images would lose what '
-            'stands right before a camera; leave it at 0')
     cameras = np.stack([f.T_world_camera[:3, 3] for f in frames])
     if config.scene.measure == 'cameras':
         scene = measure_from_cameras(cameras)
@@ -37,7 +33,8 @@ def measure_scene(frames: list[Frame], config: LerfConfig) -> SceneFrame:
                   for f in frames]
         scene = measure_from_focus([f.T_world_camera for f in frames], float(np.median(lenses)))
     x, y, z = config.scene.center or scene.center
-    return SceneFrame((x, y, z), config.scene.radius or scene.radius)
+    return SceneFrame((x, y, z), config.scene.radius or scene.radius,
+                      0.0 if points else config.field.skipped)
 
 
 def depth_points(frame: Frame, step: int = 16) -> np.ndarray:

@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the scene is, from poses alone."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from lerf_ros.config import LerfConfig
-from lerf_ros.errors import ConfigError
 from lerf_ros.frames.frame import Frame
 from lerf_ros.geometry.camera import PinholeCamera
-from lerf_ros.geometry.scene_frame import measure_from_focus
+from lerf_ros.geometry.scene_frame import SceneFrame, measure_from_focus
+from lerf_ros.storage.map_directory import scene_as_json, scene_of
 from lerf_ros.training.scene_measurement import measure_scene
 
 TARGET = np.array([10.0, -3, 2])
@@ -43,11 +44,18 @@ def test_a_long_lens_makes_a_small_scene():
 
 def test_space_is_skipped_only_without_depth():
     camera, skipping = PinholeCamera(8, 6, 5.0, 5.0, 4.0, 3.0), LerfConfig().override(
-        {'field.skipped': 0.5})
+        {'field.skipped': 0.3})
     blind = [Frame(k, np.zeros((6, 8, 3), np.uint8), camera, looking_at_target(4.0, k))
              for k in range(4)]
-    assert measure_scene(blind, skipping).radius == pytest.approx(4.0)
+    assert measure_scene(blind, skipping).skipped == 0.3
     seeing = [replace(frame, depth_m=np.full((6, 8), 2.0, np.float32)) for frame in blind]
-    assert measure_scene(seeing, LerfConfig()).radius > 0
-    with pytest.raises(ConfigError, match='field.skipped is for images without depth'):
-        measure_scene(seeing, skipping)
+    assert measure_scene(seeing, skipping).skipped == 0.0
+    # One with depth is enough: a map would lose what stands right before its camera.
+    assert measure_scene([*blind[1:], seeing[0]], skipping).skipped == 0.0
+
+
+def test_a_map_keeps_its_scene_frame():
+    scene = SceneFrame((1.5, -2.0, 1e6), 0.3, 0.5)
+    assert scene_of({'scene': json.loads(json.dumps(scene_as_json(scene)))}) == scene
+    older = {'scene': {'center': [1.5, -2.0, 1e6], 'radius': 0.3}}
+    assert scene_of(older) == SceneFrame((1.5, -2.0, 1e6), 0.3, 0.0)
