@@ -323,6 +323,7 @@ class MapQuery:
         viewer = request.viewpoint or newest_view(question, self.directory)
         found = find(query, question, request.region, threshold,
                      request.max_hits or query.config.max_hits, calibration, viewer)
+        found = found if request.threshold else found.worth_telling()
         place = MappedPlace.of(loaded.coverage, loaded.resolution, request.region, query.config,
                                1.0 if loaded.metric else query.radius, loaded.metric)
         phrases = as_read(judge(found, request, threshold, place, loaded), question, viewer)

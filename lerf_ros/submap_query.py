@@ -240,7 +240,7 @@ class SubmapQuery:
         encode = time.perf_counter() - start
         own = self._parts(loaded, near, replace(request, plan_grasps=False), question, place.enough)
         most = request.max_hits or near[0].query.text_query.config.max_hits
-        phrases = tuple(phrase_of(k, own, place, most)
+        phrases = tuple(phrase_of(k, own, place, most, request.threshold > 0)
                         for k in range(len(own[0].answer.phrases)))
         hits = tuple(sorted((hit for phrase in phrases for hit in phrase.hits), key=sort_key))
         cloud = loaded.surface.cloud(own, hits)

@@ -38,6 +38,7 @@ SETTINGS = ('query.negatives', 'query.temperature', 'query.relevant_fraction',
 # What settings that are younger than a calibration were when it was fitted.
 BEFORE: Mapping[str, object] = {'query.look_weight': 0.0}
 FEATURES = ('log-odds of the relevancy', 'logarithm of the points', 'logarithm of the keyframes')
+EVEN = 0.5
 EXTREME = 1e-4   # relevancies are clipped to at least this distance from 0 and 1
 
 
@@ -85,6 +86,15 @@ class Calibration:
         seen = 1.0 if math.isnan(observed) else observed
         odds = seen * p / max(1 - p, 1e-9) + (1 - seen)
         return odds / (1 + odds)
+
+
+def is_worth_telling(rank: int, hit: Hit) -> bool:
+    """Returns whether a hit is part of an answer: the best is (rank 0), others if they are likely.
+
+    Others that are more likely wrong than right come from pieces of surface that float about in a
+    map of few images. Where probabilities are not known (NaN) all are.
+    """
+    return rank == 0 or not hit.probability < EVEN
 
 
 def features_of(hit: Hit | None) -> np.ndarray:

@@ -14,7 +14,7 @@ from lerf_ros.geometry.region import Region
 from lerf_ros.index.language_index import LanguageIndex
 from lerf_ros.query.answer import NEUTRAL, Hit
 from lerf_ros.query.places import Place, sort_key
-from lerf_ros.query.presence import Calibration
+from lerf_ros.query.presence import Calibration, is_worth_telling
 from lerf_ros.query.text_query import Fit, TextQuery
 
 TOGETHER = 16   # phrases that are compared with the points at once: more only take memory
@@ -55,6 +55,12 @@ class SearchResult:
     relevancy: np.ndarray
     labels: np.ndarray
     phrases: tuple[PhraseResult, ...]
+
+    def worth_telling(self) -> SearchResult:
+        """Returns the same without further places that are more likely wrong than right."""
+        return replace(self, phrases=tuple(replace(phrase, places=tuple(
+            place for rank, place in enumerate(phrase.places)
+            if is_worth_telling(rank, place.hit))) for phrase in self.phrases))
 
     @property
     def places(self) -> tuple[Place, ...]:

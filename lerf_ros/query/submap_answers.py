@@ -15,6 +15,7 @@ from lerf_ros.index.resolution import Resolution
 from lerf_ros.query.answer import Answer, Hit, PhraseAnswer, Presence
 from lerf_ros.query.mapped_place import MappedPlace
 from lerf_ros.query.places import sort_key
+from lerf_ros.query.presence import is_worth_telling
 
 
 class Cubes(Protocol):
@@ -52,16 +53,20 @@ class Part:
             self.cubes.depth(number, hit.position) > 1.0 for number in self.numbers)
 
 
-def phrase_of(k: int, own: Sequence[Part], place: MappedPlace, most: int) -> PhraseAnswer:
+def phrase_of(k: int, own: Sequence[Part], place: MappedPlace, most: int,
+              all_of_them: bool = False) -> PhraseAnswer:
     """Returns what all submaps together say of a phrase, by its number, with `most` hits.
 
-    What is said beside the hits is said of the best place, however low.
+    What is said beside the hits is said of the best place, however low. all_of_them: also hits
+    that are more likely wrong than right.
     """
     told = [part.answer.phrases[k] for part in own]
     hits = joined(owned_hits(k, own), most)
     if hits:
         surest = max(told, key=lambda phrase: phrase.best)
-        return replace(surest, presence=Presence.PRESENT, hits=hits, not_found_reason='')
+        likely = hits if all_of_them else tuple(
+            hit for rank, hit in enumerate(hits) if is_worth_telling(rank, hit))
+        return replace(surest, presence=Presence.PRESENT, hits=likely, not_found_reason='')
     surest = max(without_hits(told) or told, key=lambda phrase: phrase.best)
     doubtful = any(phrase.presence == Presence.NOT_OBSERVED for phrase in told)
     presence = Presence.ABSENT if place.enough and not doubtful else Presence.NOT_OBSERVED

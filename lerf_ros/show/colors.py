@@ -19,22 +19,31 @@ FADED = 0.35    # part of the paint outside of hits, and of a phrase that was no
 
 
 def answer_colors(answer: Answer) -> np.ndarray:
-    """Returns colours (N, 3) uint8 of the points of an answer: by relevancy, as in the paper.
+    """Returns colours (N, 3) uint8 of the points of an answer: `answer_paint` on the surface."""
+    painted, share = answer_paint(answer)
+    faint = share[:, None] * painted + (1 - share[:, None]) * np.asarray(answer.colors, np.float64)
+    return np.asarray(np.round(faint), np.uint8)
 
-    Of several phrases each has a colour of its own, where it is found. Outside of the hits they are
-    faint: relevancy spills onto what a thing stands on, which is not the thing. Where nothing was
-    found all is faint: what is nearest to the phrase must not look like a place of it.
+
+def answer_paint(answer: Answer) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the paint (N, 3) uint8 of the points of an answer, and how thick it is (N,), 0..1.
+
+    It is by relevancy, as in the paper; of several phrases each has a colour of its own, where it
+    is found. Outside of the hits it is thin: relevancy spills onto what a thing stands on, which is
+    not the thing. Where nothing was found all is thin: what is nearest to the phrase must not look
+    like a place of it. What only photographs confirm, and not the field, has the lowest colour.
     """
+    known = answer.found and answer.hit_numbers.any()   # which points are the hits
+    inside = answer.hit_numbers > 0 if known else np.zeros(len(answer.relevancy), bool)
     if len(answer.texts) > 1 and len(answer.labels):
         threshold = NEUTRAL if math.isnan(answer.threshold) else answer.threshold
-        painted = label_colors(answer.labels, answer.relevancy >= threshold, answer.colors)
+        painted = label_colors(answer.labels, inside | (answer.relevancy >= threshold),
+                               answer.colors)
     else:
         painted = relevancy_colors(answer.relevancy, answer.colors)
-    if answer.found and not answer.hit_numbers.any():   # which points are the hits is not known
-        return painted
-    faint = np.round(FADED * painted + (1 - FADED) * np.asarray(answer.colors, np.float64))
-    inside = answer.hit_numbers > 0 if answer.found else np.zeros(len(painted), bool)
-    return np.where(inside[:, None], painted, faint.astype(np.uint8))
+        painted[inside & (answer.relevancy < NEUTRAL)] = turbo(np.zeros(1))[0]
+    thin = FADED if known or not answer.found else 1.0
+    return painted, np.where(inside, 1.0, thin)
 
 
 def relevancy_colors(relevancy: np.ndarray, colors: np.ndarray,

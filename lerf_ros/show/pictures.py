@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 from lerf_ros.frames.captures.load import load_folder
 from lerf_ros.geometry.camera import PinholeCamera, invert_pose, transform_points
 from lerf_ros.query.answer import Answer, Hit
-from lerf_ros.show.colors import NEUTRAL, answer_colors
+from lerf_ros.show.colors import NEUTRAL, answer_paint
 from lerf_ros.show.files import file_name
 from lerf_ros.show.outlines import box_outline, target_outline
 from lerf_ros.storage.output_folder import OutputFolder
@@ -129,17 +129,19 @@ def overlay(view: PosedImage, answer: Answer, radius: float | None = None) -> np
     """Draws relevancy, the box of the best hit and the gripper into a photograph.
 
     Returns (H, W, 3) uint8. Pixels are coloured where the nearest point has a relevancy of 0.5 or
-    more. radius: of the discs of the points, world units; None measures it.
+    more, or is part of a hit. radius: of the discs of the points, world units; None measures it.
     """
     radius = disc_radius(answer.points_world) if radius is None else radius
     index, _ = splat(answer.points_world, view.camera, view.T_world_camera, radius)
     picture = view.image.copy()
-    top = answer.relevancy.max(initial=0.0)
-    if top > NEUTRAL:
-        relevant = (index >= 0) & (answer.relevancy[index] >= NEUTRAL)
-        paint = answer_colors(answer)[index[relevant]]
-        blend = OVERLAY_OPACITY * paint + (1 - OVERLAY_OPACITY) * picture[relevant]
-        picture[relevant] = np.round(blend).astype(np.uint8)
+    shown = answer.relevancy >= NEUTRAL
+    if answer.found and len(answer.hit_numbers):
+        shown |= answer.hit_numbers > 0
+    if shown.any():
+        relevant = (index >= 0) & shown[index]
+        paint, share = (part[index[relevant]] for part in answer_paint(answer))
+        opacity = OVERLAY_OPACITY * share[:, None]
+        picture[relevant] = np.round(opacity * paint + (1 - opacity) * picture[relevant])
     if answer.found:
         draw_lines(picture, view, box_outline(answer.hits[0]), BOX_COLOR)
     draw_lines(picture, view, target_outline(answer), GRIPPER_COLOR, GRIPPER_WIDTH)

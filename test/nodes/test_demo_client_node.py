@@ -2,7 +2,6 @@
 """The demo client: when it takes a map for ready, and its whole way against a made-up map."""
 
 import json
-import math
 from types import SimpleNamespace
 
 import cv2
@@ -240,8 +239,9 @@ def test_a_camera_that_never_starts_is_named(scene, tmp_path, capfd):
 def test_a_cloud_is_read_back():
     points = np.array([[1.0, 2.0, 3.0], [-1.0, 0.5, 0.25]])
     colors = np.array([[1, 2, 3], [250, 0, 255]], np.uint8)
-    read = read_cloud(to_cloud(points, colors, np.array([0.25, 0.75]), 'map', ns_to_stamp(1)))
-    assert (read[0] == points).all() and (read[1] == colors).all()
-    assert read[2].tolist() == [0.25, 0.75] and not math.isnan(read[2][0])
+    read = read_cloud(to_cloud(points, colors, np.array([0.25, 0.75]), 'map', ns_to_stamp(1),
+                               hits=np.array([0, 2])))
+    assert (read.points == points).all() and (read.colors == colors).all()
+    assert read.relevancy.tolist() == [0.25, 0.75] and read.hits.tolist() == [0, 2]
     empty = read_cloud(Query.Response().cloud)
-    assert [len(part) for part in empty] == [0, 0, 0]
+    assert [len(part) for part in empty] == [0, 0, 0, 0]

@@ -17,6 +17,7 @@ from lerf_ros.commands.query import lines
 from lerf_ros.evaluation.calibration import Samples, brier, fit_logistic, fit_presence
 from lerf_ros.map_query import MapQuery
 from lerf_ros.query.answer import Hit
+from lerf_ros.query.places import Place
 from lerf_ros.query.presence import (
     FEATURES,
     FOLDER,
@@ -29,6 +30,7 @@ from lerf_ros.query.presence import (
     settings_of,
 )
 from lerf_ros.query.request import QueryRequest
+from lerf_ros.query.search import PhraseResult, SearchResult
 from lerf_ros.settings import flat_fields
 from lerf_ros.show.words import summary
 
@@ -175,6 +177,32 @@ def test_what_is_there_and_what_is_it_are_told_apart(stored):
     assert f'in the map with probability {answer.probability:.2f}' in summary(answer)
     (first, row) = list(lines(answer))[:2]
     assert 'is it with probability' in row and 'is it' not in first
+
+
+def places(*probabilities):
+    """What a phrase found: places of these probabilities, the best first."""
+    return tuple(Place(replace(hit(0.9 - 0.01 * k), probability=p), np.array([k]))
+                 for k, p in enumerate(probabilities))
+
+
+@pytest.mark.parametrize(('found', 'told'), [
+    ((0.9, 0.5, 0.49, 0.7), (0.9, 0.5, 0.7)),   # likelier wrong than right: not told
+    ((0.3, 0.2), (0.3,)),                       # but the best, whatever it is
+    ((math.nan, math.nan), (math.nan, math.nan)), ((), ())])
+def test_further_places_are_told_where_they_are_likely(found, told):
+    result = SearchResult(np.zeros(4, np.float32), np.zeros(4, np.uint32),
+                          (PhraseResult('mug', places(*found), None),)).worth_telling()
+    assert [h.probability for h in result.hits] == pytest.approx(list(told), nan_ok=True)
+    assert result.hit_numbers.max(initial=0) == len(told)
+
+
+def test_a_threshold_of_ones_own_shows_unlikely_places_as_well(stored, monkeypatch):
+    two = SearchResult(np.zeros(5, np.float32), np.zeros(5, np.uint32),
+                       (PhraseResult('mug', places(0.9, 0.2), None),))
+    monkeypatch.setattr(lerf_ros.map_query, 'find', lambda *_: two)
+    ask = stored[0].ask
+    assert len(ask(QueryRequest('mug', plan_grasps=False)).hits) == 1
+    assert len(ask(QueryRequest('mug', plan_grasps=False, threshold=0.5)).hits) == 2
 
 
 @pytest.mark.parametrize('request_', [QueryRequest('mug', negatives=('ball',)),

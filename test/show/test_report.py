@@ -78,6 +78,9 @@ def test_relevancy_outside_of_the_hits_is_faint():
     assert answer_colors(found)[:2].tolist() == [full.tolist()] * 2
     inside, spilt, other = answer_colors(replace(found, hit_numbers=np.array([1, 0, 0])))
     assert inside.tolist() == full.tolist() and other.tolist() == told.colors[2].tolist()
+    # What only photographs confirm, and not the field, is shown as part of the hit all the same.
+    alone = answer_colors(replace(found, hit_numbers=np.array([1, 0, 1])))[2]
+    assert alone.tolist() == turbo(np.array([0.0]))[0].tolist()
     expected = FADED * full + (1 - FADED) * told.colors[1]
     assert np.abs(spilt - expected).max() <= 0.5 and FADED < 0.5
     absent = answer_colors(replace(told, hit_numbers=np.zeros(3, int)))

@@ -68,11 +68,11 @@ class QueryClient:
 
 def answer_from_response(text: str, response: Query.Response) -> Answer:
     """Returns the response of the service as an Answer with its cloud; see answer_from_message."""
-    points, colors, relevancy = read_cloud(response.cloud)
+    cloud = read_cloud(response.cloud)
     return replace(
-        answer_from_message(text, response), points_world=points, relevancy=relevancy,
-        colors=colors, timing=Timing(response.encode_time, response.search_time,
-                                     response.grasp_time))
+        answer_from_message(text, response), points_world=cloud.points, relevancy=cloud.relevancy,
+        colors=cloud.colors, hit_numbers=cloud.hits, timing=Timing(
+            response.encode_time, response.search_time, response.grasp_time))
 
 
 class MapProgress:

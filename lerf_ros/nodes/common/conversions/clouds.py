@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from builtin_interfaces.msg import Time
 from sensor_msgs.msg import PointCloud2, PointField
@@ -59,10 +61,24 @@ def colored_cloud(points: np.ndarray, colors: np.ndarray, frame_id: str,
     return msg
 
 
-def read_cloud(msg: PointCloud2) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns points (N, 3) float64, colours (N, 3) uint8 and relevancy (N,) float64 of a cloud."""
+class CloudPoints(NamedTuple):
+    """What a cloud of an answer says of N points, as `to_cloud` took it.
+
+    points (N, 3) float64. colors (N, 3) uint8. relevancy (N,) float64. hits (N,) uint32: number of
+    the hit, from 1, that each is part of, 0 for none.
+    """
+
+    points: np.ndarray
+    colors: np.ndarray
+    relevancy: np.ndarray
+    hits: np.ndarray
+
+
+def read_cloud(msg: PointCloud2) -> CloudPoints:
+    """Returns the points of a cloud that `to_cloud` made; none for a message without fields."""
     if not msg.fields or not msg.width:
-        return np.zeros((0, 3)), np.zeros((0, 3), np.uint8), np.zeros(0)
+        return CloudPoints(np.zeros((0, 3)), np.zeros((0, 3), np.uint8), np.zeros(0),
+                           np.zeros(0, np.uint32))
     cloud = np.frombuffer(msg.data, np.dtype({
         'names': [field.name for field in msg.fields], 'itemsize': msg.point_step,
         'formats': [POINT_TYPES[field.datatype] for field in msg.fields],
@@ -70,7 +86,8 @@ def read_cloud(msg: PointCloud2) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     packed = np.ascontiguousarray(cloud['rgb']).view('<u4')
     colors = np.stack([packed >> 16, packed >> 8, packed], -1) & 255
     points = np.stack([cloud['x'], cloud['y'], cloud['z']], -1).astype(np.float64)
-    return points, colors.astype(np.uint8), cloud['relevancy'].astype(np.float64)
+    return CloudPoints(points, colors.astype(np.uint8), cloud['relevancy'].astype(np.float64),
+                       np.array(cloud['hit']))
 
 
 def rounding_note(answer: Answer) -> str:
