@@ -3,9 +3,13 @@
 
     python bench/simulated_maps.py --encoder oracle --seeds 100 101 --jobs 2 --out out/bench/maps
 
+    python bench/simulated_maps.py --encoder conse --seeds 100 --views 6 --out out/bench/views6
+    python bench/simulated_maps.py --encoder conse --seeds 100 --noise 10:2 --out out/bench/noise
+
 OUT/ENCODER/SEED is the map directory of `evaluation_layout(SEED)`; one with a complete snapshot is
-left as it is. Rendered frames are kept in OUT/frames. `open_query` opens such a map, those of the
-oracle (oracle_encoder.py) as well.
+left as it is. Rendered frames are kept in OUT/frames. --views takes so many of a layout's images,
+evenly spread; --noise (millimetres:degrees, root mean square) disturbs their poses. `open_query`
+opens such a map, those of the oracle (oracle_encoder.py) as well.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ import numpy as np
 import torch
 from evaluate import SETTINGS as ORACLE_SETTINGS
 from oracle_encoder import OracleEncoder, OracleExtractor, crop_encoder, no_label
+from pose_noise import disturbed
 
 from lerf_ros.commands.options import overrides
 from lerf_ros.config import GraspConfig, LerfConfig
@@ -108,21 +113,42 @@ def make_mapper(encoder: str, capture: Capture, target: Path, config: LerfConfig
     return mapper
 
 
+@dataclass(frozen=True)
+class Handicap:
+    """What a capture lacks: depth, views (as many as are left, 0 for all), exact poses."""
+
+    depth: bool = True
+    views: int = 0
+    noise_mm: float = 0.0
+    noise_deg: float = 0.0
+
+    def on(self, capture: Capture, seed: int) -> Capture:
+        """Returns the capture with this handicap."""
+        rng, count = np.random.default_rng([seed, 90]), len(capture.frames)
+        kept = np.linspace(0, count, self.views or count, endpoint=False).astype(int)
+        frames = [capture.frames[k] for k in kept]
+        if self.noise_mm or self.noise_deg:
+            frames = [disturbed(f, rng, self.noise_mm, self.noise_deg) for f in frames]
+        if not self.depth:
+            frames = [replace(f, depth_m=None) for f in frames]
+        return Capture(tuple(frames), tuple(capture.labels[k] for k in kept), capture.names)
+
+
 def map_layout(seed: int, encoder: str, out: Path, settings: dict, threads: int = 0,
-               depth: bool = True) -> str:
-    """Maps one layout if it is missing, from images alone without depth; returns what was done."""
+               handicap: Handicap = Handicap()) -> str:
+    """Maps one layout if it is missing; returns what was done."""
     target = out / encoder / str(seed)
     if target.exists() and MapDirectory(target).newest() is not None:
         return f'{target}: is there'
     if threads:
         torch.set_num_threads(threads)
     start = time.monotonic()
-    capture = captured(seed, out / 'frames')
+    capture = handicap.on(captured(seed, out / 'frames'), seed)
     shutil.rmtree(target, ignore_errors=True)
     mapper = make_mapper(encoder, capture, target, LerfConfig().override({**SETTINGS, **settings}))
     rendered = time.monotonic()
     for frame in capture.frames:
-        mapper.add_frame(frame if depth else replace(frame, depth_m=None))
+        mapper.add_frame(frame)
     fed = time.monotonic()
     while mapper.steps < STEPS:
         mapper.train_for(10.0, STEPS)
@@ -134,17 +160,26 @@ def map_layout(seed: int, encoder: str, out: Path, settings: dict, threads: int 
             f'PSNR {mapper.quality.psnr:.2f} dB, depth error {mapper.quality.depth_error:.4f} m')
 
 
+def millimetres_degrees(text: str) -> tuple[float, float]:
+    """Reads MILLIMETRES:DEGREES."""
+    millimetres, degrees = (float(part) for part in text.split(':'))
+    return millimetres, degrees
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--encoder', default='oracle', choices=('oracle', 'conse', 'openclip'))
     parser.add_argument('--seeds', type=int, nargs='+', required=True)
     parser.add_argument('--jobs', type=int, default=1, help='layouts at once, one thread each')
     parser.add_argument('--rgb', action='store_true', help='images without depth')
+    parser.add_argument('--views', type=int, default=0, help='images of each; 0 for all')
+    parser.add_argument('--noise', default='0:0', help='of the poses, MILLIMETRES:DEGREES')
     parser.add_argument('--set', nargs='*', default=[])
     parser.add_argument('--out', type=Path, default=OUT)
     a = parser.parse_args()
     work = functools.partial(map_layout, encoder=a.encoder, out=a.out, settings=overrides(a.set),
-                             threads=1 if a.jobs > 1 else 0, depth=not a.rgb)
+                             threads=1 if a.jobs > 1 else 0,
+                             handicap=Handicap(not a.rgb, a.views, *millimetres_degrees(a.noise)))
     if a.jobs == 1:
         for seed in a.seeds:
             print(work(seed), flush=True)
