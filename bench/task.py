@@ -4,8 +4,9 @@
     python bench/task.py --maps out/bench/maps/conse/104 --scenes evaluation:104 --out out/demo
 
 MAPS and SCENES go together: `evaluation:SEED` for the layouts of the evaluation, `demo:SEED` for
-those of the demo. Each object is asked for once, in turning words, and as many things of other
-kinds that are not there, up to ABSENT in each scene. Writes OUT/task.json after each scene.
+those of the demo, `corridor:SEED:TABLES` for what `demo --task --world corridor` maps. Each object
+is asked for once, in turning words, and as many things of other kinds that are not there, up to
+ABSENT in each scene. Writes OUT/task.json after each scene.
 """
 
 from __future__ import annotations
@@ -17,22 +18,33 @@ from pathlib import Path
 
 import numpy as np
 
-from lerf_ros.map_query import MapQuery
 from lerf_ros.simulation.evaluation_layout import evaluation_layout
 from lerf_ros.simulation.objects import CATALOGUE
 from lerf_ros.simulation.scene import TabletopScene
+from lerf_ros.simulation.stage import stage
+from lerf_ros.submap_query import SubmapQuery
 from lerf_ros.task.command import in_words
 from lerf_ros.task.errand import SimulatedHome, Try, results
+from lerf_ros.task.ground import ROOM, Ground, hall
 
 SENTENCES = ('bring me the {}', 'please fetch the {}', 'pick up the {}', 'could you get me a {}?',
              'take the {}')
 
 
-def scene_of(text: str) -> TabletopScene:
-    """Draws the scene that `KIND:SEED` names."""
-    kind, _, seed = text.partition(':')
-    return evaluation_layout(int(seed)) if kind == 'evaluation' else \
-        TabletopScene.generate(int(seed))
+def scene_of(text: str) -> tuple[TabletopScene, Ground]:
+    """Draws the scene that `KIND:SEED` names, and what a base meets there."""
+    kind, seed, *tables = text.split(':')
+    if kind == 'corridor':
+        return stage(kind, int(seed), int(tables[0])).scene, hall(int(tables[0]))
+    return (evaluation_layout(int(seed)) if kind == 'evaluation' else
+            TabletopScene.generate(int(seed))), ROOM
+
+
+def opened(path: Path) -> SubmapQuery:
+    """Opens a map of either kind."""
+    query = SubmapQuery(path)
+    query.refresh()
+    return query
 
 
 def absent_names(scene: TabletopScene, count: int, rng: np.random.Generator) -> list[str]:
@@ -42,10 +54,10 @@ def absent_names(scene: TabletopScene, count: int, rng: np.random.Generator) -> 
     return [others[k] for k in rng.permutation(len(others))[:count]]
 
 
-def run_scene(scene: TabletopScene, path: Path, hulls: Path, absent: int
+def run_scene(scene: TabletopScene, ground: Ground, path: Path, hulls: Path, absent: int
               ) -> tuple[list[Try], list[str]]:
     """Does all errands of a scene; returns them, and what does not rest where it was mapped."""
-    home, rng = SimulatedHome(scene, MapQuery.open(path), hulls), np.random.default_rng(scene.seed)
+    home, rng = SimulatedHome(scene, opened(path), hulls, ground), np.random.default_rng(scene.seed)
     asked: list[tuple[str, int | None]] = [
         (thing.query, k) for k, thing in enumerate(scene.objects) if k not in home.table.fallen]
     asked += [(name, None) for name in absent_names(scene, absent, rng)]
@@ -68,10 +80,10 @@ def main() -> None:
     a.out.mkdir(parents=True, exist_ok=True)
     tries: list[Try] = []
     fallen: list[str] = []
-    encoder = str(MapQuery.open(a.maps[0]).info['encoder']['name'])
+    encoder = str(opened(a.maps[0]).info['encoder']['name'])
     for path, scene in zip(a.maps, a.scenes, strict=True):
         start = time.monotonic()
-        done, unfit = run_scene(scene_of(scene), path, a.hulls, a.absent)
+        done, unfit = run_scene(*scene_of(scene), path, a.hulls, a.absent)
         tries, fallen = tries + done, fallen + unfit
         (a.out / 'task.json').write_text(json.dumps(results(tries, encoder, fallen), indent=1))
         print(f'{scene}: {time.monotonic() - start:.0f} s', flush=True)

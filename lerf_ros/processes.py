@@ -54,7 +54,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
                       help='exit with 1 when fewer than 7 of 8 are right or an absent one is found')
     demo.add_argument('--task', metavar='SENTENCE',
                       help='an errand instead, in physics and without ROS: "bring me the red mug"; '
-                      'the seed chooses the table')
+                      'the seed chooses the table, or with --world corridor the tables')
     demo.set_defaults(func=lerf_demo)
 
 
@@ -82,9 +82,11 @@ def lerf_demo(arguments: argparse.Namespace) -> int:
     """
     if arguments.task is not None:
         from lerf_ros.task.command import run as run_task
-        if arguments.world:
-            raise ConfigError('--task does an errand at one table: leave --world out')
-        return run_task(arguments.task, arguments.seed or 0, Path(arguments.out).expanduser())
+        if arguments.world == 'apartment':
+            raise ConfigError('--task does an errand at one table or in a corridor: leave --world '
+                              'out, or give --world corridor')
+        return run_task(arguments.task, arguments.seed or 0, Path(arguments.out).expanduser(),
+                        arguments.places if arguments.world else 0)
     if arguments.world and arguments.bag:
         raise ConfigError('--bag replays a recording of one table, --world shows another place: '
                           'give one of them')

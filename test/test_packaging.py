@@ -53,7 +53,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     'map_query': CORE | {'loaded_snapshot', 'show'},
     'asked_map': {'query', 'loaded_snapshot'},
     # A robot's errand in physics, from a sentence to the lifted thing.
-    'task': CORE | {'evaluation', 'map_query', 'mapper', 'robot', 'simulation', 'quiet_threads'},
+    'task': CORE | {'asked_map', 'evaluation', 'map_query', 'mapper', 'robot', 'simulation',
+                    'submap_mapper', 'submap_query', 'quiet_threads'},
     # What agents are told of a map.
     'agents': CORE | {'asked_map', 'robot', 'show'},
     'mapper': CORE | {'mapping'},

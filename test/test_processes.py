@@ -216,6 +216,23 @@ def test_demo_of_a_world_maps_into_submaps_without_a_field(tmp_path):
     assert mapper['submaps.use'] is True and mapper['training.field'] == 'none'
 
 
+@pytest.mark.parametrize('words, tables', [
+    ([], 0), (['--world', 'corridor'], 2), (['--world', 'corridor', '--places', '4'], 4)])
+def test_an_errand_is_done_at_one_table_or_in_a_corridor(words, tables, monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr('lerf_ros.task.command.run', lambda *words: asked.append(words) or 0)
+    out = tmp_path / 'out'
+    assert cli.main(['demo', '--task', 'fetch the mug', '--seed', '3', '--out', str(out),
+                     *words]) == 0
+    assert asked == [('fetch the mug', 3, out, tables)]
+
+
+def test_no_errand_is_done_in_an_apartment(tmp_path, capsys):
+    assert cli.main(['demo', '--world', 'apartment', '--task', 'fetch the mug',
+                     '--out', str(tmp_path / 'out')]) == 2
+    assert '--world corridor' in capsys.readouterr().err
+
+
 def test_demo_replays_no_bag_in_a_world(tmp_path, capsys):
     bag = tmp_path / 'table_31.mcap'
     bag.touch()

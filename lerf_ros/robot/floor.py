@@ -3,7 +3,8 @@
 
 A cell of the floor is occupied where points of the index stand above it, up to the height of the
 base. It is free where none does and keyframes saw through enough of the space above it, or where
-one of them was. All else is unknown, and nothing stands there.
+one of them was: below a camera at the height of the robot's own its whole base had room, and on the
+way from there to the next. All else is unknown, and nothing stands there.
 """
 
 from __future__ import annotations
@@ -25,8 +26,10 @@ OBSTACLE_POINTS = 2  # index points above a cell; one may be wrong
 EXTENT = 12.0       # metres from the middle of the scene up to which cells are made
 SLICE = 0.1         # metres between the heights at which it is asked what was seen
 CARRIED = 0.25      # metres round the place of a camera in which somebody stood who carried it
+SAME_HEIGHT = 0.1   # metres from the height of the robot's camera: then it was the robot's
+NEXT_PLACE = 1.0    # metres up to which the robot drove straight from a keyframe to the next
 MARGIN = 0.5        # metres of cells around points and cameras
-UNDER_SHARE = 0.5   # of the cameras, which a floor reaches around
+UNDER_SHARE = 0.5   # of the cameras, under whose bases a floor reaches
 LEAST_HEIGHT = 0.5  # times the height of the camera on the robot: so far they are above the floor
 STEPS = ((1, 0), (0, 1), (1, 1), (1, -1))      # to half of the neighbours of a cell
 
@@ -54,7 +57,7 @@ class FloorMap:
         those where a camera was.
         """
         cameras = T_world_cameras[:, :3, 3]
-        height = floor_height(index, cameras, LEAST_HEIGHT * config.camera_height)
+        height = floor_height(index, cameras, config)
         if height is None:
             return None
         points = index.points_world
@@ -132,22 +135,36 @@ class FloorMap:
                 at = np.concatenate([centers, np.full((*seen.shape, 1), self.height + height)], -1)
                 share += coverage.seen_through(at.reshape(-1, 3)).reshape(seen.shape)
             seen = share >= config.seen_through * len(heights)
-        # Somebody stood below each camera.
-        reach = int(np.ceil(CARRIED / self.cell))
-        step = np.arange(-reach, reach + 1)
-        disc = np.stack(np.meshgrid(step, step), -1).reshape(-1, 2)
-        disc = disc[np.linalg.norm(disc, axis=1) * self.cell <= CARRIED]
-        at = (self.cells(cameras)[0][:, None] + disc).reshape(-1, 2)
-        at = at[((at >= 0) & (at < seen.shape)).all(1)]
-        seen[tuple(at.T)] = True
-        return seen
+        own = driven(cameras, self.height + config.camera_height)
+        return (seen | self._within(cameras, CARRIED)
+                | self._within(own, config.base_radius + config.clearance + self.cell))
+
+    def _within(self, places: np.ndarray, radius: float) -> np.ndarray:
+        """Returns which cells (X, Y) bool are within a radius of places (N, 2 or more)."""
+        away = np.ones(self.free.shape, bool)
+        away[tuple(self.cells(places)[0].T)] = False
+        return np.zeros_like(away) if away.all() else np.asarray(
+            distance_transform_edt(away, sampling=self.cell) <= radius)
 
 
-def floor_height(index: LanguageIndex, cameras: np.ndarray, least: float) -> float | None:
-    """Returns z, world, of the lowest level surface that lies under cameras (K, 3).
+def driven(cameras: np.ndarray, height: float) -> np.ndarray:
+    """Returns places (N, 3) on the way of those cameras (K, 3) that were on the robot itself.
 
-    least: how far the cameras are above it, in the median, at least. None without such a surface: a
-    table round which they went does not lie under them.
+    They are those at the height of its camera, in the order of time.
+    """
+    own = cameras[np.abs(cameras[:, 2] - height) <= SAME_HEIGHT]
+    step = np.diff(own, axis=0)
+    step[np.linalg.norm(step, axis=1) > NEXT_PLACE] = 0.0
+    part = np.linspace(0.0, 1.0, 20, endpoint=False)[:, None, None]
+    return np.concatenate([(own[:-1] + part * step).reshape(-1, 3), own])
+
+
+def floor_height(index: LanguageIndex, cameras: np.ndarray, config: RobotConfig) -> float | None:
+    """Returns z, world, of the lowest level surface that cameras (K, 3) were above as on a floor.
+
+    They were above it where a base below each stands on it at least in part: who looks ahead sees
+    no floor under himself; or where it is as far below them as the floor is below the camera of the
+    robot. None without such a surface: a table round which they went does neither.
     """
     heights = []
     for k in np.flatnonzero(index.planes[:, 2] >= LEVEL) if len(index.planes) else ():
@@ -155,8 +172,18 @@ def floor_height(index: LanguageIndex, cameras: np.ndarray, least: float) -> flo
         if len(surface) < 3 or not len(cameras):
             continue
         height = float(np.median(surface[:, 2]))
-        outline = surface[ConvexHull(surface[:, :2], qhull_options='QJ').vertices, :2]
-        under = Delaunay(outline, qhull_options='QJ').find_simplex(cameras[:, :2]) >= 0
-        if np.median(cameras[:, 2]) - height >= least and under.mean() >= UNDER_SHARE:
+        under = Delaunay(widened(surface[:, :2], config.base_radius),
+                         qhull_options='QJ').find_simplex(cameras[:, :2]) >= 0
+        above = float(np.median(cameras[:, 2])) - height
+        if abs(above - config.camera_height) <= SAME_HEIGHT or (
+                above >= LEAST_HEIGHT * config.camera_height and under.mean() >= UNDER_SHARE):
             heights.append(height)
     return min(heights, default=None)
+
+
+def widened(points: np.ndarray, radius: float) -> np.ndarray:
+    """Returns the corners of the convex outline of points (N, 2), moved outwards by a radius."""
+    outline = points[ConvexHull(points, qhull_options='QJ').vertices]
+    angle = np.linspace(0.0, 2 * np.pi, 16, endpoint=False)
+    ring = radius * np.stack([np.cos(angle), np.sin(angle)], 1)
+    return (outline[:, None] + ring).reshape(-1, 2)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One errand on a simulated table: understand, find, stand before it, grasp, lift; or refuse.
+"""One errand at simulated tables: understand, find, stand before it, grasp, lift; or refuse.
 
-What is simulated: the table, its objects and the gripper, in physics. The base is a circle that is
-moved to where it was told to stand, and must not meet table or walls; the arm is a reach around it,
-and the gripper flies. Nothing is carried away: an errand ends when the thing was held up for 2 s.
+What is simulated: tables, their objects and the gripper, in physics. The base is a circle that is
+moved to where it was told to stand, and must meet no table and no wall; the arm is a reach around
+it, and the gripper flies. Nothing is carried away: an errand ends when the thing was held up for
+2 s.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import binomtest
 
+from lerf_ros.asked_map import AskedMap
 from lerf_ros.config import GraspConfig
-from lerf_ros.config.robot import RobotConfig
 from lerf_ros.errors import EmptyTextError
-from lerf_ros.map_query import MapQuery
 from lerf_ros.query.answer import Answer
+from lerf_ros.query.mapped_space import MappedSpace
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.robot.known_space import KnownSpace
 from lerf_ros.robot.stand_off import StandOff
-from lerf_ros.simulation.room import ROOM_HALF, TABLE_SIZE
 from lerf_ros.simulation.scene import TabletopScene
 from lerf_ros.task.bodies import body_of
+from lerf_ros.task.ground import ROOM, Ground
 from lerf_ros.task.table import SLIP, SUCCESS, WRONG, Table
 
 ARM_REACH = 1.2         # metres from the middle of the base to the grasp, over the ground
@@ -86,14 +87,18 @@ class Try:
 
 
 class SimulatedHome:
-    """A table in a room in physics, with a map of it."""
+    """Tables in a room in physics, with a map of it."""
 
-    def __init__(self, scene: TabletopScene, query: MapQuery, hulls: Path,
-                 config: RobotConfig | None = None) -> None:
-        """hulls: folder for the convex pieces of objects, which take seconds each once."""
-        self.scene, self.query, self.config = scene, query, config or RobotConfig()
-        self.space = KnownSpace.on(query.mapped_space(), self.config)
-        self.table = Table([body_of(thing, hulls) for thing in scene.objects], GraspConfig())
+    def __init__(self, scene: TabletopScene, query: AskedMap, hulls: Path,
+                 ground: Ground = ROOM) -> None:
+        """hulls: folder for the convex pieces of objects, which take seconds each once.
+
+        ground: where tables and walls are.
+        """
+        self.scene, self.query, self.config, self.ground = scene, query, ground.robot, ground
+        self.table = Table([body_of(thing, hulls) for thing in scene.objects], GraspConfig(),
+                           ground.tables)
+        self._known: tuple[MappedSpace, KnownSpace] | None = None
 
     def errand(self, task: str, target: int | None, rng: np.random.Generator) -> Try:
         """Does what a sentence asks for. target: the object that it means; None for an absent one.
@@ -115,11 +120,12 @@ class SimulatedHome:
         x, y, z = answer.hits[0].position
         if target is None:
             return FOUND_ABSENT, f'taken for what stands at ({x:.2f}, {y:.2f}, {z:.2f})', nowhere
-        stand = self.space.stand_off(answer.hits[0], self.start(rng))
+        space = self.space(answer.hits[0].position)
+        stand = space.stand_off(answer.hits[0], self.start(space, rng))
         if stand.T_world_base is None:
             return NO_PLACE, stand.reason, stand
         place = stand.T_world_base[:2, 3]
-        if met := meets(place, self.config.base_radius):
+        if met := self.ground.meets(place, self.config.base_radius):
             return COLLIDES, f'the base meets the {met}', stand
         if not answer.grasps:
             return NO_GRASP, answer.no_target_reason, stand
@@ -130,9 +136,17 @@ class SimulatedHome:
         kind = LIFTED[self.table.grasp(grasp, target).kind]
         return kind, '' if kind == BROUGHT else 'the gripper closed and lifted', stand
 
-    def start(self, rng: np.random.Generator) -> np.ndarray | None:
+    def space(self, around: np.ndarray) -> KnownSpace:
+        """Returns what the map knows of the space around a place (3,), computed anew where needed.
+        """
+        mapped = self.query.mapped_space(around)
+        if self._known is None or self._known[0] is not mapped:
+            self._known = mapped, KnownSpace.on(mapped, self.config)
+        return self._known[1]
+
+    def start(self, space: KnownSpace, rng: np.random.Generator) -> np.ndarray | None:
         """Returns T_world_base (4, 4) at a random free place; None where none is known."""
-        floor = self.space.floor
+        floor = space.floor
         free = np.zeros((0, 2), int) if floor is None else np.argwhere(
             floor.fits(self.config.base_radius + self.config.clearance))
         if floor is None or not len(free):
@@ -141,14 +155,6 @@ class SimulatedHome:
         T[:2, 3] = floor.centers()[tuple(free[int(rng.integers(len(free)))])]
         T[2, 3] = floor.height
         return T
-
-
-def meets(place: np.ndarray, radius: float) -> str:
-    """Returns what a base of a radius at a place (2,) meets in the room; empty for nothing."""
-    beside = np.maximum(np.abs(place) - np.asarray(TABLE_SIZE) / 2, 0.0)
-    if np.linalg.norm(beside) < radius:
-        return 'table'
-    return 'wall' if np.abs(place).max() > ROOM_HALF - radius else ''
 
 
 def results(tries: Sequence[Try], encoder: str, fallen: Sequence[str]) -> dict[str, object]:

@@ -42,8 +42,10 @@ class Outcome:
 class Table:
     """A layout at rest, in which grasps are tried one after another from the same start."""
 
-    def __init__(self, bodies: Sequence[Body], config: GraspConfig) -> None:
-        self.model = build(bodies, config)
+    def __init__(self, bodies: Sequence[Body], config: GraspConfig,
+                 tables: Sequence[tuple[float, float]] = ((0.0, 0.0),)) -> None:
+        """tables: the middles (x, y) of the tops of all tables, world."""
+        self.model = build(bodies, config, tables)
         self.data = mujoco.MjData(self.model)
         self.config, self.count = config, len(bodies)
         self.ids = np.array([self.model.body(f'object{k}').id for k in range(self.count)])

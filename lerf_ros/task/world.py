@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A layout in MuJoCo: the table, its objects, and a parallel gripper that flies.
+"""A layout in MuJoCo: tables, their objects, and a parallel gripper that flies.
 
 The hand follows a target that is moved (a mocap body and a weld); the fingers are two slides that
 are pushed with at most GRIP_FORCE. Its shape is that of the planner's settings.
@@ -28,8 +28,12 @@ HOME = np.array([0.0, 0.0, TABLE_HEIGHT + 0.8])
 PAD = 0.001            # metres: thickness of a pad, part of the finger
 
 
-def build(bodies: Sequence[Body], config: GraspConfig) -> mujoco.MjModel:
-    """Returns the model; object k is the body `object{k}` with a free joint."""
+def build(bodies: Sequence[Body], config: GraspConfig,
+          tables: Sequence[tuple[float, float]] = ((0.0, 0.0),)) -> mujoco.MjModel:
+    """Returns the model; object k is the body `object{k}` with a free joint.
+
+    tables: the middles (x, y) of their tops, world.
+    """
     spec = mujoco.MjSpec()
     option = spec.option
     option.timestep, option.integrator = TIMESTEP, mujoco.mjtIntegrator.mjINT_IMPLICITFAST
@@ -37,11 +41,12 @@ def build(bodies: Sequence[Body], config: GraspConfig) -> mujoco.MjModel:
     option.noslip_iterations = 3
     # Bodies at rest cost no time until they are touched.
     option.enableflags = int(mujoco.mjtEnableBit.mjENBL_SLEEP)
-    table = spec.worldbody.add_geom(
-        name='table', type=mujoco.mjtGeom.mjGEOM_BOX,
-        pos=[0, 0, TABLE_HEIGHT - TABLE_THICKNESS / 2],
-        size=[TABLE_SIZE[0] / 2, TABLE_SIZE[1] / 2, TABLE_THICKNESS / 2])
-    rub(table, FRICTION)
+    for number, (x, y) in enumerate(tables):
+        table = spec.worldbody.add_geom(
+            name=f'table{number}', type=mujoco.mjtGeom.mjGEOM_BOX,
+            pos=[x, y, TABLE_HEIGHT - TABLE_THICKNESS / 2],
+            size=[TABLE_SIZE[0] / 2, TABLE_SIZE[1] / 2, TABLE_THICKNESS / 2])
+        rub(table, FRICTION)
     floor = spec.worldbody.add_geom(name='floor', type=mujoco.mjtGeom.mjGEOM_PLANE, size=[5, 5, 1])
     rub(floor, FRICTION)
     for k, body in enumerate(bodies):

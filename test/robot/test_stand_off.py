@@ -2,14 +2,16 @@
 """Where a base stands before a thing on a table, in a room made by hand."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from rooms import MUG, in_corner, known_space, mug_hit, screen, wall_between
+from rooms import MUG, box, in_corner, index_of, known_space, mug_hit, screen, wall_between
 
 from lerf_ros.config.robot import RobotConfig
 from lerf_ros.errors import ConfigError
 from lerf_ros.robot import stand_off as module
+from lerf_ros.robot.floor import floor_height
 from lerf_ros.robot.stand_off import box_outline, outline_distance
 
 
@@ -74,6 +76,38 @@ def test_what_a_map_cannot_know_is_said():
 def test_a_floor_that_nobody_saw_is_no_place_to_stand():
     found = known_space(seen=False).stand_off(mug_hit())
     assert found.T_world_base is None and 'look at the floor around it' in found.reason
+
+
+def test_a_floor_that_begins_half_a_base_before_the_cameras_lies_under_them():
+    # The floor is a square of 2 m; all cameras but four are 1.2 m from its middle, off it.
+    floor = box((0.0, 0.0, 0.0), (2.0, 2.0, 0.0), 0.06)
+    index, cameras = index_of([floor, floor + [0.0, 0.0, 0.74]]), np.zeros((8, 3))
+    cameras[:, 0], cameras[:, 2] = (1.2,) * 7 + (0.0,), 1.3
+    # A robot with its camera elsewhere, whose base would, or would not, stand on it in part.
+    far, near = (RobotConfig(base_radius=r, camera_height=1.0) for r in (0.15, 0.25))
+    assert floor_height(index, cameras, far) is None
+    assert floor_height(index, cameras, near) == pytest.approx(0.0, abs=0.01)
+    # The cameras are where that of the robot is.
+    own = RobotConfig(base_radius=0.15, camera_height=1.25)
+    assert floor_height(index, cameras, own) == pytest.approx(0.0, abs=0.01)
+
+
+def test_where_the_robot_itself_drove_its_base_has_room():
+    # Nobody saw the floor; a robot whose camera is at 1.3 m drove 2.4 m along y = -1.2.
+    space = known_space(seen=False)
+    cameras = np.tile(np.eye(4), (5, 1, 1))
+    cameras[:, :3, 3] = [(x, -1.2, 1.3) for x in (-1.2, -0.6, 0.0, 0.6, 1.2)]
+    for height, width in ((1.3, 0.7), (1.0, 0.5)):      # another height: somebody carried it
+        config = RobotConfig(camera_height=height)
+        floor = replace(space, T_world_cameras=cameras, config=config).floor
+        column = floor.free[int((0.0 - floor.corner[0]) / floor.cell)]
+        assert column.sum() * floor.cell == pytest.approx(width, abs=2.1 * floor.cell)
+        # From one end to the other only where it drove.
+        ways = floor.ways(floor.fits(0.35), np.array([-1.2, -1.2]), 0.3)
+        assert (ways is not None) == (height == 1.3)
+        if ways is not None:
+            at, _ = floor.cells(np.array([[1.2, -1.2]]))
+            assert ways[tuple(at[0])] == pytest.approx(2.4, abs=0.1)
 
 
 def test_settings_that_contradict_each_other_are_refused():

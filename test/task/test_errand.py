@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a sentence asks for, where a base collides, and how errands are counted."""
 
+import itertools
 import json
 
 import numpy as np
@@ -12,8 +13,13 @@ from lerf_ros.errors import EmptyTextError
 for needed in ('mujoco', 'open3d', 'coacd', 'trimesh'):    # coacd after open3d
     pytest.importorskip(needed, reason='the physics of errands needs the extras sim and physics')
 
+from lerf_ros.config import GraspConfig  # noqa: E402
+from lerf_ros.simulation.room import TABLE_HEIGHT  # noqa: E402
 from lerf_ros.task import command, errand  # noqa: E402
-from lerf_ros.task.errand import Try, meets, phrase_of, results  # noqa: E402
+from lerf_ros.task.bodies import Body  # noqa: E402
+from lerf_ros.task.errand import Try, phrase_of, results  # noqa: E402
+from lerf_ros.task.ground import ROOM, hall  # noqa: E402
+from lerf_ros.task.table import Table  # noqa: E402
 
 
 @pytest.mark.parametrize(('task', 'phrase'), [
@@ -39,7 +45,24 @@ def test_a_sentence_without_a_thing_is_refused(capsys, tmp_path):
     ((0.8, 0.6), 'table'), ((2.3, 0.0), 'wall')])
 def test_a_base_of_30_cm_meets_the_table_and_the_walls(place, met):
     # The table is 1.4 m by 0.9 m, the walls are 2.5 m from its middle.
-    assert meets(np.array(place), 0.3) == met
+    assert ROOM.meets(np.array(place), 0.3) == met
+
+
+@pytest.mark.parametrize(('place', 'met'), [
+    ((2.5, 0.0), 'table'), ((5.0, 0.4), 'table'), ((1.25, 0.0), 'table'), ((2.5, 0.8), ''),
+    ((7.3, 0.0), 'wall'), ((7.1, 0.0), ''), ((-2.3, 0.0), 'wall'), ((5.0, 2.3), 'wall')])
+def test_a_base_meets_each_table_of_a_corridor_and_its_walls(place, met):
+    # Tables of 1.4 m by 0.9 m at x = 0, 2.5 and 5, so gaps of 1.1 m; walls at -2.5 and 7.5.
+    assert hall(3).meets(np.array(place), 0.6 if place == (1.25, 0.0) else 0.3) == met
+
+
+def test_each_table_of_a_corridor_carries_what_stands_on_it():
+    names, places = ('left', 'right'), ((0.0, 0.0), (2.5, 0.0))
+    cube = np.array(list(itertools.product((-0.03, 0.03), repeat=3)))
+    bodies = [Body(name, np.array([x, y, TABLE_HEIGHT + 0.03]), (cube,), 0.06 ** 3)
+              for name, (x, y) in zip(names, places, strict=True)]
+    assert Table(bodies, GraspConfig(), places).fallen == ()
+    assert Table(bodies, GraspConfig(), places[:1]).fallen == (1,)      # onto the floor
 
 
 def test_errands_are_counted_by_what_was_asked():
