@@ -65,6 +65,7 @@ VOTERS = 4000          # points that choose between them
 SEED = 0
 FLAT = 0.85            # cosine of the angle between a plane's normal and a point's, at least
 FLAT_PART = 0.6        # of the points near a surface that face as it does; a slice has fewer
+RAISED = 4.0           # standard deviations by which cells of a thing stand above its surface
 ROUGH = 6.0            # a surface is at least so many times as thick as the map is rough
 
 
@@ -138,6 +139,30 @@ def near(plane: np.ndarray, points: np.ndarray, thickness: float) -> np.ndarray:
     """
     reach = thickness * np.maximum(np.abs(points).max(1), 1.0)
     return np.abs(points @ plane[:3] + plane[3]) <= reach
+
+
+def raised(points: np.ndarray, plane: np.ndarray, edge: float) -> np.ndarray:
+    """Returns which points (N,) of a plane (4,) belong to something flat that lies on it.
+
+    A plane is thicker than a magazine or a pizza. But where one lies all points are higher, and the
+    mean of a cell of `edge` is far more exact than the plane is thick: cells count whose mean is
+    more than RAISED standard deviations above the median cell. As in `near`, heights count less
+    with the distance from the middle of the scene.
+    """
+    height = (points @ plane[:3] + plane[3]) / np.maximum(np.abs(points).max(1), 1.0)
+    axes = np.linalg.svd(plane[None, :3])[2][1:]            # two directions within the plane
+    cell_of = np.unique(np.floor(points @ axes.T / edge).astype(np.int64), axis=0,
+                        return_inverse=True)[1].reshape(-1)
+    count = np.bincount(cell_of)
+    mean = np.bincount(cell_of, height) / count
+    usual = np.median(mean[cell_of])
+    of_cells, of_points = robust_deviation(mean - usual), robust_deviation(height - mean[cell_of])
+    return (mean - usual > RAISED * np.hypot(of_cells, of_points / np.sqrt(count)))[cell_of]
+
+
+def robust_deviation(offsets: np.ndarray) -> float:
+    """Returns the standard deviation of normally distributed offsets (N,), outliers aside."""
+    return 1.4826 * float(np.median(np.abs(offsets)))
 
 
 def largest_area(points: np.ndarray) -> float:

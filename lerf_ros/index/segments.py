@@ -19,7 +19,7 @@ from scipy.spatial.distance import pdist
 
 from lerf_ros.config import IndexConfig
 from lerf_ros.geometry.scene_frame import contract
-from lerf_ros.index.planes import supporting_planes, surface_thickness
+from lerf_ros.index.planes import raised, supporting_planes, surface_thickness
 
 NEIGHBOURS = 8
 FEW_CELLS = 100     # of which all distances are compared sooner than trees are built
@@ -52,7 +52,8 @@ def find_segments(cloud: PointCloud, config: IndexConfig) -> tuple[np.ndarray, n
     planes, plane_of = supporting_planes(cloud.points, cloud.normals, config)
     for i in range(len(planes)):
         on = np.flatnonzero(plane_of == i)
-        segment_of[on[largest_piece(cloud[on], config)]] = i
+        higher = raised(cloud.points[on], planes[i], config.segment_cell)
+        segment_of[on[largest_piece(cloud[on], config) & ~higher]] = i
     rest = np.flatnonzero(segment_of < 0)
     if len(rest):
         behind = behind_planes(cloud.points, segment_of, planes, config.segment_gap,
@@ -63,7 +64,8 @@ def find_segments(cloud: PointCloud, config: IndexConfig) -> tuple[np.ndarray, n
         order = order[counts[order] >= config.segment_points]
         number = np.full(len(counts), -1, np.int32)
         number[order] = len(planes) + np.arange(len(order))
-        segment_of[rest] = number[things]
+        # What is too small for a thing was the surface after all.
+        segment_of[rest] = np.where(number[things] < 0, plane_of[rest], number[things])
     return segment_of, planes
 
 

@@ -129,10 +129,12 @@ class SimulatedHome:
             return COLLIDES, f'the base meets the {met}', stand
         if not answer.grasps:
             return NO_GRASP, answer.no_target_reason, stand
-        grasp = answer.grasps[0]
-        reach = float(np.linalg.norm(grasp.T_world_grasp[:2, 3] - place))
-        if reach > ARM_REACH:
-            return OUT_OF_REACH, f'{reach:.2f} m from the base, the arm has {ARM_REACH} m', stand
+        away = np.array([np.linalg.norm(grasp.T_world_grasp[:2, 3] - place)
+                         for grasp in answer.grasps])
+        if away.min() > ARM_REACH:
+            return (OUT_OF_REACH, f'{away.min():.2f} m from the base, the arm has {ARM_REACH} m',
+                    stand)
+        grasp = answer.grasps[int((away <= ARM_REACH).argmax())]    # the best that can be reached
         kind = LIFTED[self.table.grasp(grasp, target).kind]
         return kind, '' if kind == BROUGHT else 'the gripper closed and lifted', stand
 

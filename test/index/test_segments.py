@@ -80,6 +80,34 @@ def test_a_flat_thing_on_the_table_that_looks_different_is_no_table():
     assert own_segment(segments, kind, 1) != own_segment(segments, kind, 0) == 0
 
 
+@settings(deadline=None, max_examples=3)
+@given(st.floats(0.004, 0.009), st.floats(-0.4, 0.2), st.floats(-0.4, 0.2))
+def test_a_thing_thinner_than_a_surface_that_looks_like_it_is_no_table(height, x, y):
+    # Heights are noisy by 0.0005, and a surface is 0.01 thick.
+    book = (*face(2, height, (x, y), (x + 0.12, y + 0.16)), 0)
+    cloud, kind = cloud_of(TABLE, book)
+    covered = (kind == 0) & (cloud.points[:, :2] > (x, y)).all(1) & (
+        cloud.points[:, :2] < (x + 0.12, y + 0.16)).all(1)
+    seen, kind = cloud[~covered], kind[~covered]        # nobody sees the table under it
+    segments, planes = find_segments(seen, CONFIG)
+    assert len(planes) == 1
+    assert own_segment(segments, kind, 1) != own_segment(segments, kind, 0) == 0
+    assert (segments[kind == 0] == 0).mean() > 0.98
+
+
+@settings(deadline=None, max_examples=4)
+@given(st.integers(0, 2 ** 32 - 1), st.floats(1e-4, 4e-3), st.floats(0.0, 4e-3))
+def test_a_table_alone_is_one_segment_however_rough_or_warped(seed, noise, warp):
+    points, normals = face(2, 0.0, (-0.5, -0.5), (0.5, 0.5))
+    rng = np.random.default_rng(seed)
+    points = points + rng.normal(0, 1, points.shape) * (0, 0, noise)
+    points[:, 2] += warp * np.sin(8 * points[:, 0]) * np.cos(5 * points[:, 1])
+    dense = rng.normal(0, 0.02, (len(points), 8))
+    segments, _ = find_segments(
+        PointCloud(points, normals, np.full(points.shape, 0.5), dense), CONFIG)
+    assert (segments == 0).mean() > 0.99
+
+
 def test_touching_boxes_that_look_different_are_two():
     # Nobody sees the faces with which they touch.
     left = block((-0.1, -0.06, 0.0), (0.0, 0.06, 0.1), ((0, 0), (1, 0), (1, 1), (2, 1)))
