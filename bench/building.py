@@ -33,7 +33,7 @@ from asked_places import box_of
 from building_answers import counts, draw_from_above, median, of_places
 from evaluate import SETTINGS as ORACLE
 from memory_log import MemoryLog
-from oracle_encoder import OracleEncoder
+from oracle_encoder import OracleEncoder, crop_encoder, no_label
 from simulated_maps import SETTINGS, Capture, make_mapper
 
 from lerf_ros.commands.options import overrides
@@ -41,7 +41,9 @@ from lerf_ros.commands.train import StopRequest
 from lerf_ros.config import LerfConfig
 from lerf_ros.encoders.sentence import SentenceEncoder
 from lerf_ros.frames.frame import Frame
+from lerf_ros.index.second_look import SecondLooker
 from lerf_ros.mapper import Mapper
+from lerf_ros.mapping.single_map import SingleMap
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.quiet_threads import run_quietly
 from lerf_ros.simulation.corridor import SPEED
@@ -117,6 +119,23 @@ def captured(drive: Drive, world: DrivenWorld, cache: Path) -> Capture:
                    label_names(world.scene))
 
 
+class OracleSubmaps(SubmapMapper):
+    """Submaps whose second looks read the label masks of a capture, as those of one map do."""
+
+    capture: Capture
+
+    def opened(self, number: int) -> SingleMap:
+        """Returns the mapper of a submap, with second looks that the oracle can take."""
+        opened_before = number in self.active
+        mapper = super().opened(number)
+        if not opened_before:
+            assert isinstance(self.encoder, OracleEncoder)
+            mapper.looks.looker = SecondLooker(
+                crop_encoder(self.encoder, self.capture.names),
+                lambda index: (self.capture.labels[index], None), self.config.index, no_label)
+        return mapper
+
+
 class Mapping:
     """A drive that is mapped, and the training after it."""
 
@@ -131,8 +150,9 @@ class Mapping:
         if config.submaps.use:
             each = self.mapper
             shutil.rmtree(target, ignore_errors=True)
-            self.mapper = SubmapMapper(each.config, target, each.encoder, 'map', metric=True)
-            self.mapper.extractor = each.extractor
+            submaps = OracleSubmaps(each.config, target, each.encoder, 'map', metric=True)
+            submaps.extractor, submaps.capture = each.extractor, capture
+            self.mapper = submaps
 
     def drive(self, steps: int, off: np.ndarray, stop: StopRequest) -> None:
         """Takes the frames in their order, with `steps` training steps after each.

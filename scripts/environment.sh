@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Sourced by the other scripts. Sets a sourced ROS 2 aside, because the ROS 2
 # wheels and another ROS 2 in one process load each other's libraries, and keeps
-# everything that is started to this machine, on a ROS domain of its own.
+# everything that is started to this machine, on a ROS domain of its own. Set-ups take turns.
 
 # entries_outside PATHS PREFIXES: the entries of a colon list that are not below a prefix.
 entries_outside() {
@@ -14,6 +14,15 @@ entries_outside() {
         kept+=${kept:+:}$entry
     done
     printf '%s' "$kept"
+}
+
+# take_turn FILE: waits until no other process that took its turn there is left; two set-ups of one
+# environment at once would build in the same place. Without flock nobody waits.
+take_turn() {
+    command -v flock > /dev/null || return 0
+    mkdir -p "$(dirname "$1")"
+    exec 9> "$1"
+    flock -n 9 || { echo 'lerf_ros: waiting for another set-up of this environment'; flock 9; }
 }
 
 set_ros_aside() {

@@ -81,6 +81,7 @@ build_interfaces() {
 }
 
 main() {
+    take_turn "build/.set-up-$(basename "$VENV")"
     local python version missing pins constraints=() dependencies interfaces sources=() browser=''
     python=$VENV/bin/python
     version=$(python_version "$python")

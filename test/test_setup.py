@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The set-up installs a browser for the tests of the page where it can, and never fails for it."""
 
+import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,19 @@ def machine(tmp_path, **commands):
             ['/bin/bash', '-c', f'set -euo pipefail; . {PACKAGES}; {line}'], text=True,
             capture_output=True, env={'PATH': str(tmp_path)}, timeout=20)
     return run
+
+
+@pytest.mark.skipif(shutil.which('flock') is None, reason='there is no flock')
+def test_two_set_ups_take_turns(tmp_path):
+    tools = {name: f'exec {shutil.which(name)} "$@"'
+             for name in ('dirname', 'flock', 'mkdir', 'sleep')}
+    run = machine(tmp_path, **tools)
+    turn = (f'. {PACKAGES.parent}/environment.sh; take_turn {tmp_path}/build/.set-up; '
+            'echo begins; sleep 0.5; echo ends')
+    with ThreadPoolExecutor() as pool:
+        first, second = (done.stdout.split('\n') for done in pool.map(run, [turn] * 2))
+    waited = [out for out in (first, second) if 'waiting for another set-up' in out[0]]
+    assert len(waited) == 1 and waited[0][1:3] == ['begins', 'ends']
 
 
 @pytest.mark.parametrize(('extras', 'commands', 'may'), [

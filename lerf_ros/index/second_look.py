@@ -42,6 +42,7 @@ from lerf_ros.index.surface import PosedCamera, ViewGrid
 TOGETHER = 16       # looks that are encoded at once
 SAME_BOX = 0.8      # intersection over union from which two boxes show the same
 NEAR = 0.03         # scene radii between the middles of what may be the same thing
+MARGIN = 0.15       # of the width of a thing: so far a look shows what is around it
 MOST_UNUSABLE = 0.3     # part of a box that may be masked
 
 Encode = Callable[[Sequence[np.ndarray]], np.ndarray]
@@ -250,11 +251,24 @@ def crops_of(image: np.ndarray, shown: Shown, margins: Sequence[float],
 
 
 def covered(pixels: np.ndarray, reach: float, shape: tuple[int, int]) -> np.ndarray:
-    """Returns which pixels (h, w) bool lie within reach of positions (n, 2), in pixels."""
+    """Returns which pixels (h, w) bool a thing covers whose points are at positions (n, 2).
+
+    Gaps up to `reach` pixels are closed. Around its points it reaches as far, but no farther than
+    MARGIN of its width: the points of what is small in the image are far apart beside its size.
+    """
     at = np.floor(pixels).astype(int)
     at = at[((at >= 0) & (at < (shape[1], shape[0]))).all(1)]
     mask = np.zeros(shape, np.uint8)
     mask[at[:, 1], at[:, 0]] = 1
-    side = 2 * math.ceil(reach) + 1
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-    return cv2.dilate(mask, disc) > 0
+    grown = math.ceil(reach)
+    closed = cv2.dilate(mask, disc(grown))
+    if not len(pixels):
+        return closed > 0
+    length = float(np.hypot(*np.ptp(pixels, axis=0))) + 2 * grown
+    width = max(np.count_nonzero(closed) / max(length, 1.0) - 2 * grown, 0.0)
+    return cv2.erode(closed, disc(round(max(grown - MARGIN * width, 0.0)))) > 0
+
+
+def disc(radius: int) -> np.ndarray:
+    """Returns a round structuring element of a radius in pixels."""
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))

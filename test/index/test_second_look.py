@@ -14,7 +14,7 @@ from lerf_ros.geometry.camera import transform_points
 from lerf_ros.geometry.scene_frame import SceneFrame
 from lerf_ros.index.language_index import LanguageIndex
 from lerf_ros.index.looks import SecondLooks, Shown, best_sights
-from lerf_ros.index.second_look import SecondLooker, crops_of
+from lerf_ros.index.second_look import SecondLooker, covered, crops_of
 from lerf_ros.index.surface import PosedCamera, view_grids
 
 NAMES = list(CUBES)
@@ -204,3 +204,18 @@ def test_a_map_that_has_lost_its_things_is_looked_at():
     empty = replace(world.index, segments=np.full_like(world.index.segments, -1),
                     planes=world.index.planes[:0])
     assert len(world.look(looker, empty)) == 0
+
+
+@pytest.mark.parametrize(('size', 'spacing', 'most'), [
+    ((60, 60), 2, 4),       # as far as the points are apart, twice
+    ((60, 8), 4, 2),        # an eighth of that width or so, though points are 4 pixels apart
+    ((8, 60), 4, 2)])
+def test_a_look_shows_little_around_a_thing_that_is_small_in_the_image(size, spacing, most):
+    width, height = size
+    x, y = np.meshgrid(np.arange(0, width + 1, spacing), np.arange(0, height + 1, spacing))
+    pixels = np.stack([x, y], -1).reshape(-1, 2) + 20.5
+    mask = covered(pixels, 2.0 * spacing, (100, 100))
+    assert mask[20:21 + height, 20:21 + width].mean() > 0.98     # without gaps
+    rows, columns = np.nonzero(mask)
+    assert 20 - most <= rows.min() and rows.max() <= 20 + height + most
+    assert 20 - most <= columns.min() and columns.max() <= 20 + width + most
