@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -36,7 +38,23 @@ MODULES = (train, query, agents, view, export, doctor, processes, robot, calibra
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns its exit status, or 2 after an error in one line on stderr."""
+    """Runs one command; returns its exit status, or 2 after an error in one line on stderr.
+
+    Where nobody reads on, as with `| head`, it ends as by SIGPIPE and says nothing.
+    """
+    try:
+        try:
+            return run(arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+
+
+def run(arguments: Sequence[str] | None) -> int:
+    """Does what `main` does, with an output that is read to its end."""
     words = spread_settings(sys.argv[1:] if arguments is None else arguments)
     parsed = parser().parse_args(words)
     if parsed.command is None:
@@ -48,6 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
         return int(parsed.func(parsed))
+    except BrokenPipeError:
+        raise
     except (LerfError, OSError) as error:
         if parsed.verbose:
             logging.getLogger(__name__).debug('', exc_info=True)

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line before anything is computed: help, versions, orders of words, errors."""
 
+import os
 import re
+import signal
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -223,3 +225,14 @@ def test_the_doctor_sees_too_little_shared_memory(monkeypatch):
     found = {finding.name: finding for finding in doctor.transport()}
     assert found['shared memory'].state == doctor.NOTE and '--shm' in found['shared memory'].cure
     assert found['Fast DDS'].state == doctor.BAD
+
+
+@pytest.mark.parametrize('words', [[], ['completion', 'bash']])    # argparse ends help quietly
+def test_a_reader_that_has_enough_is_no_error(words):
+    """As with `lerf_ros | head -0`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run([sys.executable, '-m', 'lerf_ros.cli', *words], stdout=writing,
+                           stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (128 + signal.SIGPIPE, '')
