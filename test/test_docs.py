@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The documents say what the code does."""
 
+import ast
+import importlib
 import importlib.util
 import re
 import sys
@@ -72,3 +74,24 @@ def test_interfaces_name_every_topic_and_service_and_readme_only_make_targets_th
 def test_readme_pictures_exist():
     for path in re.findall(r'!\[[^]]*\]\(([^)]+)\)', (ROOT / 'README.md').read_text()):
         assert (ROOT / path).is_file(), path
+
+
+PYTHON = [pytest.param(block, id=f'{page.name}:{number}') for page in (
+    ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))) for number, block in enumerate(
+        re.findall(r'^```python\n(.*?)^```', page.read_text(), re.M | re.S))]
+
+
+@pytest.mark.parametrize('block', PYTHON)
+def test_python_in_the_documents_uses_names_that_there_are(block):
+    """Imports of our own modules, and what is taken from classes imported so."""
+    tree, ours = ast.parse(block), {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module.split('.')[0] == 'lerf_ros':
+            if node.module.startswith('lerf_ros.nodes.'):
+                continue        # needs ROS
+            module = importlib.import_module(node.module)
+            ours |= {alias.name: getattr(module, alias.name) for alias in node.names}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            owner = ours.get(node.value.id)
+            assert owner is None or hasattr(owner, node.attr), f'{node.value.id}.{node.attr}'

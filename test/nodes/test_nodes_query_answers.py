@@ -171,6 +171,20 @@ def test_grasps_are_a_topic(bench):
     assert [p.position.z for p in heard[0].poses] == [3.0]
 
 
+def test_the_points_of_the_best_hit_are_a_topic(bench):
+    shown = full_answer()
+    numbers = np.arange(len(shown.points_world)) % 2 + 1
+    b = bench(replace(shown, hit_numbers=numbers.astype(np.uint32)))
+    heard = []
+    b.other.create_subscription(PointCloud2, topics.TARGET_CLOUD, heard.append,
+                                topics.TARGET_CLOUD_QOS)
+    assert spin_until(b.nodes, lambda: b.other.count_publishers('/lerf/target_cloud'))
+    assert spin_until(b.nodes, lambda: ask(b, text='mug') and heard)
+    assert heard[0].width == np.count_nonzero(numbers == 1) and heard[0].header.frame_id == 'map'
+    points = np.frombuffer(heard[0].data, '<f4').reshape(heard[0].width, -1)[:, :3]
+    np.testing.assert_allclose(points, shown.points_world[numbers == 1], atol=1e-6)
+
+
 def test_a_standing_prompt_is_answered_again_after_each_snapshot(bench):
     class Growing(FakeMap):
         result, fresh = answer(), False

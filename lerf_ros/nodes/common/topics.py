@@ -15,6 +15,7 @@ from rclpy.topic_endpoint_info import TopicEndpointInfo
 STATUS = 'lerf/status'
 RELEVANCY = 'lerf/relevancy'
 TARGET_POSE = 'lerf/target_pose'
+TARGET_CLOUD = 'lerf/target_cloud'
 MARKERS = 'lerf/markers'
 GRASPS = 'lerf/grasps'
 DETECTIONS = 'lerf/detections'
@@ -56,6 +57,7 @@ RELEVANCY_QOS = profile(1, latched=True)
 MARKERS_QOS = profile(1, latched=True)
 MAP_QOS = profile(1, latched=True)
 TARGET_POSE_QOS = profile(1)
+TARGET_CLOUD_QOS = profile(1)
 GRASPS_QOS = profile(1)
 DETECTIONS_QOS = profile(1)
 PICTURE_QOS = profile(1)

@@ -79,6 +79,16 @@ def to_detection(hit: Hit, label: str, header: Header) -> Detection3D:
     return detection
 
 
+def best_hit_cloud(answer: Answer, stamp: Time) -> PointCloud2:
+    """Returns the points of the best hit alone, in their own colours, for planners of grasps.
+
+    There are none where nothing was found.
+    """
+    members = answer.hit_numbers == 1 if len(answer.hit_numbers) else slice(0)
+    return colored_cloud(answer.points_world[members], answer.colors[members], answer.frame_id,
+                         stamp)
+
+
 class AnswerPublisher:
     """Publishes answers, each with the keyframes of the map as markers."""
 
@@ -89,6 +99,8 @@ class AnswerPublisher:
             node, PoseStamped, topics.TARGET_POSE, topics.TARGET_POSE_QOS)
         self._grasps = qos_overrides.publisher(
             node, PoseArray, topics.GRASPS, topics.GRASPS_QOS)
+        self._target_cloud = qos_overrides.publisher(
+            node, PointCloud2, topics.TARGET_CLOUD, topics.TARGET_CLOUD_QOS)
         self._markers = qos_overrides.publisher(
             node, MarkerArray, topics.MARKERS, topics.MARKERS_QOS)
         self._detections = qos_overrides.publisher(
@@ -140,6 +152,7 @@ class AnswerPublisher:
             self._logger.warning(note, throttle_duration_sec=WARN_PERIOD_S)
         self._markers.publish(to_markers(answer, stamp, self._frusta))
         self._grasps.publish(grasp_poses(answer, stamp))
+        self._target_cloud.publish(best_hit_cloud(answer, stamp))
         self._detections.publish(to_detections(answer, stamp))
 
     def clear(self, frame_id: str, stamp: Time) -> None:
