@@ -66,6 +66,7 @@ SEED = 0
 FLAT = 0.85            # cosine of the angle between a plane's normal and a point's, at least
 FLAT_PART = 0.6        # of the points near a surface that face as it does; a slice has fewer
 RAISED = 4.0           # standard deviations by which cells of a thing stand above its surface
+SKIRT = 0.4            # of the thickness of a surface
 ROUGH = 6.0            # a surface is at least so many times as thick as the map is rough
 
 
@@ -141,13 +142,14 @@ def near(plane: np.ndarray, points: np.ndarray, thickness: float) -> np.ndarray:
     return np.abs(points @ plane[:3] + plane[3]) <= reach
 
 
-def raised(points: np.ndarray, plane: np.ndarray, edge: float) -> np.ndarray:
+def raised(points: np.ndarray, plane: np.ndarray, edge: float, thickness: float) -> np.ndarray:
     """Returns which points (N,) of a plane (4,) belong to something flat that lies on it.
 
     A plane is thicker than a magazine or a pizza. But where one lies all points are higher, and the
     mean of a cell of `edge` is far more exact than the plane is thick: cells count whose mean is
-    more than RAISED standard deviations above the median cell. As in `near`, heights count less
-    with the distance from the middle of the scene.
+    more than RAISED standard deviations above the median cell, and more than SKIRT of the
+    thickness: round the foot of a thing a surface seems to rise a little. As in `near`, heights
+    count less with the distance from the middle of the scene.
     """
     height = (points @ plane[:3] + plane[3]) / np.maximum(np.abs(points).max(1), 1.0)
     axes = np.linalg.svd(plane[None, :3])[2][1:]            # two directions within the plane
@@ -157,7 +159,8 @@ def raised(points: np.ndarray, plane: np.ndarray, edge: float) -> np.ndarray:
     mean = np.bincount(cell_of, height) / count
     usual = np.median(mean[cell_of])
     of_cells, of_points = robust_deviation(mean - usual), robust_deviation(height - mean[cell_of])
-    return (mean - usual > RAISED * np.hypot(of_cells, of_points / np.sqrt(count)))[cell_of]
+    noise = RAISED * np.hypot(of_cells, of_points / np.sqrt(count))
+    return (mean - usual > np.maximum(noise, SKIRT * thickness))[cell_of]
 
 
 def robust_deviation(offsets: np.ndarray) -> float:

@@ -42,7 +42,7 @@ from lerf_ros.index.surface import PosedCamera, ViewGrid
 TOGETHER = 16       # looks that are encoded at once
 SAME_BOX = 0.8      # intersection over union from which two boxes show the same
 NEAR = 0.03         # scene radii between the middles of what may be the same thing
-MARGIN = 0.15       # of the width of a thing: so far a look shows what is around it
+MARGIN = 0.3        # of the width of a thing: so far a look shows what is around it
 MOST_UNUSABLE = 0.3     # part of a box that may be masked
 
 Encode = Callable[[Sequence[np.ndarray]], np.ndarray]

@@ -50,14 +50,14 @@ def find_segments(cloud: PointCloud, config: IndexConfig) -> tuple[np.ndarray, n
     """
     segment_of = np.full(len(cloud.points), -1, np.int32)
     planes, plane_of = supporting_planes(cloud.points, cloud.normals, config)
+    thickness = surface_thickness(cloud.points, config)
     for i in range(len(planes)):
         on = np.flatnonzero(plane_of == i)
-        higher = raised(cloud.points[on], planes[i], config.segment_cell)
+        higher = raised(cloud.points[on], planes[i], config.segment_cell, thickness)
         segment_of[on[largest_piece(cloud[on], config) & ~higher]] = i
     rest = np.flatnonzero(segment_of < 0)
     if len(rest):
-        behind = behind_planes(cloud.points, segment_of, planes, config.segment_gap,
-                               surface_thickness(cloud.points, config))
+        behind = behind_planes(cloud.points, segment_of, planes, config.segment_gap, thickness)
         things = grown_together(cloud[rest], config, behind[rest])
         counts = np.bincount(things)
         order = np.argsort(-counts, kind='stable')

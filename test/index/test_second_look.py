@@ -208,7 +208,7 @@ def test_a_map_that_has_lost_its_things_is_looked_at():
 
 @pytest.mark.parametrize(('size', 'spacing', 'most'), [
     ((60, 60), 2, 4),       # as far as the points are apart, twice
-    ((60, 8), 4, 2),        # an eighth of that width or so, though points are 4 pixels apart
+    ((60, 8), 4, 2),        # a third of that width or so, though points are 4 pixels apart
     ((8, 60), 4, 2)])
 def test_a_look_shows_little_around_a_thing_that_is_small_in_the_image(size, spacing, most):
     width, height = size
