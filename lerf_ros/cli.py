@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import select
 import signal
 import sys
 from collections.abc import Sequence
@@ -66,15 +67,22 @@ def run(arguments: Sequence[str] | None) -> int:
         logging.getLogger(name).setLevel(logging.WARNING)
     try:
         return int(parsed.func(parsed))
-    except BrokenPipeError:
-        raise
     except (LerfError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and nobody_reads():
+            raise
         if parsed.verbose:
             logging.getLogger(__name__).debug('', exc_info=True)
         print(f'lerf_ros {parsed.command}: {in_one_line(error)}', file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
+
+
+def nobody_reads() -> bool:
+    """Returns whether the reader of the output is gone: a pipe to somebody else may break, too."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), select.POLLOUT)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def in_one_line(error: Exception) -> str:

@@ -18,6 +18,7 @@ MAIN_NODES = ('mapper_node', 'query_node')
 BOTH_NODES = 'lerf_node'
 CAMERA, REPLAY = 'sim_camera_node', 'replay_node'
 BAG_SPEED = 0.5     # so that two cores keep up
+PLACES = 2          # tables or rooms of a world
 # What scripts/make_bag.py records: the transports of images and depth. With exact depth a map needs
 # no training, so that it is there as soon as the images are encoded.
 # A robot that drives through rooms, and a map of them that is there when it has arrived.
@@ -44,7 +45,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     demo.add_argument('--world', choices=('corridor', 'apartment'), help='instead of one '
                       'table: a robot drives past tables in a corridor, or through rooms, and maps '
                       'them into submaps, without a field')
-    demo.add_argument('--places', type=int, default=2, metavar='N',
+    demo.add_argument('--places', type=int, metavar='N',
                       help='tables of the corridor, or rooms of the apartment (default: 2)')
     demo.add_argument('--bag', metavar='FILE', help='replay this recording of a simulated table '
                       'instead, such as bags/table_31.mcap; the number is its seed')
@@ -80,13 +81,19 @@ def lerf_demo(arguments: argparse.Namespace) -> int:
 
     With a task, one errand in physics instead, which keeps its map.
     """
+    if arguments.places is not None and (not arguments.world or arguments.places < 1):
+        raise ConfigError('--places counts the tables or rooms of a --world, from 1: give --world '
+                          'corridor or apartment')
+    places = arguments.places or PLACES
     if arguments.task is not None:
+        if arguments.bag:
+            raise ConfigError('--bag replays a recording, --task does an errand: give one of them')
         from lerf_ros.task.command import run as run_task
         if arguments.world == 'apartment':
             raise ConfigError('--task does an errand at one table or in a corridor: leave --world '
                               'out, or give --world corridor')
         return run_task(arguments.task, arguments.seed or 0, Path(arguments.out).expanduser(),
-                        arguments.places if arguments.world else 0)
+                        places if arguments.world else 0)
     if arguments.world and arguments.bag:
         raise ConfigError('--bag replays a recording of one table, --world shows another place: '
                           'give one of them')
@@ -97,7 +104,7 @@ def lerf_demo(arguments: argparse.Namespace) -> int:
     os.environ.setdefault('FASTDDS_DEFAULT_PROFILES_FILE', str(config_file('fastdds.xml')))
     out = Path(arguments.out).expanduser().absolute()
     prepare_demo(out)
-    world = (arguments.world, arguments.places) if arguments.world else None
+    world = (arguments.world, places) if arguments.world else None
     return run(demo_commands(arguments.params_file or config_file('demo.yaml'), out,
                              seed, arguments.check, bag, world), main='demo_client_node',
                ends=REPLAY)

@@ -227,6 +227,15 @@ def test_an_errand_is_done_at_one_table_or_in_a_corridor(words, tables, monkeypa
     assert asked == [('fetch the mug', 3, out, tables)]
 
 
+@pytest.mark.parametrize(('words', 'named'), [
+    (['--task', 'fetch the mug', '--places', '4'], '--world'), (['--places', '4'], '--world'),
+    (['--task', 'fetch the mug', '--world', 'corridor', '--places', '0'], 'from 1'),
+    (['--task', 'fetch the mug', '--bag', 'table_31.mcap'], '--bag')])
+def test_words_of_the_demo_that_contradict_each_other_are_named(words, named, tmp_path, capsys):
+    assert cli.main(['demo', '--out', str(tmp_path / 'out'), *words]) == 2
+    assert named in capsys.readouterr().err
+
+
 def test_no_errand_is_done_in_an_apartment(tmp_path, capsys):
     assert cli.main(['demo', '--world', 'apartment', '--task', 'fetch the mug',
                      '--out', str(tmp_path / 'out')]) == 2

@@ -27,9 +27,10 @@ EXTENT = 12.0       # metres from the middle of the scene up to which cells are 
 SLICE = 0.1         # metres between the heights at which it is asked what was seen
 CARRIED = 0.25      # metres round the place of a camera in which somebody stood who carried it
 SAME_HEIGHT = 0.1   # metres from the height of the robot's camera: then it was the robot's
-NEXT_PLACE = 1.0    # metres up to which the robot drove straight from a keyframe to the next
+NEXT_PLACE = 0.7    # metres up to which the robot drove straight from a keyframe to the next
 MARGIN = 0.5        # metres of cells around points and cameras
-UNDER_SHARE = 0.5   # of the cameras, under whose bases a floor reaches
+UNDER_SHARE = 0.5   # of the cameras, under whose bases a floor reaches,
+OWN_SHARE = 0.1     # or of those of the robot itself
 LEAST_HEIGHT = 0.5  # times the height of the camera on the robot: so far they are above the floor
 STEPS = ((1, 0), (0, 1), (1, 1), (1, -1))      # to half of the neighbours of a cell
 
@@ -150,7 +151,8 @@ class FloorMap:
 def driven(cameras: np.ndarray, height: float) -> np.ndarray:
     """Returns places (N, 3) on the way of those cameras (K, 3) that were on the robot itself.
 
-    They are those at the height of its camera, in the order of time.
+    They are those at the height of its camera. What lies between two that follow each other closely
+    is part of the way; where submaps are joined their order is not that of time throughout.
     """
     own = cameras[np.abs(cameras[:, 2] - height) <= SAME_HEIGHT]
     step = np.diff(own, axis=0)
@@ -162,9 +164,10 @@ def driven(cameras: np.ndarray, height: float) -> np.ndarray:
 def floor_height(index: LanguageIndex, cameras: np.ndarray, config: RobotConfig) -> float | None:
     """Returns z, world, of the lowest level surface that cameras (K, 3) were above as on a floor.
 
-    They were above it where a base below each stands on it at least in part: who looks ahead sees
-    no floor under himself; or where it is as far below them as the floor is below the camera of the
-    robot. None without such a surface: a table round which they went does neither.
+    They were above it where bases below them stand on it at least in part: who looks ahead sees no
+    floor under himself. A few suffice where it is as far below them as the floor is below the
+    camera of the robot. None without such a surface: no base stands on a table round which they
+    went.
     """
     heights = []
     for k in np.flatnonzero(index.planes[:, 2] >= LEVEL) if len(index.planes) else ():
@@ -175,8 +178,8 @@ def floor_height(index: LanguageIndex, cameras: np.ndarray, config: RobotConfig)
         under = Delaunay(widened(surface[:, :2], config.base_radius),
                          qhull_options='QJ').find_simplex(cameras[:, :2]) >= 0
         above = float(np.median(cameras[:, 2])) - height
-        if abs(above - config.camera_height) <= SAME_HEIGHT or (
-                above >= LEAST_HEIGHT * config.camera_height and under.mean() >= UNDER_SHARE):
+        share = OWN_SHARE if abs(above - config.camera_height) <= SAME_HEIGHT else UNDER_SHARE
+        if above >= LEAST_HEIGHT * config.camera_height and under.mean() >= share:
             heights.append(height)
     return min(heights, default=None)
 

@@ -227,6 +227,14 @@ def test_the_doctor_sees_too_little_shared_memory(monkeypatch):
     assert found['Fast DDS'].state == doctor.BAD
 
 
+def test_a_pipe_to_somebody_else_that_breaks_is_an_error():
+    code = ('import sys\nfrom lerf_ros import cli\nfrom lerf_ros.commands import completion\n'
+            'def broken(_):\n    raise BrokenPipeError(32, "Broken pipe")\n'
+            'completion.run_completion = broken\nsys.exit(cli.main(["completion", "bash"]))')
+    ended = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2 and 'Broken pipe' in ended.stderr
+
+
 @pytest.mark.parametrize('words', [[], ['completion', 'bash']])    # argparse ends help quietly
 def test_a_reader_that_has_enough_is_no_error(words):
     """As with `lerf_ros | head -0`."""

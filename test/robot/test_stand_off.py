@@ -90,6 +90,9 @@ def test_a_floor_that_begins_half_a_base_before_the_cameras_lies_under_them():
     # The cameras are where that of the robot is.
     own = RobotConfig(base_radius=0.15, camera_height=1.25)
     assert floor_height(index, cameras, own) == pytest.approx(0.0, abs=0.01)
+    # A low table that somebody went round who held the camera so high above it is no floor.
+    cameras[-1, 0] = 1.2
+    assert floor_height(index, cameras, own) is None
 
 
 def test_where_the_robot_itself_drove_its_base_has_room():
