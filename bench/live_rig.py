@@ -10,7 +10,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +47,38 @@ FAST: dict[str, object] = {
     'index.rays': 8000, 'features.widths': [0.2]}
 
 
-class Robot(Node):
-    """Publishes the same views in a loop, each with its depth and its pose."""
+@dataclass(frozen=True)
+class Reel:
+    """What a camera sees one after the other.
 
-    def __init__(self, rate: float, views: int = 40, seed: int = 0) -> None:
-        super().__init__('bench_robot')
+    poses: T_world_camera (4, 4) of each view. images: (H, W, 3) uint8. depths: (H, W), uint16
+    millimetres or float32 metres.
+    """
+
+    camera: PinholeCamera
+    poses: Sequence[np.ndarray]
+    images: Sequence[np.ndarray]
+    depths: Sequence[np.ndarray]
+
+    @classmethod
+    def of_table(cls, views: int = 40, seed: int = 0) -> Reel:
+        """Renders the views of a camera that is carried around a table."""
         scene = TabletopScene.generate(seed)
         path, renderer = hand_held_path(seed, scene, float(views)), SceneRenderer(scene)
-        self.poses = [path(float(t)) for t in range(views)]
-        self.views = [renderer.render(CAMERA, T) for T in self.poses]
-        self.count = 0
+        poses = [path(float(t)) for t in range(views)]
+        seen = [renderer.render(CAMERA, T) for T in poses]
+        return cls(CAMERA, poses, [view.image for view in seen], [
+            np.where(np.isfinite(view.depth_m), view.depth_m, 0).astype(np.float32)
+            for view in seen])
+
+
+class Robot(Node):
+    """Publishes the same views there and back again, each with its depth and its pose."""
+
+    def __init__(self, rate: float, reel: Reel) -> None:
+        super().__init__('bench_robot')
+        self.reel, self.count = reel, 0
+        self.driving = True
         self.reports: list[tuple[float, FieldStatus]] = []
         self._images = self.create_publisher(Image, IMAGE_TOPIC, topics.profile(10))
         self._depths = self.create_publisher(Image, DEPTH_TOPIC, topics.profile(10))
@@ -72,9 +95,12 @@ class Robot(Node):
         del self.reports[:-20000]
 
     def _publish(self) -> None:
-        number = self.count % (2 * len(self.views))     # back and forth, without a jump
-        number = min(number, 2 * len(self.views) - 1 - number)
-        view, T = self.views[number], self.poses[number]
+        if not self.driving:
+            return
+        reel = self.reel
+        number = self.count % (2 * len(reel.poses))     # back and forth, without a jump
+        number = min(number, 2 * len(reel.poses) - 1 - number)
+        image, depth, T = reel.images[number], reel.depths[number], reel.poses[number]
         self.count += 1
         transform = TransformStamped(child_frame_id=LENS)
         header = transform.header
@@ -87,25 +113,30 @@ class Robot(Node):
         transform.transform.rotation = pose.orientation
         self._tf.publish(TFMessage(transforms=[transform]))
         seen = type(header)(stamp=header.stamp, frame_id=LENS)
-        self._infos.publish(to_camera_info(CAMERA, seen))
-        self._depths.publish(to_image(np.where(np.isfinite(view.depth_m), view.depth_m, 0)
-                                      .astype(np.float32), '32FC1', seen))
-        self._images.publish(to_image(view.image, 'rgb8', seen))
+        self._infos.publish(to_camera_info(reel.camera, seen))
+        self._depths.publish(to_image(
+            np.asarray(depth), '16UC1' if depth.dtype == np.uint16 else '32FC1', seen))
+        self._images.publish(to_image(np.asarray(image), 'rgb8', seen))
 
 
 class Rig:
     """A simulated robot that spins in its own thread, and nodes that can be started and killed."""
 
     def __init__(self, out: Path, parameters: Mapping[str, object], rate: float,
-                 nice: int = 0) -> None:
+                 nice: int = 0, reel: Reel | None = None) -> None:
+        """parameters: of the nodes, in addition to FAST; a value of None takes one of those away.
+
+        reel: what the camera sees; a table without it.
+        """
         self.out, self.nice = out, nice
         self.map, self.saved = out / 'map', out / 'saved'
         out.mkdir(parents=True, exist_ok=True)
-        self.parameters = {**FAST, 'map_directory': str(self.map), 'map_root': str(self.saved),
-                           **parameters}
+        set_here = {**FAST, 'map_directory': str(self.map), 'map_root': str(self.saved),
+                    **parameters}
+        self.parameters = {key: value for key, value in set_here.items() if value is not None}
         self.processes: dict[str, subprocess.Popen] = {}
         rclpy.init()
-        self.robot = Robot(rate)
+        self.robot = Robot(rate, reel or Reel.of_table())
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.robot)
         self._over = threading.Event()
@@ -120,7 +151,7 @@ class Rig:
         """Starts mapper_node or query_node, with its output in a file."""
         own = {k: v for k, v in self.parameters.items()
                if name == 'mapper_node' or k.split('.')[0] not in (
-                   'training', 'field', 'language', 'index', 'map', 'keyframes')
+                   'training', 'field', 'language', 'index', 'map', 'keyframes', 'submaps')
                and k not in ('depth_topic', 'status_period', 'map_root', 'restart_limit',
                              'features.widths')}
         options = [word for key, value in own.items() for word in (
@@ -209,4 +240,4 @@ def wait_until(condition: Callable[[], object], limit_s: float) -> bool:
 
 
 if __name__ == '__main__':
-    sys.exit('a part of kill_test.py and soak.py')
+    sys.exit('a part of kill_test.py, soak.py and long_drive.py')

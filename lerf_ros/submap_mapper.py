@@ -89,11 +89,13 @@ class SubmapMapper(SubmapsAtWork):
                   and number in self.active and share >= c.joins_at), main]
 
     def learn_next(self) -> bool:
-        """Learns a waiting keyframe of a submap in memory; returns False for none."""
-        for mapper in self.active.values():
-            if len(mapper.waiting):
-                return mapper.learn_next()
-        return False
+        """Learns the oldest waiting keyframe of a submap in memory; returns False for none.
+
+        So all submaps that see a keyframe learn it one after the other, and it is encoded once.
+        """
+        waiting = [mapper for mapper in self.active.values() if len(mapper.waiting)]
+        return bool(waiting) and min(
+            waiting, key=lambda mapper: mapper.waiting.learned_until).learn_next()
 
     def stamps(self, most: int) -> set[int]:
         """Returns no stamp: `store` knows by itself what each submap has already."""
@@ -124,7 +126,9 @@ class SubmapMapper(SubmapsAtWork):
         Raises TrainingFailedError.
         """
         if not self.trains:
-            time.sleep(min(seconds, PAUSE_S))
+            if not self.unfinished or self.restoring or not all(
+                    mapper.settled for mapper in self.active.values()) or not self._swap_in():
+                time.sleep(min(seconds, PAUSE_S))
             return
         end, done = time.monotonic() + seconds, self.steps
         while (left := end - time.monotonic()) > 0 and (most := last_step - done) > 0:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
+from typing import TypeVar, cast
 
 import numpy as np
 import torch
@@ -14,7 +15,12 @@ import torch
 from lerf_ros.config import FeatureConfig
 from lerf_ros.encoders.cache import FeatureCache, feature_key
 from lerf_ros.encoders.dino import DenseFeatures, load_dense_features
-from lerf_ros.encoders.embedding_map import KeyframeFeatures, no_features, sort_levels
+from lerf_ros.encoders.embedding_map import (
+    EmbeddingMap,
+    KeyframeFeatures,
+    no_features,
+    sort_levels,
+)
 from lerf_ros.encoders.hub import OFFLINE_ENCODER
 from lerf_ros.encoders.image_text import DenseEncoder, FeatureEncoder, ImageTextEncoder
 from lerf_ros.encoders.pyramid import (
@@ -31,6 +37,7 @@ from lerf_ros.encoders.pyramid import (
 from lerf_ros.errors import ConfigError, TrainingFailedError
 from lerf_ros.frames.frame import Frame
 
+T = TypeVar('T')
 LEAST_SIDE = 128    # pixels; a network recognises little in smaller images
 
 log = logging.getLogger(__name__)
@@ -91,6 +98,7 @@ class FeatureExtractor:
         self.limits = MemoryLimits(config)
         self._coarsest_told = MERGE_RATIO   # times the asked width: what was warned of so far
         self._dense: DenseFeatures | None = None
+        self._newest = NewestImage()
         if config.encoder != OFFLINE_ENCODER and not isinstance(encoder, FeatureEncoder):
             self._dense = load_dense_features(config, getattr(encoder, 'device', 'cpu'))
 
@@ -181,22 +189,47 @@ class FeatureExtractor:
             factors = [level for level in levels if isinstance(level, float)]
             return self._run_dense(self._encoder, image, factors)
         grids = [level for level in levels if isinstance(level, CropGrid)]
-        maps = [encode_level(self._encoder, image, grid, self.limits.batch) for grid in grids]
-        return KeyframeFeatures(sort_levels(maps), self._dense.features(image) if self._dense
-                                else no_features())
+        maps = [self._newest.of(image, repr(grid), partial(
+            encode_level, self._encoder, image, grid, self.limits.batch)) for grid in grids]
+        return KeyframeFeatures(sort_levels(maps), self._features(image))
 
     def _run_dense(self, encoder: DenseEncoder, image: np.ndarray,
                    factors: Sequence[float]) -> KeyframeFeatures:
-        features = self._dense.features(image) if self._dense else no_features()
-        levels = []
+        found = {factor: self._newest.of(image, repr(factor), partial(
+            level_with_features, encoder, image, factor)) for factor in factors}
         nearest_one = min(factors, key=lambda factor: abs(np.log(factor)))
-        for factor in factors:
-            if factor == nearest_one and isinstance(encoder, FeatureEncoder):
-                level, features = encoder.dense_with_features(image, factor)
-            else:
-                level = encoder.dense(image, factor)
-            levels.append(level)
-        return KeyframeFeatures(sort_levels(levels), features)
+        features = found[nearest_one][1] if isinstance(encoder, FeatureEncoder) else \
+            self._features(image)
+        return KeyframeFeatures(sort_levels(level for level, _ in found.values()), features)
+
+    def _features(self, image: np.ndarray) -> np.ndarray:
+        model = self._dense
+        return self._newest.of(image, 'dense', lambda: model.features(image)) if model \
+            else no_features()
+
+
+def level_with_features(encoder: DenseEncoder, image: np.ndarray,
+                        factor: float) -> tuple[EmbeddingMap, np.ndarray]:
+    """Returns a level of a dense encoder, and the features of that run where it gives any."""
+    if isinstance(encoder, FeatureEncoder):
+        return encoder.dense_with_features(image, factor)
+    return encoder.dense(image, factor), no_features()
+
+
+class NewestImage:
+    """Keeps what was computed of the newest image: several submaps see it, one after the other."""
+
+    def __init__(self) -> None:
+        self._image = np.zeros((0, 0, 3), np.uint8)
+        self._known: dict[str, object] = {}
+
+    def of(self, image: np.ndarray, name: str, compute: Callable[[], T]) -> T:
+        """Returns what `compute` returns for an image (H, W, 3), computed at most once in a row."""
+        if not np.array_equal(image, self._image):
+            self._image, self._known = image, {}
+        if name not in self._known:
+            self._known[name] = compute()
+        return cast(T, self._known[name])
 
 
 def fill_masked(image: np.ndarray, valid: np.ndarray | None) -> np.ndarray:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -21,6 +22,7 @@ from lerf_ros.training.learners import Trainer
 
 # What lies a little beyond the cube is learned as well, so that nothing is cut at its faces.
 MARGIN = 1.1
+LADDER = math.sqrt(2)       # from one depth that sizes of images are chosen for to the next
 HOLE = 15       # pixels around what lies in the cube, within which unknown depth counts as in it
 
 
@@ -41,8 +43,13 @@ class WholeImages:
 
     def extract(self, frame: Frame, widths_world: Sequence[float] = (),
                 depth_world: float = float('nan')) -> KeyframeFeatures:
-        """Extracts features as the extractor does, as if nothing of the image lay elsewhere."""
-        return self.extractor.extract(replace(frame, valid=self.whole), widths_world, depth_world)
+        """Extracts features as the extractor does, as if nothing of the image lay elsewhere.
+
+        Depths are rounded, so that cubes that share an image mostly share the sizes at which it is
+        encoded; between these sizes embeddings are interpolated.
+        """
+        rounded = LADDER ** round(math.log(depth_world, LADDER)) if depth_world > 0 else depth_world
+        return self.extractor.extract(replace(frame, valid=self.whole), widths_world, rounded)
 
 
 class OfCube(SingleMap):

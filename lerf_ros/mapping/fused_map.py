@@ -58,6 +58,7 @@ class FusedMap(SingleMap):
         self._scene: SceneFrame | None = None
         self._features: dict[int, KeyframeFeatures] = {}     # by index of the keyframe
         self._changes, self._newest_at = 0, time.monotonic()
+        self._restored = 0      # the first index that no earlier process, or opening, has stored
 
     def learn_next(self) -> bool:
         """Encodes the oldest waiting keyframe; returns False for none, or too few to begin.
@@ -79,7 +80,10 @@ class FusedMap(SingleMap):
         self.outside.note(keyframe.index, scene)
         if self.moves.learned(keyframe.index):
             self.undo_move()
-        self._changed()
+        if keyframe.index < self._restored:
+            self._changes += 1
+        else:
+            self._changed()
         return True
 
     def shown(self, keyframe: Keyframe) -> Keyframe:
@@ -167,7 +171,8 @@ class FusedMap(SingleMap):
         widths = self.config.features.widths
         info = {'steps': steps, 'keyframes': len(self.learned), 'points': self.points,
                 'stamp_ns': self.snapshot_stamp_ns, 'trained_scales': [min(widths), max(widths)],
-                'settled': not len(self.waiting), 'learned_until': self.waiting.learned_until,
+                'settled': not len(self.waiting) and not self.looks.looker.left,
+                'learned_until': self.waiting.learned_until,
                 'encoder': self.encoder.identity(), 'config': to_dict(self.config),
                 **Quality().known()}
         try:
@@ -192,9 +197,13 @@ class FusedMap(SingleMap):
         if earlier is None:
             return
         self.waiting.resume(earlier.indices, earlier.next_index)
-        self._scene = earlier.scene
-        # So that the next snapshot counts as newer only once there is something new.
-        self._changes = max(self.written.steps - len(earlier.indices), 0)
+        self._scene, self._restored = earlier.scene, earlier.next_index
+        self._newest_at -= REST_S       # they are no news
+        # So that the next snapshot counts as newer only once there is something new, or where the
+        # newest one lacks something.
+        newest = self.directory.newest()
+        lacking = newest is not None and not newest.info.get('settled')
+        self._changes = max(self.written.steps - len(earlier.indices), 0) + lacking
 
 
 class StoredFrames(Sequence[Frame]):

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from lerf_ros.config import IndexConfig, LerfConfig
-from lerf_ros.encoders.embedding_map import EmbeddingMap, KeyframeFeatures
+from lerf_ros.encoders.embedding_map import KeyframeFeatures
 from lerf_ros.frames.frame import Frame
 from lerf_ros.geometry.camera import invert_pose, transform_points
 from lerf_ros.geometry.scene_frame import SceneFrame
@@ -38,6 +38,7 @@ from lerf_ros.index.surface import (
     view_grids,
 )
 from lerf_ros.index.survey import Survey, weak_areas
+from lerf_ros.mapping.embedding_sums import EmbeddingSums
 from lerf_ros.training.scene_measurement import depth_points
 
 ACROSS = 80              # so many points lie across an image at least, where it has the pixels
@@ -136,7 +137,7 @@ def averaged(points: np.ndarray, frames: Sequence[Frame], features: Sequence[Key
     """Sums what the frames that see the points (N, 3), world, show there, oldest frames first."""
     widths = [width * scene.radius for width in config.features.widths]
     dimension = features[0].levels[0].vocabulary.shape[1]
-    total = np.zeros((len(points), len(widths), dimension), np.float32)
+    sums = EmbeddingSums(len(points), widths, dimension)
     dense = np.zeros((len(points), features[0].dense.shape[2]), np.float32)
     color, weights = np.zeros((len(points), 3)), np.zeros(len(points))
     seen, through = np.zeros((2, len(points)), np.int32)
@@ -153,12 +154,10 @@ def averaged(points: np.ndarray, frames: Sequence[Frame], features: Sequence[Key
         seen[visible] += 1
         origins[visible] = frame.T_world_camera[:3, 3]
         dense[visible] += weight[:, None] * dense_at(feature.dense, frame, pixels)
-        for s, width in enumerate(widths):
-            total[visible, s] += weight[:, None] * sample_width(
-                feature.levels, pixels, width * frame.camera.fx / z)
+        sums.add(feature.levels, visible, pixels, frame.camera.fx / z, weight)
     length = np.linalg.norm(dense, axis=1, keepdims=True)
     return FusedPoints(points, color / np.maximum(weights, 1e-12)[:, None] / 255, seen,
-                       through, origins, total, dense / np.maximum(length, 1e-6))
+                       through, origins, sums.total(), dense / np.maximum(length, 1e-6))
 
 
 def fused_index(fused: FusedPoints, frames: int, scene: SceneFrame,
@@ -195,20 +194,6 @@ def compressed(embeddings: np.ndarray, points: np.ndarray,
     codes = torch.cat([torch.nn.functional.normalize(part @ basis, dim=-1, eps=1e-6)
                        for part in rows.split(TOGETHER)])
     return as_stored(codes.transpose(0, 1).contiguous()), basis.numpy()
-
-
-def sample_width(levels: Sequence[EmbeddingMap], pixels: np.ndarray,
-                 width_px: np.ndarray) -> np.ndarray:
-    """Returns embeddings (N, D) at pixels (N, 2) for widths (N,), between the nearest levels."""
-    log_width = np.log([level.width_px for level in levels])
-    at = np.interp(np.log(width_px), log_width, np.arange(len(levels)))
-    out = np.zeros((len(pixels), levels[0].vocabulary.shape[1]), np.float32)
-    for i, level in enumerate(levels):
-        part = np.clip(1 - np.abs(at - i), 0, 1)
-        used = part > 0
-        if used.any():
-            out[used] += part[used, None] * level.sample(pixels[used])
-    return out
 
 
 def dense_at(dense: np.ndarray, frame: Frame, pixels: np.ndarray) -> np.ndarray:

@@ -52,6 +52,7 @@ MAX_SLICE_DIVISOR = 5    # a slice is at most so many times shorter while keyfra
 DOING: dict[State, str] = {
     'waiting': 'waiting for images', 'mapping': 'training; its first snapshot comes soon',
     'settled': 'at rest', 'paused': 'paused'}
+TAKE_S = 0.5             # in which keyframes are stored before something else is done
 IDLE_S = 0.2             # between two looks when there is nothing to train
 HANDOVER_S = 2.0         # how long a command waits for keyframes that it has overtaken
 # How long an earlier process may take for its last snapshot before the map counts as in use.
@@ -130,7 +131,12 @@ class Loop:
         return not mapper.restoring and (self.paused or mapper.settled or not mapper.ready)
 
     def take(self, wait_s: float) -> None:
-        """Stores all keyframes that have come; `learn` takes them later, one at a time."""
+        """Stores keyframes that have come; `learn` takes them later, one at a time.
+
+        Where they come faster than they can be stored, the others have to wait for the next call:
+        there is more to be done, and a status to be told.
+        """
+        end = time.monotonic() + TAKE_S
         with contextlib.suppress(queue.Empty):
             while True:
                 frame = self.channels.inbox.get(timeout=wait_s) if wait_s else \
@@ -141,6 +147,8 @@ class Loop:
                     self.mapper.store(frame)
                 self.taken += 1
                 self.known.discard(frame.stamp_ns)
+                if time.monotonic() >= end:
+                    return
 
     def learn(self) -> None:
         """Learns one waiting keyframe at most, so that training goes on while many wait."""

@@ -171,9 +171,18 @@ class SubmapsAtWork:
             mapper.snapshot()
         self._closed[number] = mapper.directory
         del self.active[number]
-        if self.trains and not self.done(number, mapper) and (
-                self.config.training.settle_steps or number in self.goals):
+        if self._wants_more(number, mapper):
             self.unfinished.append(number)
+
+    def _wants_more(self, number: int, mapper: SingleMap) -> bool:
+        """Returns whether a submap that is closed should come back once there is time for it.
+
+        One with a field wants training; one without has looks that no snapshot had time for.
+        """
+        if not self.trains:
+            return mapper.steps > mapper.written.steps
+        return not self.done(number, mapper) and bool(
+            self.config.training.settle_steps or number in self.goals)
 
     @property
     def trains(self) -> bool:

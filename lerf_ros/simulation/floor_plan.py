@@ -20,7 +20,7 @@ HALLWAY_WIDTH = 1.6
 ROOM_WIDTH, ROOM_DEPTH = (3.6, 4.4), (3.8, 4.4)     # least and most, metres
 DOOR_WIDTH, DOOR_HEIGHT = 0.95, 2.05
 DOOR_TO_WALL = 0.35     # metres between a door and the next wall, at least
-MOST_ROOMS = 12
+MOST_ROOMS = 60
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def side_of(room: Room) -> int:
 def draw_floor_plan(rng: np.random.Generator, rooms: int) -> FloorPlan:
     """Draws so many rooms, in turn on one and on the other side of the hallway.
 
-    Raises LerfError for more than 12, or none.
+    Raises LerfError for more than 60, or none.
     """
     if not 1 <= rooms <= MOST_ROOMS:
         raise LerfError(f'{rooms} rooms: 1 to {MOST_ROOMS} are drawn')

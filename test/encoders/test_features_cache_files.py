@@ -99,8 +99,8 @@ def test_a_full_disk_is_one_warning(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr('os.replace', full)
     encoder = Dense()
     extractor = FeatureExtractor(encoder, FeatureConfig(), FeatureCache(tmp_path, 100))
-    for _ in range(2):
-        extractor.extract(frame(), WIDTHS, DEPTH)
+    for seed in range(2):
+        extractor.extract(frame(seed), WIDTHS, DEPTH)
     assert encoder.runs == 4
     assert [record.levelname for record in caplog.records] == ['WARNING']
     assert 'No space left' in caplog.text and list(tmp_path.iterdir()) == []

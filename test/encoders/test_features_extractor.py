@@ -176,3 +176,15 @@ def test_a_mask_that_hides_everything_or_nothing_changes_nothing():
 def test_widths_and_depth_must_be_positive(widths, depth):
     with pytest.raises(ValueError, match='must be'):
         FeatureExtractor(DenseFake(), FeatureConfig()).extract(frame(), widths, depth)
+
+
+def test_an_image_that_several_submaps_see_is_encoded_once_at_each_size():
+    encoder, picture = DenseFakeWithFeatures(), np.ones((480, 640, 3), np.uint8)
+    extractor = FeatureExtractor(encoder, FeatureConfig())
+    first = extractor.extract(frame(picture), [0.5], 1.0)
+    again = extractor.extract(frame(picture.copy()), [0.5], 1.0)
+    assert len(encoder.seen) == 1 and again.levels == first.levels
+    extractor.extract(frame(picture), [0.5, 1.0], 1.0)          # one more size
+    extractor.extract(frame(2 * picture), [0.5], 1.0)           # another image
+    extractor.extract(frame(picture), [0.5], 1.0)               # which is forgotten by now
+    assert [image.max() for image, _ in encoder.seen] == [1, 1, 2, 1]

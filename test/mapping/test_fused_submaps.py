@@ -9,6 +9,8 @@ from test_end_to_end import SMALL
 from test_submaps import APART, HERE, request, there
 from tiny_world import CUBES, ColorEncoder
 
+from lerf_ros.index.looks import SecondLooks
+from lerf_ros.mapping import fused_map
 from lerf_ros.mapping.submap_workers import SubmapSorter, train_submap
 from lerf_ros.query.answer import Presence
 from lerf_ros.submap_mapper import SubmapMapper
@@ -76,4 +78,46 @@ def test_workers_fuse_submaps_alone(tmp_path):
         train_submap(job, lambda number, steps: False)
     sorter.share_out(2000)
     assert sorter.jobs(None, ColorEncoder) == []
+    assert_answers(tmp_path / 'map')
+
+
+def at_rest(mapper, monkeypatch):
+    """Works until nothing is left to be done."""
+    monkeypatch.setattr(fused_map, 'REST_S', 0.0)
+    for _ in range(20):
+        mapper.train_for(0.01)
+        mapper.snapshot()
+        if mapper.settled and all(m.steps <= m.written.steps for m in mapper.active.values()):
+            return
+
+
+def looks_in(mapper, number):
+    """How many second looks the newest snapshot of a submap has."""
+    return len(SecondLooks.from_arrays(mapper.directory(number).newest().arrays('index')))
+
+
+def test_looks_that_a_closed_submap_lacks_are_taken_at_rest(tmp_path, monkeypatch):
+    config = CONFIG.override({'index.look_seconds': 0.0})       # none until the map rests
+    mapper = SubmapMapper(config, tmp_path / 'map', ColorEncoder(), 'map', True)
+    for frame in FRAMES:
+        mapper.add_frame(frame)
+    mapper.snapshot()
+    assert mapper.unfinished == [0] and not mapper.settled
+    assert not looks_in(mapper, 0) and not looks_in(mapper, 1)
+    at_rest(mapper, monkeypatch)
+    assert mapper.settled and looks_in(mapper, 0) and looks_in(mapper, 1)
+
+
+def test_all_that_a_kill_left_out_of_snapshots_is_in_them_in_the_end(tmp_path, monkeypatch):
+    mapper = SubmapMapper(CONFIG.override({'submaps.most_active': 3}), tmp_path / 'map',
+                          ColorEncoder(), 'map', True)
+    for frame in FRAMES:
+        mapper.store(frame)                     # on the disk, and in no snapshot
+    again = SubmapMapper(CONFIG, tmp_path / 'map', ColorEncoder(), 'map', True)
+    again.restore()
+    assert again.unfinished == [0] and list(again.active) == [1]    # one fits into memory
+    while again.learn_next():
+        pass
+    at_rest(again, monkeypatch)
+    assert again.settled and [again.written_of(k).keyframes for k in range(2)] == [10, 10]
     assert_answers(tmp_path / 'map')

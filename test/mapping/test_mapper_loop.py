@@ -58,7 +58,8 @@ def make(tmp_path, monkeypatch):
 def feed(loop, frames):
     for frame in frames:
         loop.channels.inbox.put(frame)
-    loop.take(0.0)
+    while not loop.channels.inbox.empty():
+        loop.take(0.0)
     while len(loop.mapper.waiting) and (loop.mapper.trainer or len(loop.mapper.waiting) >= 4):
         loop.learn()
 
@@ -83,7 +84,8 @@ def asked(loop, command, handed_over=0):
     return said(loop, Reply)
 
 
-def test_all_that_wait_are_stored_before_any_is_learned(make):
+def test_all_that_wait_are_stored_before_any_is_learned(make, monkeypatch):
+    monkeypatch.setattr(loop_module, 'TAKE_S', 60.0)
     loop = make()
     for frame in FRAMES:
         loop.channels.inbox.put(frame)
@@ -91,6 +93,17 @@ def test_all_that_wait_are_stored_before_any_is_learned(make):
     loop.report('waiting')
     status = said(loop, MapperStatus)
     assert (status.stored, status.taken, status.keyframes) == (6, 6, 0)
+
+
+def test_frames_that_come_too_fast_keep_it_from_nothing_else(make, monkeypatch):
+    monkeypatch.setattr(loop_module, 'TAKE_S', 0.0)     # as if storing one took all of the time
+    loop = make()
+    for frame in FRAMES:
+        loop.channels.inbox.put(frame)
+    for stored in (1, 2, 3):
+        loop.take(0.0)
+        loop.report('waiting')
+        assert said(loop, MapperStatus).stored == stored
 
 
 def test_a_frame_that_comes_again_after_a_restart_is_stored_once(make):
