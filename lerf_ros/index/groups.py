@@ -63,11 +63,11 @@ class PointGroups:
                   if PREFIX + name in arrays}
         return cls(**stored) if len(stored) == len(cls.__dataclass_fields__) else None
 
-    def points_of(self, groups: np.ndarray) -> np.ndarray:
-        """Returns the points, by index, of groups (k,) by number."""
+    def places_of(self, groups: np.ndarray) -> np.ndarray:
+        """Returns where in `members` the points of groups (k,) by number are."""
         sizes = self.sizes[groups]
         before = np.cumsum(sizes, dtype=np.int64) - sizes
-        return self.members[np.repeat(self.starts[groups] - before, sizes) + np.arange(sizes.sum())]
+        return np.repeat(self.starts[groups] - before, sizes) + np.arange(sizes.sum())
 
     @cached_property
     def sizes(self) -> np.ndarray:

@@ -16,6 +16,7 @@ field says of it, which is bounded alike.
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
@@ -24,7 +25,7 @@ import numpy as np
 import torch
 
 from lerf_ros.index.groups import PointGroups
-from lerf_ros.query.places import score
+from lerf_ros.query.places import SCORE_POINTS, score
 from lerf_ros.query.question import Question
 from lerf_ros.query.second_look import EXTREME, log_odds, odds_shift
 from lerf_ros.query.text_query import TextQuery
@@ -35,6 +36,8 @@ ROUNDING = {torch.bfloat16: 1.25 * 2.0 ** -7, torch.float32: 1e-5}
 # Groups whose points are compared before it is asked whether the rest can be more relevant: those
 # with the highest ceilings come first.
 FIRST, BATCH = 16, 128
+# Part of an index from which it is faster to compare all of it than to gather what is wanted.
+MANY = 0.3
 MOST_ODDS = float(log_odds(1 - EXTREME))
 
 
@@ -85,6 +88,8 @@ class RowCeiling:
         self.slack = query.config.temperature * ROUNDING.get(
             query.scorer.dtype, ROUNDING[torch.bfloat16])
         self.looked = query.looks.of(phrase[None], negatives).segments[0] if looks else np.zeros(0)
+        # Of the points in the order of their groups; NaN until they are compared.
+        self._odds = np.full(len(index.points), np.nan, np.float32)
         if not self.empty:
             margins = group_margins(self.groups, self.code, self.against)
             self.low = query.config.temperature * margins.low - self.slack
@@ -98,19 +103,25 @@ class RowCeiling:
         return alone[np.argsort(-self.high[alone])]
 
     @cached_property
-    def _moved(self) -> tuple[np.ndarray, np.ndarray]:
-        """The segments (K,) that second looks move, and what they can reach (K,), best first."""
+    def _moved(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The segments (K,) that second looks move, by how much at most, and what they can reach.
+
+        The last two are (K,) log-odds, of what is clipped; best first.
+        """
         firsts = self.groups.firsts
         segments = self.groups.segments[firsts]
         moved = np.isin(segments, np.flatnonzero(np.isfinite(self.looked)))
         weight, segments = self.query.config.look_weight, segments[moved]
         if not len(segments):
-            return segments, np.zeros(0)
-        high = np.maximum.reduceat(self.high, firsts)[moved]
-        low = np.minimum.reduceat(self.low, firsts)[moved]
-        reach = clipped(high) + odds_shift(log_odds(self.looked[segments]), clipped(low), weight)
-        order = np.argsort(-reach)
-        return segments[order], reach[order]
+            return segments, np.zeros(0), np.zeros(0)
+        high = clipped(np.maximum.reduceat(self.high, firsts)[moved])
+        # Nobody knows here which part of a thing a region has, only that no point is below the
+        # least of all.
+        field = clipped(np.minimum.reduceat(self.low, firsts)) if self.region else log_odds(
+            least_scores(self.low, self.groups, self.query.config.whole_share))
+        shift = odds_shift(log_odds(self.looked[segments]), field[moved], weight)
+        order = np.argsort(-(high + shift))
+        return segments[order], shift[order], (high + shift)[order]
 
     @property
     def most(self) -> float:
@@ -118,7 +129,7 @@ class RowCeiling:
         if self.empty:
             return 0.0
         alone = self.high[self._alone[:1]].max(initial=-np.inf)
-        return as_relevancy(max(alone, self._moved[1][:1].max(initial=-np.inf)))
+        return as_relevancy(max(alone, self._moved[2][:1].max(initial=-np.inf)))
 
     def reached(self, floor: float, closely: bool) -> float:
         """Returns the same from the points themselves; 0 where that is below `floor`."""
@@ -126,13 +137,54 @@ class RowCeiling:
             return 0.0
         least = float(log_odds(floor))
         best = self._best_alone(least, closely)
-        for segment, reach in zip(*self._moved, strict=True):
-            if reach < max(least, best) or (best >= least and not closely):
-                break
-            best = max(best, self._best_moved(int(segment)))
+        if closely or best < least:
+            for segment, reach in self._closer(max(least, best)):
+                if reach < max(least, best) or (best >= least and not closely):
+                    break
+                best = max(best, self._best_moved(segment))
         if best < least:
             return 0.0
         return min(as_relevancy(best), self.most) if closely else self.most
+
+    def _closer(self, least: float) -> list[tuple[int, float]]:
+        """Returns the segments that looks move, with what they can reach, if it is `least`.
+
+        Those of their groups are compared that may hold such a point: most segments drop out.
+        """
+        segments, shifts, reach = (array[self._moved[2] >= least] for array in self._moved)
+        if not len(segments):
+            return []
+        shift_of = np.full(int(self.groups.segments.max()) + 2, -np.inf)    # -1: the last
+        shift_of[segments] = shifts
+        self._compare(np.flatnonzero(clipped(self.high) + shift_of[self.groups.segments] >= least))
+        out = []
+        for segment in segments.tolist():
+            odds, low = self._part_of(segment)
+            known = ~np.isnan(odds)
+            out.append((segment, self._moved_to(segment, np.where(known, odds, low), odds[known])))
+        return sorted(out, key=lambda item: -item[1])
+
+    def _part_of(self, segment: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the log-odds of the points of a segment, NaN for those that were not compared.
+
+        The second array is below what none of them is.
+        """
+        groups = self.groups.groups_of(segment)
+        start, sizes = self.groups.starts[groups[0]], self.groups.sizes[groups]
+        return self._odds[start:start + sizes.sum()], np.repeat(self.low[groups], sizes)
+
+    def _moved_to(self, segment: int, all_of_it: np.ndarray, best: np.ndarray) -> float:
+        """Returns what the highest of points reach with what second looks say of their segment.
+
+        all_of_it: log-odds that no point of the segment is below. best: of those in question.
+        """
+        if not len(best):
+            return -math.inf
+        c = self.query.config
+        field = clipped(all_of_it.min()) if self.region else log_odds(
+            score(1 / (1 + np.exp(-all_of_it)), c.whole_share))
+        shift = odds_shift(log_odds(self.looked[segment]), field, c.look_weight)
+        return float(clipped(best.max()) + shift + 2 * self.slack)
 
     def _best_alone(self, least: float, closely: bool) -> float:
         """Returns the most that points without second looks reach; minus infinity below `least`."""
@@ -146,16 +198,44 @@ class RowCeiling:
 
     def _best_moved(self, segment: int) -> float:
         """Returns the most that points of a segment reach, with what second looks say of it."""
-        c, odds = self.query.config, self._odds_at(self.groups.groups_of(segment))
-        # Nobody knows here what part of it a region has, only that none of it is below the least.
-        field = clipped(odds.min()) if self.region else log_odds(
-            score(1 / (1 + np.exp(-odds)), c.whole_share))
-        shift = odds_shift(log_odds(self.looked[segment]), field, c.look_weight)
-        return float(clipped(odds.max()) + shift + 2 * self.slack)
+        groups = self.groups.groups_of(segment)
+        self._compare(groups)
+        odds = self._part_of(segment)[0]
+        return self._moved_to(segment, odds, odds)
+
+    def _compare(self, groups: np.ndarray) -> None:
+        """Computes the log-odds of all points of groups (k,), by number, where they are not known.
+        """
+        new = groups[np.isnan(self._odds[self.groups.starts[groups]])]
+        places, temperature = self.groups.places_of(new), self.query.config.temperature
+        if len(places) > MANY * len(self._odds):
+            self._odds = temperature * self.query.scorer.margins(
+                self.code, self.against)[self.groups.members]
+        elif len(places):
+            self._odds[places] = temperature * self.query.scorer.margins_at(
+                self.groups.members[places], self.code, self.against)
 
     def _odds_at(self, groups: np.ndarray) -> np.ndarray:
-        return np.asarray(self.query.config.temperature * self.query.scorer.margins_at(
-            self.groups.points_of(groups), self.code, self.against))
+        """Returns the log-odds (n,) of all points of groups (k,), by number."""
+        self._compare(groups)
+        return self._odds[self.groups.places_of(groups)]
+
+
+def least_scores(low: np.ndarray, groups: PointGroups, share: float) -> np.ndarray:
+    """Returns below what no `places.score` of a segment's points is, (K,), from each group (G,).
+
+    low (G,): log-odds that no point of a group is below.
+    """
+    firsts, sizes = groups.firsts, groups.sizes
+    segment = np.repeat(np.arange(len(firsts)), np.diff(np.append(firsts, len(sizes))))
+    order = np.lexsort((-low, segment))         # the groups of a segment stay together
+    size = sizes[order]
+    of_segment = np.add.reduceat(size, firsts)
+    most = np.minimum(np.maximum(np.round(share * of_segment), SCORE_POINTS), of_segment)
+    before = np.cumsum(size) - size
+    before -= before[firsts][segment]
+    taken = np.clip(most[segment] - before, 0, size)
+    return np.add.reduceat(taken / (1 + np.exp(-low[order])), firsts) / most
 
 
 def as_relevancy(odds: float) -> float:

@@ -86,6 +86,17 @@ class Scorer:
         values = torch.sigmoid(self.temperature * margin)
         return values.cpu().numpy(), scale.cpu().numpy()
 
+    def margins(self, phrase: np.ndarray, negatives: np.ndarray) -> np.ndarray:
+        """Computes the margins (N,) of a phrase (r,) over negatives (M, r), of `each_phrase`."""
+        strongest, out = self.strongest(negatives), np.empty(self.codes.shape[1], np.float32)
+
+        def fit(part: slice) -> None:
+            cosines = torch.cat(self._cosines(part, phrase[None])).float()
+            out[part] = peaks(cosines - strongest[:, part])[0].cpu().numpy()
+
+        self._for_each_chunk(len(out), fit)
+        return out
+
     def margins_at(self, points: np.ndarray, phrase: np.ndarray,
                    negatives: np.ndarray) -> np.ndarray:
         """Returns the margins (n,) of a phrase (r,) over negatives (M, r) at points (n,) alone.

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from lerf_ros.query.answer import Answer, Hit, PhraseAnswer, Presence
+from lerf_ros.query.presence import EVEN
 
 NOT_METRIC = 'the map is not metric: lengths are map units, not metres'
 MOST_TOLD = 12      # phrases of a kind that one line tells of
@@ -37,7 +38,7 @@ def read_as(answer: Answer) -> list[str]:
 
 def of_one(answer: Answer) -> str:
     """Returns what is said of one phrase, or of several of which nothing is known by itself."""
-    sure = there(answer.probability)
+    sure = there(answer.probability, answer.found)
     if answer.found:
         best = answer.hits[0]
         named = f' ({best.label})' if len(answer.texts) > 1 else ''
@@ -53,7 +54,7 @@ def of_several(answer: Answer) -> str:
     missing = [phrase for phrase in answer.phrases if not phrase.found]
     parts = [f'{phrase.text!r}: {places(len(phrase.hits))}, best at '
              f'{where(phrase.hits[0], answer)} with relevancy {phrase.hits[0].relevancy:.2f}'
-             f'{there(phrase.probability)}' for phrase in found[:MOST_TOLD]]
+             f'{there(phrase.probability, True)}' for phrase in found[:MOST_TOLD]]
     parts += [f'{phrase.text!r} was not found: {phrase.not_found_reason}'
               f'{there(phrase.probability)}' for phrase in missing[:MOST_TOLD]]
     more = max(len(found) - MOST_TOLD, 0), max(len(missing) - MOST_TOLD, 0)
@@ -67,9 +68,15 @@ def confirmed(hit: Hit) -> str:
     return ', '.join(str(view.keyframe) for view in hit.confirmed_by)
 
 
-def there(probability: float) -> str:
-    """Returns the probability that a thing is in the map at all, in words; empty for NaN."""
-    return '' if math.isnan(probability) else f', in the map with probability {probability:.2f}'
+def there(probability: float, found: bool = False) -> str:
+    """Returns the probability that a thing is in the map at all, in words; empty for NaN.
+
+    found: whether a place is named all the same.
+    """
+    if math.isnan(probability):
+        return ''
+    doubt = ' only, so look at it before you act' if found and probability < EVEN else ''
+    return f', in the map with probability {probability:.2f}{doubt}'
 
 
 def where(hit: Hit, answer: Answer) -> str:

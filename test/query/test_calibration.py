@@ -32,7 +32,7 @@ from lerf_ros.query.presence import (
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.query.search import PhraseResult, SearchResult
 from lerf_ros.settings import flat_fields
-from lerf_ros.show.words import summary
+from lerf_ros.show.words import summary, there
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / 'bench'))
 
@@ -255,3 +255,11 @@ def test_a_reliability_plot_is_drawn(tmp_path):
     pytest.importorskip('matplotlib')
     path = plot_reliability('conse', {'hit': (LAW, drawn(count=500))}, tmp_path)
     assert path.stat().st_size > 10000
+
+
+def test_a_place_that_is_likelier_wrong_than_right_is_told_with_a_warning():
+    assert there(0.47, found=True) == (
+        ', in the map with probability 0.47 only, so look at it before you act')
+    assert there(0.5, found=True) == ', in the map with probability 0.50'
+    assert there(0.47) == ', in the map with probability 0.47'      # of what was not found
+    assert there(float('nan'), found=True) == ''

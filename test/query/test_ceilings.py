@@ -93,7 +93,7 @@ def test_margins_of_a_group_hold_all_of_its_points(seed, scales, points, noise):
     assert sorted(groups.members.tolist()) == list(range(points))
     exact = query.scorer.margins_at(np.arange(points), rows[0], rows[1:])
     for k in range(len(groups.starts)):
-        own = groups.points_of(np.array([k]))
+        own = groups.members[groups.places_of(np.array([k]))]
         assert len(own) <= GROUP and len(set(query.index.segments[own].tolist())) == 1
         slack = 0.01                                                    # of bfloat16
         assert margins.low[k] - slack <= exact[own].min()
