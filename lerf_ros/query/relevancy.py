@@ -103,17 +103,22 @@ class Scorer:
 
         They are those of `each_phrase` but for rounding.
         """
-        rows = torch.from_numpy(np.concatenate([phrase[None], negatives]).astype(np.float32))
-        rows, chosen = rows.to(self.device, self.dtype), torch.from_numpy(points).to(self.device)
+        chosen = torch.from_numpy(points).to(self.device)
+        # Those of the usual negatives are known once a search has needed them.
+        known = self._strongest[1] if self._strongest[0] == key_of(negatives) else None
+        rows = torch.from_numpy((phrase[None] if known is not None else np.concatenate(
+            [phrase[None], negatives])).astype(np.float32)).to(self.device, self.dtype)
         margins = []
-        for code in self.codes:     # one gather over all scales would take ten times as long
+        for scale, code in enumerate(self.codes):   # one gather over all takes ten times as long
             cosines = rows @ code.index_select(0, chosen).to(self.dtype).T      # (1 + M, n)
-            margins.append(cosines[0].float() - cosines[1:].amax(0).float())
+            against = known[scale].index_select(0, chosen) if known is not None \
+                else cosines[1:].amax(0)
+            margins.append(cosines[0].float() - against.float())
         return peaks(torch.stack(margins))[0].cpu().numpy()
 
     def strongest(self, negatives: np.ndarray) -> Tensor:
         """Returns the largest cosine (S, N) of the negatives (M, r) at each stored scale."""
-        key = np.ascontiguousarray(negatives).tobytes()
+        key = key_of(negatives)
         if self._strongest[0] != key:
             rows = torch.empty(self.codes.shape[:2], dtype=self.dtype, device=self.device)
 
@@ -136,6 +141,11 @@ class Scorer:
         """Returns the cosines (T, n) of texts (T, r) at each stored scale."""
         rows = torch.from_numpy(np.asarray(texts, np.float32)).to(self.device, self.dtype)
         return [rows @ code[part].to(self.dtype).T for code in self.codes]
+
+
+def key_of(rows: np.ndarray) -> bytes:
+    """Returns what tells rows (M, r) from others."""
+    return np.ascontiguousarray(rows).tobytes()
 
 
 def chunks(count: int) -> Iterator[slice]:
