@@ -27,8 +27,11 @@ class Cubes(Protocol):
     def T_map_submap(self, number: int) -> np.ndarray:
         """Returns the pose (4, 4) of the frame that a submap was mapped in."""
 
-    def overlapping(self, number: int) -> list[int]:
-        """Returns the cubes, by number, that may share space with one; itself among them."""
+    def overlapping(self, number: int, depth: float = 1.0) -> list[int]:
+        """Returns the cubes, by number, that may share space with one; itself among them.
+
+        depth: all cubes are made so many times as large.
+        """
 
 
 @dataclass(frozen=True)
@@ -134,10 +137,12 @@ def spoken_for(cubes: Cubes, number: int, numbers: Sequence[int],
     out = np.ones(len(points_map), bool)
     inside = own <= 1.0
     overlapping = set(cubes.overlapping(number))
+    # A cube has a point nearer to its middle only if that lies in both, made as large as need be.
+    near = set(cubes.overlapping(number, max(float(own.max(initial=1.0)), 1.0)))
     for other, rival in enumerate(numbers):
         # A cube apart from this one has none of the points in here, and may have the others.
         asked = np.flatnonzero(out & ~inside if rival not in overlapping else out)
-        if rival == number or not len(asked):
+        if rival == number or rival not in near or not len(asked):
             continue
         depth = cubes.depth(rival, points_map[asked])
         out[asked] = depth >= own[asked] if other > position else depth > own[asked]

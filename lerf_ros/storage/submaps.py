@@ -14,6 +14,7 @@ import json
 import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -119,18 +120,25 @@ class SubmapSet:
         """Returns the cubes that the cube of a submap is one of."""
         return self.places[number].lattice or self.lattice
 
-    def overlapping(self, number: int) -> list[int]:
-        """Returns the submaps whose cubes may share space with that of one; itself among them."""
-        middle, reach = self.middle(number), self.lattice_of(number).radius
-        R = self.places[number].T_map_submap[:3, :3]
-        found = []
-        for other, place in enumerate(self.places):
-            turn, radius = place.T_map_submap[:3, :3].T, self.lattice_of(other).radius
-            apart = np.abs(turn @ (middle - self.middle(other)))
-            # As wide as the cube is along the axes of the other one.
-            if (apart <= radius + reach * np.abs(turn @ R).sum(1) + 1e-6).all():
-                found.append(other)
-        return found
+    @cached_property
+    def _boxes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Middles (S, 3), axes (S, 3, 3) and radii (S,) of all cubes in the map frame."""
+        numbers = range(len(self.places))
+        return (np.stack([self.middle(k) for k in numbers]),
+                np.stack([self.T_map_submap(k)[:3, :3] for k in numbers]),
+                np.array([self.lattice_of(k).radius for k in numbers]))
+
+    def overlapping(self, number: int, depth: float = 1.0) -> list[int]:
+        """Returns the submaps whose cubes may share space with that of one; itself among them.
+
+        depth: all cubes are made so many times as large.
+        """
+        middles, axes, radii = self._boxes
+        apart = np.abs(np.einsum('sji,sj->si', axes, middles[number] - middles))
+        # As wide as the cube is along the axes of each other one.
+        wide = radii[number] * np.abs(np.einsum('sji,jk->sik', axes, axes[number])).sum(2)
+        return np.flatnonzero(
+            (apart <= depth * (radii[:, None] + wide) + 1e-6).all(1)).tolist()
 
     @property
     def merged(self) -> bool:
