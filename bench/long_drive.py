@@ -49,10 +49,10 @@ from lerf_ros.submap_query import SubmapQuery
 SIZE = (320, 240)
 EVERY_M = 0.25          # between two images
 AROUND_M = 0.3          # of the things in a room, in which each of them is asked for
-PERIOD_S = 2.0          # between two questions
+PERIOD_S = 5.0          # between two questions
 SAMPLE_S = 5.0          # between two samples of the memory
 PATIENCE_S = 300.0      # for a recovery
-SETTLE_S = 1800.0       # at most, after the drive
+SETTLE_S = 600.0        # at most, after the drive
 WARM_MIN = 10.0         # minutes after which memory is to stay as it is
 TARGETS = ('all', 'mapper_node', 'trainer', 'query_node')
 # The settings of a user with two cores; None takes those of the small rig away.
