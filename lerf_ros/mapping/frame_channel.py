@@ -134,6 +134,13 @@ class FrameChannel:
             at += aligned(array.nbytes)
         return tuple(arrays)
 
+    def qsize(self) -> int:
+        """Returns about how many frames wait; 0 on systems that cannot tell."""
+        try:
+            return self._queue.qsize()
+        except NotImplementedError:     # macOS
+            return 0
+
     def get(self, timeout: float) -> Frame:
         """Returns the next frame; raises queue.Empty when none comes within `timeout` seconds."""
         end = time.monotonic() + timeout

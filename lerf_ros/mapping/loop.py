@@ -142,6 +142,7 @@ class Loop:
                 frame = self.channels.inbox.get(timeout=wait_s) if wait_s else \
                     self.channels.inbox.get_nowait()
                 wait_s = 0.0
+                self.mapper.hurried = self.channels.inbox.qsize() > INBOX_SIZE // 2
                 # The process before may have stored a frame and died before it said so.
                 if frame.stamp_ns not in self.known:
                     self.mapper.store(frame)

@@ -72,6 +72,7 @@ class MapMaker(Protocol):
 
     config: LerfConfig
     now_ns: Callable[[], int]
+    hurried: bool       # whether so many keyframes wait that what can be done later has to wait
 
     @property
     def path(self) -> Path:

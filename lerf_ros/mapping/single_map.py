@@ -16,6 +16,8 @@ from lerf_ros.storage.saved_maps import SavedMaps
 class SingleMap(Mapper):
     """A mapper with what its main loop asks beside mapping."""
 
+    hurried = False     # it puts nothing off in any case
+
     @property
     def path(self) -> Path:
         """The folder of the map."""

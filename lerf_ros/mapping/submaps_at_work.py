@@ -66,7 +66,7 @@ class SubmapsAtWork:
         self.waiting, self.learned = WaitingEverywhere(self), LearnedEverywhere(self)
         self.loss = self.color_error = math.nan
         self.rays_per_second = 0.0
-        self.now_ns = time.time_ns
+        self.now_ns, self.hurried = time.time_ns, False
         self.before: dict[int, int] = {}           # index by stamp, of an earlier process
         self._closed: dict[int, MapDirectory] = {}  # of submaps that are not in memory
         self.goals: dict[int, int] = {}            # steps that submaps are to take at most
@@ -163,9 +163,15 @@ class SubmapsAtWork:
     def close(self, number: int) -> None:
         """Writes a snapshot of a submap and frees its memory; its training can be resumed.
 
-        Raises StorageError; then it stays in memory.
+        Where keyframes come faster than that, one without a field is left as its keyframes on the
+        disk until there is time. Raises StorageError; then it stays in memory.
         """
         mapper = self.active[number]
+        if self.hurried and not self.trains and mapper.waiting.store_again():
+            self._closed[number] = mapper.directory
+            del self.active[number]
+            self.unfinished.append(number)
+            return
         learn_all(mapper)
         if mapper.steps > mapper.written.steps and mapper.healthy():
             mapper.snapshot()

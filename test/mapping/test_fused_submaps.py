@@ -108,6 +108,21 @@ def test_looks_that_a_closed_submap_lacks_are_taken_at_rest(tmp_path, monkeypatc
     assert mapper.settled and looks_in(mapper, 0) and looks_in(mapper, 1)
 
 
+def test_a_hurried_mapper_keeps_keyframes_first_and_maps_them_at_rest(tmp_path, monkeypatch):
+    mapper = SubmapMapper(CONFIG, tmp_path / 'map', ColorEncoder(), 'map', True)
+    mapper.hurried = True
+    for frame in FRAMES:
+        assert mapper.store(frame)
+    assert mapper.stored == 20 and mapper.unfinished == [0]
+    assert mapper.directory(0).newest() is None     # nothing took the time for a snapshot
+    mapper.hurried = False
+    while mapper.learn_next():
+        pass
+    at_rest(mapper, monkeypatch)
+    assert mapper.settled and [mapper.written_of(k).keyframes for k in range(2)] == [10, 10]
+    assert_answers(tmp_path / 'map')
+
+
 def test_all_that_a_kill_left_out_of_snapshots_is_in_them_in_the_end(tmp_path, monkeypatch):
     mapper = SubmapMapper(CONFIG.override({'submaps.most_active': 3}), tmp_path / 'map',
                           ColorEncoder(), 'map', True)

@@ -16,6 +16,7 @@ from lerf_ros.frames.pose_jump import PoseJump
 from lerf_ros.mapping import loop as loop_module
 from lerf_ros.mapping.loop import Loop
 from lerf_ros.mapping.messages import (
+    INBOX_SIZE,
     Channels,
     FollowJump,
     Load,
@@ -104,6 +105,19 @@ def test_frames_that_come_too_fast_keep_it_from_nothing_else(make, monkeypatch):
         loop.take(0.0)
         loop.report('waiting')
         assert said(loop, MapperStatus).stored == stored
+
+
+def test_it_is_in_a_hurry_while_many_wait(make, monkeypatch):
+    monkeypatch.setattr(loop_module, 'TAKE_S', 0.0)
+    loop = make()
+    assert not loop.mapper.hurried
+    for _ in range(INBOX_SIZE // 2 + 2):
+        loop.channels.inbox.put(FRAMES[0])
+    hurried = []
+    for _ in range(3):
+        loop.take(0.0)
+        hurried.append(loop.mapper.hurried)     # of what waits beside the one that is stored
+    assert hurried == [True, False, False]
 
 
 def test_a_frame_that_comes_again_after_a_restart_is_stored_once(make):
