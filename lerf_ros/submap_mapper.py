@@ -245,9 +245,18 @@ class SubmapMapper(SubmapsAtWork):
     def words(self) -> list[str]:
         """Returns what somebody should know of the work in the submaps in memory."""
         # A keyframe looks out of one submap into another, which is no fault.
-        said = [self.extractor.limits.message, *(word for mapper in self.active.values() for word in
-                (mapper.learned.memory_fault, mapper.guard.message if mapper.guard else ''))]
+        said = [self.extractor.limits.message, self._put_off(), *(
+            word for mapper in self.active.values() for word in
+            (mapper.learned.memory_fault, mapper.guard.message if mapper.guard else ''))]
         return list(dict.fromkeys(filter(None, said)))
+
+    def _put_off(self) -> str:
+        """Says how much of a map without a field waits for a rest; empty for nothing."""
+        count = len(self.unfinished)
+        if self.trains or not count:
+            return ''
+        which = 'submap is' if count == 1 else 'submaps are'
+        return f'{count} {which} finished once no keyframes come'
 
 
 def turns(mapper: SingleMap) -> int:

@@ -115,11 +115,13 @@ def test_a_hurried_mapper_keeps_keyframes_first_and_maps_them_at_rest(tmp_path, 
         assert mapper.store(frame)
     assert mapper.stored == 20 and mapper.unfinished == [0]
     assert mapper.directory(0).newest() is None     # nothing took the time for a snapshot
+    assert mapper.words() == ['1 submap is finished once no keyframes come']
     mapper.hurried = False
     while mapper.learn_next():
         pass
     at_rest(mapper, monkeypatch)
     assert mapper.settled and [mapper.written_of(k).keyframes for k in range(2)] == [10, 10]
+    assert mapper.words() == []
     assert_answers(tmp_path / 'map')
 
 
