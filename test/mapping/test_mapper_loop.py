@@ -43,6 +43,7 @@ def make(tmp_path, monkeypatch):
     """Loops on one map directory; each is released when the next one is made."""
     monkeypatch.setattr(loop_module, 'load_encoder', lambda *_: ColorEncoder())
     monkeypatch.setattr(loop_module, 'TRAIN_SLICE_S', 0.01)
+    monkeypatch.setattr(loop_module, 'TAKE_S', 60.0)    # all that waits, on the slowest machine
     made = []
 
     def make(release=True):
@@ -59,8 +60,7 @@ def make(tmp_path, monkeypatch):
 def feed(loop, frames):
     for frame in frames:
         loop.channels.inbox.put(frame)
-    while not loop.channels.inbox.empty():
-        loop.take(0.0)
+    loop.take(0.0)
     while len(loop.mapper.waiting) and (loop.mapper.trainer or len(loop.mapper.waiting) >= 4):
         loop.learn()
 
@@ -85,8 +85,7 @@ def asked(loop, command, handed_over=0):
     return said(loop, Reply)
 
 
-def test_all_that_wait_are_stored_before_any_is_learned(make, monkeypatch):
-    monkeypatch.setattr(loop_module, 'TAKE_S', 60.0)
+def test_all_that_wait_are_stored_before_any_is_learned(make):
     loop = make()
     for frame in FRAMES:
         loop.channels.inbox.put(frame)
@@ -97,8 +96,8 @@ def test_all_that_wait_are_stored_before_any_is_learned(make, monkeypatch):
 
 
 def test_frames_that_come_too_fast_keep_it_from_nothing_else(make, monkeypatch):
-    monkeypatch.setattr(loop_module, 'TAKE_S', 0.0)     # as if storing one took all of the time
     loop = make()
+    monkeypatch.setattr(loop_module, 'TAKE_S', 0.0)     # as if storing one took all of the time
     for frame in FRAMES:
         loop.channels.inbox.put(frame)
     for stored in (1, 2, 3):
@@ -108,8 +107,8 @@ def test_frames_that_come_too_fast_keep_it_from_nothing_else(make, monkeypatch):
 
 
 def test_it_is_in_a_hurry_while_many_wait(make, monkeypatch):
-    monkeypatch.setattr(loop_module, 'TAKE_S', 0.0)
     loop = make()
+    monkeypatch.setattr(loop_module, 'TAKE_S', 0.0)
     assert not loop.mapper.hurried
     for _ in range(INBOX_SIZE // 2 + 2):
         loop.channels.inbox.put(FRAMES[0])

@@ -91,6 +91,7 @@ def test_a_kill_between_two_submaps_is_mended_by_the_frame_that_comes_again(tmp_
 def loop(tmp_path, monkeypatch):
     monkeypatch.setattr(loop_module, 'load_encoder', lambda *_: ColorEncoder())
     monkeypatch.setattr(loop_module, 'TRAIN_SLICE_S', 0.01)
+    monkeypatch.setattr(loop_module, 'TAKE_S', 60.0)    # all that waits, on the slowest machine
     made = Loop(CONFIG, str(tmp_path / 'map'), 'map', True,
                 Channels(queue.Queue(), queue.Queue(), queue.Queue()))
     yield made
