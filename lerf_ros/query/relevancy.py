@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import numpy as np
 import torch
@@ -23,6 +24,9 @@ from lerf_ros.query.answer import NEUTRAL
 __all__ = ['NEUTRAL', 'Scorer', 'peaks', 'relevancy']
 
 CHUNK = 24576   # points at once: enough for few calls, few enough for a core's cache
+# Products in half precision are compiled anew for each shape, which takes ten times as long as the
+# product and is kept: so that there are few shapes, the last points come in powers of two of these.
+SIZES = tuple(2 ** k for k in range(14, 5, -1))
 
 
 class Scorer:
@@ -36,8 +40,6 @@ class Scorer:
         fast = bfloat16_products() or self.device.type == 'cuda'
         self.dtype = self.codes.dtype if fast else torch.float32
         self._strongest: tuple[bytes, Tensor] = b'', torch.zeros(0)
-        # A chunk is too small for torch to split it among the cores.
-        self._threads = ThreadPoolExecutor(torch.get_num_threads())
 
     def best_phrase(self, positives: np.ndarray, negatives: np.ndarray
                     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -103,7 +105,9 @@ class Scorer:
 
         They are those of `each_phrase` but for rounding.
         """
-        chosen = torch.from_numpy(points).to(self.device)
+        if not len(points):
+            return np.zeros(0, np.float32)
+        chosen = torch.from_numpy(padded(points)).to(self.device)
         # Those of the usual negatives are known once a search has needed them.
         known = self._strongest[1] if self._strongest[0] == key_of(negatives) else None
         rows = torch.from_numpy((phrase[None] if known is not None else np.concatenate(
@@ -114,7 +118,7 @@ class Scorer:
             against = known[scale].index_select(0, chosen) if known is not None \
                 else cosines[1:].amax(0)
             margins.append(cosines[0].float() - against.float())
-        return peaks(torch.stack(margins))[0].cpu().numpy()
+        return peaks(torch.stack(margins))[0][:len(points)].cpu().numpy()
 
     def strongest(self, negatives: np.ndarray) -> Tensor:
         """Returns the largest cosine (S, N) of the negatives (M, r) at each stored scale."""
@@ -134,7 +138,7 @@ class Scorer:
         if self.device.type == 'cuda':      # which is fastest with all points at once
             work(slice(0, count))
             return
-        for _ in self._threads.map(work, chunks(count)):
+        for _ in threads().map(work, chunks(count)):
             pass
 
     def _cosines(self, part: slice, texts: np.ndarray) -> list[Tensor]:
@@ -148,9 +152,28 @@ def key_of(rows: np.ndarray) -> bytes:
     return np.ascontiguousarray(rows).tobytes()
 
 
+@cache
+def threads() -> ThreadPoolExecutor:
+    """Returns the threads that all scorers share: there are hundreds of these in a building."""
+    # A chunk is too small for torch to split it among the cores.
+    return ThreadPoolExecutor(torch.get_num_threads())
+
+
 def chunks(count: int) -> Iterator[slice]:
-    """Yields slices that cover `count` points."""
-    return (slice(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK))
+    """Yields slices that cover `count` points, of few sizes: CHUNK, SIZES and what is left."""
+    start = 0
+    for size in (CHUNK, *SIZES):
+        while count - start >= size:
+            yield slice(start, start + size)
+            start += size
+    if start < count:
+        yield slice(start, count)
+
+
+def padded(points: np.ndarray) -> np.ndarray:
+    """Returns points (n,), by index, with the first one repeated up to a power of two."""
+    size = max(SIZES[-1], 1 << max(len(points) - 1, 0).bit_length())
+    return np.concatenate([points, np.full(size - len(points), points[0])])
 
 
 def largest(cosines: list[Tensor]) -> Tensor:
