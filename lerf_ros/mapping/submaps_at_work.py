@@ -69,6 +69,7 @@ class SubmapsAtWork:
         self.now_ns, self.hurried = time.time_ns, False
         self.before: dict[int, int] = {}           # index by stamp, of an earlier process
         self._closed: dict[int, MapDirectory] = {}  # of submaps that are not in memory
+        self._written: dict[int, tuple[int, Written]] = {}      # and when that folder changed last
         self.goals: dict[int, int] = {}            # steps that submaps are to take at most
         self.unfinished: list[int] = []                # closed before they had settled
         if self.submaps:
@@ -224,8 +225,16 @@ class SubmapsAtWork:
                        max(w.until for w in found))
 
     def written_of(self, number: int) -> Written:
-        """What the newest snapshot of a submap is of."""
-        return written_in(self.directory(number))
+        """What the newest snapshot of a submap is of, read again only where one has changed."""
+        directory = self.directory(number)
+        try:
+            changed = directory.snapshots.path.stat().st_mtime_ns
+        except FileNotFoundError:
+            return Written()
+        known = self._written.get(number)
+        if known is None or known[0] != changed:
+            known = self._written[number] = changed, written_in(directory)
+        return known[1]
 
     def placed(self) -> list[StampedPose]:
         """Returns where in the map, and when, all keyframes were taken, those on disk as well."""
