@@ -215,8 +215,7 @@ class SubmapMapper(SubmapsAtWork):
     @property
     def stored(self) -> int:
         """Keyframes on the disk, each counted once."""
-        return len({index for number in range(self.count)
-                    for index in self.directory(number).keyframes.indices()})
+        return len(frozenset().union(*map(self.indices_of, range(self.count))))
 
     @property
     def points(self) -> int:

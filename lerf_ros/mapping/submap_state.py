@@ -37,8 +37,8 @@ class Submaps(Protocol):
     def count(self) -> int:
         """The number of submaps."""
 
-    def directory(self, number: int) -> MapDirectory:
-        """Returns the map directory of a submap."""
+    def indices_of(self, number: int) -> frozenset[int]:
+        """Returns the keyframes of a submap that are on the disk, by index."""
 
     def placed(self) -> list[StampedPose]:
         """Returns where in the map, and when, all keyframes were taken."""
@@ -85,7 +85,7 @@ class LearnedEverywhere:
         for number in range(submaps.count):
             mapper = submaps.active.get(number)
             found |= {known.index for known in mapper.learned} if mapper else \
-                set(submaps.directory(number).keyframes.indices())
+                submaps.indices_of(number)
         return len(found)
 
     @property

@@ -70,6 +70,7 @@ class SubmapsAtWork:
         self.before: dict[int, int] = {}           # index by stamp, of an earlier process
         self._closed: dict[int, MapDirectory] = {}  # of submaps that are not in memory
         self._written: dict[int, tuple[int, Written]] = {}      # and when that folder changed last
+        self._indices: dict[int, frozenset[int]] = {}   # of the keyframes of those not in memory
         self.goals: dict[int, int] = {}            # steps that submaps are to take at most
         self.unfinished: list[int] = []                # closed before they had settled
         if self.submaps:
@@ -88,6 +89,14 @@ class SubmapsAtWork:
         if number not in self._closed:
             self._closed[number] = self.folder.directory(number)
         return self._closed[number]
+
+    def indices_of(self, number: int) -> frozenset[int]:
+        """Returns the keyframes of a submap that are on the disk, by index."""
+        if number in self.active:
+            return frozenset(self.directory(number).keyframes.indices())
+        if number not in self._indices:
+            self._indices[number] = frozenset(self.directory(number).keyframes.indices())
+        return self._indices[number]
 
     @property
     def count(self) -> int:
@@ -143,6 +152,7 @@ class SubmapsAtWork:
         if not directory.exists():
             directory.create(mapper.meta(None))
         self.active[number] = mapper
+        self._indices.pop(number, None)
         self.unfinished = [other for other in self.unfinished if other != number]
         log.info('submap %04d is in memory, with %d keyframes', number, len(mapper.waiting))
         return mapper
