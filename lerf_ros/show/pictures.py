@@ -14,6 +14,7 @@ from scipy.spatial import cKDTree
 from lerf_ros.frames.captures.load import load_folder
 from lerf_ros.geometry.camera import PinholeCamera, invert_pose, transform_points
 from lerf_ros.query.answer import Answer, Hit
+from lerf_ros.query.presence import EVEN
 from lerf_ros.show.colors import NEUTRAL, answer_paint
 from lerf_ros.show.files import file_name
 from lerf_ros.show.outlines import box_outline, target_outline
@@ -264,6 +265,8 @@ def caption(answer: Answer, note: str = '') -> str:
         count, best = len(answer.hits), answer.hits[0].relevancy
         state = f'found, relevancy {best:.2f}' if count == 1 else \
             f'found at {count} places, best relevancy {best:.2f}'
+        doubt = f', in the map with probability {answer.probability:.2f} only'
+        state += doubt if answer.probability < EVEN else ''
         state += ', no grasp' if answer.no_target_reason else ''
     elif rivals := [name for phrase in answer.phrases for name in phrase.looks_more_like]:
         state = f'not found, looks more like {rivals[0]}'

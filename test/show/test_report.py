@@ -197,6 +197,8 @@ def test_contact_sheet_holds_every_answer(tmp_path):
     write_image(tmp_path / 'sheet.png', sheet)
     assert (cv2.imread(str(tmp_path / 'sheet.png'))[..., ::-1] == sheet).all()
     assert caption(answers[0]) == 'red mug: found, relevancy 0.80'
+    assert caption(replace(answers[0], probability=0.47)) == (
+        'red mug: found, relevancy 0.80, in the map with probability 0.47 only')
     assert caption(answers[1], 'right') == 'a tiger: not found (best 0.30, needs 0.55), right'
     scattered = answer_of('a lion', (), points, np.full(len(points), 0.7))
     assert caption(scattered) == 'a lion: not found'    # not "best 0.70, needs 0.55"
