@@ -16,6 +16,7 @@ from lerf_ros.config import GraspConfig
 from lerf_ros.geometry.camera import transform_points
 
 NEUTRAL = 0.5   # the relevancy at which a phrase and its strongest negative fit equally well
+EVEN = 0.5      # a probability below it: likelier not
 
 
 class Presence(enum.IntEnum):

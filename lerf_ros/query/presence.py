@@ -24,7 +24,7 @@ from typing import TypedDict
 import numpy as np
 
 from lerf_ros.config import LerfConfig, QueryConfig
-from lerf_ros.query.answer import NEUTRAL, Hit, Presence
+from lerf_ros.query.answer import EVEN, NEUTRAL, Hit, Presence
 from lerf_ros.query.mapped_place import MappedPlace
 from lerf_ros.settings import flat_fields
 
@@ -38,7 +38,6 @@ SETTINGS = ('query.negatives', 'query.temperature', 'query.relevant_fraction',
 # What settings that are younger than a calibration were when it was fitted.
 BEFORE: Mapping[str, object] = {'query.look_weight': 0.0}
 FEATURES = ('log-odds of the relevancy', 'logarithm of the points', 'logarithm of the keyframes')
-EVEN = 0.5
 EXTREME = 1e-4   # relevancies are clipped to at least this distance from 0 and 1
 
 

@@ -13,8 +13,7 @@ from scipy.spatial import cKDTree
 
 from lerf_ros.frames.captures.load import load_folder
 from lerf_ros.geometry.camera import PinholeCamera, invert_pose, transform_points
-from lerf_ros.query.answer import Answer, Hit
-from lerf_ros.query.presence import EVEN
+from lerf_ros.query.answer import EVEN, Answer, Hit
 from lerf_ros.show.colors import NEUTRAL, answer_paint
 from lerf_ros.show.files import file_name
 from lerf_ros.show.outlines import box_outline, target_outline

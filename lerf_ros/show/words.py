@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from lerf_ros.query.answer import Answer, Hit, PhraseAnswer, Presence
-from lerf_ros.query.presence import EVEN
+from lerf_ros.query.answer import EVEN, Answer, Hit, PhraseAnswer, Presence
 
 NOT_METRIC = 'the map is not metric: lengths are map units, not metres'
 MOST_TOLD = 12      # phrases of a kind that one line tells of
