@@ -98,7 +98,7 @@ def render(drive: Drive, file: Path) -> None:
     partial = file.with_name(f'.partial_{file.name}')
     np.savez(partial, images=np.stack([noisy_image(v.image, IMAGE_NOISE, rng) for v in views]),
              depths_m=np.stack([StereoDepth().measure(v.depth_m, rng) for v in views]),
-             labels=np.stack([v.labels for v in views]).astype(np.uint8))
+             labels=np.stack([v.labels for v in views]).astype(np.uint16))
     partial.replace(file)
 
 

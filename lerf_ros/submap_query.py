@@ -250,11 +250,17 @@ class SubmapQuery:
             colors=cloud.colors, presence=surest_presence(phrases), observed=place.observed,
             too_coarse=place.too_coarse, probability=max(p.probability for p in phrases),
             not_found_reason='' if hits else phrases[0].not_found_reason,
-            learning=next(filter(None, (s.query.learning for s in near)), ''),
+            learning=next(filter(None, (s.query.learning for s in near)), self._unmapped()),
             frame_id=self.frame_id, snapshot_id=self.snapshot_id,
             snapshot_stamp_ns=self.snapshot_stamp_ns),
             request, own, loaded)
         return replace(answer, timing=Timing(encode, time.perf_counter() - start - encode, 0.0))
+
+    def _unmapped(self) -> str:
+        """Says how many submaps have no snapshot yet; empty for none."""
+        count = len(self._submaps) - len(self._ready)
+        return f'{count} of {len(self._submaps)} submaps have no snapshot yet, so that nothing ' \
+            'in them is found: let the mapper come to rest' if count else ''
 
     def _config(self, stored: LerfConfig) -> QueryConfig:
         """Returns the settings of queries over all submaps, which takes long to put together."""

@@ -98,6 +98,7 @@ class SecondLooker:
         self._blank = blank
         self._known: dict[int, list[Look]] = {}
         self.encoded = self.left = 0    # looks of the newest snapshot: encoded anew, still missing
+        self.late = False               # for want of time, rather than of an encoder or memory
 
     def look(self, index: LanguageIndex, scene: SceneFrame, cameras: Sequence[PosedCamera],
              views: Sequence[ViewGrid], depths: Sequence[np.ndarray],
@@ -119,10 +120,10 @@ class SecondLooker:
                 taken[i] = known
         if math.isinf(seconds):     # all are taken, and so each keyframe is read once
             new.sort(key=lambda i: wanted[i].keyframe)
-        self.encoded = 0
+        self.encoded, self.late = 0, False
         for start in range(0, len(new), TOGETHER):
-            if time.monotonic() >= until or not self._take(
-                    wanted, new[start:start + TOGETHER], taken):
+            self.late = time.monotonic() >= until
+            if self.late or not self._take(wanted, new[start:start + TOGETHER], taken):
                 break
         self.left = len(new) - self.encoded
         self._known = {}

@@ -14,10 +14,12 @@ import queue
 import tempfile
 import time
 from collections.abc import Sequence
+from ctypes import c_ulonglong
 from dataclasses import dataclass
 from multiprocessing import reduction
 from multiprocessing.context import BaseContext
 from multiprocessing.queues import Queue
+from multiprocessing.sharedctypes import RawValue
 from multiprocessing.synchronize import Lock
 from typing import Protocol
 
@@ -77,17 +79,22 @@ class FrameChannel:
         # Held by the side that takes a frame out; always acquired with a timeout.
         self._taking: Lock = context.Lock()
         self._slots, self._number = size + SPARE_SLOTS, 0
+        # How many the writer has handed over, and up to which number the reader has taken them.
+        self._handed_over, self._taken = RawValue('Q', 0), 0
         self._open(anonymous_file(self._slots * SLOT_BYTES))
 
     def _open(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._memory = mmap.mmap(descriptor, self._slots * SLOT_BYTES)
 
-    def __getstate__(self) -> tuple[Queue[_Message], Lock, int, _Descriptor]:
-        return self._queue, self._taking, self._slots, reduction.DupFd(self._descriptor)
+    def __getstate__(self) -> tuple[Queue[_Message], Lock, int, c_ulonglong, _Descriptor]:
+        return (self._queue, self._taking, self._slots, self._handed_over,
+                reduction.DupFd(self._descriptor))
 
-    def __setstate__(self, state: tuple[Queue[_Message], Lock, int, _Descriptor]) -> None:
-        self._queue, self._taking, self._slots, descriptor = state
+    def __setstate__(self, state: tuple[Queue[_Message], Lock, int, c_ulonglong,
+                                        _Descriptor]) -> None:
+        self._queue, self._taking, self._slots, self._handed_over, descriptor = state
+        self._taken = 0
         self._number = 0
         self._open(descriptor.detach())
 
@@ -120,6 +127,7 @@ class FrameChannel:
                            self._write(pixels) if fits else (), None if fits else frame)
         self._queue.put_nowait(message)
         self._number += 1
+        self._handed_over.value = self._number
         return message.number
 
     def _write(self, pixels: Sequence[np.ndarray | None]) -> Layout:
@@ -135,11 +143,9 @@ class FrameChannel:
         return tuple(arrays)
 
     def qsize(self) -> int:
-        """Returns about how many frames wait; 0 on systems that cannot tell."""
-        try:
-            return self._queue.qsize()
-        except NotImplementedError:     # macOS
-            return 0
+        """Returns, on the reader's side, how many frames have come since the newest that it took.
+        """
+        return max(self._handed_over.value - self._taken, 0)
 
     def get(self, timeout: float) -> Frame:
         """Returns the next frame; raises queue.Empty when none comes within `timeout` seconds."""
@@ -162,6 +168,7 @@ class FrameChannel:
             self._taking.release()
 
     def _read(self, message: _Message) -> Frame:
+        self._taken = message.number + 1
         if message.whole is not None:
             return message.whole
         self._number = message.number

@@ -171,7 +171,7 @@ class FusedMap(SingleMap):
         widths = self.config.features.widths
         info = {'steps': steps, 'keyframes': len(self.learned), 'points': self.points,
                 'stamp_ns': self.snapshot_stamp_ns, 'trained_scales': [min(widths), max(widths)],
-                'settled': not len(self.waiting) and not self.looks.looker.left,
+                'settled': not len(self.waiting) and not self.looks.looker.late,
                 'learned_until': self.waiting.learned_until,
                 'encoder': self.encoder.identity(), 'config': to_dict(self.config),
                 **Quality().known()}
@@ -182,7 +182,7 @@ class FusedMap(SingleMap):
                 self.config.map.keep_snapshots)
         except OSError as error:
             raise StorageError(f'no snapshot could be written: {error}') from error
-        if self.looks.looker.left:
+        if self.looks.looker.late:
             self._changes += 1      # the next one has more looks
         # Nothing could be taken meanwhile, so that this was no rest.
         self._newest_at += time.monotonic() - begun

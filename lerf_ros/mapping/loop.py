@@ -122,6 +122,8 @@ class Loop:
                     self.report('waiting')
         self.lock.announce(leave=True, doing='writing its last snapshot')
         self.saving.last()
+        for word in self.mapper.words():    # such as that a part of the map waits for a rest
+            log.warning('%s', word)
         self.report('paused')
 
     @property

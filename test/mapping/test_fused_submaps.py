@@ -116,6 +116,12 @@ def test_a_hurried_mapper_keeps_keyframes_first_and_maps_them_at_rest(tmp_path, 
     assert mapper.stored == 20 and mapper.unfinished == [0]
     assert mapper.directory(0).newest() is None     # nothing took the time for a snapshot
     assert mapper.words() == ['1 submap is finished once no keyframes come']
+    while mapper.learn_next():
+        pass
+    mapper.snapshot()           # of the one in memory, as when the mapper is stopped now
+    query = SubmapQuery(tmp_path / 'map', encoder=ColorEncoder())
+    query.refresh()
+    assert query.ask(request('purple')).learning.startswith('1 of 2 submaps have no snapshot yet')
     mapper.hurried = False
     while mapper.learn_next():
         pass
