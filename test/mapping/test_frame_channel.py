@@ -110,9 +110,23 @@ def reader_of(channel):
     """The other end, in this process."""
     other = object.__new__(FrameChannel)
     other.__dict__.update(_queue=channel._queue, _taking=channel._taking, _slots=channel._slots,
-                          _number=0)
+                          _number=0, _taken=0, _handed_over=channel._handed_over)
     other._open(os.dup(channel._descriptor))
     return other
+
+
+def test_the_reader_knows_how_many_came_since():
+    channel = FrameChannel(CONTEXT, 3)
+    reader = reader_of(channel)
+    assert reader.qsize() == 0
+    for number in range(4):             # the first one is dropped for the last
+        channel.put(frame(number))
+    waiting = []
+    for _ in range(3):
+        reader.get(timeout=10.0)
+        waiting.append(reader.qsize())
+    assert waiting == [2, 1, 0]
+    channel.close()
 
 
 def test_what_was_read_does_not_change_any_more():
