@@ -30,7 +30,9 @@ from lerf_ros.evaluation.scenes import TruthObject, ViewTruth
 from lerf_ros.index.language_index import LanguageIndex
 from lerf_ros.lerf import find
 from lerf_ros.query.lookalikes import plain_words
+from lerf_ros.query.phrases.likeliest import likeliest_answer
 from lerf_ros.query.places import Place
+from lerf_ros.query.presence import contrasted_odds
 from lerf_ros.query.question import encode_phrases
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.query.search import PhraseResult
@@ -123,9 +125,9 @@ def score_objects(evaluated: EvaluatedIndex, objects: Sequence[TruthObject],
     query, rows = evaluated.query(), []
     for thing in objects:
         meant = [i for i, other in enumerate(objects) if other.query == thing.query]
-        answer = asked(query, thing.query)
+        answer, likeliest = asked(query, thing.query)
         # Things that are there are localized, however sure the answer is.
-        place = answer.places[0] if answer.places else query.best_place(query.fit(thing.query))
+        place = answer.places[0] if answer.places else likeliest()
         hit, iou_3d = score_place(evaluated, {i: objects[i] for i in meant}, place)
         rows.append(ObjectResult(
             evaluated.scene, evaluated.encoder, evaluated.method, thing.query, thing.pixels, hit,
@@ -133,13 +135,17 @@ def score_objects(evaluated: EvaluatedIndex, objects: Sequence[TruthObject],
     return rows
 
 
-def asked(query: TextQuery, text: str) -> PhraseResult:
-    """Returns what a phrase finds, as a user asks for it; nothing if it is not understood."""
+def asked(query: TextQuery, text: str) -> tuple[PhraseResult, Callable[[], Place | None]]:
+    """Returns what a phrase finds, as a user asks for it; nothing if it is not understood.
+
+    With it comes what tells where the thing is if it is known to be there.
+    """
     try:
         question = encode_phrases(QueryRequest(text), query.encoder, query.config.negatives)
     except NotUnderstoodError:
-        return PhraseResult(text, (), None)
-    return find(query, question, None, query.config.threshold, PLACES).phrases[0]
+        return PhraseResult(text, (), None), lambda: None
+    found = find(query, question, None, query.config.threshold, PLACES).phrases[0]
+    return found, lambda: likeliest_answer(query, question)
 
 
 def score_place(evaluated: EvaluatedIndex, meant: Mapping[int, TruthObject],
@@ -192,12 +198,13 @@ def kernel_px(relevancy: np.ndarray) -> int:
 
 
 def existence_score(answer: PhraseResult) -> float:
-    """Returns the relevancy of a phrase's best place, times how well the rest of the phrase fits.
+    """Returns how relevant a phrase's best place is, times how well the rest of the phrase fits.
 
-    Its rank decides whether the phrase counts as found before another one.
+    Words that fit the place better lower it, as they lower probabilities. Its rank decides whether
+    the phrase counts as found before another one.
     """
     fit = UNDECIDED if math.isnan(answer.fit) else answer.fit
-    return fit * answer.candidate.relevancy if answer.candidate else 0.0
+    return fit / (1 + math.exp(-contrasted_odds(answer.candidate))) if answer.candidate else 0.0
 
 
 def score_phrases(evaluated: EvaluatedIndex, present: Sequence[str],
@@ -205,7 +212,7 @@ def score_phrases(evaluated: EvaluatedIndex, present: Sequence[str],
     """Returns the existence scores of present phrases and of absent ones, far and near."""
     query = evaluated.query()
     return [PhraseScore(evaluated.scene, evaluated.encoder, evaluated.method, text, there, near,
-                        existence_score(asked(query, text)))
+                        existence_score(asked(query, text)[0]))
             for texts, there, near in ((dict.fromkeys(present), True, False),
                                        (absent.far, False, False), (absent.near, False, True))
             for text in texts]

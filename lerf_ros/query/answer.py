@@ -49,6 +49,7 @@ class Hit:
     label: the phrase that was found here. probability: 0..1; NaN without a calibration.
     confirmed_by: the second looks at it that fit the phrase, best first. last_keyframe: the newest
     keyframe that saw it, by index, and last_seen_ns: its stamp; -1 and 0 where that is not known.
+    rivals: how many words of the encoder's vocabulary fit it better than the phrase does.
     """
 
     position: np.ndarray
@@ -63,6 +64,7 @@ class Hit:
     confirmed_by: tuple[ConfirmingView, ...] = ()
     last_keyframe: int = -1
     last_seen_ns: int = 0
+    rivals: int = 0
 
     def corners(self) -> np.ndarray:
         """Returns the corners (8, 3), world, of the box; bit 0 of the index is the end in z."""

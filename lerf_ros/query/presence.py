@@ -37,7 +37,9 @@ SETTINGS = ('query.negatives', 'query.temperature', 'query.relevant_fraction',
             'index.search_unit', 'query.look_weight')
 # What settings that are younger than a calibration were when it was fitted.
 BEFORE: Mapping[str, object] = {'query.look_weight': 0.0}
-FEATURES = ('log-odds of the relevancy', 'logarithm of the points', 'logarithm of the keyframes')
+FEATURES = ('log-odds of the relevancy, less rival words', 'logarithm of the points',
+            'logarithm of the keyframes')
+RIVALRY = 1.0    # weight of the words that fit better, see lookalikes.py
 EXTREME = 1e-4   # relevancies are clipped to at least this distance from 0 and 1
 
 
@@ -98,11 +100,15 @@ def is_worth_telling(rank: int, hit: Hit) -> bool:
 
 def features_of(hit: Hit | None) -> np.ndarray:
     """Returns FEATURES (3,) of a place; for None, those of no points at even odds."""
-    relevancy, points, keyframes = (NEUTRAL, 0, 0) if hit is None \
-        else (hit.relevancy, hit.points, hit.keyframes)
-    certain = min(max(relevancy, EXTREME), 1 - EXTREME)
-    return np.array([math.log(certain / (1 - certain)), math.log1p(points),
-                     math.log1p(keyframes)])
+    if hit is None:
+        return np.zeros(len(FEATURES))
+    return np.array([contrasted_odds(hit), math.log1p(hit.points), math.log1p(hit.keyframes)])
+
+
+def contrasted_odds(hit: Hit) -> float:
+    """Returns the log-odds of a hit's relevancy, the less the more words fit it better."""
+    certain = min(max(hit.relevancy, EXTREME), 1 - EXTREME)
+    return math.log(certain / (1 - certain)) - RIVALRY * math.log1p(hit.rivals)
 
 
 def settings_of(flat: Mapping[str, object]) -> dict[str, object]:

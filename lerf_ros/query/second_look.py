@@ -62,6 +62,11 @@ class LookScorer:
         sums = np.add.reduceat(self._rows, first) if len(first) else self._rows
         return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-6)
 
+    def mean_of(self, segments: np.ndarray) -> np.ndarray | None:
+        """Returns the mean embedding (D,) of the looks at segments (k,); None for no looks."""
+        rows = self._means[np.isin(self.seen, segments)]
+        return rows.mean(0) if len(rows) else None
+
     def of(self, phrases: np.ndarray, negatives: np.ndarray) -> Looked:
         """Returns the relevancies of phrases (P, D) against negatives (M, D).
 

@@ -75,6 +75,12 @@ def test_features_are_log_odds_and_logarithms():
     assert np.isfinite(features_of(hit(1.0))).all()
 
 
+def test_words_that_fit_better_lower_the_log_odds():
+    """Each doubling of one more than their number takes ln 2."""
+    none, one, three = (features_of(replace(hit(0.9), rivals=count))[0] for count in (0, 1, 3))
+    assert none - one == pytest.approx(np.log(2)) == one - three
+
+
 def test_the_fit_recovers_the_law():
     fitted, samples = fit_logistic(drawn()), drawn(seed=1)
     assert off(fitted, samples) < 0.01

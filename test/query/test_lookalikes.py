@@ -4,12 +4,15 @@
 'beaker' is 0.8 of a mug and 0.6 of a plate: the mug is its best place, and 'mug' fits that better.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from hand_made_map import WordEncoder, axis, write_map
+from hand_made_map import CUBES, WordEncoder, axis, cube_index, write_map
 
 import lerf_ros.map_query
 from lerf_ros.geometry.region import Region
+from lerf_ros.index.looks import SecondLooks
 from lerf_ros.map_query import MapQuery
 from lerf_ros.query.request import QueryRequest
 
@@ -80,3 +83,22 @@ def test_what_too_many_words_fit_better_is_something_else(tmp_path, most, found)
     assert everywhere.found and everywhere.looks_more_like == (
         () if not found else ('beaker cup', 'beakers', 'mug 0'))
     assert query.answer('mug').found    # nothing fits a mug better than a mug
+
+
+def test_second_looks_take_part_in_the_contest(tmp_path):
+    """The field of the mug fits 'mug' by 1 and 'beaker' by 0.8; a look turns that round.
+
+    The look fits them by 0.5 and 0.92: what finds more counts 3/4, what finds less 1/4. So the
+    margins are 0.8 + 0.12 * 3/4 = 0.89 for the beaker, 1 - 0.5 / 4 = 0.875 for the mug.
+    """
+    look = 0.5 * axis('mug') + np.sqrt(0.75) * axis('plate')
+    looks = SecondLooks(np.array([1], np.int32), np.array([3], np.int32),
+                        np.array([[0, 0, 10, 10]], np.float32), look[None].astype(np.float16))
+    around_the_mug = Region(np.eye(4), np.full(3, 0.4))
+    for index, rivals in ((cube_index(CUBES), 8), (replace(cube_index(CUBES), looks=looks), 0)):
+        query = MapQuery(write_map(tmp_path / str(rivals), index), encoder=WithManyWords())
+        query.refresh()
+        phrase = query.ask(QueryRequest('beaker', region=around_the_mug)).phrases[0]
+        assert phrase.found == (rivals == 0)
+        if not phrase.found:
+            assert phrase.not_found_reason.startswith(f'{rivals} other words')

@@ -52,10 +52,7 @@ def colored(lab: np.ndarray, thing: Thing,
     """
     if not thing.colors or not candidates:
         return list(candidates), ''
-    words = np.array([thing_colors(lab[c.place.members], thing.colors, thing.shade)
-                      for c in candidates])                                   # (C, W)
-    # Several colours share the points.
-    raw = words.max(1) if thing.any_color else words.min(1) * len(thing.colors)
+    raw = np.array([color_degree(lab[c.place.members], thing) for c in candidates])
     degrees = np.clip(raw * HOLDS, 0, 1)
     judged = [replace(c, fit=c.fit * float(d)) for c, d in zip(candidates, degrees, strict=True)]
     fits = (degrees >= HOLDS) & (raw >= TWIN * raw.max())
@@ -64,6 +61,16 @@ def colored(lab: np.ndarray, thing: Thing,
     return judged, (f'{counted(len(candidates), thing.noun)}, but none is '
                     f'{thing.described.removesuffix(thing.noun).strip()}: '
                     f'{main_colors(lab, candidates)}')
+
+
+def color_degree(lab: np.ndarray, thing: Thing) -> float:
+    """Returns how well the colours of a thing fit points of colours (n, 3), CIELAB.
+
+    From 1 on they have them.
+    """
+    words = thing_colors(lab, thing.colors, thing.shade)
+    # Several colours share the points.
+    return float(words.max() if thing.any_color else words.min() * len(thing.colors))
 
 
 def main_colors(lab: np.ndarray, candidates: Sequence[Candidate]) -> str:

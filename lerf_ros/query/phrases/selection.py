@@ -16,10 +16,19 @@ from itertools import product
 
 import numpy as np
 
-from lerf_ros.query.answer import NEUTRAL
+from lerf_ros.query.answer import NEUTRAL, Hit
 from lerf_ros.query.boxes import LEVEL
 from lerf_ros.query.lookalikes import with_lookalikes
-from lerf_ros.query.phrases.candidates import SAME, Candidate, colored, counted, distinct, sized
+from lerf_ros.query.phrases.candidates import (
+    SAME,
+    Candidate,
+    color_degree,
+    colored,
+    counted,
+    distinct,
+    sized,
+)
+from lerf_ros.query.phrases.likeliest import likeliest
 from lerf_ros.query.phrases.reading import (
     CHOOSING,
     VIEWER,
@@ -78,11 +87,21 @@ class Asking:
         """Returns where an anchor is: it is taken to exist, so the best place is enough."""
         found = self.places(thing, None)
         places = distinct([place for phrase in found.phrases for place in phrase.places])
-        if not places:
-            best = self.query.best_place(self.query.fit_row(self.rows[thing.noun], self.negatives))
-            places = [best] if best is not None and best.hit.relevancy >= NEUTRAL + FAINT else []
-        fitting, _ = colored(self.query.lab, thing, [self.candidate(place) for place in places])
+        fitting, unlike = colored(self.query.lab, thing, list(map(self.candidate, places)))
+        if unlike or not places:
+            best = likeliest(self.query, thing, self.rows, self.negatives)
+            if best is not None and best.hit.relevancy >= NEUTRAL + FAINT:
+                fitting = [self.candidate(best)]
         return [*sized(thing, fitting)[:MOST_ANCHORS], *self.surfaces(thing, fitting)]
+
+    def perhaps(self, thing: Thing) -> Hit | None:
+        """Returns the likeliest place of a thing that has its colours and fits its noun at all."""
+        if not thing.colors:
+            return None
+        best = likeliest(self.query, thing, self.rows, self.negatives, self.inside)
+        may_be = best is not None and best.hit.relevancy > NEUTRAL and color_degree(
+            self.query.lab[best.members], thing) >= 1
+        return best.hit if best is not None and may_be else None
 
     def surfaces(self, thing: Thing, found: Sequence[Candidate]) -> list[Candidate]:
         """Returns the level planes that a word such as 'table' may mean, if none of them was found.
@@ -129,7 +148,7 @@ def search_readings(query: TextQuery, question: Question, inside: np.ndarray | N
     where nobody knows.
     """
     found = find_readings(query, question, inside, limits, viewer)
-    return with_lookalikes(query, question, found)
+    return with_lookalikes(query, question, found, limits.calibration)
 
 
 def find_readings(query: TextQuery, question: Question, inside: np.ndarray | None,
@@ -164,6 +183,11 @@ def find_reading(asking: Asking, name: str, reading: Reading) -> SearchResult:
     places = distinct([place for phrase in found.phrases for place in phrase.places])
     candidates = [asking.candidate(place) for place in places]
     fitting, reason = colored(asking.query.lab, reading.thing, candidates)
+    perhaps = asking.perhaps(reading.thing) if reason or not places else None
+    if perhaps is not None and not reading.relations:
+        reason = '; '.join(filter(None, [reason, may_be(perhaps, reading.thing, asking.limits)]))
+        return SearchResult(outshone(found.relevancy, places, []), np.zeros(
+            len(found.relevancy), np.uint32), (PhraseResult(name, (), perhaps, reason=reason),))
     for relation in reading.relations:
         if relation.kind not in CHOOSING and relation.anchors and not reason:
             fitting, reason = related(asking, reading, relation, fitting)
@@ -177,6 +201,12 @@ def find_reading(asking: Asking, name: str, reading: Reading) -> SearchResult:
         (phrase.candidate for phrase in found.phrases if phrase.candidate), None)
     return SearchResult(relevancy, np.zeros(len(relevancy), np.uint32), (PhraseResult(
         name, tuple(taken), candidate, fit=best if places else 1.0, reason=reason),))
+
+
+def may_be(hit: Hit, thing: Thing, limits: Limits) -> str:
+    """Returns what decided that a place of the right colours was not found."""
+    return (f'the {thing.described.removesuffix(thing.noun).strip()} thing that is likeliest one '
+            f'has relevancy {hit.relevancy:.2f}, threshold {limits.threshold:.2f}')
 
 
 def best_fit(candidates: Sequence[Candidate]) -> float:
