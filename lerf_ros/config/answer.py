@@ -104,8 +104,9 @@ class QueryConfig(Checked):
         'alone', low=0.0, high=1.0)
     most_rival_words: int = setting(
         3, 'known words that may fit a place better than the phrase does, apart from those that '
-        'share a word with it; where more do, it is something else. For encoders with a vocabulary '
-        'of their own, such as conse; 0: no limit', low=0, high=100000)
+        'share a word with it; where more do, or one of another meaning does clearly, it is '
+        'something else. For encoders with a vocabulary of their own, such as conse; 0: no limit',
+        low=0, high=100000)
     max_hits: int = setting(5, 'hits returned of each phrase', low=1, high=1000)
     cluster_radius: float = setting(
         0.03, 'relevant points closer than this belong to one hit', unit='scene radii', low=1e-4,

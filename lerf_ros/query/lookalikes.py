@@ -8,12 +8,12 @@ there: "laptop" beats them at a keyboard. A name of the thing itself is beaten b
 large vocabulary, a description of it by some more, a near miss by many. Words and phrase are
 compared as relevancies are: by the field, and by second looks where there are any.
 
-On maps of six simulated layouts (0 to 5, `conse`, whose 1000 class names are the vocabulary) a
-limit of 3 words leaves all 66 names that reach the threshold and 11 of 12 near misses; on four
-others (100 to 103) all 45 and 8 of 10. Compared by the field alone, it lost two names on the first
-six. How many words fit better also says how likely a place is right: each doubling of 1 + their
-number counts as much as ln 2 of log-odds (chosen on the first six, where the average precision
-against near misses rises from .91 to .93; .94 to .96 on the others).
+On maps of six simulated layouts (0 to 5, `conse`, whose 1000 class names are the vocabulary) 66
+names, 97 synonyms, kinds and descriptions ("pail", "fruit") and 12 near misses reach the threshold.
+A limit of 3 words leaves 66, 89 and 11 of them; one clear rival as well 66, 88 and 8. On four
+others (100 to 103), which chose nothing, it is 45, 68 and 10; 45, 66 and 8; 45, 64 and 6. Compared
+by the field alone, two names more were lost on the first six. How many words fit better also says
+how likely a place is right: each doubling of 1 + their number counts as much as ln 2 of log-odds.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ from lerf_ros.query.text_query import TextEncoder, TextQuery
 
 MOST = 3            # words that are told
 MARGIN = 0.02       # of cosine, by which a word must fit better: less is noise
+# One word alone refuses a place if it means something else, by the cosine of both, and fits it
+# better by so much, in log-odds.
+APART, CLEARLY = 0.6, 0.9
 MOST_POINTS = 512   # of a place, evenly chosen, whose embeddings are compared
 
 
@@ -72,6 +75,25 @@ def with_lookalikes(query: TextQuery, question: Question, found: SearchResult,
     return replace(found, phrases=tuple(phrases))
 
 
+class Contest(NamedTuple):
+    """words: that fit a place better than a phrase, the best first. clear: the best of another
+    meaning that does so clearly, or ''."""
+
+    words: tuple[str, ...]
+    clear: str
+
+    def rivals(self, most: int) -> int:
+        """Returns the number of words; a clear one counts as one more than `most`."""
+        return max(len(self.words), most + 1) if self.clear else len(self.words)
+
+    def told(self) -> str:
+        """Returns in words why the place is something else."""
+        if len(self.words) < 2 and self.clear:
+            return f'{self.clear!r} fits its best place clearly better'
+        names = ', '.join(self.words[:MOST])
+        return f'{len(self.words)} other words fit its best place better: {names}'
+
+
 @dataclass(frozen=True)
 class Rivals:
     """Tells which known words fit places better than a phrase does.
@@ -91,7 +113,15 @@ class Rivals:
         asked = set(plain_words(self.name))
         return np.array([not asked & set(plain_words(name)) for name in self.known.names], bool)
 
-    def at(self, members: np.ndarray) -> list[str]:
+    @cached_property
+    def apart(self) -> np.ndarray:
+        """Returns which words (W,) mean something else, and are not of the kind of the phrase."""
+        asked = plain_words(self.name)
+        names = map(plain_words, self.known.names)
+        return (self.known.rows @ self.row < APART) & np.array(
+            [name[-1:] != asked[-1:] and not set(asked) <= set(name) for name in names], bool)
+
+    def at(self, members: np.ndarray) -> Contest:
         """Returns the words that fit a place of these points (indices) better, the best first."""
         members = members[::max(1, len(members) // MOST_POINTS)]
         odds = self._odds(self._embedding(members))
@@ -99,9 +129,11 @@ class Rivals:
             look = self.query.looks.mean_of(np.unique(self.query.index.segments[members]))
             if look is not None:
                 odds = odds + odds_shift(self._odds(look), odds, self.query.config.look_weight)
-        order = np.argsort(-odds[1:], kind='stable')
-        return [self.known.names[k] for k in order
-                if odds[1 + k] > odds[0] and self.others[k]]
+        better = odds[1:] - odds[0]
+        order = np.argsort(-better, kind='stable')
+        words = tuple(self.known.names[k] for k in order if better[k] > 0 and self.others[k])
+        clear = [self.known.names[k] for k in order if better[k] > CLEARLY and self.apart[k]]
+        return Contest(words, clear[0] if clear else '')
 
     def _embedding(self, members: np.ndarray) -> np.ndarray:
         """The mean embedding (D,) where the phrase is most relevant, at the scale where it is."""
@@ -123,16 +155,15 @@ def contrasted(rivals: Rivals, phrase: PhraseResult,
     most = rivals.query.config.most_rival_words
     if not phrase.places:
         return phrase if phrase.candidate is None else replace(phrase, candidate=doubted(
-            phrase.candidate, len(rivals.at(points_of(rivals.query, phrase.candidate))),
+            phrase.candidate, rivals.at(points_of(rivals.query, phrase.candidate)).rivals(most),
             calibration))
-    words = [rivals.at(place.members) for place in phrase.places]
-    places = [Place(doubted(place.hit, len(some), calibration), place.members)
-              for place, some in zip(phrase.places, words, strict=True)]
+    contests = [rivals.at(place.members) for place in phrase.places]
+    places = [Place(doubted(place.hit, contest.rivals(most), calibration), place.members)
+              for place, contest in zip(phrase.places, contests, strict=True)]
     kept = tuple(place for place in places if not most or place.hit.rivals <= most)
     if kept:
         return replace(phrase, places=kept, candidate=kept[0].hit)
-    told = [f'{len(words[0])} other words fit its best place better', ', '.join(words[0][:MOST])]
-    return replace(phrase, places=(), candidate=places[0].hit, reason=': '.join(told))
+    return replace(phrase, places=(), candidate=places[0].hit, reason=contests[0].told())
 
 
 def doubted(hit: Hit, rivals: int, calibration: Calibration | None) -> Hit:

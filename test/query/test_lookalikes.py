@@ -102,3 +102,33 @@ def test_second_looks_take_part_in_the_contest(tmp_path):
         assert phrase.found == (rivals == 0)
         if not phrase.found:
             assert phrase.not_found_reason.startswith(f'{rivals} other words')
+
+
+class OneWord(Beakers):
+    """Knows one word, and a phrase that lies at 60 degrees to it: a cosine of 0.5."""
+
+    word = 'mug'
+
+    def encode_texts(self, texts):
+        slanted = 0.5 * axis('mug') + np.sqrt(0.75) * axis('floor')
+        return np.stack([slanted if text == 'small vessel' else axis(text) for text in texts])
+
+    def words(self):
+        return [self.word], axis('mug')[None]
+
+
+@pytest.mark.parametrize('word, most, found', [
+    ('mug', 3, False), ('mug', 0, True), ('large vessel', 3, True)])
+def test_one_word_of_another_meaning_that_fits_clearly_better_is_enough(tmp_path, word, most,
+                                                                        found):
+    """At the mug the word has log-odds of 10, the phrase of 5. One of its own kind is no rival."""
+    encoder = OneWord()
+    encoder.word = word
+    query = MapQuery(write_map(tmp_path / 'map'), {'query.most_rival_words': most},
+                     encoder=encoder)
+    query.refresh()
+    phrase = query.ask(QueryRequest('small vessel', whole_phrase=True,
+                                    region=Region(np.eye(4), np.full(3, 0.4)))).phrases[0]
+    assert phrase.found == found
+    if not found:
+        assert phrase.not_found_reason == "'mug' fits its best place clearly better"
