@@ -54,7 +54,7 @@ EFFORTS = {
                     {'index.max_points': 8000, 'index.rays': 40000}),
     # Six layouts; 45 minutes on two cores.
     'cpu': Effort(1000, 1000, (250, 500), 2, tuple(range(6)), 48, (640, 480), METHODS,
-                  {'training.language_rays': 512, 'index.max_points': 20000}),
+                  {'training.language_rays': 512}),
     'full': Effort(6000, 6000, (1000, 2000), 3, tuple(range(6)), 48, (640, 480)),
 }
 

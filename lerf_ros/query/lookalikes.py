@@ -37,7 +37,7 @@ from lerf_ros.query.text_query import TextEncoder, TextQuery
 MOST = 3            # words that are told
 MARGIN = 0.02       # of cosine, by which a word must fit better: less is noise
 # One word alone refuses a place if it means something else, by the cosine of both, and fits it
-# better by so much, in log-odds.
+# better by so much, in log-odds, and by the field alone as well.
 APART, CLEARLY = 0.6, 0.9
 MOST_POINTS = 512   # of a place, evenly chosen, whose embeddings are compared
 
@@ -88,7 +88,7 @@ class Contest(NamedTuple):
 
     def told(self) -> str:
         """Returns in words why the place is something else."""
-        if len(self.words) < 2 and self.clear:
+        if self.clear:
             return f'{self.clear!r} fits its best place clearly better'
         names = ', '.join(self.words[:MOST])
         return f'{len(self.words)} other words fit its best place better: {names}'
@@ -124,7 +124,7 @@ class Rivals:
     def at(self, members: np.ndarray) -> Contest:
         """Returns the words that fit a place of these points (indices) better, the best first."""
         members = members[::max(1, len(members) // MOST_POINTS)]
-        odds = self._odds(self._embedding(members))
+        field = odds = self._odds(self._embedding(members))
         if self.query.looks_again:
             look = self.query.looks.mean_of(np.unique(self.query.index.segments[members]))
             if look is not None:
@@ -132,7 +132,9 @@ class Rivals:
         better = odds[1:] - odds[0]
         order = np.argsort(-better, kind='stable')
         words = tuple(self.known.names[k] for k in order if better[k] > 0 and self.others[k])
-        clear = [self.known.names[k] for k in order if better[k] > CLEARLY and self.apart[k]]
+        # Looks show all of a segment, which may hold more things than the one that is meant.
+        clear = [self.known.names[k] for k in order
+                 if better[k] > CLEARLY and field[1 + k] > field[0] and self.apart[k]]
         return Contest(words, clear[0] if clear else '')
 
     def _embedding(self, members: np.ndarray) -> np.ndarray:

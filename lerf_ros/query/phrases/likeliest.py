@@ -44,27 +44,32 @@ def likeliest(query: TextQuery, thing: Thing, rows: Mapping[str, np.ndarray],
     """Returns the place of a thing if it is there at all; None in a map of too few points.
 
     rows: unit embeddings (D,) of its noun, among others. negatives (M, D). inside (N,) bool: points
-    that it may have; None for all. The relevancy of the hit is that of the noun alone.
+    that it may have; None for all. The relevancy of the hit is that of the noun alone. A thing of
+    the right colours wins unless the best place without them fits the noun far better.
     """
     fit = query.fit_row(rows[thing.noun], negatives)
     if inside is not None:
         fit = Fit(*(np.where(inside, part, 0) for part in fit))
-    if not thing.colors:
-        return query.best_place(fit)
-    values = with_colors(query, thing, fit.values)
-    place = query.best_place(Fit(values, fit.scales, values))
-    return place and Place(replace(place.hit, relevancy=score(fit.values[place.members])),
-                           place.members)
+    best = query.best_place(fit)
+    colored = best_of_colors(query, thing, fit) if thing.colors else None
+    if best is None or colored is None:
+        return best or colored
+    likelier = log_odds(colored.hit.relevancy) + HAS_COLOR > log_odds(
+        best.hit.relevancy) + LACKS_COLOR
+    return colored if likelier else best
 
 
-def with_colors(query: TextQuery, thing: Thing, values: np.ndarray) -> np.ndarray:
-    """Returns relevancies (N,) moved in log-odds by whether what the points belong to has colours.
+def best_of_colors(query: TextQuery, thing: Thing, fit: Fit) -> Place | None:
+    """Returns what fits best of all segments that have the colours of a thing; None without one.
 
-    Planes and what no segment holds count as without: a patch beside a thing is its spill.
+    Planes and what no segment holds are left out: a patch beside a thing is its spill.
     """
-    odds = np.full(len(values), LACKS_COLOR)
-    for members in query.finder.segments[len(query.index.planes):]:
-        if color_degree(query.lab[members], thing) >= 1:
-            odds[members] = HAS_COLOR
-    moved = 1 / (1 + np.exp(-log_odds(values) - odds))
-    return np.where(values > 0, moved, 0.0).astype(np.float32)
+    things = [members for members in query.finder.segments[len(query.index.planes):]
+              if len(members) >= query.config.min_points and fit.values[members].any()
+              and color_degree(query.lab[members], thing) >= 1]
+    if not things:
+        return None
+    best = max(things, key=lambda members: score(fit.values[members], query.config.whole_share))
+    place = query.finder.place_of(best, fit.values, fit.scales)
+    relevancy = score(fit.values[best], query.config.whole_share)
+    return Place(replace(place.hit, relevancy=relevancy), place.members)

@@ -95,12 +95,15 @@ class Asking:
         return [*sized(thing, fitting)[:MOST_ANCHORS], *self.surfaces(thing, fitting)]
 
     def perhaps(self, thing: Thing) -> Hit | None:
-        """Returns the likeliest place of a thing that has its colours and fits its noun at all."""
+        """Returns the likeliest place of a thing that has its colours and fits its noun a little.
+
+        That is, better than the negatives, but below the threshold.
+        """
         if not thing.colors:
             return None
         best = likeliest(self.query, thing, self.rows, self.negatives, self.inside)
-        may_be = best is not None and best.hit.relevancy > NEUTRAL and color_degree(
-            self.query.lab[best.members], thing) >= 1
+        may_be = best is not None and NEUTRAL < best.hit.relevancy < self.limits.threshold \
+            and color_degree(self.query.lab[best.members], thing) >= 1
         return best.hit if best is not None and may_be else None
 
     def surfaces(self, thing: Thing, found: Sequence[Candidate]) -> list[Candidate]:

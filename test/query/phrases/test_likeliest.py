@@ -10,15 +10,10 @@ import torch
 from query.phrases.colored_map import NOUNS, THINGS, VIEWER, LastWord, colored_index
 
 from lerf_ros.config import QueryConfig
+from lerf_ros.geometry.region import Region
 from lerf_ros.index.language_index import as_stored, as_tensor
 from lerf_ros.lerf import find
-from lerf_ros.query.phrases.likeliest import (
-    ALIKE,
-    OTHERS,
-    likeliest_answer,
-    with_colors,
-)
-from lerf_ros.query.phrases.reading import Thing
+from lerf_ros.query.phrases.likeliest import likeliest_answer
 from lerf_ros.query.question import encode_phrases
 from lerf_ros.query.request import QueryRequest
 from lerf_ros.query.text_query import TextQuery
@@ -58,23 +53,12 @@ def place_of(query, text):
 
 
 def test_a_thing_of_the_right_colour_wins_unless_its_noun_fits_far_worse():
-    # Between the two colours lie HAS_COLOR - LACKS_COLOR = 4.2 in log-odds.
-    thing, hit = place_of(mugs(red=3.0, blue=0.2), 'blue mug')
+    # ln(14/15 / 0.18) - ln(1/15 / 0.82) = 4.16 in log-odds lie between the two colours.
+    thing, hit = place_of(mugs(red=4.1, blue=0.2), 'blue mug')
     assert thing == BLUE
     assert hit.relevancy == pytest.approx(1 / (1 + math.exp(-0.2)), abs=0.01)   # the noun's alone
-    assert place_of(mugs(red=5.0, blue=0.2), 'blue mug')[0] == RED
+    assert place_of(mugs(red=4.6, blue=0.2), 'blue mug')[0] == RED
     assert place_of(mugs(red=3.0, blue=0.2), 'mug')[0] == RED
-
-
-def test_colours_move_log_odds():
-    query = mugs(1.0, 1.0)
-    values = np.full(len(query.index.points), 0.5, np.float32)
-    values[0] = 0.0
-    moved = with_colors(query, Thing('mug', ('blue',)), values)
-    blue = query.index.segments == PLANES + BLUE
-    assert moved[blue] == pytest.approx(ALIKE / (ALIKE + OTHERS), abs=1e-5)
-    assert moved[~blue][1:] == pytest.approx((1 - ALIKE) / (1 - ALIKE + 1 - OTHERS), abs=1e-5)
-    assert moved[0] == 0.0      # what may not be used stays out
 
 
 def found(query, text):
@@ -95,6 +79,15 @@ def test_what_does_not_fit_the_noun_at_all_is_not_told():
     assert result.candidate.relevancy == pytest.approx(1 / (1 + math.exp(-3)), abs=0.01)
     assert result.reason == "'mug' was found in 1 place, but none is blue: it is red"
     assert result.fit < 0.5
+
+
+def test_a_region_holds_for_it_as_well():
+    query = mugs(red=3.0, blue=0.2)
+    around_the_red_one = np.eye(4)
+    around_the_red_one[:3, 3] = -0.4, 0.0, 0.55
+    result = find(query, question('blue mug'), Region(around_the_red_one, np.full(3, 0.3)),
+                  CONFIG.threshold, 5).phrases[0]
+    assert result.reason == "'mug' was found in 1 place, but none is blue: it is red"
 
 
 def test_an_anchor_is_the_likeliest_thing_of_its_colour():
