@@ -141,7 +141,8 @@ class RowCeiling:
             for segment, reach in self._closer(max(least, best)):
                 if reach < max(least, best) or (best >= least and not closely):
                     break
-                best = max(best, self._best_moved(segment))
+                if self._may_move_to(segment) >= max(least, best):
+                    best = max(best, self._best_moved(segment))
         if best < least:
             return 0.0
         return min(as_relevancy(best), self.most) if closely else self.most
@@ -157,12 +158,21 @@ class RowCeiling:
         shift_of = np.full(int(self.groups.segments.max()) + 2, -np.inf)    # -1: the last
         shift_of[segments] = shifts
         self._compare(np.flatnonzero(clipped(self.high) + shift_of[self.groups.segments] >= least))
-        out = []
-        for segment in segments.tolist():
-            odds, low = self._part_of(segment)
-            known = ~np.isnan(odds)
-            out.append((segment, self._moved_to(segment, np.where(known, odds, low), odds[known])))
-        return sorted(out, key=lambda item: -item[1])
+        # Of all segments at once, in single precision: what is lost there is far below the slack.
+        firsts = self.groups.firsts
+        best = np.fmax.reduceat(self._odds, self.groups.starts[firsts])     # NaN: none compared
+        shift = shift_of[self.groups.segments[firsts]]
+        reach = np.where(np.isnan(best), -np.inf, clipped(best) + shift + 2 * self.slack)
+        left = np.flatnonzero(reach >= least)
+        left = left[np.argsort(-reach[left])]
+        return list(zip(self.groups.segments[firsts[left]].tolist(), reach[left].tolist(),
+                        strict=True))
+
+    def _may_move_to(self, segment: int) -> float:
+        """Returns what the points of a segment reach at most, of which some are compared."""
+        odds, low = self._part_of(segment)
+        known = ~np.isnan(odds)
+        return self._moved_to(segment, np.where(known, odds, low), odds[known])
 
     def _part_of(self, segment: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns the log-odds of the points of a segment, NaN for those that were not compared.
