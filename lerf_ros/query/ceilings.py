@@ -123,6 +123,21 @@ class RowCeiling:
         order = np.argsort(-(high + shift))
         return segments[order], shift[order], (high + shift)[order]
 
+    @cached_property
+    def _shift_of(self) -> np.ndarray:
+        """By how much second looks move each segment at most; the last is for what is in none.
+
+        Minus infinity where they move nothing.
+        """
+        out = np.full(int(self.groups.segments.max()) + 2, -np.inf)
+        out[self._moved[0]] = self._moved[1]
+        return out
+
+    def _within_reach(self, least: float) -> np.ndarray:
+        """Returns the groups, by number, that second looks may move to `least` or above it."""
+        return np.flatnonzero(
+            clipped(self.high) + self._shift_of[self.groups.segments] >= least)
+
     @property
     def most(self) -> float:
         """Above what no relevancy is, from the groups alone."""
@@ -136,6 +151,9 @@ class RowCeiling:
         if self.empty:
             return 0.0
         least = float(log_odds(floor))
+        # Mostly nothing reaches it, and one product of all that may is faster than two.
+        first = self._alone[:FIRST]
+        self._compare(np.append(first[self.high[first] >= least], self._within_reach(least)))
         best = self._best_alone(least, closely)
         if closely or best < least:
             for segment, reach in self._closer(max(least, best)):
@@ -152,16 +170,14 @@ class RowCeiling:
 
         Those of their groups are compared that may hold such a point: most segments drop out.
         """
-        segments, shifts, reach = (array[self._moved[2] >= least] for array in self._moved)
-        if not len(segments):
+        within = self._within_reach(least)
+        if not len(within):
             return []
-        shift_of = np.full(int(self.groups.segments.max()) + 2, -np.inf)    # -1: the last
-        shift_of[segments] = shifts
-        self._compare(np.flatnonzero(clipped(self.high) + shift_of[self.groups.segments] >= least))
+        self._compare(within)
         # Of all segments at once, in single precision: what is lost there is far below the slack.
         firsts = self.groups.firsts
         best = np.fmax.reduceat(self._odds, self.groups.starts[firsts])     # NaN: none compared
-        shift = shift_of[self.groups.segments[firsts]]
+        shift = self._shift_of[self.groups.segments[firsts]]
         reach = np.where(np.isnan(best), -np.inf, clipped(best) + shift + 2 * self.slack)
         left = np.flatnonzero(reach >= least)
         left = left[np.argsort(-reach[left])]

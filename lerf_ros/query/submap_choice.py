@@ -17,7 +17,7 @@ from functools import cached_property
 
 import numpy as np
 
-from lerf_ros.query.answer import NEUTRAL, Presence
+from lerf_ros.query.answer import NEUTRAL, Hit, Presence
 from lerf_ros.query.ceilings import Ceilings
 from lerf_ros.query.places import TIE_DECIMALS
 from lerf_ros.query.submap_answers import Part, leading, owned_hits, without_hits
@@ -47,6 +47,9 @@ class SubmapChoice:
     threads: Executor
     together: int
     parts: dict[int, Part] = field(default_factory=dict)
+    # Of parts, their own hits of each phrase; of phrases, the places of so many parts.
+    _owned: dict[int, list[list[tuple[Part, Hit]]]] = field(default_factory=dict)
+    _shown: dict[int, tuple[int, list[list[tuple[Part, Hit]]]]] = field(default_factory=dict)
 
     def told(self) -> list[Part]:
         """Asks what has to be asked; returns the answers in the order of the submaps."""
@@ -54,7 +57,7 @@ class SubmapChoice:
         while wanted := [k for p in phrases for k in self._next(p)]:
             self._ask(wanted)
         for p in phrases:
-            if not owned_hits(p, self._asked):
+            if not self._hits(p):
                 self._ask_for_the_best(p)
                 if self.enough:
                     self._ask_for_doubts(p)
@@ -118,21 +121,39 @@ class SubmapChoice:
         With each comes the relevancy that it needs for that.
         """
         peaks, found = self._peaks[:, phrase], list[tuple[int, float]]()
-        places = leading(owned_hits(phrase, self._asked), self.most)
+        places = self._places(phrase)
         last = round(places[-1][0][1].relevancy, TIE_DECIMALS) if len(places) == self.most else 0.0
         for k in np.argsort(-peaks, kind='stable').tolist():
-            if k in self.parts or not peaks[k]:
-                continue
-            # It may show one of these places more completely than the submap that it is from.
-            again = any(part.cubes.depth(self.numbers[k], hit.position) <= 1.0
-                        for (part, hit), *_ in places)
-            if again or round(float(peaks[k]), TIE_DECIMALS) >= last:
-                # All phrases of a submap are looked at together, and need not be as relevant.
-                alone = not again and self._peaks.shape[1] == 1
-                found.append((k, max(self.least[k], last - ROUNDED) if alone else self.least[k]))
-            if len(found) == self.together:
+            if len(found) == self.together or not peaks[k]:
                 break
+            if k in self.parts:
+                continue
+            beats = round(float(peaks[k]), TIE_DECIMALS) >= last
+            needed = max(self.least[k], last - ROUNDED) if self._peaks.shape[1] == 1 \
+                else self.least[k]      # all phrases of a submap are looked at together
+            if not beats or needed > self.least[k]:
+                # It may show one of these places more completely than the submap that it is from.
+                again = any(part.cubes.depth(self.numbers[k], hit.position) <= 1.0
+                            for (part, hit), *_ in places)
+                beats, needed = beats or again, self.least[k] if again else needed
+            if beats:
+                found.append((k, needed))
         return found
+
+    def _places(self, phrase: int) -> list[list[tuple[Part, Hit]]]:
+        """Returns the best places so far, best first, each with all hits that are it."""
+        count, places = self._shown.get(phrase, (0, []))
+        if count != len(self.parts):
+            places = leading(self._hits(phrase), self.most)
+            self._shown[phrase] = len(self.parts), places
+        return places
+
+    def _hits(self, phrase: int) -> list[tuple[Part, Hit]]:
+        """Returns the hits of a phrase, each with the submap that speaks for it."""
+        for k in self.parts.keys() - self._owned.keys():
+            told = [self.parts[k]]
+            self._owned[k] = [owned_hits(p, told) for p in range(self._most.shape[1])]
+        return [pair for k in sorted(self.parts) for pair in self._owned[k][phrase]]
 
     def _best(self, phrase: int) -> float:
         """Returns the relevancy of the best place below the threshold; 0 for none."""
