@@ -87,7 +87,8 @@ class RowCeiling:
         self.code, self.against = phrase @ index.basis, negatives @ index.basis
         self.slack = query.config.temperature * ROUNDING.get(
             query.scorer.dtype, ROUNDING[torch.bfloat16])
-        self.looked = query.looks.of(phrase[None], negatives).segments[0] if looks else np.zeros(0)
+        self.looked = query.looks.of_segments(phrase[None], negatives)[0] \
+            if looks else np.zeros(0)
         # Of the points in the order of their groups; NaN until they are compared.
         self._odds = np.full(len(index.points), np.nan, np.float32)
         if not self.empty:
