@@ -61,9 +61,10 @@ class LanguageIndex:
     looks: SecondLooks = field(default_factory=SecondLooks)
     newest: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
 
-    @cached_property
+    @property
     def points_world(self) -> np.ndarray:
-        """The points (N, 3) float64 in the world."""
+        """The points (N, 3) float64 in the world, made anew: kept, they would take 24 bytes each.
+        """
         return self.points.astype(np.float64) + self.origin
 
     @cached_property

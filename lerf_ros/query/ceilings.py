@@ -87,7 +87,8 @@ class RowCeiling:
         self.code, self.against = phrase @ index.basis, negatives @ index.basis
         self.slack = query.config.temperature * ROUNDING.get(
             query.scorer.dtype, ROUNDING[torch.bfloat16])
-        self.looked = query.looks.of(phrase[None], negatives).segments[0] if looks else np.zeros(0)
+        self.looked = query.looks.of_segments(phrase[None], negatives)[0] \
+            if looks else np.zeros(0)
         # Of the points in the order of their groups; NaN until they are compared.
         self._odds = np.full(len(index.points), np.nan, np.float32)
         if not self.empty:
@@ -123,6 +124,21 @@ class RowCeiling:
         order = np.argsort(-(high + shift))
         return segments[order], shift[order], (high + shift)[order]
 
+    @cached_property
+    def _shift_of(self) -> np.ndarray:
+        """By how much second looks move each segment at most; the last is for what is in none.
+
+        Minus infinity where they move nothing.
+        """
+        out = np.full(int(self.groups.segments.max()) + 2, -np.inf)
+        out[self._moved[0]] = self._moved[1]
+        return out
+
+    def _within_reach(self, least: float) -> np.ndarray:
+        """Returns the groups, by number, that second looks may move to `least` or above it."""
+        return np.flatnonzero(
+            clipped(self.high) + self._shift_of[self.groups.segments] >= least)
+
     @property
     def most(self) -> float:
         """Above what no relevancy is, from the groups alone."""
@@ -136,12 +152,16 @@ class RowCeiling:
         if self.empty:
             return 0.0
         least = float(log_odds(floor))
+        # Mostly nothing reaches it, and one product of all that may is faster than two.
+        first = self._alone[:FIRST]
+        self._compare(np.append(first[self.high[first] >= least], self._within_reach(least)))
         best = self._best_alone(least, closely)
         if closely or best < least:
             for segment, reach in self._closer(max(least, best)):
                 if reach < max(least, best) or (best >= least and not closely):
                     break
-                best = max(best, self._best_moved(segment))
+                if self._may_move_to(segment) >= max(least, best):
+                    best = max(best, self._best_moved(segment))
         if best < least:
             return 0.0
         return min(as_relevancy(best), self.most) if closely else self.most
@@ -151,18 +171,25 @@ class RowCeiling:
 
         Those of their groups are compared that may hold such a point: most segments drop out.
         """
-        segments, shifts, reach = (array[self._moved[2] >= least] for array in self._moved)
-        if not len(segments):
+        within = self._within_reach(least)
+        if not len(within):
             return []
-        shift_of = np.full(int(self.groups.segments.max()) + 2, -np.inf)    # -1: the last
-        shift_of[segments] = shifts
-        self._compare(np.flatnonzero(clipped(self.high) + shift_of[self.groups.segments] >= least))
-        out = []
-        for segment in segments.tolist():
-            odds, low = self._part_of(segment)
-            known = ~np.isnan(odds)
-            out.append((segment, self._moved_to(segment, np.where(known, odds, low), odds[known])))
-        return sorted(out, key=lambda item: -item[1])
+        self._compare(within)
+        # Of all segments at once, in single precision: what is lost there is far below the slack.
+        firsts = self.groups.firsts
+        best = np.fmax.reduceat(self._odds, self.groups.starts[firsts])     # NaN: none compared
+        shift = self._shift_of[self.groups.segments[firsts]]
+        reach = np.where(np.isnan(best), -np.inf, clipped(best) + shift + 2 * self.slack)
+        left = np.flatnonzero(reach >= least)
+        left = left[np.argsort(-reach[left])]
+        return list(zip(self.groups.segments[firsts[left]].tolist(), reach[left].tolist(),
+                        strict=True))
+
+    def _may_move_to(self, segment: int) -> float:
+        """Returns what the points of a segment reach at most, of which some are compared."""
+        odds, low = self._part_of(segment)
+        known = ~np.isnan(odds)
+        return self._moved_to(segment, np.where(known, odds, low), odds[known])
 
     def _part_of(self, segment: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns the log-odds of the points of a segment, NaN for those that were not compared.

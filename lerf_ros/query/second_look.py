@@ -45,9 +45,9 @@ class LookScorer:
     def __init__(self, looks: SecondLooks, segments: int, temperature: float) -> None:
         self.looks, self.segments, self.temperature = looks, segments, temperature
 
-    @cached_property
+    @property
     def _rows(self) -> np.ndarray:
-        """The embeddings (C, D) of the looks in single precision."""
+        """The embeddings (C, D) of the looks in single precision, which are not kept twice."""
         return self.looks.embeddings.astype(np.float32)
 
     @cached_property
@@ -72,12 +72,17 @@ class LookScorer:
 
         The formula is that of the field (query/relevancy.py).
         """
-        segments = np.full((len(phrases), self.segments), np.nan, np.float32)
         views = np.zeros((len(phrases), len(self.looks)), np.float32)
         if len(self.looks):
-            segments[:, self.seen] = self._relevancy(self._means, phrases, negatives)
             views[:] = self._relevancy(self._rows, phrases, negatives)
-        return Looked(segments, views)
+        return Looked(self.of_segments(phrases, negatives), views)
+
+    def of_segments(self, phrases: np.ndarray, negatives: np.ndarray) -> np.ndarray:
+        """Returns only what `of` says of the segments, (P, S)."""
+        segments = np.full((len(phrases), self.segments), np.nan, np.float32)
+        if len(self.looks):
+            segments[:, self.seen] = self._relevancy(self._means, phrases, negatives)
+        return segments
 
     def _relevancy(self, rows: np.ndarray, phrases: np.ndarray,
                    negatives: np.ndarray) -> np.ndarray:

@@ -176,6 +176,21 @@ def test_only_submaps_that_can_have_a_place_are_searched_and_the_answer_is_the_s
     assert str(say(short)) == str(say(full)) and short.presence == Presence.PRESENT
 
 
+def test_points_are_looked_at_only_where_their_groups_leave_room(building, monkeypatch):
+    query, looked, reached = asked(building)[0], [], Ceilings.reached
+
+    def counted(self, floor, closely=True):
+        looked.append(floor)
+        return reached(self, floor, closely)
+
+    monkeypatch.setattr(Ceilings, 'reached', counted)
+    least = query._submaps[0].query.text_query.config.threshold
+    query.ask(request('mug'))
+    assert looked == [pytest.approx(least)]
+    query.ask(request('floor'))                 # which is in all of them
+    assert len(looked) == 4
+
+
 def test_what_is_nowhere_costs_one_submap(building):
     query, searched = asked(building)
     answer = query.ask(request('object', negatives=('mug', 'plate', 'ball', 'floor')))
@@ -273,6 +288,28 @@ def test_answers_are_those_of_a_search_of_everything(seed, tmp_path, monkeypatch
     assert [str(say(a)) for a in found] == [str(say(a)) for a in full]
     presences = {a.presence for a in full}
     assert Presence.PRESENT in presences and len(presences) > 1
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_the_best_places_of_many_are_those_of_a_search_of_everything(seed, tmp_path, monkeypatch):
+    """Where fewer are wanted than there are, submaps are left out, and none that matters."""
+    query = SubmapQuery(hall(tmp_path, seed + 10), {'query.most_rival_words': 0}, 'cpu',
+                        RandomEncoder())
+    query.refresh()
+    requests = [request(name, max_hits=most, threshold=threshold)
+                for name in ('mug', 'plate', 'ball') for most in (1, 3)
+                for threshold in (0.4, 0.7)]
+    found = [query.ask(of) for of in requests]
+    assert [str(say(a)) for a in found] == [
+        str(say(everything(query, monkeypatch, of))) for of in requests]
+    assert any(len(answer.hits) > 1 for answer in found)
+
+
+def test_what_looks_say_of_segments_is_known_without_each_look():
+    rng, query = random_query(0, 2, 300, 0.1, True)
+    rows = unit(rng.normal(size=(5, RANK)))
+    told = query.looks.of(rows[:2], rows[2:])
+    np.testing.assert_array_equal(query.looks.of_segments(rows[:2], rows[2:]), told.segments)
 
 
 def test_groups_are_stored_with_an_index_and_made_for_maps_without():
