@@ -22,7 +22,7 @@ REGION = 0.05          # metres: proposals that aim into the same cube are proce
 PATCH = 0.007          # metres behind the outermost point within which the surface is touched
 FACING = 0.3           # cosine from which on a point of the patch belongs to the touched side
 SHARPNESS = 4          # power of the cosine by which points of a patch are weighted
-SHOWN = 4              # so many such points make a side count as seen
+SHOWN = 2              # so many such points make a side count as seen
 EDGE = 0.65            # mean cosine with the way back to the hand at an edge of an unseen side
 BELOW_EDGE = 0.01      # metres below a fingertip; where the object goes on there, it is no edge
 BLUR = np.radians(10)  # error of normals at edges, which a blind search allows for
@@ -158,6 +158,9 @@ class GraspScores:
     holds: np.ndarray
     semantic: np.ndarray
     geometric: np.ndarray
+
+    def __getitem__(self, keep: np.ndarray) -> GraspScores:
+        return GraspScores(self.holds[keep], self.semantic[keep], self.geometric[keep])
 
 
 def score_proposals(surface: LocalSurface, proposals: Proposals, fit: FingerFit,

@@ -26,7 +26,7 @@ from lerf_ros.grasping.contacts import (
     in_hand,
     score_proposals,
 )
-from lerf_ros.grasping.proposals import Proposals, propose
+from lerf_ros.grasping.proposals import SHAKES, Proposals, propose, shaken
 from lerf_ros.grasping.surface import LocalSurface, find_support, near_points, smoothed
 from lerf_ros.query.answer import Grasp
 
@@ -42,6 +42,7 @@ BEST_QUANTILE = 0.9               # quantile of the relevancy of the hit that co
 ROUNDS = 3                        # of proposals until one holds; the last round is blind
 SAMPLE_POINTS = 200               # points of an object that show whether the hand is inside of it
 MIN_REACH = 0.003                 # metres that fingertips reach beyond a point that they touch
+CONTENDERS = 32                   # different grasps whose poses nearby are tried, too
 ROUNDING = 1e-6                   # metres
 SEED = 0
 
@@ -83,7 +84,7 @@ def plan_grasps(points: np.ndarray, normals: np.ndarray, members: np.ndarray,
         grasps = find_grasps(surface, proposals, origin, config, blind=k == ROUNDS - 1)
         if grasps:
             return GraspPlan(grasps)
-    alone = find_grasps(hit, proposals, origin, config, blind=True)
+    alone = find_grasps(hit, proposals, origin, config, blind=False)
     return GraspPlan((), NO_CLEARANCE if alone else TOO_WIDE)
 
 
@@ -126,26 +127,55 @@ def find_grasps(surface: LocalSurface, proposals: Proposals, origin: np.ndarray,
     if not len(proposals):
         return ()
     scores = score_proposals(surface, proposals, fit, config, blind)
+    order = np.flatnonzero(scores.holds & keeps_off(proposals, fit, config))
+    order = order[np.argsort(-weighted(scores, config)[order], kind='stable')]
+    kept = np.array(best_free(surface.points, proposals, order, config), int)
+    if not len(kept):
+        return ()
+    proposals = proposals[kept]
+    fit = FingerFit(fit.low[kept], fit.high[kept], fit.room[kept])
+    scores = expected(surface, proposals, scores[kept], config, blind)
+    score = weighted(scores, config)
+    best = np.argsort(-score, kind='stable')[:config.max_candidates]
+    return tuple(as_grasp(i, proposals, fit, scores, score, origin, config) for i in best)
+
+
+def weighted(scores: GraspScores, config: GraspConfig) -> np.ndarray:
+    """Returns the weighted mean (C,) of the semantic and geometric scores."""
     score = config.semantic_weight * scores.semantic + config.geometric_weight * scores.geometric
-    score /= max(config.semantic_weight + config.geometric_weight, 1e-9)
-    holds = scores.holds & keeps_off(proposals, fit, config)
-    order = np.flatnonzero(holds)
-    order = order[np.argsort(-score[order], kind='stable')]
-    return tuple(as_grasp(i, proposals, fit, scores, score, origin, config)
-                 for i in best_free(surface.points, proposals, order, config))
+    return score / max(config.semantic_weight + config.geometric_weight, 1e-9)
+
+
+def expected(surface: LocalSurface, proposals: Proposals, scores: GraspScores,
+             config: GraspConfig, blind: bool) -> GraspScores:
+    """Returns the scores (C,) with the mean geometric score of poses near each proposal.
+
+    A pose that does not fit or hold counts as 0, so a grasp that a small error of the map would
+    undo comes last.
+    """
+    nearby = shaken(proposals)
+    fit = fit_fingers(surface.points, nearby, config)
+    fits = (fit.room > 0) & (fit.width <= config.max_opening - 2 * config.clearance)
+    fit = FingerFit(fit.low[fits], fit.high[fits], fit.room[fits])
+    near = score_proposals(surface, centred(nearby[fits], fit), fit, config, blind)
+    found = np.zeros(len(nearby))
+    found[fits] = near.geometric * near.holds
+    total = found.reshape(len(proposals), -1).sum(1) + scores.geometric
+    return replace(scores, geometric=total / (1 + len(SHAKES)))
 
 
 def best_free(points: np.ndarray, proposals: Proposals, order: np.ndarray,
               config: GraspConfig) -> list[int]:
     """Returns the first proposals of the order that differ and whose hand meets no point.
 
-    It stops as soon as there are `config.max_candidates`.
+    It stops as soon as there are CONTENDERS, or the `config.max_candidates` if these are more.
     """
     kept: list[int] = []
+    count = max(CONTENDERS, config.max_candidates)
     for block in np.array_split(order, max(1, len(order) // CHUNK)):
         free = block[~hits_hand(in_hand(points, proposals[block]), config)]
-        kept = different(proposals, [*kept, *free.tolist()], config.max_candidates)
-        if len(kept) == config.max_candidates:
+        kept = different(proposals, [*kept, *free.tolist()], count)
+        if len(kept) == count:
             break
     return kept
 
@@ -194,15 +224,12 @@ def centred(proposals: Proposals, fit: FingerFit) -> Proposals:
 def different(proposals: Proposals, order: Sequence[int], count: int) -> list[int]:
     """Returns the first `count` of the order that differ; half a turn makes no difference."""
     kept: list[int] = []
+    anchors, axes = proposals.anchors, proposals.rotations
     for i in order:
-        a = proposals.rotations[i]
-        for k in kept:
-            b = proposals.rotations[k]
-            near = np.linalg.norm(proposals.anchors[i] - proposals.anchors[k]) < SAME_DISTANCE
-            if (near and a[:, 2] @ b[:, 2] > SAME_COSINE
-                    and abs(a[:, 1] @ b[:, 1]) > SAME_COSINE):
-                break
-        else:
+        near = np.linalg.norm(anchors[kept] - anchors[i], axis=1) < SAME_DISTANCE
+        alike = axes[kept, :, 2] @ axes[i, :, 2] > SAME_COSINE
+        alike &= np.abs(axes[kept, :, 1] @ axes[i, :, 1]) > SAME_COSINE
+        if not (near & alike).any():
             kept.append(i)
         if len(kept) == count:
             break

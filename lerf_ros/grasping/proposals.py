@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
 
 from lerf_ros.config import GraspConfig
 
@@ -24,6 +25,12 @@ PAIR_POINTS = 700          # points among which pairs are looked for
 LEVEL_FRACTION = 0.5       # of the closing lines that are made level
 FREE_ANGLES = 12
 DRAWS = 6                  # approaches of which one perpendicular to the closing line is taken
+# Errors of a map and an arm that a grasp should bear, in the hand's frame: a turn, radians, then a
+# shift, metres. Along the closing line an error only moves the object.
+TURN, SHIFT = np.radians(8), 0.004
+SHAKES = np.array([sign * np.array(error) for sign in (1, -1) for error in (
+    [TURN, 0, 0, 0, 0, 0], [0, 0, TURN, 0, 0, 0], [0, 0, 0, SHIFT, 0, 0],
+    [0, 0, 0, 0, 0, SHIFT])])
 UPRIGHT = 0.3              # largest cosine that counts as perpendicular
 
 
@@ -66,6 +73,19 @@ def propose(points: np.ndarray, normals: np.ndarray, config: GraspConfig,
     rotations = np.stack([np.cross(closing, approach), closing, approach], 2)
     reaches = config.finger_depth * rng.choice(REACHES, size=count)
     return Proposals(rotations, points[chosen], reaches)
+
+
+def shaken(proposals: Proposals) -> Proposals:
+    """Returns each proposal with every error of SHAKES: C * len(SHAKES) proposals, in this order.
+
+    The hand turns about the anchor.
+    """
+    turns = Rotation.from_rotvec(SHAKES[:, :3]).as_matrix()
+    rotations = np.einsum('cij,sjk->csik', proposals.rotations, turns)
+    shifts = np.einsum('cij,sj->csi', proposals.rotations, SHAKES[:, 3:])
+    return Proposals(rotations.reshape(-1, 3, 3),
+                     (proposals.anchors[:, None] + shifts).reshape(-1, 3),
+                     np.repeat(proposals.reaches, len(SHAKES)))
 
 
 def levelled(lines: np.ndarray, rng: np.random.Generator) -> np.ndarray:
