@@ -51,10 +51,11 @@ class NamedWords(Protocol):
 
 
 class Words(NamedTuple):
-    """W words and their unit embeddings (W, D)."""
+    """W words, their unit embeddings (W, D), and each as its plain words."""
 
     names: tuple[str, ...]
     rows: np.ndarray
+    plain: tuple[tuple[str, ...], ...] = ()
 
 
 def with_lookalikes(query: TextQuery, question: Question, found: SearchResult,
@@ -108,18 +109,19 @@ class Rivals:
     known: Words
 
     @cached_property
-    def others(self) -> np.ndarray:
-        """Returns which words (W,) share none with the phrase, and so are not other names of it."""
-        asked = set(plain_words(self.name))
-        return np.array([not asked & set(plain_words(name)) for name in self.known.names], bool)
+    def asked(self) -> tuple[str, ...]:
+        """Returns the plain words of the phrase."""
+        return tuple(plain_words(self.name))
 
-    @cached_property
-    def apart(self) -> np.ndarray:
-        """Returns which words (W,) mean something else, and are not of the kind of the phrase."""
-        asked = plain_words(self.name)
-        names = map(plain_words, self.known.names)
-        return (self.known.rows @ self.row < APART) & np.array(
-            [name[-1:] != asked[-1:] and not set(asked) <= set(name) for name in names], bool)
+    def _is_other(self, k: int) -> bool:
+        """Whether word k shares none with the phrase, and so is not another name of it."""
+        return not set(self.asked) & set(self.known.plain[k])
+
+    def _is_apart(self, k: int) -> bool:
+        """Whether word k means something else, and is not of the kind of the phrase."""
+        words = self.known.plain[k]
+        return bool(words[-1:] != self.asked[-1:] and not set(self.asked) <= set(words)
+                    and self.known.rows[k] @ self.row < APART)
 
     def at(self, members: np.ndarray) -> Contest:
         """Returns the words that fit a place of these points (indices) better, the best first."""
@@ -130,12 +132,12 @@ class Rivals:
             if look is not None:
                 odds = odds + odds_shift(self._odds(look), odds, self.query.config.look_weight)
         better = odds[1:] - odds[0]
-        order = np.argsort(-better, kind='stable')
-        words = tuple(self.known.names[k] for k in order if better[k] > 0 and self.others[k])
+        order = [k for k in np.argsort(-better, kind='stable').tolist() if better[k] > 0]
         # Looks show all of a segment, which may hold more things than the one that is meant.
-        clear = [self.known.names[k] for k in order
-                 if better[k] > CLEARLY and field[1 + k] > field[0] and self.apart[k]]
-        return Contest(words, clear[0] if clear else '')
+        clear = (self.known.names[k] for k in order if better[k] > CLEARLY
+                 and field[1 + k] > field[0] and self._is_apart(k))
+        return Contest(tuple(self.known.names[k] for k in order if self._is_other(k)),
+                       next(clear, ''))
 
     def _embedding(self, members: np.ndarray) -> np.ndarray:
         """The mean embedding (D,) where the phrase is most relevant, at the scale where it is."""
@@ -189,9 +191,10 @@ def words_of(encoder: TextEncoder, question: Question) -> Words:
     Rivals are not among them: what they fit better is no place of the phrase.
     """
     nouns = [reading.thing.noun for reading in question.readings] or list(question.names)
-    known, rows = vocabulary_of(encoder)
+    known = vocabulary_of(encoder)
     asked = question.positives
-    return Words((*nouns, *known), np.concatenate([asked, rows]) if len(known) else asked)
+    return Words((*nouns, *known.names),
+                 np.concatenate([asked, known.rows]) if known.names else asked)
 
 
 # The vocabularies of encoders, which are read once.
@@ -204,7 +207,7 @@ def vocabulary_of(encoder: TextEncoder) -> Words:
         return Words((), np.zeros((0, 0), np.float32))
     if encoder not in _known:
         names, rows = encoder.words()
-        _known[encoder] = Words(tuple(names), rows)
+        _known[encoder] = Words(tuple(names), rows, tuple(tuple(plain_words(n)) for n in names))
     return _known[encoder]
 
 
