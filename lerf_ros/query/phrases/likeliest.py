@@ -65,11 +65,12 @@ def best_of_colors(query: TextQuery, thing: Thing, fit: Fit) -> Place | None:
     Planes and what no segment holds are left out: a patch beside a thing is its spill.
     """
     things = [members for members in query.finder.segments[len(query.index.planes):]
-              if len(members) >= query.config.min_points and fit.values[members].any()
-              and color_degree(query.lab[members], thing) >= 1]
-    if not things:
+              if len(members) >= query.config.min_points and fit.values[members].any()]
+    things.sort(key=lambda members: -score(fit.values[members], query.config.whole_share))
+    best = next((members for members in things
+                 if color_degree(query.lab[members], thing) >= 1), None)
+    if best is None:
         return None
-    best = max(things, key=lambda members: score(fit.values[members], query.config.whole_share))
     place = query.finder.place_of(best, fit.values, fit.scales)
     relevancy = score(fit.values[best], query.config.whole_share)
     return Place(replace(place.hit, relevancy=relevancy), place.members)
