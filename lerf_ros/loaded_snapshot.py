@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from lerf_ros.config import GraspConfig, LerfConfig
+from lerf_ros.errors import MapUnreadableError
+from lerf_ros.frames.frame import Frame
 from lerf_ros.grasping.planner import NOT_METRIC, GraspPlan, plan_grasps
+from lerf_ros.grasping.seen_surface import Surface, refined, useful_views
 from lerf_ros.index.coverage import Coverage
 from lerf_ros.index.resolution import Resolution
 from lerf_ros.query.answer import PhraseAnswer, transform_grasp
@@ -74,20 +78,40 @@ def newest_view(question: Question, directory: MapDirectory) -> Viewpoint | None
     return None if T is None else Viewpoint(T[:3, 3], T[:3, 2], 'the newest keyframe')
 
 
-def plan_hit_grasps(request: QueryRequest, found: SearchResult,
-                    loaded: LoadedSnapshot) -> GraspPlan:
-    """Plans grasps of the best hit, or returns why there are none."""
+def plan_hit_grasps(request: QueryRequest, found: SearchResult, loaded: LoadedSnapshot,
+                    keyframes: KeyframeFiles) -> GraspPlan:
+    """Plans grasps of the best hit, or returns why there are none.
+
+    keyframes: of the map; their depth images show the hit more finely than the index.
+    """
     if not found.places or not request.plan_grasps:
         return GraspPlan(())
     if not loaded.metric:
         return GraspPlan((), NOT_METRIC)
     index = loaded.query.index
-    plan = plan_grasps(index.points, index.normals, found.places[0].members, found.relevancy,
-                       loaded.grasp)
+    hit = Surface(index.points, index.normals, found.places[0].members, found.relevancy)
+    frames = frames_at(found.places[0].hit.position, keyframes)
+    plan = plan_grasps(*refined(hit, index.origin, frames), loaded.grasp)
     T_world_origin = np.eye(4)
     T_world_origin[:3, 3] = index.origin
     return replace(plan, grasps=tuple(transform_grasp(grasp, T_world_origin)
                                       for grasp in plan.grasps))
+
+
+def frames_at(position: np.ndarray, keyframes: KeyframeFiles) -> Iterator[Frame]:
+    """Yields the frames with depth that look at a position (3,), world, the most useful first.
+
+    Keyframes that are damaged or gone are left out.
+    """
+    poses = {}
+    for k in keyframes.indices():
+        with contextlib.suppress(MapUnreadableError):
+            if keyframes.has_depth(k):
+                poses[k] = keyframes.pose(k)[1]
+    order = useful_views(np.array(list(poses.values())).reshape(-1, 4, 4), position)
+    for k in (list(poses)[i] for i in order):
+        with contextlib.suppress(MapUnreadableError):
+            yield keyframes.read(k).frame
 
 
 def space_of(loaded: LoadedSnapshot, keyframes: KeyframeFiles) -> MappedSpace:

@@ -328,7 +328,7 @@ class MapQuery:
                                1.0 if loaded.metric else query.radius, loaded.metric)
         phrases = as_read(judge(found, request, threshold, place, loaded), question, viewer)
         searched = time.perf_counter()
-        plan = plan_hit_grasps(request, found, loaded)
+        plan = plan_hit_grasps(request, found, loaded, self.directory.keyframes)
         return dated(Answer(
             text=', '.join(question.names), texts=question.names, phrases=phrases,
             presence=surest_presence(phrases), observed=place.observed, threshold=threshold,

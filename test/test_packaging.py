@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     'query': BASICS | {'frames', 'index'},      # the text encoder is handed in
     # The page of the method: it names all that takes part, and holds none of it.
     'lerf': CORE,
-    'grasping': BASICS | {'query'},
+    'grasping': BASICS | {'frames', 'query'},
     # Geometry for a robot that acts on answers; nothing here knows ROS.
     'robot': BASICS | {'index', 'query', 'storage'},
     'simulation': BASICS | {'frames'},

@@ -71,15 +71,17 @@ def find_support(points: np.ndarray, normals: np.ndarray, member: np.ndarray) ->
     return Support(height, min(SIGMAS * sigma, MAX_NOISE))
 
 
-def smoothed(points: np.ndarray, normals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def smoothed(points: np.ndarray, normals: np.ndarray, neighbours: int = NEIGHBOURS,
+             radius: float = RADIUS) -> tuple[np.ndarray, np.ndarray]:
     """Returns smoothed points (N, 3) and unit normals (N, 3).
 
     Each point is moved along its normal to the mean of its neighbours on the same side, and gets
-    their mean normal: moving least squares of degree 0. Edges stay sharp.
+    their mean normal: moving least squares of degree 0. Edges stay sharp. neighbours: as many as
+    count, itself included. radius: metres in which they lie.
     """
-    if len(points) <= NEIGHBOURS:
+    if len(points) <= neighbours:
         return points, normals
-    distance, near = cKDTree(points).query(points, k=NEIGHBOURS, distance_upper_bound=RADIUS)
+    distance, near = cKDTree(points).query(points, k=neighbours, distance_upper_bound=radius)
     near = np.where(np.isfinite(distance), near, np.arange(len(points))[:, None])
     weight = np.isfinite(distance) & (np.einsum('nd,nkd->nk', normals, normals[near]) >= ALIKE)
     along = np.einsum('nkd,nd->nk', points[near] - points[:, None], normals)

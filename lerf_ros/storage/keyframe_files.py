@@ -157,6 +157,10 @@ class KeyframeFiles:
         except (KeyError, TypeError, ValueError) as error:
             raise MapUnreadableError(f'keyframe {index} has no {error}') from error
 
+    def has_depth(self, index: int) -> bool:
+        """Returns whether a keyframe has a depth image. Raises MapUnreadableError."""
+        return any(name.startswith('depth/') for name in self.record(index)['files'])
+
     def stamp(self, index: int) -> int:
         """Reads the stamp of a keyframe, ns, from the disk; 0 where it is no more, or damaged."""
         try:
