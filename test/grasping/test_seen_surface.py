@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lerf_ros.frames.frame import Frame
+from lerf_ros.frames.frame import Frame, Keyframe
 from lerf_ros.geometry.camera import PinholeCamera
 from lerf_ros.grasping.seen_surface import (
     CELL_M,
@@ -17,6 +17,8 @@ from lerf_ros.grasping.seen_surface import (
     seen_points,
     useful_views,
 )
+from lerf_ros.loaded_snapshot import frames_at
+from lerf_ros.storage.keyframe_files import KeyframeFiles
 
 CAMERA = PinholeCamera(160, 120, 150.0, 150.0, 80.0, 60.0)
 BOX = np.full(3, -0.2), np.full(3, 0.2)
@@ -136,3 +138,17 @@ def test_views_are_near_and_from_different_sides():
     assert order[1] in (2, 4)           # another side
     assert set(order) == {0, 1, 2, 3, 4}
     assert useful_views(np.zeros((0, 4, 4)), np.zeros(3)) == []
+
+
+def test_frames_with_depth_are_read_from_the_map_and_damaged_ones_left_out(tmp_path):
+    files = KeyframeFiles(tmp_path, True)
+    places = [(0.0, 0.0, 0.6), (0.0, 0.05, 0.9), (0.5, 0.0, 0.5), (-0.6, 0.0, 0.5)]
+    for k, place in enumerate(places):
+        files.add(Keyframe(k, frame_of(looking(place))))
+    files.add(Keyframe(4, replace(frame_of(looking((0.0, 0.0, 0.5))), depth_m=None)))
+    (tmp_path / 'depth' / '000002.png').write_bytes(b'damaged')
+    read = [frame.T_world_camera[:3, 3] for frame in frames_at(np.zeros(3), files)]
+    assert len(read) == 3
+    np.testing.assert_allclose(read[0], places[0])          # the nearest of those with depth
+    np.testing.assert_allclose(read[1], places[3])          # 2 cannot be read
+    assert list(frames_at(np.zeros(3), KeyframeFiles(tmp_path / 'empty', True))) == []
