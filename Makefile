@@ -23,7 +23,7 @@ help:
 	@echo 'make demo [SEED=n]  simulated camera, mapper and queries as ROS 2 processes; see $(OUT)'
 	@echo 'make test           ruff, mypy and all tests'
 	@echo 'make coverage       make test with the lines that it reaches, half as long again'
-	@echo 'make eval           tables of localization, existence, extents; out/eval, 45 minutes'
+	@echo 'make eval           tables of localization, existence, extents; out/eval, more than an hour'
 	@echo 'make eval-quick     the same on one small layout, a minute'
 	@echo 'make grasp          maps simulated layouts, lifts everything in MuJoCo; out/bench, hours'
 	@echo 'make bench          table of speed; out/bench/speed.json, about 12 minutes'

@@ -52,7 +52,7 @@ EFFORTS = {
     # One small layout; about a minute on two cores.
     'quick': Effort(250, 200, (), 1, (0,), 24, (320, 240), ('lerf', 'fusion'),
                     {'index.max_points': 8000, 'index.rays': 40000}),
-    # Six layouts; 45 minutes on two cores.
+    # Six layouts; with one encoder 70 minutes on two cores that had other work as well.
     'cpu': Effort(1000, 1000, (250, 500), 2, tuple(range(6)), 48, (640, 480), METHODS,
                   {'training.language_rays': 512}),
     'full': Effort(6000, 6000, (1000, 2000), 3, tuple(range(6)), 48, (640, 480)),

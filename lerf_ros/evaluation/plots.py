@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours, which colour-blind readers can tell apart, without the yellow, which is
 # too pale for lines. Dashes and markers distinguish lines without colour.
 COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000')
-DASHES = ('-', '--', '-.', (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)), (0, (3, 3)))
-MARKERS = 'osD^vPX'
+# There are different numbers of colours, dashes and markers, so that no two lines are alike when
+# one of these begins anew.
+DASHES = ('-', '--', '-.', (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 3)))
+MARKERS = 'osD^vPX*'
 DPI = 130
 ALL_METHODS = 'all methods'
 # Attribute of Convergence: label of its plot, and factor.
@@ -144,7 +146,7 @@ def draw_convergence(axis: Axes, convergence: Sequence[Convergence], measure: st
     axis.set(xlabel='training steps', ylabel=label)
     if measure != 'psnr':
         axis.set_ylim(-0.02 * factor, 1.02 * factor)
-    finish(axis, empty='not measured')
+    finish(axis, empty='not measured', below=0.33)     # the labels of steps are slanted
 
 
 def curve(convergence: Sequence[Convergence], method: str,
@@ -162,12 +164,15 @@ def style(i: int) -> LineStyle:
             'linewidth': 1.6}
 
 
-def finish(axis: Axes, empty: str) -> None:
-    """Adds a grid and a legend below the axes; the text `empty` where nothing was drawn."""
+def finish(axis: Axes, empty: str, below: float = 0.2) -> None:
+    """Adds a grid and a legend below the axes; the text `empty` where nothing was drawn.
+
+    below: fraction of the height of the axes from them to the legend.
+    """
     axis.grid(color='0.9')
     axis.set_axisbelow(True)
     if axis.get_legend_handles_labels()[0]:
-        axis.legend(loc='upper center', bbox_to_anchor=(0.5, -0.2), frameon=False, fontsize=9)
+        axis.legend(loc='upper center', bbox_to_anchor=(0.5, -below), frameon=False, fontsize=9)
     else:
         axis.text(0.5, 0.5, empty, ha='center', transform=axis.transAxes)
 
@@ -176,5 +181,5 @@ def save(figure: Figure, folder: Path, kind: str, encoder: str) -> Path:
     """Writes KIND_ENCODER.png; returns its path."""
     path = folder / f'{kind}_{re.sub(r"[^a-z0-9]+", "_", encoder.lower())}.png'
     with OutputFolder(folder).file(path.name) as place:
-        figure.savefig(place)
+        figure.savefig(place, bbox_inches='tight')      # legends of many methods are long
     return path

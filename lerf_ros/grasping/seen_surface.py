@@ -89,10 +89,11 @@ def seen_points(frame: Frame, low: np.ndarray, high: np.ndarray,
     window = window_of(frame.camera, (box_corners(low, high) - center) @ R)
     if frame.depth_m is None or window is None:
         return np.zeros((0, 6))
-    depth = np.where(frame.depth_m[window] > 0, frame.depth_m[window], np.nan).astype(np.float64)
-    pixels = frame.camera.pixel_grid()[window]
-    rays = frame.camera.directions(pixels.reshape(-1, 2)).reshape(pixels.shape[:2] + (3,))
-    points = rays / rays[..., 2:] * depth[..., None]
+    depth = frame.depth_m[window].astype(np.float64)
+    shown, known = frame.camera.back_project(
+        frame.camera.pixel_grid()[window].reshape(-1, 2), depth.reshape(-1))
+    points = np.full((*depth.shape, 3), np.nan)
+    points[known.reshape(depth.shape)] = shown
     normals, usable = normals_of(points, STEP_PX / frame.camera.fx)
     if frame.valid is not None:
         usable &= frame.valid[window]
@@ -108,11 +109,11 @@ def box_corners(low: np.ndarray, high: np.ndarray) -> np.ndarray:
 def window_of(camera: PinholeCamera, corners: np.ndarray) -> tuple[slice, slice] | None:
     """Returns rows and columns that may show a box of corners (8, 3) in the camera's frame.
 
-    None where part of it lies behind the camera, or too little of it in the image.
+    None where part of it lies behind the camera or its lens, or too little of it in the image.
     """
-    if (corners[:, 2] <= 0).any():
-        return None
     pixels = camera.project(corners)
+    if not np.isfinite(pixels).all() or (corners[:, 2] <= 0).any():
+        return None
     first = np.maximum(np.floor(pixels.min(0)).astype(int) - STEP_PX, 0)
     last = np.minimum(np.ceil(pixels.max(0)).astype(int) + STEP_PX + 1,
                       [camera.width, camera.height])

@@ -14,7 +14,7 @@ from sklearn.metrics import average_precision_score
 from lerf_ros.errors import DatasetError, LerfError
 from lerf_ros.evaluation import command as eval_report
 from lerf_ros.evaluation.overlays import Overlay, overlay_sheet, painted
-from lerf_ros.evaluation.plots import curve, new_figure
+from lerf_ros.evaluation.plots import MARKERS, curve, new_figure, style
 from lerf_ros.evaluation.records import Convergence, EvalResults, ObjectResult, PhraseScore
 from lerf_ros.evaluation.tables import (
     comparisons,
@@ -159,6 +159,13 @@ def test_json_is_read_back_and_rounded():
 def test_json_that_does_not_fit_is_named(content, message):
     with pytest.raises(DatasetError, match=message):
         EvalResults.from_json(content)
+
+
+def test_no_two_methods_look_alike_in_a_plot():
+    methods = range(len(eval_report.METHODS) + len(eval_report.RIVALS))
+    lines = {(style(i)['color'], str(style(i)['linestyle'])) for i in methods}
+    dots = {(style(i)['color'], MARKERS[i % len(MARKERS)]) for i in methods}
+    assert len(lines) == len(dots) == len(methods)
 
 
 def test_the_files_of_an_evaluation(tmp_path):

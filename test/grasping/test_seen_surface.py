@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What depth images show of the surface around a hit."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -51,6 +52,28 @@ def test_pixels_become_points_of_the_plane_with_its_normal(position):
     assert np.abs(seen[:, :2]).max() <= 0.2
     np.testing.assert_allclose(seen[:, 2], 0, atol=1e-6)
     np.testing.assert_allclose(seen[:, 3:], np.tile([0, 0, 1], (len(seen), 1)), atol=1e-4)
+
+
+def test_a_fisheye_shows_the_same_plane_and_nothing_beyond_its_lens():
+    """Equidistant, without distortion: theta = r / f. Part of the box is beside the lens."""
+    camera = PinholeCamera(160, 120, 60.0, 60.0, 80.0, 60.0, model='fisheye')
+    T = looking((0.2, 0.1, 0.5))
+    x, y = np.moveaxis((camera.pixel_grid() - [80, 60]) / 60.0, -1, 0)
+    theta = np.hypot(x, y)
+    scale = np.where(theta > 0, np.tan(theta) / np.maximum(theta, 1e-9), 1.0)
+    rays = np.stack([x * scale, y * scale, np.ones_like(x)], -1)
+    with np.errstate(divide='ignore', invalid='ignore'):
+        depth = -T[2, 3] / (rays @ T[2, :3])
+    depth = np.where((theta < 1.2) & (depth > 0) & (depth < 5), depth, 0).astype(np.float32)
+    frame = Frame(0, np.zeros((120, 160, 3), np.uint8), camera, T, depth)
+    seen = seen_points(frame, *BOX, np.zeros(3))
+    assert len(seen) > 50
+    np.testing.assert_allclose(seen[:, 2], 0, atol=1e-5)
+    np.testing.assert_allclose(seen[:, 5], 1, atol=1e-3)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        assert not len(seen_points(frame, np.array([-9, -9, 0.0]), np.array([9, 9, 0.9]),
+                                   np.zeros(3)))
 
 
 def test_what_is_far_from_the_origin_of_the_world_is_as_exact():

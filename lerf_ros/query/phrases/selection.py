@@ -89,21 +89,25 @@ class Asking:
         places = distinct([place for phrase in found.phrases for place in phrase.places])
         fitting, unlike = colored(self.query.lab, thing, list(map(self.candidate, places)))
         if unlike or not places:
-            best = likeliest(self.query, thing, self.rows, self.negatives)
-            if best is not None and best.hit.relevancy >= NEUTRAL + FAINT:
-                fitting = [self.candidate(best)]
+            best = self.likely(thing, None)
+            fitting = [self.candidate(best)] \
+                if best is not None and best.hit.relevancy >= NEUTRAL + FAINT else []
         return [*sized(thing, fitting)[:MOST_ANCHORS], *self.surfaces(thing, fitting)]
+
+    def likely(self, thing: Thing, inside: np.ndarray | None) -> Place | None:
+        """Returns the likeliest place of a thing; None where that has not the colours of it."""
+        best = likeliest(self.query, thing, self.rows, self.negatives, inside)
+        alike = best is not None and (not thing.colors or color_degree(
+            self.query.lab[best.members], thing) >= 1)
+        return best if alike else None
 
     def perhaps(self, thing: Thing) -> Hit | None:
         """Returns the likeliest place of a thing that has its colours and fits its noun a little.
 
         That is, better than the negatives, but below the threshold.
         """
-        if not thing.colors:
-            return None
-        best = likeliest(self.query, thing, self.rows, self.negatives, self.inside)
-        may_be = best is not None and NEUTRAL < best.hit.relevancy < self.limits.threshold \
-            and color_degree(self.query.lab[best.members], thing) >= 1
+        best = self.likely(thing, self.inside) if thing.colors else None
+        may_be = best is not None and NEUTRAL < best.hit.relevancy < self.limits.threshold
         return best.hit if best is not None and may_be else None
 
     def surfaces(self, thing: Thing, found: Sequence[Candidate]) -> list[Candidate]:

@@ -95,3 +95,12 @@ def test_an_anchor_is_the_likeliest_thing_of_its_colour():
     red = find(query, question('red mug left of the blue mug'), None, CONFIG.threshold, 5,
                viewer=VIEWER).phrases[0]
     assert [query.index.segments[place.members[0]] - PLANES for place in red.places] == [RED]
+
+
+def test_an_anchor_of_another_colour_is_no_anchor():
+    """A relation to a green mug says nothing of a red one: it must not be judged by that."""
+    query = mugs(red=3.0, blue=2.0)
+    result = find(query, question('red mug left of the green mug'), None, CONFIG.threshold, 5,
+                  viewer=VIEWER).phrases[0]
+    assert not result.places and np.isnan(result.fit)
+    assert "'green mug' was not found" in result.reason
